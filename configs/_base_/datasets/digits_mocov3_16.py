@@ -1,0 +1,33 @@
+# scikit-learn's digits, 16 px, two views. No flip: it would turn digits into other signs.
+# Statistics of the training split at 16 px on 0..255; one channel.
+data_preprocessor = dict(
+    type='mmpretrain.SelfSupDataPreprocessor', mean=[78.0575], std=[81.4098], to_rgb=False)
+
+view = [
+    dict(
+        type='mmpretrain.torchvision/RandomAffine',
+        degrees=11.5,
+        translate=(0.2, 0.2),
+        scale=(0.7, 1.1),
+        interpolation='bilinear'),
+    dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.3),
+    dict(type='PILGaussianNoise', std=0.05),
+]
+
+train_pipeline = [
+    dict(type='LoadImage', channels=1),
+    dict(type='TwoViews', view1=view, view2=view),
+    dict(type='mmpretrain.PackInputs'),
+]
+
+dataset = dict(type='Digits', split='train', img_size=16, pipeline=train_pipeline)
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=0,
+    persistent_workers=False,
+    pin_memory=False,
+    drop_last=True,
+    sampler=dict(type='SeededSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dataset)

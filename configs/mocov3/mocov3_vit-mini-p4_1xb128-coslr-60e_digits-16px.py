@@ -1,0 +1,13 @@
+_base_ = [
+    '../_base_/models/mocov3_vit-mini-p4.py',
+    '../_base_/datasets/digits_mocov3_16.py',
+    '../_base_/schedules/small_adamw_60e.py',
+    '../_base_/evaluation/digits_16.py',
+    '../_base_/default_runtime.py',
+]
+
+# everything is decayed, as in MoCo v3
+optim_wrapper = dict(
+    optimizer=dict(betas=(0.9, 0.999), weight_decay=0.1),
+    paramwise_cfg=dict(_delete_=True))
+default_hooks = dict(momentum=dict(type='MomentumScheduleHook'), checkpoint=dict(interval=5))

@@ -1,0 +1,15 @@
+_base_ = [
+    '../_base_/models/mocov3_vit-mini-p4.py',
+    '../_base_/datasets/folder_mocov3_64.py',
+    '../_base_/schedules/small_adamw_60e.py',
+    '../_base_/evaluation/folder_64.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(backbone=dict(img_size=64, patch_size=8, in_channels=3))
+
+# everything is decayed, as in MoCo v3
+optim_wrapper = dict(
+    optimizer=dict(betas=(0.9, 0.999), weight_decay=0.1),
+    paramwise_cfg=dict(_delete_=True))
+default_hooks = dict(momentum=dict(type='MomentumScheduleHook'), checkpoint=dict(interval=5))

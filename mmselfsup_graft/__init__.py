@@ -1,0 +1,17 @@
+"""mmselfsup_graft: self-supervised pre-training with the objective chosen per layer.
+
+Importing the package is light on purpose: registries fill themselves on first use (see :mod:`.registry`);
+:func:`register_all_modules` fills them at once.
+"""
+
+from .errors import CheckpointError, ConfigError, DataError, GraftError
+from .version import __version__
+
+__all__ = ['CheckpointError', 'ConfigError', 'DataError', 'GraftError', '__version__', 'register_all_modules']
+
+
+def register_all_modules(init_default_scope: bool = True) -> None:
+    """Import every module that registers something and, if asked, make our scope mmengine's default one."""
+    from .apis.setup import register_all_modules as register
+
+    register(init_default_scope)

@@ -1,0 +1,59 @@
+"""What all command lines share: kind errors and the usual options."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from mmselfsup_graft.errors import GraftError
+
+
+def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
+    """Run ``main`` and leave the process: 0 if all went well, 1 with one clear line if not.
+
+    Set GRAFT_TRACEBACK=1 to see where an error came from.
+    """
+    try:
+        sys.exit(main(argv) or 0)
+    except KeyboardInterrupt:
+        print('\ninterrupted; the same command with --resume goes on from the last checkpoint', file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get('GRAFT_TRACEBACK'):
+            raise
+        sys.stdout.flush()
+        print(f'error: {describe(error)}', file=sys.stderr)
+        sys.exit(1)
+
+
+def describe(error: BaseException) -> str:
+    """One line for an error: our own message, also from below other errors, or its type and first line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, GraftError):
+            return ' '.join(str(cause).split())
+        cause = cause.__cause__ or cause.__context__
+    text = ' '.join(str(error).split())[:400]
+    if isinstance(error, OSError):
+        return text
+    return f'{type(error).__name__}: {text} (set GRAFT_TRACEBACK=1 to see where)'
+
+
+def add_launch_options(parser: argparse.ArgumentParser) -> None:
+    """Options every launcher of the OpenMMLab family passes or expects."""
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """``--cfg-options key=value ...``."""
+    from mmengine.config import DictAction
+
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override config values, e.g. optim_wrapper.optimizer.lr=1e-3; unknown keys are refused',
+    )

@@ -1,0 +1,147 @@
+"""Strict configs: a key that nothing would read is an error that names the nearest key that exists.
+
+Top-level names that are none of mmengine's may be variables of the config's author (``img_size = 64``). They are
+refused only if they look like a misspelt known name and no line of the config reads them; a leading ``_`` settles it.
+From the command line (:func:`apply_cfg_options`) every key must exist or be one that its place can take.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+from mmengine.registry import Registry
+
+from ..errors import ConfigError
+from .config_keys import known_top_level, role_of, section_of
+
+
+class _Place(NamedTuple):
+    """A value of a config with all that decides who reads it."""
+
+    node: Any
+    path: str
+    key: str
+    around: dict
+    role: Registry | None
+    scope: str
+
+    def child(self, key: Any) -> '_Place':
+        """Step to one key of a dict or one index of a list; the items of a list stand where the list stands."""
+        path = f'{self.path}.{key}' if self.path else str(key)
+        if isinstance(self.node, (list, tuple)):
+            return self._replace(node=self.node[int(key)], path=path)
+        scope = self.node.get('_scope_', self.scope)
+        role = role_of(key, self.role, top_level=not self.path)
+        return _Place(self.node[key], path, key, self.node, role, scope)
+
+
+def check_config(cfg: Config) -> None:
+    """Refuse a config that holds keys or types which nothing knows.
+
+    Types are looked up as the runner will: in the scope ``cfg.default_scope``, or in a dict's own ``_scope_``.
+
+    Raises:
+        ConfigError: One line naming every such key with its nearest known neighbour.
+    """
+    root = _root(cfg)
+    problems = list(_misspelt_top_level(cfg))
+    for key in root.node:
+        if key in known_top_level():
+            problems += _problems(root.child(key))
+    if problems:
+        raise ConfigError('; '.join(problems))
+
+
+def apply_cfg_options(cfg: Config, options: dict[str, Any]) -> None:
+    """Merge ``{'a.b.c': value}`` into ``cfg``; nothing is changed if any key is refused.
+
+    A changed ``type`` is respected: ``model.backbone.type=ResNet`` and ``model.backbone.depth=50`` may come together,
+    in any order.
+
+    Raises:
+        ConfigError: A key neither exists nor is one that its place can take.
+    """
+    trial = Config(cfg.to_dict())
+    for option in sorted(options, key=lambda name: not name.endswith('.type')):
+        _check_option(trial, option)
+        trial.merge_from_dict({option: options[option]})
+    cfg.merge_from_dict(options)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest known name, or nothing if none is near."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{near[0]}'?)" if near else ''
+
+
+def _root(cfg: Config) -> _Place:
+    return _Place(cfg.to_dict(), '', '', {}, None, cfg.get('default_scope') or 'mmengine')
+
+
+def _check_option(cfg: Config, option: str) -> None:
+    """Follow a dotted key as far as it exists and ask the section reached about the first part that is new."""
+    place = _root(cfg)
+    for part in option.split('.'):
+        where = f'{place.path}.{part}' if place.path else part
+        if isinstance(place.node, dict):
+            if part not in place.node:
+                _check_new_key(place, part, where)
+                return
+        elif not isinstance(place.node, (list, tuple)):
+            raise ConfigError(f"unknown key '{where}' ('{place.path}' is {place.node!r}, not a section with keys)")
+        elif not part.isdigit() or int(part) >= len(place.node):
+            raise ConfigError(f"unknown key '{where}' ('{place.path}' is a list of {len(place.node)} items)")
+        place = place.child(part)
+
+
+def _check_new_key(place: _Place, part: str, where: str) -> None:
+    if not place.path:
+        if part not in known_top_level():
+            raise ConfigError(_unknown(where, 'a config', {*known_top_level(), *place.node}))
+        return
+    owner, keys = section_of(place.node, place.key, place.around, place.role, place.scope)
+    if owner is None:
+        raise ConfigError(_unknown(where, f"'{place.path}'", place.node))
+    if keys is not None and part not in keys:
+        raise ConfigError(_unknown(where, owner, keys))
+
+
+def _misspelt_top_level(cfg: Config) -> Iterator[str]:
+    for key in cfg:
+        if key.startswith('_') or key in known_top_level() or key.endswith('pipeline') or _is_read(key, cfg.text or ''):
+            continue
+        if get_close_matches(key, known_top_level(), n=1, cutoff=0.85):
+            yield _unknown(key, 'a config', known_top_level())
+
+
+def _is_read(name: str, text: str) -> bool:
+    """Whether the text of a config, its bases included, uses a name other than as the target of ``name = ...``."""
+    return re.search(rf'\b{re.escape(name)}\b(?!\s*=[^=])', text) is not None
+
+
+def _problems(place: _Place) -> Iterator[str]:
+    """Yield what is wrong in a value of the config and in everything below it."""
+    if isinstance(place.node, (list, tuple)):
+        for index in range(len(place.node)):
+            yield from _problems(place.child(index))
+    if not isinstance(place.node, dict):
+        return
+    try:
+        owner, keys = section_of(place.node, place.key, place.around, place.role, place.scope)
+    except ConfigError as error:
+        yield f"'{place.path}.type': {error}"
+        return
+    for key in place.node:
+        if keys is not None and key not in keys:
+            yield _unknown(f'{place.path}.{key}', owner or place.key, keys)
+        else:
+            yield from _problems(place.child(key))
+
+
+def _unknown(where: str, owner: str, known: Iterable[str]) -> str:
+    names = sorted(name for name in map(str, known) if not name.startswith('_'))
+    near = get_close_matches(where.rpartition('.')[2], names, n=1, cutoff=0.6)
+    hint = f"did you mean '{near[0]}'?" if near else f'it has: {", ".join(names)}'
+    return f"unknown key '{where}' ({owner} has no such option; {hint})"

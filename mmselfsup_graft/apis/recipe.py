@@ -1,0 +1,229 @@
+"""Recipes: several training stages run as one job.
+
+A recipe is a config with ``stages``, each ``dict(name=, config=, options=)``. The value ``'stage:NAME'`` anywhere in a
+stage's config stands for the final checkpoint of an earlier stage; that is how stages feed each other. Every stage has
+its own folder in the recipe's work directory and leaves ``done.json`` when it is complete, so the same command goes on
+where it was stopped, by whatever means.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+
+from mmselfsup_graft.errors import ConfigError, GraftError
+
+from .train import enable_amp, load_config, prepare_distributed, train
+
+_REFERENCE = 'stage:'
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run of a recipe.
+
+    Attributes:
+        name: Folder and reference name.
+        cfg: Checked config, references unresolved.
+        needs: Names of the stages whose checkpoints it uses.
+        fingerprint: Hash of the config and of everything it builds on.
+    """
+
+    name: str
+    cfg: Config
+    needs: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages in order, what to report at the end, and the overrides it was read with."""
+
+    path: Path
+    stages: tuple[Stage, ...]
+    report: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    amp: bool = False
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name.
+
+        Raises:
+            ConfigError: If there is none.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        names = [stage.name for stage in self.stages]
+        raise ConfigError(f'recipe {self.path} has no stage {name!r}; its stages are {", ".join(names)}')
+
+
+def load_recipe(path: str | os.PathLike, options: dict[str, Any] | None = None, amp: bool = False) -> Recipe:
+    """Read a recipe and check every stage before anything runs.
+
+    Args:
+        path: Recipe file.
+        options: Overrides for every stage's config, dotted keys.
+        amp: Train all stages in half precision where the machine has it.
+
+    Raises:
+        ConfigError: For a missing file, unknown keys, a stage used before it is defined, or a faulty stage config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f'recipe {path} does not exist; recipes lie in configs/recipes/')
+    content = Config.fromfile(str(path))
+    unknown = [key for key in content if key not in ('stages', 'report') and not key.startswith('_')]
+    if unknown or not content.get('stages'):
+        wrong = f'unknown key {unknown[0]!r}' if unknown else 'no stages'
+        raise ConfigError(f'recipe {path}: {wrong}; a recipe has the keys stages and report')
+    stages: list[Stage] = []
+    for entry in content.stages:
+        stages.append(_load_stage(path, dict(entry), stages, options or {}, amp))
+    recipe = Recipe(path, tuple(stages), content.get('report', {}), options or {}, amp)
+    for entry in recipe.report.get('rows', []):
+        recipe.stage(entry['stage'])
+    return recipe
+
+
+def _load_stage(path: Path, entry: dict, earlier: Sequence[Stage], options: dict[str, Any], amp: bool) -> Stage:
+    unknown = set(entry) - {'name', 'config', 'options'}
+    if unknown or not {'name', 'config'} <= set(entry):
+        raise ConfigError(f'recipe {path}: a stage has the keys name, config and options, got {sorted(entry)}')
+    name = entry['name']
+    if name in {stage.name for stage in earlier}:
+        raise ConfigError(f'recipe {path}: two stages are called {name!r}')
+    cfg = load_config(path.parent / entry['config'], {**entry.get('options', {}), **options})
+    if amp:
+        enable_amp(cfg)
+    known = {stage.name: stage for stage in earlier}
+    needs = tuple(dict.fromkeys(value.removeprefix(_REFERENCE) for value in _references(cfg.to_dict())))
+    for need in needs:
+        if need not in known:
+            raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which is no earlier stage')
+    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str) + ''.join(known[n].fingerprint for n in needs)
+    return Stage(name, cfg, needs, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _references(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _references(item)
+    elif isinstance(value, str) and value.startswith(_REFERENCE):
+        yield value
+
+
+def _resolve(value: Any, work_dir: Path) -> Any:
+    """Replace references by checkpoint paths."""
+    if isinstance(value, dict):
+        return {key: _resolve(item, work_dir) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_resolve(item, work_dir) for item in value)
+    if isinstance(value, str) and value.startswith(_REFERENCE):
+        return str(stage_checkpoint(work_dir, value.removeprefix(_REFERENCE)))
+    return value
+
+
+def read_done(work_dir: Path, name: str) -> dict[str, Any] | None:
+    """What a finished stage left behind, or None if it is not finished."""
+    path = Path(work_dir) / name / 'done.json'
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def stage_checkpoint(work_dir: Path, name: str) -> Path:
+    """Final checkpoint of a finished stage.
+
+    Raises:
+        GraftError: If the stage is not finished.
+    """
+    done = read_done(work_dir, name)
+    if done is None:
+        raise GraftError(f'stage {name} in {work_dir} is not finished; run the recipe to its end first')
+    return Path(work_dir) / name / done['checkpoint']
+
+
+def is_done(stage: Stage, work_dir: Path) -> bool:
+    """Whether the stage is complete with this very config.
+
+    Raises:
+        ConfigError: If its folder belongs to another config.
+    """
+    folder = Path(work_dir) / stage.name
+    note = folder / 'stage.json'
+    if note.is_file() and json.loads(note.read_text())['fingerprint'] != stage.fingerprint:
+        raise ConfigError(
+            f'{folder} was made with another config (or by another earlier stage); '
+            'choose a new --work-dir, or delete that folder to run the stage again'
+        )
+    return read_done(work_dir, stage.name) is not None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that ``path`` holds either the old text or the whole new one."""
+    temporary = path.with_name(f'.{path.name}.tmp')
+    temporary.write_text(json.dumps(content, indent=1))
+    os.replace(temporary, path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a stage's folder; the lock ends with the process."""
+    with (folder / '.lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise GraftError(f'{folder} is in use by another running process; wait for it or stop it') from error
+        yield
+
+
+def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
+    """Run one stage in this process, from its newest checkpoint if it was begun before."""
+    if is_done(stage, work_dir):
+        return
+    folder = Path(work_dir) / stage.name
+    cfg = Config(_resolve(stage.cfg.to_dict(), Path(work_dir)))
+    cfg.work_dir, cfg.resume, cfg.launcher = str(folder), True, launcher
+    # mmengine keeps loggers and message hubs by name; two stages in one process must not share them
+    cfg.experiment_name = f'{stage.name}_{stage.fingerprint[:8]}'
+    prepare_distributed(cfg)
+    if not is_main_process():
+        train(cfg)
+        barrier()
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
+        train(cfg)
+        _finish(folder, stage)
+    barrier()
+
+
+def _finish(folder: Path, stage: Stage) -> None:
+    from mmselfsup_graft.engine.runners import latest_checkpoint
+
+    newest = latest_checkpoint(folder)
+    if newest is None:
+        raise GraftError(f'stage {stage.name} ended without a checkpoint; set default_hooks.checkpoint.interval')
+    digest = hashlib.sha256(Path(newest).read_bytes()).hexdigest()
+    progress = json.loads((folder / 'progress.json').read_text())
+    write_json(
+        folder / 'done.json',
+        {
+            'checkpoint': Path(newest).name,
+            'sha256': digest,
+            'fingerprint': stage.fingerprint,
+            'seconds': progress['seconds'],
+            'iterations': progress['max_iters'],
+        },
+    )

@@ -1,0 +1,161 @@
+"""Running a recipe's stages as child processes, with one progress view.
+
+Children keep mmengine's global state apart, and stages that do not need each other can run side by side.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmselfsup_graft.errors import ConfigError, GraftError
+
+from .recipe import Recipe, Stage, is_done, read_done, run_stage
+
+_POLL_SECONDS = 0.5
+_PLAIN_SECONDS = 10.0
+
+
+@dataclass
+class _Job:
+    stage: Stage
+    process: subprocess.Popen
+    log: Path
+
+
+def run_recipe(recipe: Recipe, work_dir: Path, jobs: int = 1, launcher: str = 'none') -> None:
+    """Run all stages that are not complete yet.
+
+    Under a launcher they run one after the other in the launched processes, else as child processes.
+
+    Args:
+        recipe: The recipe.
+        work_dir: Where every stage gets its folder.
+        jobs: Child processes at a time.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+    """
+    if launcher == 'none':
+        run_jobs(recipe, work_dir, jobs)
+        return
+    for stage in recipe.stages:
+        run_stage(stage, work_dir, launcher)
+
+
+def run_jobs(recipe: Recipe, work_dir: Path, jobs: int) -> None:
+    """Run all stages, up to ``jobs`` at a time, each as soon as those it needs are complete.
+
+    Args:
+        recipe: The recipe.
+        work_dir: Its work directory.
+        jobs: Most stages at a time; cores are shared out among them.
+
+    Raises:
+        GraftError: When a stage fails; the others are stopped, everything done so far is kept.
+    """
+    if jobs < 1:
+        raise ConfigError(f'--jobs must be at least 1, got {jobs}')
+    waiting = [stage for stage in recipe.stages if not is_done(stage, work_dir)]
+    running: list[_Job] = []
+    view = ProgressView(recipe, work_dir)
+    try:
+        while waiting or running:
+            ready = [s for s in waiting if all(read_done(work_dir, need) for need in s.needs)]
+            for stage in ready[: jobs - len(running)]:
+                waiting.remove(stage)
+                running.append(_start(recipe, stage, work_dir, jobs))
+            time.sleep(_POLL_SECONDS)
+            for job in [job for job in running if job.process.poll() is not None]:
+                running.remove(job)
+                if job.process.returncode:
+                    raise GraftError(_failure(job))
+            view.show([job.stage.name for job in running])
+    finally:
+        _stop(running)
+        view.close()
+
+
+def _start(recipe: Recipe, stage: Stage, work_dir: Path, jobs: int) -> _Job:
+    folder = work_dir / stage.name
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    environment = {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
+    module = 'mmselfsup_graft.apis.recipe_stage'
+    command = [sys.executable, '-m', module, str(recipe.path), '--work-dir', str(work_dir), '--only', stage.name]
+    command += ['--options', json.dumps(recipe.options)] + (['--amp'] if recipe.amp else [])
+    log = folder / 'train.log'
+    with log.open('a') as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+        )
+    return _Job(stage, process, log)
+
+
+def _failure(job: _Job) -> str:
+    lines = [line for line in job.log.read_text(errors='replace').splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith('error: ')]
+    reason = errors[-1].removeprefix('error: ') if errors else (lines[-1] if lines else 'no output')
+    return f'stage {job.stage.name} failed: {reason} (log: {job.log})'
+
+
+def _stop(running: list[_Job]) -> None:
+    for job in running:
+        job.process.send_signal(signal.SIGTERM)
+    for job in running:
+        try:
+            job.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            job.process.kill()
+
+
+def die_with_parent() -> None:
+    """End this process when the one that started it is gone, however it went."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class ProgressView:
+    """One line for all stages, redrawn in place on a terminal and repeated now and then elsewhere."""
+
+    def __init__(self, recipe: Recipe, work_dir: Path) -> None:
+        self.recipe, self.work_dir = recipe, work_dir
+        self.inplace = sys.stdout.isatty()
+        self._last = 0.0
+        self._rates: dict[str, float] = {}
+
+    def show(self, running: list[str]) -> None:
+        """Draw the present state."""
+        if not self.inplace and time.time() - self._last < _PLAIN_SECONDS and running:
+            return
+        self._last = time.time()
+        line = '  '.join(self._describe(stage, running) for stage in self.recipe.stages)
+        print(f'\r\x1b[K{line}' if self.inplace else line, end='' if self.inplace else '\n', flush=True)
+
+    def close(self) -> None:
+        """Leave the line."""
+        if self.inplace:
+            print(flush=True)
+
+    def _describe(self, stage: Stage, running: list[str]) -> str:
+        done = read_done(self.work_dir, stage.name)
+        if done:
+            return f'{stage.name}: done ({done["seconds"]:.0f} s)'
+        if stage.name not in running:
+            return f'{stage.name}: waiting'
+        try:
+            state = json.loads((self.work_dir / stage.name / 'progress.json').read_text())
+        except (OSError, ValueError):
+            return f'{stage.name}: starting'
+        share = 100 * state['iter'] / state['max_iters']
+        loss = f', loss {state["loss"]:.3f}' if state['loss'] is not None else ''
+        return f'{stage.name}: {share:.0f} % ({state["seconds_left"]:.0f} s left{loss})'

@@ -1,0 +1,87 @@
+"""Training one config."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import init_dist
+
+from mmselfsup_graft.errors import ConfigError
+
+from .config_check import apply_cfg_options, check_config
+from .setup import register_all_modules
+
+
+def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) -> Config:
+    """Read a config file, apply overrides and check every key.
+
+    Raises:
+        ConfigError: If there is no such file, it cannot be read, or a key is unknown.
+    """
+    register_all_modules()
+    if not Path(path).is_file():
+        raise ConfigError(f'config {path} does not exist; configs lie in the folder configs/')
+    try:
+        cfg = Config.fromfile(str(path))
+    except (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, OSError) as error:
+        raise ConfigError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
+    if options:
+        apply_cfg_options(cfg, options)
+    check_config(cfg)
+    return cfg
+
+
+def enable_amp(cfg: Config) -> None:
+    """Train in half precision where the machine has it (see :class:`AutocastOptimWrapper`)."""
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
+        raise ConfigError(f'--amp does not go with optim_wrapper.type={wrapper.type}; use OptimWrapper')
+    wrapper.type = 'AutocastOptimWrapper'
+    wrapper.pop('loss_scale', None)
+
+
+def enable_auto_scale_lr(cfg: Config) -> None:
+    """Scale the learning rate linearly with the real batch size."""
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise ConfigError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')
+    cfg.auto_scale_lr.enable = True
+
+
+def prepare_distributed(cfg: Config) -> None:
+    """Open the process group if a launcher started us; without a GPU use gloo and wrap models for the CPU.
+
+    mmengine's own launcher code insists on CUDA.
+    """
+    if cfg.get('launcher', 'none') == 'none':
+        return
+    if torch.cuda.is_available():
+        if not torch.distributed.is_initialized():
+            init_dist(cfg.launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
+        return
+    if not torch.distributed.is_initialized():
+        if 'RANK' not in os.environ:
+            raise ConfigError(
+                f'--launcher {cfg.launcher} on a machine without GPU needs the variables of torchrun (RANK, '
+                'WORLD_SIZE, ...): start it with tools/dist_train.sh'
+            )
+        torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+
+
+def train(cfg: Config):
+    """Train a checked config to its end; returns the runner.
+
+    ``cfg.work_dir`` must be set. The resolved config is written there by mmengine.
+    """
+    from mmselfsup_graft.engine import GraftRunner
+
+    prepare_distributed(cfg)
+    runner = GraftRunner.from_cfg(cfg)
+    runner.train()
+    return runner

@@ -1,0 +1,36 @@
+"""Checkpoints as data: depth, formats, safe reading, grafting. Pure functions that import torch and numpy only."""
+
+from .depth import Depth, convnext_depth, depth_from_names, depth_of, resnet_depth, vit_depth
+from .formats import FORMATS, Encoder, Format, read_encoder, to_encoder, unwrap_state_dict
+from .graft import GraftSource, LoadReport, graft_weights, parse_graft, plan_graft
+from .io import read_checkpoint, save_atomically
+from .pos_embed import resize_position_table, sincos_table
+from .rename import MAE_MODEL, MOCOV3_MODEL, VIT_TIMM, RenameTable
+
+__all__ = [
+    'FORMATS',
+    'MAE_MODEL',
+    'MOCOV3_MODEL',
+    'VIT_TIMM',
+    'Depth',
+    'Encoder',
+    'Format',
+    'GraftSource',
+    'LoadReport',
+    'RenameTable',
+    'convnext_depth',
+    'depth_from_names',
+    'depth_of',
+    'graft_weights',
+    'parse_graft',
+    'plan_graft',
+    'read_checkpoint',
+    'read_encoder',
+    'resize_position_table',
+    'resnet_depth',
+    'save_atomically',
+    'sincos_table',
+    'to_encoder',
+    'unwrap_state_dict',
+    'vit_depth',
+]

@@ -1,0 +1,106 @@
+"""Depth: which layer a parameter belongs to, read off its canonical (mmpretrain) name.
+
+Layer ids are the same everywhere in the toolbox: ``0`` is the stem (patch embedding, class token, position table,
+or the stem convolution), ``i + 1`` is block ``i`` and ``num_blocks + 1`` is everything after the last block (final
+norm, projector, heads). The learning-rate constructor, freezing, grafting, the L1 distance and the conflict analysis
+all ask :meth:`Depth.layer_id`; nobody else knows which name lies in which layer.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch.nn as nn
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Depth:
+    """The order of a backbone's layers.
+
+    Args:
+        stem: Name prefixes (whole dotted components) of layer 0.
+        blocks: For every block, from the first to the last, the name prefixes that belong to it.
+    """
+
+    stem: tuple[str, ...]
+    blocks: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        lookup = {prefix: 0 for prefix in self.stem}
+        lookup.update({prefix: i + 1 for i, prefixes in enumerate(self.blocks) for prefix in prefixes})
+        object.__setattr__(self, '_lookup', lookup)
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks, e.g. 12 for ViT-B and 16 for ResNet-50."""
+        return len(self.blocks)
+
+    def layer_id(self, name: str) -> int:
+        """Return the layer of the backbone parameter ``name``: 0, ``i + 1`` or ``num_blocks + 1``.
+
+        Args:
+            name: Dotted parameter name without any prefix of the model that holds the backbone.
+        """
+        lookup: dict[str, int] = self._lookup  # type: ignore[attr-defined]
+        prefix = name
+        while prefix:
+            if prefix in lookup:
+                return lookup[prefix]
+            prefix = prefix.rpartition('.')[0]
+        return self.num_blocks + 1
+
+
+def vit_depth(num_layers: int) -> Depth:
+    """Depth of a vision transformer with ``num_layers`` blocks."""
+    stem = ('cls_token', 'pos_embed', 'patch_embed', 'pre_norm', 'mask_token', 'mask_gamma')
+    return Depth(stem, tuple((f'layers.{i}',) for i in range(num_layers)))
+
+
+def resnet_depth(stage_blocks: Iterable[int]) -> Depth:
+    """Depth of a ResNet with ``stage_blocks`` residual blocks per stage; a block owns its shortcut."""
+    blocks = tuple((f'layer{s + 1}.{b}',) for s, count in enumerate(stage_blocks) for b in range(count))
+    return Depth(('conv1', 'bn1', 'stem'), blocks)
+
+
+def convnext_depth(depths: Iterable[int]) -> Depth:
+    """Depth of a ConvNeXt; the down-sampling layer before a stage belongs to that stage's first block."""
+    blocks = []
+    for s, count in enumerate(depths):
+        for b in range(count):
+            own = (f'stages.{s}.{b}',)
+            blocks.append((f'downsample_layers.{s}', *own) if s > 0 and b == 0 else own)
+    return Depth(('downsample_layers.0',), tuple(blocks))
+
+
+def depth_from_names(names: Iterable[str]) -> Depth:
+    """Work out the depth from canonical parameter names of a ViT, ResNet or ConvNeXt.
+
+    Raises:
+        ConfigError: If the names are of none of these families.
+    """
+    names = list(names)
+    transformer = {int(m[1]) for m in (re.match(r'layers\.(\d+)\.', n) for n in names) if m}
+    if transformer:
+        return vit_depth(max(transformer) + 1)
+    residual = _blocks_per_stage(names, r'layer(\d+)\.(\d+)\.')
+    if residual:
+        return resnet_depth(residual)
+    if any(n.startswith('downsample_layers.') for n in names):
+        return convnext_depth(_blocks_per_stage(names, r'stages\.(\d+)\.(\d+)\.'))
+    raise ConfigError(
+        'cannot tell the depth of this backbone: its parameter names are neither those of a ViT (layers.N), nor of a '
+        'ResNet (layerN.M) or ConvNeXt (stages.N.M); give the backbone class a `depth` property returning a Depth'
+    )
+
+
+def _blocks_per_stage(names: list[str], pattern: str) -> list[int]:
+    found = {(int(m[1]), int(m[2])) for m in (re.match(pattern, n) for n in names) if m}
+    return [1 + max(b for s, b in found if s == stage) for stage in sorted({s for s, _ in found})]
+
+
+def depth_of(backbone: nn.Module) -> Depth:
+    """Depth of a built backbone: its own ``depth`` property if it has one, else read off its parameter names."""
+    own = getattr(backbone, 'depth', None)
+    return own if isinstance(own, Depth) else depth_from_names(name for name, _ in backbone.named_parameters())

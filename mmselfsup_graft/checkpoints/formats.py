@@ -1,0 +1,148 @@
+"""Checkpoint formats: where the encoder lies in a file, what it is called there, what else the file holds.
+
+Each format is one small record. :func:`read_encoder` finds the format of a file, takes the encoder out and gives it
+canonical (mmpretrain) names; every source key ends as kept or dropped, exactly once.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+from .io import read_checkpoint
+from .rename import VIT_TIMM, RenameTable
+
+StateDict = dict[str, torch.Tensor]
+
+# where state dicts are found in a file, first match wins; a file without any of these is itself the state dict
+_WRAPPERS = ('state_dict', 'model', 'module')
+_KEEP_NAMES = RenameTable(())
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one family of checkpoints names its encoder.
+
+    Args:
+        name: What users call it.
+        prefix: Text before the names of the encoder's tensors; anchored at the start, matched case by case.
+        marks: Regular expressions (searched at the start of a name, prefix removed); all must be found.
+        not_encoder: Regular expression for names behind the prefix that are no part of the encoder.
+        table: Names there -> canonical names.
+        momentum_prefix: Prefix of the exponential moving average of the encoder, where the file has one.
+    """
+
+    name: str
+    prefix: str
+    marks: tuple[str, ...]
+    not_encoder: str
+    table: RenameTable
+    momentum_prefix: str | None = None
+
+
+_TIMM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.weight')
+_CANONICAL = r'layers\.0\.|layer1\.0\.|downsample_layers\.0\.|patch_embed\.projection\.'
+
+# order matters: the first format whose marks are all found is taken
+FORMATS: tuple[Format, ...] = (
+    Format('mocov3', 'module.base_encoder.', _TIMM_MARKS, r'head\.', VIT_TIMM, 'module.momentum_encoder.'),
+    Format('mocov3', 'base_encoder.', _TIMM_MARKS, r'head\.', VIT_TIMM, 'momentum_encoder.'),
+    Format(
+        'mocov3-resnet', 'module.base_encoder.', (r'layer1\.0\.',), r'fc\.', _KEEP_NAMES, 'module.momentum_encoder.'
+    ),
+    Format('mocov3-resnet', 'base_encoder.', (r'layer1\.0\.',), r'fc\.', _KEEP_NAMES, 'momentum_encoder.'),
+    Format('graft', 'backbone.', (_CANONICAL,), r'$^', _KEEP_NAMES, 'momentum_encoder.backbone.'),
+    Format('mae', '', _TIMM_MARKS, r'(mask_token|decoder_|head\.|fc_norm\.|fc\.)', VIT_TIMM),
+    Format('mae', 'module.', _TIMM_MARKS, r'(mask_token|decoder_|head\.|fc_norm\.|fc\.)', VIT_TIMM),
+    Format('mmpretrain', '', (_CANONICAL,), r'(head\.|neck\.|fc\.)', _KEEP_NAMES),
+)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder taken out of a checkpoint.
+
+    Args:
+        state: Canonical name -> tensor, in the order of the file.
+        format: Name of the format it was found in.
+        dropped: Names (as in the file) of tensors that are no part of the encoder.
+        origin: The file, for messages.
+    """
+
+    state: StateDict
+    format: str
+    dropped: tuple[str, ...]
+    origin: str
+
+
+def unwrap_state_dict(content: Mapping[str, Any]) -> StateDict:
+    """Take the tensors out of a checkpoint: from ``state_dict``, ``model`` or ``module``, else from the top."""
+    for key in _WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    return {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def format_names() -> list[str]:
+    """Names accepted as ``format`` besides ``auto``."""
+    return sorted({f.name for f in FORMATS})
+
+
+def detect_format(names: list[str], origin: str = 'checkpoint', wanted: str = 'auto') -> Format:
+    """Return the format of a file with these tensor names.
+
+    Raises:
+        CheckpointError: If the names fit no format, or not the one that was asked for.
+    """
+    for candidate in FORMATS:
+        inside = [n[len(candidate.prefix) :] for n in names if n.startswith(candidate.prefix)]
+        fits = all(any(re.match(mark, n) for n in inside) for mark in candidate.marks)
+        if inside and fits and wanted in ('auto', candidate.name):
+            return candidate
+    known = ', '.join(format_names())
+    sample = ', '.join(names[:3]) or 'no tensors at all'
+    expected = f'a checkpoint of format {wanted}' if wanted != 'auto' else f'one of the known formats ({known})'
+    raise CheckpointError(f'{origin} is not {expected}: its tensors are named {sample} ...')
+
+
+def to_encoder(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str = 'base') -> Encoder:
+    """Take the encoder out of checkpoint content and give it canonical names.
+
+    Args:
+        content: What :func:`read_checkpoint` returned.
+        origin: File name for messages.
+        wanted: A format name, or ``auto`` to detect it.
+        branch: ``base``, or ``momentum`` for the moving-average encoder where the format has one.
+
+    Raises:
+        CheckpointError: If the format is unknown or has no such branch.
+    """
+    if wanted != 'auto' and wanted not in format_names():
+        raise CheckpointError(f'unknown checkpoint format {wanted!r}; known: auto, {", ".join(format_names())}')
+    state = unwrap_state_dict(content)
+    found = detect_format(list(state), origin, wanted)
+    prefix = {'base': found.prefix, 'momentum': found.momentum_prefix}.get(branch)
+    if prefix is None:
+        raise CheckpointError(f'{origin} (format {found.name}) has no {branch} encoder; use branch="base"')
+    kept, dropped = {}, []
+    for name, tensor in state.items():
+        inner = name[len(prefix) :]
+        if name.startswith(prefix) and not re.match(found.not_encoder, inner):
+            kept[found.table.to_canonical(inner)] = tensor
+        else:
+            dropped.append(name)
+    if not kept:
+        raise CheckpointError(f'{origin} (format {found.name}) holds no tensors of a {branch} encoder')
+    return Encoder(kept, found.name, tuple(dropped), origin)
+
+
+def read_encoder(
+    path: str | os.PathLike, wanted: str = 'auto', branch: str = 'base', unsafe_pickle: bool = False
+) -> Encoder:
+    """Read a checkpoint file and take its encoder out; see :func:`to_encoder`."""
+    return to_encoder(read_checkpoint(path, unsafe_pickle), str(path), wanted, branch)

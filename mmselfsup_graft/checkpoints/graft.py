@@ -1,0 +1,202 @@
+"""Grafting: building an encoder's weights from several checkpoints, by layer range.
+
+A graft is data: ``[dict(checkpoint='mae.pth', layers=(0, 8)), dict(checkpoint='moco.pth', layers=(8, 12))]`` takes
+blocks 0 to 7 and the stem from the first file, blocks 8 to 11 and the final norm from the second. Blocks that no
+source names stay as they were initialised ("fresh").
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError, ConfigError
+from .depth import Depth
+from .formats import StateDict, read_encoder
+from .pos_embed import resize_position_table
+
+# batch-norm step counters are missing in files of old PyTorch versions and mean nothing to a transplanted encoder
+_NEVER_REQUIRED = ('num_batches_tracked',)
+
+
+@dataclass(frozen=True)
+class GraftSource:
+    """One source of weights.
+
+    Args:
+        checkpoint: Path of the file.
+        layers: Half-open range of blocks ``(start, stop)``; None for the whole encoder. A range that starts at 0
+            brings the stem with it, one that stops at the depth brings the final norm.
+        format: Format of the file, or ``auto``.
+        branch: ``base`` or ``momentum`` encoder of the file.
+        unsafe_pickle: Allow the file to run code while it is read.
+    """
+
+    checkpoint: str
+    layers: tuple[int, int] | None = None
+    format: str = 'auto'
+    branch: str = 'base'
+    unsafe_pickle: bool = False
+
+    def layer_ids(self, num_blocks: int) -> range:
+        """Layer ids this source provides, see :class:`Depth`.
+
+        Raises:
+            ConfigError: If the range is empty or outside the backbone.
+        """
+        start, stop = self.layers if self.layers is not None else (0, num_blocks)
+        if not 0 <= start < stop <= num_blocks:
+            raise ConfigError(
+                f'graft range layers=({start}, {stop}) of {self.checkpoint} does not fit a backbone of {num_blocks} '
+                f'blocks; give 0 <= start < stop <= {num_blocks}'
+            )
+        return range(0 if start == 0 else start + 1, num_blocks + 2 if stop == num_blocks else stop + 1)
+
+
+def parse_graft(entries: Sequence[Mapping[str, Any] | GraftSource]) -> list[GraftSource]:
+    """Turn config dicts into sources.
+
+    Raises:
+        ConfigError: For unknown keys, a missing checkpoint or a malformed range.
+    """
+    sources = []
+    for entry in entries:
+        if isinstance(entry, GraftSource):
+            sources.append(entry)
+            continue
+        values = dict(entry)
+        unknown = set(values) - set(GraftSource.__dataclass_fields__)
+        if unknown or 'checkpoint' not in values:
+            problem = f'unknown key {sorted(unknown)[0]!r}' if unknown else 'no checkpoint given'
+            raise ConfigError(f'graft source: {problem}; keys are {", ".join(GraftSource.__dataclass_fields__)}')
+        layers = values.get('layers')
+        if layers is not None:
+            if len(layers) != 2 or not all(isinstance(n, int) for n in layers):
+                raise ConfigError(f'graft source {values["checkpoint"]}: layers={layers!r} is no (start, stop) pair')
+            values['layers'] = tuple(layers)
+        sources.append(GraftSource(**values))
+    return sources
+
+
+@dataclass
+class LoadReport:
+    """What came from where; :meth:`text` is for the log."""
+
+    loaded: dict[str, str] = field(default_factory=dict)
+    resized: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    unused: dict[str, list[str]] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Readable summary: tensors per source, fresh tensors, and what a source held that was not used."""
+        lines = ['graft report']
+        for origin, count in Counter(self.loaded.values()).items():
+            lines.append(f'  {count:4d} tensors from {origin} (format {self.formats[origin]})')
+            unused = self.unused.get(origin, [])
+            if unused:
+                lines.append(f'       {len(unused)} of its tensors are not used here: {_grouped(unused)}')
+        lines += [f'       resized: {", ".join(self.resized)}'] if self.resized else []
+        lines.append(f'  {len(self.fresh):4d} tensors stay fresh' + (f': {_grouped(self.fresh)}' if self.fresh else ''))
+        return '\n'.join(lines)
+
+
+def _grouped(names: Iterable[str], depth: int = 2) -> str:
+    groups = Counter('.'.join(name.split('.')[:depth]) for name in names)
+    shown = [f'{group} ({count})' for group, count in list(groups.items())[:8]]
+    return ', '.join(shown) + (', ...' if len(groups) > 8 else '')
+
+
+def plan_graft(sources: Sequence[GraftSource], depth: Depth) -> dict[int, int]:
+    """Assign every layer id that a source provides to the index of that source.
+
+    Raises:
+        ConfigError: If ranges overlap or leave the backbone.
+    """
+    plan: dict[int, int] = {}
+    for index, source in enumerate(sources):
+        for layer in source.layer_ids(depth.num_blocks):
+            if layer in plan:
+                other = sources[plan[layer]]
+                raise ConfigError(
+                    f'graft sources overlap: {source.checkpoint} layers={source.layers} and {other.checkpoint} '
+                    f'layers={other.layers} both provide layer id {layer}'
+                )
+            plan[layer] = index
+    return plan
+
+
+def graft_weights(
+    sources: Sequence[GraftSource],
+    target: Mapping[str, torch.Tensor],
+    depth: Depth,
+    grid: tuple[int, int] | None = None,
+    optional: tuple[str, ...] = (),
+) -> tuple[StateDict, LoadReport]:
+    """Collect the weights of an encoder from its sources.
+
+    Args:
+        sources: Who provides which layers.
+        target: State dict of the encoder to fill (names and shapes are read, values are not).
+        depth: Depth of that encoder.
+        grid: Patch grid (H, W) to which a position table of another size is resampled; None refuses that.
+        optional: Name prefixes that a source may lack (mask tokens, for instance); they stay fresh.
+
+    Returns:
+        The tensors to load (a subset of the target's names) and the report.
+
+    Raises:
+        ConfigError: For ranges that overlap or do not fit.
+        CheckpointError: If a source cannot be read, lacks a tensor that it should provide, or has it in another shape.
+    """
+    plan = plan_graft(sources, depth)
+    encoders = [read_encoder(s.checkpoint, s.format, s.branch, s.unsafe_pickle) for s in sources]
+    weights: StateDict = {}
+    report = LoadReport(formats={e.origin: e.format for e in encoders})
+    problems: dict[str, list[str]] = {}
+    for name, wanted in target.items():
+        index = plan.get(depth.layer_id(name))
+        if index is None:
+            report.fresh.append(name)
+            continue
+        encoder = encoders[index]
+        found = _fitting(encoder.state.get(name), wanted, name, grid)
+        if found is not None and found.shape == wanted.shape:
+            weights[name] = found
+            report.loaded[name] = encoder.origin
+            report.resized += [name] if found.shape != encoder.state[name].shape else []
+        elif found is None and (name.endswith(_NEVER_REQUIRED) or name.startswith(optional or ('\0',))):
+            report.fresh.append(name)
+        else:
+            problems.setdefault(encoder.origin, []).append(_describe(name, found, wanted))
+    _raise_problems(problems)
+    for encoder in encoders:
+        used = {name for name, origin in report.loaded.items() if origin == encoder.origin}
+        report.unused[encoder.origin] = [*(n for n in encoder.state if n not in used), *encoder.dropped]
+    return weights, report
+
+
+def _fitting(
+    tensor: torch.Tensor | None, wanted: torch.Tensor, name: str, grid: tuple[int, int] | None
+) -> torch.Tensor | None:
+    resizable = tensor is not None and name == 'pos_embed' and grid is not None and tensor.shape[-1] == wanted.shape[-1]
+    return resize_position_table(tensor, grid) if resizable and tensor.shape != wanted.shape else tensor
+
+
+def _describe(name: str, found: torch.Tensor | None, wanted: torch.Tensor) -> str:
+    if found is None:
+        return f'{name} is missing'
+    return f'{name} has shape {tuple(found.shape)}, expected {tuple(wanted.shape)}'
+
+
+def _raise_problems(problems: dict[str, list[str]]) -> None:
+    if problems:
+        origin, lines = next(iter(problems.items()))
+        more = f' and {len(lines) - 3} more' if len(lines) > 3 else ''
+        raise CheckpointError(
+            f'{origin} does not fit this backbone: {"; ".join(lines[:3])}{more}; '
+            'is it a checkpoint of another architecture or size?'
+        )
+

@@ -1,0 +1,113 @@
+"""Reading and writing checkpoint files safely.
+
+Reading never runs code from the file unless the caller says so, writing never leaves half a file behind.
+"""
+
+import argparse
+import os
+import pickle
+import tempfile
+import zipfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import CheckpointError
+
+
+class OpaqueRecord:
+    """Stands for an object of a foreign class in a checkpoint: its attributes are kept, none of its code is run."""
+
+    def __init__(self, *args: Any) -> None:
+        self.args = args
+
+
+def _attribute_name(owner: Any, name: str) -> str:
+    """Stand-in for ``getattr`` while unpickling: it names the attribute instead of fetching it."""
+    return f'{getattr(owner, "__name__", owner)}.{name}'
+
+
+def _harmless_globals() -> list[Any]:
+    """Globals found in the checkpoints of MAE, iBOT, DINO and mmengine that carry data and no behaviour."""
+    dtypes = [type(np.dtype(kind)) for kind in ('f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u4', 'u8', '?')]
+    core = np._core if hasattr(np, '_core') else np.core  # moved in numpy 2
+    arrays: list[Any] = [np.ndarray, np.dtype, core.multiarray._reconstruct, core.multiarray.scalar, *dtypes]
+    for function in (core.multiarray._reconstruct, core.multiarray.scalar):
+        # files written by numpy 1 and numpy 2 name the same function differently
+        arrays += [(function, f'numpy.{home}.multiarray.{function.__name__}') for home in ('core', '_core')]
+    return [
+        *arrays,
+        slice,
+        defaultdict,
+        argparse.Namespace,
+        OpaqueRecord,
+        (OpaqueRecord, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        (_attribute_name, 'builtins.getattr'),
+    ]
+
+
+def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dict[str, Any]:
+    """Read a checkpoint file onto the CPU.
+
+    Args:
+        path: A file written by ``torch.save``.
+        unsafe_pickle: Allow the file to run code while it is read. Only for files whose origin you trust.
+
+    Returns:
+        The mapping at the top of the file.
+
+    Raises:
+        CheckpointError: If there is no such file, it is damaged, needs code to be run, or holds no mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint {path} does not exist (or is not a file); check the path')
+    try:
+        with torch.serialization.safe_globals(_harmless_globals()):
+            content = torch.load(path, map_location='cpu', weights_only=not unsafe_pickle)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_explain_unpickling(path, str(error))) from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f'checkpoint {path} is damaged or no PyTorch file ({_first_line(error)}); copy or download it again'
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f'checkpoint {path} holds a {type(content).__name__}, expected a dict of tensors')
+    return dict(content)
+
+
+def _explain_unpickling(path: Path, message: str) -> str:
+    blocked = message.partition('GLOBAL ')[2].split(' ')[0]
+    if not blocked:
+        blocked = message.partition('Unsupported class ')[2].split(' ')[0]
+    if blocked:
+        return (
+            f'checkpoint {path} was not read: it would run code while being read ({blocked}); if you trust where it '
+            'comes from, read it with unsafe_pickle=True (tools: --unsafe-pickle)'
+        )
+    return f'checkpoint {path} is damaged or no PyTorch file ({message.splitlines()[0]}); copy or download it again'
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:160] if text else type(error).__name__
+
+
+def save_atomically(content: Any, path: str | os.PathLike) -> None:
+    """Write ``content`` with ``torch.save`` so that ``path`` holds either the old file or the whole new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

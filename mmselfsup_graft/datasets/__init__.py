@@ -1,0 +1,26 @@
+"""Datasets whose samples depend on (seed, epoch, index) only, their transforms and their sampler."""
+
+from .base import SelfSupDataset
+from .digits import Digits
+from .fashion_mnist import FashionMNIST
+from .image_folder import ImageFolder
+from .image_list import ImageList, parse_image_list
+from .imagenet import ImageNet
+from .samplers import SeededSampler
+from .transforms import LoadImage, PILGaussianBlur, PILGaussianNoise, RandomApply, TwoViews
+
+__all__ = [
+    'Digits',
+    'FashionMNIST',
+    'ImageFolder',
+    'ImageList',
+    'ImageNet',
+    'LoadImage',
+    'PILGaussianBlur',
+    'PILGaussianNoise',
+    'RandomApply',
+    'SeededSampler',
+    'SelfSupDataset',
+    'TwoViews',
+    'parse_image_list',
+]

@@ -1,0 +1,216 @@
+"""The parent of all datasets: reproducible samples, corrupt images, optional labels."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset, force_full_init
+from mmengine.logging import print_log
+
+from mmselfsup_graft.errors import ConfigError, DataError
+
+from .seeding import preserved_random_state, sample_seed, seed_generators
+from .transforms import CorruptImage, build_pipeline
+
+# So many unreadable images in a row mean a wrong path or a dead disk, not damaged files.
+_MAX_UNREADABLE_IN_A_ROW = 1000
+
+
+class SelfSupDataset(BaseDataset):
+    """Images with or without labels, whose samples depend on (seed, epoch, index) only.
+
+    The same sample comes out for any number of workers and after resuming in the middle of an epoch, and the random
+    generators of the caller are left as they were. Epoch and seed lie in shared memory, so persistent workers see
+    :meth:`set_epoch`; so do the marks of unreadable images, so the main process can count them.
+
+    A subclass implements :meth:`load_data_list`, whose items hold ``img_path`` or ``img`` (uint8, (H, W) or
+    (H, W, C)) and, only if labelled, ``gt_label``.
+
+    Args:
+        data_root: Folder of the data.
+        ann_file: File with the list of samples, relative to ``data_root`` or absolute.
+        pipeline: Transform configs or callables.
+        metainfo: Extra meta information; its entries win over those of the dataset.
+        indices: Only the first n samples (the last for a negative n), or the samples with these numbers.
+        serialize_data: Keep the samples pickled in one array that worker processes share.
+        test_mode: The dataset is evaluated on; changes the default of ``on_corrupt`` only.
+        lazy_init: Read the samples at first use instead of now.
+        on_corrupt: ``'skip'`` replaces an unreadable image by the next readable one (with the random numbers of the
+            original), ``'raise'`` raises. ``None`` stands for ``'raise'`` in test mode, where a replacement would
+            falsify the result, and for ``'skip'`` otherwise.
+        seed: Seed of the random numbers of all samples; :meth:`set_seed` changes it.
+
+    Raises:
+        ConfigError: ``on_corrupt`` is unknown.
+        DataError: There is no sample, or an image is unreadable and must not or cannot be replaced.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        ann_file: str = '',
+        pipeline: Sequence[dict[str, Any] | Callable] = (),
+        *,
+        metainfo: Mapping | None = None,
+        indices: int | Sequence[int] | None = None,
+        serialize_data: bool = True,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        on_corrupt: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if on_corrupt not in (None, 'skip', 'raise'):
+            raise ConfigError(f"{type(self).__name__}: on_corrupt is {on_corrupt!r}, expected 'skip' or 'raise'")
+        self.on_corrupt = on_corrupt or ('raise' if test_mode else 'skip')
+        self._clock = torch.tensor([seed, 0], dtype=torch.int64)  # seed, epoch
+        self._corrupt = torch.zeros(0, dtype=torch.uint8)
+        self._labels: np.ndarray | None = None
+        super().__init__(
+            ann_file=ann_file,
+            metainfo=metainfo,
+            data_root=data_root,
+            data_prefix={},
+            indices=indices,
+            serialize_data=serialize_data,
+            pipeline=build_pipeline(pipeline),
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+        )
+
+    # Initialisation
+
+    def full_init(self) -> None:
+        """Read the list of samples; does nothing the second time."""
+        if not self._fully_initialized:
+            super().full_init()
+            self._reset_shared()
+
+    def filter_data(self) -> list[dict]:
+        """Refuse an empty dataset."""
+        if not self.data_list:
+            raise DataError(f'{type(self).__name__}: no samples in {self.data_root!r}; check the path')
+        return self.data_list
+
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list:
+        try:
+            subset = super()._get_unserialized_subset(indices)
+        except IndexError as error:
+            count = len(self.data_list)
+            raise DataError(f'{type(self).__name__}: indices reach beyond its {count} samples') from error
+        if not subset:
+            raise DataError(f'{type(self).__name__}: indices={indices!r} leaves no sample; ask for at least one')
+        return subset
+
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        """Keep only some samples, in place (see mmengine's ``BaseDataset.get_subset_``)."""
+        super().get_subset_(indices)
+        self._reset_shared()
+
+    def get_subset(self, indices: int | Sequence[int]) -> 'SelfSupDataset':
+        """Return a dataset of some of the samples, with its own epoch and marks of unreadable images."""
+        subset = super().get_subset(indices)
+        subset._reset_shared()
+        return subset
+
+    def _reset_shared(self) -> None:
+        """Fit what depends on the list of samples to a new list."""
+        self._labels = None
+        self._corrupt = torch.zeros(len(self), dtype=torch.uint8)
+        self._share()
+
+    def _share(self) -> None:
+        """Move the shared state to shared memory; free if it lies there, needed again after a deep copy."""
+        self._clock.share_memory_()
+        self._corrupt.share_memory_()
+
+    # Samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other random numbers for the samples; seen by running worker processes."""
+        self._share()
+        self._clock[1] = epoch
+
+    def set_seed(self, seed: int) -> None:
+        """Change the seed of the random numbers of all samples; seen by running worker processes."""
+        self._share()
+        self._clock[0] = seed
+
+    def __getitem__(self, idx: int) -> dict:
+        """Return the processed sample ``idx``; the caller's random state is left untouched."""
+        with preserved_random_state():
+            return self._sample(idx)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict]:
+        """Return several processed samples; torch's ``DataLoader`` calls this once per batch.
+
+        Equal to one ``__getitem__`` each, but the (slow) saving of the caller's random state is paid once.
+        """
+        with preserved_random_state():
+            return [self._sample(idx) for idx in indices]
+
+    def _sample(self, idx: int) -> dict:
+        size = len(self)
+        if not -size <= idx < size:
+            raise IndexError(f'{type(self).__name__}: index {idx} is out of range for {size} samples')
+        seed, epoch = self._clock.tolist()
+        value = sample_seed(seed, epoch, idx % size)
+        for step in range(min(size, _MAX_UNREADABLE_IN_A_ROW)):
+            seed_generators(value)
+            sample = self._try_sample((idx + step) % size)
+            if sample is not None:
+                return sample
+        place = repr(self.data_root or 'memory')
+        raise DataError(f'{type(self).__name__}: {step + 1} images in a row of {place} cannot be read; {_ADVICE}')
+
+    def _try_sample(self, idx: int) -> dict | None:
+        """Run the pipeline on one sample; ``None`` if its image is unreadable and may be replaced."""
+        info = self.get_data_info(idx)
+        try:
+            sample = self.pipeline(info)
+            reason = 'the pipeline returned nothing'
+        except CorruptImage as error:
+            sample, reason = None, str(error)
+        if sample is None:
+            self._report_corrupt(idx, _name_of(info), reason)
+        return sample
+
+    def _report_corrupt(self, idx: int, name: str, reason: str) -> None:
+        if self.on_corrupt == 'raise':
+            raise DataError(f'{name} cannot be read ({reason}); {_ADVICE}')
+        if not self._corrupt[idx]:
+            self._corrupt[idx] = 1
+            print_log(f'{name} cannot be read ({reason}); skipped', logger='current', level=logging.WARNING)
+
+    # What is known about the data
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of the labels, ``None`` if unlabelled."""
+        names = self._metainfo.get('classes')
+        return None if names is None else tuple(names)
+
+    @property
+    def num_corrupt(self) -> int:
+        """Number of unreadable images met so far by this process and its workers."""
+        return int(self._corrupt.sum())
+
+    def corrupt_files(self) -> list[str]:
+        """Return the names of the unreadable images met so far by this process and its workers."""
+        return [_name_of(self.get_data_info(int(idx))) for idx in self._corrupt.nonzero()]
+
+    @force_full_init
+    def labels(self) -> np.ndarray | None:
+        """Return the labels of all samples, int64 of shape (N,), or ``None`` if a sample has none."""
+        if self._labels is None:
+            values = [self.get_data_info(idx).get('gt_label') for idx in range(len(self))]
+            self._labels = None if None in values else np.array(values, dtype=np.int64)
+        return self._labels
+
+
+_ADVICE = 'replace or remove it, or check data_root and the disk'
+
+
+def _name_of(info: Mapping[str, Any]) -> str:
+    return info.get('img_path') or f'in-memory image {info["sample_idx"]}'

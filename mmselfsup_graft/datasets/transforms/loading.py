@@ -1,0 +1,74 @@
+"""Reading an image into PIL, the form that the torchvision transforms of the published recipes work on."""
+
+import io
+from typing import Any
+
+import mmengine.fileio
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import TRANSFORMS
+
+_MODES = {1: 'L', 3: 'RGB'}
+
+
+class CorruptImage(Exception):
+    """An image cannot be read. Internal: the dataset turns it into a replacement or into a ``DataError``."""
+
+
+@TRANSFORMS.register_module()
+class LoadImage(BaseTransform):
+    """Turn ``img_path`` or an in-memory ``img`` into a PIL image in ``results['img']``.
+
+    Args:
+        channels: 3 for mode ``RGB``, 1 for mode ``L``; images of another mode are converted.
+        backend_args: Arguments of mmengine's file backend; ``None`` reads the local file system.
+
+    An in-memory ``img`` is a uint8 array of shape (H, W), (H, W, 1) or (H, W, 3) in RGB order and wins over
+    ``img_path``.
+
+    Raises:
+        ConfigError: ``channels`` is neither 1 nor 3.
+        CorruptImage: The image is missing, truncated or in no known format.
+    """
+
+    def __init__(self, channels: int = 3, backend_args: dict[str, Any] | None = None) -> None:
+        if channels not in _MODES:
+            raise ConfigError(f'LoadImage: channels is {channels!r}, expected 3 (RGB) or 1 (grey)')
+        self.mode = _MODES[channels]
+        self.backend_args = backend_args
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Put the PIL image into ``img``."""
+        array = results.get('img')
+        image = self._read(results['img_path']) if array is None else _from_array(array)
+        results['img'] = image if image.mode == self.mode else image.convert(self.mode)
+        return results
+
+    def _read(self, path: str) -> Image.Image:
+        try:
+            if self.backend_args is None:
+                return self._decode(path)
+            return self._decode(io.BytesIO(mmengine.fileio.get(path, self.backend_args)))
+        except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
+            raise CorruptImage(f'{type(error).__name__}: {error}') from error
+
+    def _decode(self, source: str | io.BytesIO) -> Image.Image:
+        with Image.open(source) as image:
+            return image.convert(self.mode)  # reads all pixels, so a truncated file fails here
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(mode={self.mode!r})'
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    """View a uint8 array (H, W), (H, W, 1) or (H, W, 3) as a PIL image."""
+    if array.dtype != np.uint8:
+        raise CorruptImage(f'in-memory image has dtype {array.dtype}, expected uint8')
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] != 3):
+        raise CorruptImage(f'in-memory image has shape {array.shape}, expected (H, W), (H, W, 1) or (H, W, 3)')
+    return Image.fromarray(array)

@@ -1,0 +1,26 @@
+"""What mmengine needs to train our models: runner, loop, hooks, optimiser constructors, schedules."""
+
+from .hooks import (
+    HistoryHook,
+    MomentumScheduleHook,
+    NonFiniteLossHook,
+    RandomStateHook,
+    SafeCheckpointHook,
+)
+from .optimizers import LARS, AutocastOptimWrapper, LayerWiseLRConstructor
+from .runners import GraftRunner, ResumableEpochLoop
+from .schedulers import WarmupCosineLR
+
+__all__ = [
+    'LARS',
+    'AutocastOptimWrapper',
+    'GraftRunner',
+    'HistoryHook',
+    'LayerWiseLRConstructor',
+    'MomentumScheduleHook',
+    'NonFiniteLossHook',
+    'RandomStateHook',
+    'ResumableEpochLoop',
+    'SafeCheckpointHook',
+    'WarmupCosineLR',
+]

@@ -1,0 +1,16 @@
+"""Hooks."""
+
+from .checkpoint import SafeCheckpointHook
+from .history import HistoryHook
+from .momentum import MomentumScheduleHook, cosine_momentum
+from .nonfinite import NonFiniteLossHook
+from .random_state import RandomStateHook
+
+__all__ = [
+    'HistoryHook',
+    'MomentumScheduleHook',
+    'NonFiniteLossHook',
+    'RandomStateHook',
+    'SafeCheckpointHook',
+    'cosine_momentum',
+]

@@ -1,0 +1,42 @@
+"""Checkpoint hook whose files can be read without unpickling code."""
+
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import HistoryBuffer
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """mmengine's checkpoint hook with two differences.
+
+    Logged scalars are stored as plain numbers, so ``torch.load(weights_only=True)`` reads the file; and the last
+    checkpoint is never deleted before the new one is complete, which needs ``max_keep_ckpts`` of at least 2.
+
+    Args are those of :class:`mmengine.hooks.CheckpointHook`.
+
+    Raises:
+        ConfigError: If ``max_keep_ckpts`` is 1.
+    """
+
+    def __init__(self, *args, max_keep_ckpts: int = 2, **kwargs) -> None:
+        if max_keep_ckpts == 1:
+            raise ConfigError(
+                'max_keep_ckpts=1 would delete the only checkpoint before the next one is written; use 2 (or -1: all)'
+            )
+        super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Replace history buffers by lists."""
+        scalars = checkpoint['message_hub']['log_scalars']
+        checkpoint['message_hub']['log_scalars'] = {
+            name: [column.tolist() for column in buffer.data] for name, buffer in scalars.items()
+        }
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Inverse of :meth:`before_save_checkpoint`."""
+        scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
+        for name, columns in scalars.items():
+            if isinstance(columns, list):
+                scalars[name] = HistoryBuffer(*columns)

@@ -1,0 +1,110 @@
+"""History of a run for machines (curves) and progress for people."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmselfsup_graft.checkpoints import depth_of
+from mmselfsup_graft.registry import HOOKS
+
+
+@HOOKS.register_module()
+class HistoryHook(Hook):
+    """Write a run's story into its work directory.
+
+    ``history.jsonl``: losses and learning rate over iterations; ``progress.json``: where the run is, with time left and
+    the seconds trained so far (also over resumes); ``param_groups.json``: peak learning rate over depth.
+
+    Args:
+        interval: Iterations between two lines of the history.
+        seconds: Least time between two writes of the progress file.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, interval: int = 10, seconds: float = 1.0) -> None:
+        self.interval = interval
+        self.seconds = seconds
+        self._written = 0.0
+        self._started = (0.0, 0)
+        self._earlier = 0.0
+
+    def before_train(self, runner) -> None:
+        """Cut a history that a killed run wrote beyond the checkpoint it is resumed from."""
+        self._started = (time.time(), runner.iter)
+        if not is_main_process():
+            return
+        path = self._file(runner, 'history.jsonl')
+        if path.is_file():
+            kept = [line for line in path.read_text().splitlines(keepends=True) if _iteration(line) < runner.iter]
+            path.write_text(''.join(kept))
+        progress = self._file(runner, 'progress.json')
+        if runner.iter and progress.is_file():
+            self._earlier = json.loads(progress.read_text())['seconds']
+        self._file(runner, 'param_groups.json').write_text(json.dumps(_lr_over_depth(runner), indent=1))
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Append to the history and refresh the progress file."""
+        if not is_main_process():
+            return
+        last = runner.iter + 1 == runner.max_iters
+        due = time.time() - self._written > self.seconds
+        loss = float(outputs['loss']) if 'loss' in (outputs or {}) and (due or last) else None
+        if last or (runner.iter + 1) % self.interval == 0:
+            self._append(runner, outputs)
+        if last or due:
+            self._refresh(runner, loss)
+
+    def _append(self, runner, outputs: dict) -> None:
+        losses = {name: float(value) for name, value in outputs.items()}
+        row = {'iter': runner.iter, 'epoch': runner.epoch, **losses, 'lr': runner.optim_wrapper.get_lr()['lr']}
+        with self._file(runner, 'history.jsonl').open('a') as file:
+            file.write(json.dumps(row) + '\n')
+
+    def _refresh(self, runner, loss: float | None) -> None:
+        started, first = self._started
+        done, now = runner.iter + 1, time.time()
+        left = (now - started) / (done - first) * (runner.max_iters - done)
+        row = {
+            'iter': done,
+            'max_iters': runner.max_iters,
+            'loss': loss,
+            'seconds': self._earlier + now - started,
+            'seconds_left': left,
+        }
+        path = self._file(runner, 'progress.json')
+        temporary = path.with_name('.progress.json.tmp')
+        temporary.write_text(json.dumps(row))
+        os.replace(temporary, path)
+        self._written = now
+
+    @staticmethod
+    def _file(runner, name: str) -> Path:
+        return Path(runner.work_dir) / name
+
+
+def _lr_over_depth(runner) -> dict:
+    """Peak learning rate of each layer; parameters without gradient have rate 0."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    depth = depth_of(model.backbone)
+    rates = {id(p): group['initial_lr'] for group in runner.optim_wrapper.param_groups for p in group['params']}
+    layers = [{'name': 'stem', 'lr': 0.0}]
+    layers += [{'name': f'block {i}', 'lr': 0.0} for i in range(depth.num_blocks)] + [{'name': 'heads', 'lr': 0.0}]
+    for name, parameter in model.named_parameters():
+        inside = name.startswith('backbone.')
+        layer = depth.layer_id(name.removeprefix('backbone.')) if inside else depth.num_blocks + 1
+        layers[layer]['lr'] = max(layers[layer]['lr'], rates.get(id(parameter), 0.0))
+    return {'layers': layers}
+
+
+def _iteration(line: str) -> float:
+    """Iteration of a history line; a line that a kill cut short counts as beyond everything."""
+    try:
+        return json.loads(line)['iter']
+    except (ValueError, KeyError, TypeError):
+        return float('inf')

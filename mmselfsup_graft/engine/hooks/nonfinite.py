@@ -1,0 +1,38 @@
+"""Hook that stops a run that has gone wrong."""
+
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+
+from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.errors import GraftError
+from mmselfsup_graft.registry import HOOKS
+
+
+@HOOKS.register_module()
+class NonFiniteLossHook(Hook):
+    """Stop at the first loss that is not finite and keep the batch that caused it.
+
+    Args:
+        interval: Iterations between two looks; each look waits for the device.
+
+    Raises:
+        GraftError: At a non-finite loss; the batch lies in ``nonfinite_batch.pth`` of the work directory.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Look at the loss."""
+        if not self.every_n_train_iters(runner, self.interval) or outputs is None:
+            return
+        loss = torch.as_tensor(outputs['loss'])
+        if not torch.isfinite(loss).all():
+            path = Path(runner.work_dir) / 'nonfinite_batch.pth'
+            save_atomically({'inputs': data_batch['inputs'], 'iter': runner.iter}, path)
+            raise GraftError(
+                f'the loss became {float(loss)} at iteration {runner.iter}; the batch is kept in {path}. Lower the '
+                'learning rate, clip gradients, or train without --amp'
+            )

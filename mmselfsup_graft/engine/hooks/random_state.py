@@ -1,0 +1,38 @@
+"""Random state as a function of (seed, rank, iteration)."""
+
+import random
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+
+from mmselfsup_graft.registry import HOOKS
+
+_MIX = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: neighbouring inputs end far apart
+
+
+@HOOKS.register_module()
+class RandomStateHook(Hook):
+    """Seed the process's generators anew before every iteration.
+
+    What the model draws (mask noise, drop path) then depends on seed, rank and iteration alone, so a run that was
+    killed and resumed draws the same numbers as one that was not, on any number of processes, without storing any
+    generator's state. The order and augmentation of samples are seeded by sampler and data set.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner) -> None:
+        """Hand the run's seed to sampler and data set."""
+        sampler = runner.train_dataloader.sampler
+        if hasattr(sampler, 'set_seed'):
+            sampler.set_seed(runner.seed)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Seed Python, numpy and torch for this iteration."""
+        value = runner.seed
+        for part in (runner.rank, runner.iter):
+            value = ((value ^ (part + 1)) * _MIX + (value >> 29)) % 2**64
+        random.seed(value)
+        np.random.seed(value % 2**32)
+        torch.manual_seed(value % 2**63)

@@ -1,0 +1,86 @@
+"""Mixed precision that runs wherever the machine can do it."""
+
+from contextlib import ExitStack, contextmanager
+
+import torch
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import OPTIM_WRAPPERS
+
+
+def half_precision_here() -> torch.dtype | None:
+    """The half type to train in on this machine: bfloat16 if it is computed natively, else float16 on a GPU, else none.
+
+    bfloat16 needs no loss scaling; on a CPU without the instructions it is emulated and slower than float32.
+    """
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else None
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Autocast on any device, with loss scaling only where float16 needs it.
+
+    Differs from mmengine's AmpOptimWrapper, which refuses to run on a CPU and always scales the loss.
+
+    Args:
+        dtype: ``auto`` (see :func:`half_precision_here`; plain float32 if there is none), ``bfloat16`` or ``float16``.
+        **kwargs: See :class:`mmengine.optim.OptimWrapper`.
+
+    Raises:
+        ConfigError: For another dtype, or float16 on a CPU.
+    """
+
+    def __init__(self, dtype: str = 'auto', **kwargs) -> None:
+        super().__init__(**kwargs)
+        if dtype not in ('auto', 'bfloat16', 'float16'):
+            raise ConfigError(f'AutocastOptimWrapper: dtype must be auto, bfloat16 or float16, got {dtype!r}')
+        self.device_type = 'cuda' if torch.cuda.is_available() else 'cpu'
+        if dtype == 'float16' and self.device_type == 'cpu':
+            raise ConfigError('AutocastOptimWrapper: float16 training needs a GPU; use dtype="auto" or "bfloat16"')
+        self.dtype = half_precision_here() if dtype == 'auto' else getattr(torch, dtype)
+        if self.dtype is None:
+            print_log('this machine computes no half precision natively: training in float32', logger='current')
+        self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
+
+    def backward(self, loss: torch.Tensor, **kwargs) -> None:
+        """Back-propagate the (scaled) loss."""
+        super().backward(self.loss_scaler.scale(loss), **kwargs)
+
+    def step(self, **kwargs) -> None:
+        """Unscale, clip if configured, update."""
+        if self.clip_grad_kwargs:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_grad()
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update()
+
+    def state_dict(self) -> dict:
+        """Optimiser state and that of the loss scaler."""
+        return {**super().state_dict(), 'loss_scaler': self.loss_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Inverse of :meth:`state_dict`."""
+        state = dict(state_dict)
+        scaler = state.pop('loss_scaler', None)
+        if scaler:
+            self.loss_scaler.load_state_dict(scaler)
+        super().load_state_dict(state)
+
+    @contextmanager
+    def optim_context(self, model: nn.Module):
+        """Autocast around the forward pass."""
+        with ExitStack() as stack:
+            stack.enter_context(super().optim_context(model))
+            if self.dtype is not None:
+                stack.enter_context(torch.autocast(self.device_type, dtype=self.dtype))
+                if self.device_type == 'cpu':
+                    # measured: the CPU's fused attention spends more than half of a bfloat16 step in its backward
+                    stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            yield

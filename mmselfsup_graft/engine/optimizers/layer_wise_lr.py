@@ -1,0 +1,144 @@
+"""Learning rate and weight decay by layer: the heart of Layer Grafted Pre-training."""
+
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import DefaultOptimWrapperConstructor
+from torch import nn
+
+from mmselfsup_graft.checkpoints import depth_of
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+
+_PREFIX = 'backbone.'
+
+
+def scales_from_list(values: Sequence[float], num_blocks: int) -> list[float]:
+    """Learning-rate scale per layer id from one value per equal group of blocks.
+
+    Layer 0 (stem) takes the first value; the final norm and all heads share the last one (specification, section 4).
+
+    Args:
+        values: G values; the number of blocks must be divisible by G.
+        num_blocks: Depth of the backbone.
+
+    Returns:
+        ``num_blocks + 2`` scales, indexed by layer id.
+
+    Raises:
+        ConfigError: If the list is empty, holds a negative value or does not divide the depth.
+    """
+    if not values or num_blocks % len(values):
+        raise ConfigError(
+            f'lr_layer_wise has {len(values)} values, which do not divide the {num_blocks} blocks of the backbone into '
+            f'equal groups; give a number of values that divides {num_blocks}'
+        )
+    if min(values) < 0:
+        raise ConfigError(f'lr_layer_wise holds a negative learning rate: {list(values)}')
+    size = num_blocks // len(values)
+    return [values[0], *(values[block // size] for block in range(num_blocks)), values[-1]]
+
+
+def scales_from_decay(ratio: float, num_blocks: int) -> list[float]:
+    """Learning-rate scale ``ratio ** (num_blocks + 1 - id)`` per layer id: 1 for heads, least for the stem.
+
+    Raises:
+        ConfigError: If the ratio is not in (0, 1].
+    """
+    if not 0 < ratio <= 1:
+        raise ConfigError(f'layer_wise_decay_ratio must lie in (0, 1], got {ratio}')
+    return [ratio ** (num_blocks + 1 - layer) for layer in range(num_blocks + 2)]
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
+    """Build parameter groups with a learning-rate scale per layer of the backbone.
+
+    ``paramwise_cfg`` takes either
+
+    - ``lr_layer_wise=[a, b, c]``: one value per equal group of blocks, see :func:`scales_from_list`, or
+    - ``layer_wise_decay_ratio=r``: see :func:`scales_from_decay`.
+
+    The optimiser's ``lr`` is multiplied by the scale. Tensors with at most one dimension are not decayed; nothing else
+    is exempt by name, so the class token is decayed. Parameters without gradient are in no group. With neither key
+    there is one group and everything is decayed, which is MoCo v3's behaviour; ``no_decay_1d=True`` exempts 1-D
+    tensors then, which is MAE's.
+
+    Raises:
+        ConfigError: For both keys at once, unknown keys, or a list that does not divide the depth.
+    """
+
+    _KEYS = ('lr_layer_wise', 'layer_wise_decay_ratio', 'no_decay_1d')
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        options = dict(paramwise_cfg or {})
+        unknown = sorted(set(options) - set(self._KEYS))
+        if unknown:
+            raise ConfigError(f'paramwise_cfg: unknown key {unknown[0]!r}; LayerWiseLRConstructor takes {self._KEYS}')
+        if 'lr_layer_wise' in options and 'layer_wise_decay_ratio' in options:
+            raise ConfigError('paramwise_cfg: give lr_layer_wise or layer_wise_decay_ratio, not both')
+        super().__init__(optim_wrapper_cfg, None)
+        self.options = options
+
+    def layer_scales(self, model: nn.Module) -> list[float] | None:
+        """Scale per layer id of ``model.backbone``; None if no layer-wise rule is configured."""
+        num_blocks = depth_of(model.backbone).num_blocks
+        if 'lr_layer_wise' in self.options:
+            return scales_from_list(self.options['lr_layer_wise'], num_blocks)
+        if 'layer_wise_decay_ratio' in self.options:
+            return scales_from_decay(self.options['layer_wise_decay_ratio'], num_blocks)
+        return None
+
+    def param_groups(self, model: nn.Module) -> list[dict]:
+        """One group per layer and decay rule, each with ``lr``, ``weight_decay``, ``lr_scale``, ``layer_id``, names."""
+        depth, scales = depth_of(model.backbone), self.layer_scales(model)
+        split_decay = scales is not None or self.options.get('no_decay_1d', False)
+        base_lr, decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
+        groups: dict[tuple[int, bool], dict] = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            inside = name.startswith(_PREFIX)
+            layer = depth.layer_id(name[len(_PREFIX) :]) if inside else depth.num_blocks + 1
+            key = (layer if scales is not None else 0, split_decay and parameter.ndim <= 1)
+            scale = scales[layer] if scales is not None else 1.0
+            group = groups.setdefault(
+                key,
+                {
+                    'params': [],
+                    'param_names': [],
+                    'lr': base_lr * scale,
+                    'lr_scale': scale,
+                    'weight_decay': 0.0 if key[1] else decay,
+                    'layer_id': key[0],
+                },
+            )
+            group['params'].append(parameter)
+            group['param_names'].append(name)
+        return [groups[key] for key in sorted(groups)]
+
+    def __call__(self, model: nn.Module):
+        """Build the optimiser wrapper and log the table of groups."""
+        model = model.module if is_model_wrapper(model) else model
+        groups = self.param_groups(model)
+        print_log(groups_table(groups), logger='current')
+        for group in groups:
+            # names are for reading only: optimisers of some torch versions refuse or duplicate them in checkpoints
+            group.pop('param_names')
+        optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': groups})
+        return OPTIM_WRAPPERS.build(
+            {'type': 'OptimWrapper', **self.optim_wrapper_cfg}, default_args={'optimizer': optimizer}
+        )
+
+
+def groups_table(groups: Sequence[dict]) -> str:
+    """Readable table of parameter groups: layer, learning rate, decay, how much it trains."""
+    lines = ['parameter groups', f'  {"layer":>5}  {"lr":>10}  {"scale":>9}  {"decay":>6}  {"tensors":>7}  {"params":>12}']
+    for group in groups:
+        size = sum(p.numel() for p in group['params'])
+        lines.append(
+            f'  {group["layer_id"]:>5}  {group["lr"]:>10.3e}  {group["lr_scale"]:>9.3g}  '
+            f'{group["weight_decay"]:>6g}  {len(group["params"]):>7}  {size:>12,}'
+        )
+    return '\n'.join(lines)

@@ -1,0 +1,94 @@
+"""mmengine's Runner with safe checkpoints."""
+
+import os
+import re
+from pathlib import Path
+
+from mmengine.dist import master_only
+from mmengine.runner import Runner
+
+from mmselfsup_graft.checkpoints import read_checkpoint
+from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.registry import RUNNERS
+
+
+def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
+    """Newest checkpoint of a work directory by its number, or None.
+
+    Checkpoints appear under their name only when they are whole (see :meth:`GraftRunner.save_checkpoint`), so the
+    newest name is good; mmengine's ``last_checkpoint`` file is not used, as a kill can leave it empty.
+    """
+    found = []
+    for path in Path(work_dir).glob('*.pth'):
+        match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name)
+        if match:
+            found.append((path.stat().st_mtime_ns, int(match[2]), str(path)))
+    return max(found)[2] if found else None
+
+
+@RUNNERS.register_module()
+class GraftRunner(Runner):
+    """Runner whose checkpoints are written whole or not at all and read without running code.
+
+    Args are those of :class:`mmengine.runner.Runner`.
+    """
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        """Save as mmengine does, under a temporary name that is renamed when the file is complete."""
+        temporary = f'.{filename}.tmp'
+        super().save_checkpoint(out_dir, temporary, *args, **kwargs)
+        source = Path(out_dir) / temporary
+        with source.open('rb') as file:
+            os.fsync(file.fileno())
+        os.replace(source, Path(out_dir) / filename)
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location='cpu',
+        strict: bool = False,
+        revise_keys: list | None = None,
+    ) -> dict:
+        """Load a checkpoint of this toolbox into the model; every tensor must fit.
+
+        Differs from mmengine: nothing in the file is executed, and missing, unexpected or mis-shaped tensors are an
+        error whatever ``strict`` says. Weights of other origin enter a model through ``graft``.
+
+        Raises:
+            CheckpointError: If the file cannot be read or does not fit the model.
+        """
+        checkpoint = read_checkpoint(filename)
+        if 'state_dict' not in checkpoint:
+            raise CheckpointError(
+                f'{filename} is no checkpoint of a training run of this toolbox (no state_dict); '
+                'to start from foreign weights use model.graft'
+            )
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model = self.model.module if hasattr(self.model, 'module') else self.model
+        _check_fit(filename, checkpoint['state_dict'], model.state_dict())
+        model.load_state_dict(checkpoint['state_dict'])
+        self.logger.info(f'loaded {len(checkpoint["state_dict"])} tensors from {filename}')
+        return checkpoint
+
+    def load_or_resume(self) -> None:
+        """As mmengine, but ``resume`` without a file takes the newest whole checkpoint of the work directory."""
+        if self._resume and self._load_from is None:
+            self._load_from = latest_checkpoint(self.work_dir)
+            if self._load_from is None:
+                self.logger.info(f'nothing to resume in {self.work_dir}: starting from the beginning')
+                self._resume = False
+        super().load_or_resume()
+
+
+def _check_fit(filename: str, given: dict, wanted: dict) -> None:
+    problems = [f'{name} is missing' for name in wanted if name not in given]
+    problems += [f'{name} is not in the model' for name in given if name not in wanted]
+    problems += [
+        f'{name} has shape {tuple(given[name].shape)}, the model has {tuple(wanted[name].shape)}'
+        for name in wanted
+        if name in given and given[name].shape != wanted[name].shape
+    ]
+    if problems:
+        more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''
+        raise CheckpointError(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')

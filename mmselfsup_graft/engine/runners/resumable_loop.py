@@ -1,0 +1,48 @@
+"""Epoch loop that can go on in the middle of an epoch."""
+
+from mmengine.runner import EpochBasedTrainLoop
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import LOOPS
+
+
+@LOOPS.register_module()
+class ResumableEpochLoop(EpochBasedTrainLoop):
+    """mmengine's epoch loop, which after a resume goes on at the very iteration where the checkpoint was written.
+
+    Together with :class:`SeededSampler`, whose order and augmentations are functions of (seed, epoch, index), and
+    :class:`RandomStateHook`, a resumed run repeats an uninterrupted one bit for bit. Args are those of mmengine's loop.
+
+    Raises:
+        ConfigError: If the data set gives no whole batch.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if len(self.dataloader) == 0:
+            raise ConfigError(
+                f'the training data has {len(self.dataloader.dataset)} images, fewer than one batch of '
+                f'{self.dataloader.batch_size} per process; lower train_dataloader.batch_size'
+            )
+
+    def run_epoch(self) -> None:
+        """Run one epoch, or the rest of the one that a checkpoint was written in."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        done = self._iter - self._epoch * len(self.dataloader)
+        if done:
+            self._skip(done)
+        batches = iter(self.dataloader)
+        for index in range(done, len(self.dataloader)):
+            self.run_iter(index, next(batches))
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _skip(self, iterations: int) -> None:
+        sampler = self.dataloader.sampler
+        if not hasattr(sampler, 'skip') or iterations < 0:
+            raise ConfigError(
+                f'cannot resume in the middle of an epoch with {type(sampler).__name__} after {iterations} iterations; '
+                'use sampler=dict(type="SeededSampler") and the batch size and number of processes of the first run'
+            )
+        sampler.skip(iterations * self.dataloader.batch_size)

@@ -1,0 +1,22 @@
+"""Errors that are meant for the user.
+
+Everything that a user can cause (a wrong file, a mistyped key, missing data) is raised as a :class:`GraftError`
+whose message names the thing, what was expected and what to do. The tools print that message as one line and
+leave with a non-zero code; see :func:`mmselfsup_graft.apis.cli.run_tool`.
+"""
+
+
+class GraftError(Exception):
+    """Base of all errors whose message is written for the user of a tool."""
+
+
+class CheckpointError(GraftError):
+    """A checkpoint cannot be read, is of the wrong kind or does not fit the model."""
+
+
+class ConfigError(GraftError):
+    """A config or a command line asks for something impossible or mistypes a key."""
+
+
+class DataError(GraftError):
+    """Data is missing, empty, malformed or unreadable."""

@@ -1,0 +1,7 @@
+"""Algorithms: one readable file each."""
+
+from .base import SelfSupAlgorithm
+from .mae import MAE
+from .mocov3 import MoCoV3
+
+__all__ = ['MAE', 'MoCoV3', 'SelfSupAlgorithm']

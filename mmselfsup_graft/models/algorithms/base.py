@@ -1,0 +1,142 @@
+"""What every algorithm of the toolbox shares: grafted starts, frozen layers, distance to the grafted weights."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmpretrain.models import BaseSelfSupervisor
+from torch import nn
+
+from mmselfsup_graft.checkpoints import Depth, depth_of, graft_weights, parse_graft, plan_graft
+from mmselfsup_graft.errors import ConfigError
+
+from ..losses import l1_weight_distance
+
+
+class SelfSupAlgorithm(BaseSelfSupervisor):
+    """Base of all algorithms: an encoder that may be grafted, frozen from below and held near its start.
+
+    Args:
+        backbone: Config of the encoder.
+        neck: Config of the neck.
+        head: Config of the head.
+        graft: Sources of the encoder's weights, see :mod:`mmselfsup_graft.checkpoints.graft`; applied by
+            :meth:`init_weights`, that is after fresh initialisation and before a run is resumed.
+        frozen_layers: Freeze the stem and blocks ``[0, frozen_layers)`` of the encoder and keep them in eval mode
+            (the official ``fixTo``). 0 freezes nothing.
+        l1_distance: ``dict(weight=..., to_block=K)`` adds ``weight`` times the L1 distance of encoder parameters with
+            layer id <= K (see :class:`Depth`) to their grafted values. Needs ``graft``.
+        data_preprocessor: Config of the preprocessor that normalises batches on the device.
+        init_cfg: As in mmengine.
+
+    Raises:
+        ConfigError: For a graft that does not fit the depth, ``frozen_layers`` outside it, or an L1 term without graft.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict | None = None,
+        head: dict | None = None,
+        graft: Sequence[dict] | None = None,
+        frozen_layers: int = 0,
+        l1_distance: dict | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = {'type': 'mmpretrain.SelfSupDataPreprocessor', **data_preprocessor}
+        elif data_preprocessor is None:
+            data_preprocessor = {'type': 'mmpretrain.SelfSupDataPreprocessor'}
+        super().__init__(
+            backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
+        )
+        self.depth: Depth = depth_of(self.backbone)
+        self.graft = parse_graft(graft or [])
+        plan_graft(self.graft, self.depth)  # refuse an impossible graft before anything is read
+        self.frozen_layers = frozen_layers
+        self._freeze()
+        self.l1_weight, self.l1_to_block = self._parse_l1(l1_distance)
+        self._l1_reference: dict[str, torch.Tensor] = {}
+
+    def _parse_l1(self, options: dict[str, Any] | None) -> tuple[float, int]:
+        if options is None:
+            return 0.0, 0
+        if set(options) != {'weight', 'to_block'}:
+            raise ConfigError(f'l1_distance takes exactly weight and to_block, got {", ".join(sorted(options))}')
+        if not self.graft:
+            raise ConfigError('l1_distance measures the distance to grafted weights and needs graft=[...]')
+        if not 0 <= options['to_block'] <= self.depth.num_blocks + 1:
+            raise ConfigError(f'l1_distance.to_block must lie in 0..{self.depth.num_blocks + 1} for this backbone')
+        return float(options['weight']), int(options['to_block'])
+
+    # ---------------------------------------------------------------- freezing
+    def _freeze(self) -> None:
+        if not 0 <= self.frozen_layers <= self.depth.num_blocks:
+            raise ConfigError(
+                f'frozen_layers={self.frozen_layers} is outside 0..{self.depth.num_blocks}, the depth of this backbone'
+            )
+        if self.frozen_layers:
+            for name, parameter in self.backbone.named_parameters():
+                if self.depth.layer_id(name) <= self.frozen_layers:
+                    parameter.requires_grad = False
+
+    def train(self, mode: bool = True) -> 'SelfSupAlgorithm':
+        """Set train mode; frozen layers of the encoder stay in eval mode."""
+        super().train(mode)
+        if mode and self.frozen_layers:
+            for name, module in self.backbone.named_modules():
+                if name and self.depth.layer_id(name) <= self.frozen_layers:
+                    module.eval()
+        return self
+
+    # ---------------------------------------------------------------- grafting
+    def init_weights(self) -> None:
+        """Fresh initialisation, then the graft, then everything that follows from the encoder's first weights."""
+        super().init_weights()
+        if self.graft:
+            self._apply_graft()
+        self.after_graft()
+
+    def _apply_graft(self) -> None:
+        weights, report = graft_weights(
+            self.graft,
+            self.backbone.state_dict(),
+            self.depth,
+            grid=getattr(self.backbone, 'patch_resolution', None),
+            optional=getattr(self.backbone, 'graft_optional', ()),
+        )
+        self.backbone.load_state_dict(weights, strict=False)
+        print_log(report.text(), logger='current')
+
+    def after_graft(self) -> None:
+        """Take note of the encoder's first weights; subclasses extend it (copies for a momentum encoder)."""
+        if self.l1_weight:
+            covered = ((n, p) for n, layer, p in self.encoder_parameters() if layer <= self.l1_to_block)
+            self._l1_reference = {name: p.detach().clone() for name, p in covered if p.requires_grad}
+
+    def encoder_parameters(self) -> Iterator[tuple[str, int, nn.Parameter]]:
+        """(name, layer id, parameter) of the encoder; subclasses append what they count as its upper end."""
+        for name, parameter in self.backbone.named_parameters():
+            yield f'backbone.{name}', self.depth.layer_id(name), parameter
+
+    def l1_to_graft(self) -> torch.Tensor:
+        """L1 distance of the covered, trainable encoder parameters to their grafted values, a scalar.
+
+        Raises:
+            ConfigError: If :meth:`init_weights` was not called, so that there is no reference.
+        """
+        if not self._l1_reference:
+            raise ConfigError('l1_distance has no reference weights: call init_weights() before training')
+        parameters = {name: p for name, _, p in self.encoder_parameters()}
+        device = next(iter(parameters.values())).device
+        self._l1_reference = {name: value.to(device) for name, value in self._l1_reference.items()}
+        with torch.autocast(device.type, enabled=False):
+            return l1_weight_distance((parameters[name], value) for name, value in self._l1_reference.items())
+
+    def add_l1(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Add the weighted distance term to a dict of losses, if it is configured."""
+        if self.l1_weight:
+            losses['loss_l1_distance'] = self.l1_weight * self.l1_to_graft()
+        return losses

@@ -1,0 +1,78 @@
+"""Masked auto-encoder."""
+
+import torch
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+from ..masking import PatchMask, mask_from_noise
+from .base import SelfSupAlgorithm
+
+
+@MODELS.register_module()
+class MAE(SelfSupAlgorithm):
+    """Masked image modelling on pixels (He et al., arXiv 2111.06377).
+
+    Encode the visible patches, let a small decoder predict the hidden ones, compare pixels (normalised per patch if
+    the head says so) on hidden patches only.
+
+    Args:
+        mask_ratio: Share of patches that is hidden.
+        **kwargs: See :class:`SelfSupAlgorithm`; with ``graft`` and ``frozen_layers`` this is CL->MIM grafting.
+
+    Raises:
+        ConfigError: If the mask ratio hides none or all of the patches.
+    """
+
+    def __init__(self, mask_ratio: float = 0.75, **kwargs) -> None:
+        super().__init__(**kwargs)
+        visible = int(self.backbone.num_patches * (1 - mask_ratio))
+        if not 0 < visible < self.backbone.num_patches:
+            raise ConfigError(f'MAE: mask_ratio={mask_ratio} leaves {visible} of {self.backbone.num_patches} patches')
+        self.mask_ratio = mask_ratio
+
+    def forward_masked(
+        self, inputs: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, PatchMask]:
+        """Predict all patches from the visible ones.
+
+        Args:
+            inputs: [B, C, H, W] normalised images.
+            noise: [B, L] noise that decides what is hidden; None draws it.
+
+        Returns:
+            Predicted patches [B, L, P * P * C] and the mask.
+        """
+        if noise is None:
+            noise = torch.rand(len(inputs), self.backbone.num_patches, device=inputs.device)
+        mask = mask_from_noise(noise, self.mask_ratio)
+        tokens = self.backbone.encode(inputs, mask.keep)  # [B, 1 + K, D]
+        return self.neck(tokens, mask.restore), mask
+
+    def loss(self, inputs: torch.Tensor, data_samples=None, noise: torch.Tensor | None = None) -> dict:
+        """Reconstruction loss of images [B, C, H, W]; ``noise`` as in :meth:`forward_masked`."""
+        prediction, mask = self.forward_masked(inputs, noise)
+        with torch.autocast(inputs.device.type, enabled=False):
+            prediction = prediction.float() if prediction.dtype != inputs.dtype else prediction
+            loss = self.head.loss(prediction, inputs, mask.mask)
+        return self.add_l1({'loss': loss})
+
+    @torch.no_grad()
+    def reconstruct(self, inputs: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reconstruct images.
+
+        Args:
+            inputs: [B, C, H, W] normalised images.
+            noise: As in :meth:`forward_masked`.
+
+        Returns:
+            The prediction [B, C, H, W] in the units of ``inputs`` (a per-patch normalised prediction is given the
+            mean and variance of the original patch), and the mask [B, 1, H, W], 1 where hidden.
+        """
+        prediction, mask = self.forward_masked(inputs, noise)
+        head = self.head
+        if head.norm_pix:
+            patches = head.patchify(inputs)
+            prediction = prediction * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True)
+        pixels = mask.mask[..., None].expand(-1, -1, head.patch_size**2 * head.in_channels)
+        return head.unpatchify(prediction), head.unpatchify(pixels)[:, :1]

@@ -1,0 +1,5 @@
+"""Backbones for pre-training."""
+
+from .vit import SelfSupViT
+
+__all__ = ['SelfSupViT']

@@ -1,0 +1,128 @@
+"""Vision transformer for pre-training: fixed position table, kept-patch input, published initialisations."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from mmpretrain.models import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed
+from torch import nn
+
+from mmselfsup_graft.checkpoints import Depth, sincos_table, vit_depth
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+
+@MODELS.register_module()
+class SelfSupViT(VisionTransformer):
+    """mmpretrain's ViT (pre-norm, exact GELU, LayerNorm eps 1e-6) made ready for MAE, MoCo v3 and grafting.
+
+    Differs from mmpretrain's MAEViT and MoCoV3ViT: the sine-cosine position table is frozen whether or not weights
+    are loaded, its layout is MAE's unless MoCo v3's is asked for, masking takes the noise from the caller, and which
+    blocks are frozen is the algorithm's business.
+
+    Args:
+        arch: Name in :attr:`arch_zoo` (``deit-small`` is ViT-S with 6 heads, ``mocov3-small`` with 12, ``base``,
+            ``large``) or a dict with embed_dims, num_layers, num_heads, feedforward_channels.
+        init: ``mae`` or ``mocov3``: weight initialisation and layout of the position table.
+        stop_grad_patch_embed: Freeze the patch projection, as all official MoCo v3 and Layer Grafted recipes do.
+        out_type: As in mmpretrain; ``cls_token`` is the feature after the final norm.
+        **kwargs: Further arguments of :class:`mmpretrain.models.VisionTransformer`.
+
+    Raises:
+        ConfigError: For an unknown ``arch`` or ``init``, or an image size that the patch size does not divide.
+    """
+
+    arch_zoo = {
+        **VisionTransformer.arch_zoo,
+        'mocov3-small': {'embed_dims': 384, 'num_layers': 12, 'num_heads': 12, 'feedforward_channels': 1536},
+    }
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        img_size: int = 224,
+        patch_size: int = 16,
+        init: str = 'mae',
+        stop_grad_patch_embed: bool = False,
+        out_type: str = 'cls_token',
+        **kwargs,
+    ) -> None:
+        if isinstance(arch, str) and arch.lower() not in self.arch_zoo:
+            raise ConfigError(f'SelfSupViT: unknown arch {arch!r}; choose from {", ".join(sorted(self.arch_zoo))}')
+        if init not in ('mae', 'mocov3'):
+            raise ConfigError(f'SelfSupViT: init must be "mae" or "mocov3", got {init!r}')
+        if img_size % patch_size:
+            raise ConfigError(f'SelfSupViT: img_size {img_size} is no multiple of patch_size {patch_size}')
+        super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
+        self.init = init
+        self.pos_embed.requires_grad = False
+        if stop_grad_patch_embed:
+            self.patch_embed.projection.requires_grad_(False)
+
+    @property
+    def depth(self) -> Depth:
+        """Which layer each parameter belongs to."""
+        return vit_depth(self.num_layers)
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of an image of the construction size."""
+        return self.patch_resolution[0] * self.patch_resolution[1]
+
+    def init_weights(self) -> None:
+        """Fixed position table, then the initialisation of MAE or of MoCo v3 (specification, section 2)."""
+        super().init_weights()
+        self.pos_embed.data.copy_(sincos_table(self.patch_resolution, self.embed_dims, self.init))
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                self._init_linear(name, module)
+        self._init_patch_embed()
+        nn.init.normal_(self.cls_token, std=0.02 if self.init == 'mae' else 1e-6)
+
+    def _init_linear(self, name: str, linear: nn.Linear) -> None:
+        if self.init == 'mocov3' and name.endswith('attn.qkv'):
+            # q, k and v are three matrices stored as one
+            bound = math.sqrt(6.0 / (linear.out_features // 3 + linear.in_features))
+            nn.init.uniform_(linear.weight, -bound, bound)
+        else:
+            nn.init.xavier_uniform_(linear.weight)
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
+
+    def _init_patch_embed(self) -> None:
+        projection = self.patch_embed.projection
+        if self.init == 'mae':
+            nn.init.xavier_uniform_(projection.weight.view(projection.out_channels, -1))
+        else:
+            fan = projection.weight[0].numel() + projection.out_channels
+            bound = math.sqrt(6.0 / fan)
+            nn.init.uniform_(projection.weight, -bound, bound)
+            nn.init.zeros_(projection.bias)
+
+    def encode(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
+        """Tokens after the final norm.
+
+        Args:
+            x: [B, C, H, W] normalised images.
+            keep: [B, K] indices of the patches to keep; None keeps all.
+
+        Returns:
+            [B, 1 + K, D] class token and kept patches, in the order of ``keep``.
+        """
+        patches, grid = self.patch_embed(x)  # [B, L, D]
+        table = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode)
+        patches = patches + table[:, 1:]
+        if keep is not None:
+            patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))  # [B, K, D]
+        cls_token = (self.cls_token + table[:, :1]).expand(len(x), -1, -1)
+        tokens = self.pre_norm(self.drop_after_pos(torch.cat([cls_token, patches], dim=1)))
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.ln1(tokens) if self.final_norm else tokens
+
+    def forward(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> Sequence[torch.Tensor]:
+        """Features as mmpretrain's ViT gives them; with ``keep`` [B, K] only those patches are seen."""
+        if keep is None:
+            return super().forward(x)
+        return (self.encode(x, keep)[:, 0],)

@@ -1,0 +1,87 @@
+"""Contrastive losses. All work in float32 at least, also under autocast."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_gather, get_rank, get_world_size
+from torch.distributed.nn.functional import all_gather as all_gather_with_grad
+
+
+def _full_precision(x: torch.Tensor) -> torch.Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def info_nce(queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> torch.Tensor:
+    """One direction of MoCo v3's loss (Chen et al., arXiv 2104.02057, algorithm 1), ``2 tau CE(q K^T / tau)``.
+
+    Over ranks: the local mean, with the keys of all ranks as negatives; averaging the ranks' values (as DDP averages
+    gradients) equals one process on the joined batch.
+
+    Args:
+        queries: [B, D] predictions, not normalised; gradients flow through these only.
+        keys: [B, D] momentum features, not normalised.
+        temperature: tau, > 0.
+
+    Returns:
+        Scalar.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        queries = F.normalize(_full_precision(queries), dim=1)
+        keys = F.normalize(_full_precision(keys.detach()), dim=1)
+        keys = torch.cat(all_gather(keys))  # [B * world, D]
+        logits = queries @ keys.t() / temperature  # [B, B * world]
+        labels = torch.arange(len(queries), device=queries.device) + len(queries) * get_rank()
+        return 2 * temperature * F.cross_entropy(logits, labels)
+
+
+def _gather_with_grad(x: torch.Tensor) -> torch.Tensor:
+    return torch.cat(all_gather_with_grad(x)) if get_world_size() > 1 else x
+
+
+def nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float) -> torch.Tensor:
+    """SimCLR's loss (Chen et al., arXiv 2002.05709, equation 1), mean over the 2 B samples of this rank.
+
+    Over ranks: negatives are gathered with gradient; each rank averages over its own samples.
+
+    Args:
+        first: [B, D] features of view 1, not normalised.
+        second: [B, D] features of view 2.
+        temperature: tau, > 0.
+    """
+    with torch.autocast(first.device.type, enabled=False):
+        views = [F.normalize(_full_precision(v), dim=1) for v in (first, second)]
+        local = torch.cat(views)  # [2B, D]
+        everyone = torch.cat([_gather_with_grad(v) for v in views])  # [2 B world, D], all first views, then all second
+        batch, total, offset = len(first), len(everyone) // 2, len(first) * get_rank()
+        logits = local @ everyone.t() / temperature  # [2B, 2 B world]
+        index = torch.arange(batch, device=first.device) + offset
+        own = torch.cat([index, index + total])
+        logits = logits.scatter(1, own[:, None], float('-inf'))
+        return F.cross_entropy(logits, torch.cat([index + total, index]))
+
+
+def vicreg(
+    first: torch.Tensor, second: torch.Tensor, weights: tuple[float, float, float] = (25.0, 25.0, 1.0)
+) -> torch.Tensor:
+    """VICReg (Bardes et al., arXiv 2105.04906): invariance, variance and covariance terms.
+
+    Over ranks: invariance is local; variance and covariance are of the features gathered with gradient.
+
+    Args:
+        first: [B, D] projections of view 1.
+        second: [B, D] projections of view 2.
+        weights: Of invariance, variance and covariance.
+    """
+    with torch.autocast(first.device.type, enabled=False):
+        first, second = _full_precision(first), _full_precision(second)
+        invariance = F.mse_loss(first, second)
+        gathered = [_gather_with_grad(v) for v in (first, second)]
+        variance = sum(F.relu(1 - (v.var(dim=0) + 1e-4).sqrt()).mean() for v in gathered) / 2
+        covariance = sum(_off_diagonal_energy(v) for v in gathered)
+        return weights[0] * invariance + weights[1] * variance + weights[2] * covariance
+
+
+def _off_diagonal_energy(x: torch.Tensor) -> torch.Tensor:
+    centred = x - x.mean(dim=0)
+    covariance = centred.t() @ centred / (len(x) - 1)  # [D, D]
+    squares = covariance.pow(2)
+    return (squares.sum() - squares.diagonal().sum()) / x.shape[1]

@@ -1,0 +1,69 @@
+"""Batch norm that synchronises over processes on the GPU and on the CPU."""
+
+import torch
+from mmengine.dist import get_world_size
+from torch.distributed.nn.functional import all_gather
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+
+@MODELS.register_module()
+class PortableSyncBN(_BatchNorm):
+    """Batch norm over the joined batch of all processes, for [B, C] or [B, C, H, W].
+
+    With one process it is ordinary batch norm. With several, every process sends mean, variance and count of its
+    share in one differentiable all-gather, with NCCL as with gloo; torch's own SyncBatchNorm refuses CPU tensors.
+    Parameters and buffers are named as in ``nn.BatchNorm1d``.
+
+    Raises:
+        ConfigError: When training with a joined batch of one value per channel, whose variance is undefined.
+    """
+
+    def _check_input_dim(self, x: torch.Tensor) -> None:
+        if x.dim() < 2:
+            raise ConfigError(f'batch norm expects [B, C, ...], got a tensor of shape {tuple(x.shape)}')
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise ``x`` [B, C, ...] over everything but C; joined statistics are taken in float32 at least."""
+        world = get_world_size()
+        if self.training and x.numel() // x.shape[1] * world < 2:
+            raise ConfigError(
+                'batch norm needs more than one sample in training, got a batch of 1 on 1 process; '
+                'raise train_dataloader.batch_size'
+            )
+        return self._synchronised(x) if self.training and world > 1 else super().forward(x)
+
+    def _synchronised(self, x: torch.Tensor) -> torch.Tensor:
+        axes = [d for d in range(x.dim()) if d != 1]
+        work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        mean, var, count = self._joined_statistics(work, axes)
+        self._track(mean.detach(), var.detach(), count.detach())
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        out = (work - mean.view(shape)) * (var + self.eps).rsqrt().view(shape)
+        if self.affine:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out.to(x.dtype)
+
+    @staticmethod
+    def _joined_statistics(x: torch.Tensor, axes: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Mean [C], biased variance [C] and count [1] of the joined batch, combined from each process's share."""
+        channels = x.shape[1]
+        var, mean = torch.var_mean(x, axes, correction=0)
+        count = x.new_full((1,), x.numel() / channels)
+        shares = torch.stack(all_gather(torch.cat([mean, var, count])))  # [world, 2 C + 1]
+        means, variances, counts = shares.split([channels, channels, 1], dim=1)
+        weights = counts / counts.sum()
+        joined = (weights * means).sum(0)
+        spread = (weights * (variances + (means - joined).pow(2))).sum(0)
+        return joined, spread, counts.sum(0)
+
+    @torch.no_grad()
+    def _track(self, mean: torch.Tensor, var: torch.Tensor, count: torch.Tensor) -> None:
+        if not self.track_running_stats:
+            return
+        self.num_batches_tracked.add_(1)
+        factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
+        self.running_var.lerp_((var * count / (count - 1)).to(self.running_var.dtype), factor)

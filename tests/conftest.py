@@ -1,0 +1,26 @@
+"""Shared set-up of all tests: import path of the helpers, default scope, quiet logs, few threads."""
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+# ``tests`` itself is no importable name: some installed packages bring a top-level package of that name
+sys.path.insert(0, str(Path(__file__).parent))
+
+from helpers import enter_scope
+
+
+@pytest.fixture(scope='session', autouse=True)
+def our_scope() -> None:
+    """Make our registries mmengine's default scope, as the tools do."""
+    enter_scope()
+    logging.getLogger('mmengine').setLevel(logging.ERROR)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """Every test starts from the same random state, whatever ran before it."""
+    torch.manual_seed(0)

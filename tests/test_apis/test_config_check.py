@@ -1,0 +1,249 @@
+"""Mistyped keys are refused with a suggestion; everything the runner can build is accepted."""
+
+import copy
+from functools import partial
+from pathlib import Path
+
+import mmpretrain
+import pytest
+from mmengine.config import Config
+
+from mmselfsup_graft import registry as ours
+from mmselfsup_graft.apis.config_check import apply_cfg_options, check_config, suggest
+from mmselfsup_graft.apis.config_keys import parameters, section_of
+from mmselfsup_graft.errors import ConfigError
+
+STOCK = Path(mmpretrain.__file__).parent / '.mim' / 'configs'
+
+
+def small_config(**changes) -> Config:
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
+    config = dict(
+        default_scope='mmpretrain',
+        model=dict(
+            type='ImageClassifier',
+            backbone=dict(type='VisionTransformer', arch='deit-tiny', init_cfg=[dict(type='TruncNormal', std=0.02)]),
+            head=dict(type='VisionTransformerClsHead', num_classes=10, in_channels=192),
+            train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]),
+        ),
+        train_dataloader=dict(
+            batch_size=2,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            collate_fn=dict(type='default_collate'),
+            dataset=dict(type='CustomDataset', data_root='data', pipeline=pipeline),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(
+            optimizer=dict(type='AdamW', lr=1e-3),
+            clip_grad=dict(max_norm=1.0),
+            paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={'.cls_token': dict(decay_mult=0.0)}),
+        ),
+        param_scheduler=[dict(type='CosineAnnealingLR', T_max=2, convert_to_iter_based=True)],
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=10)),
+        custom_hooks=[dict(type='EmptyCacheHook', priority='ABOVE_NORMAL')],
+        env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork'), dist_cfg=dict(backend='gloo')),
+        randomness=dict(seed=0, deterministic=True),
+        auto_scale_lr=dict(base_batch_size=256),
+        img_size=64,
+        _note='free',
+    )
+    return Config({**config, **changes})
+
+
+def set_key(config: Config, key: str, value: object) -> Config:
+    config.merge_from_dict({key: value})
+    return config
+
+
+def test_a_correct_config_passes_unchanged():
+    config = small_config()
+    before = copy.deepcopy(config.to_dict())
+    check_config(config)
+    assert config.to_dict() == before
+
+
+@pytest.mark.parametrize(
+    ('key', 'suggestion'),
+    [
+        ('model.backbone.drop_path', 'drop_path_rate'),
+        ('model.bakbone', 'backbone'),
+        ('model.backbone.init_cfg.0.stdd', 'std'),
+        ('model.train_cfg.augments.0.alfa', 'alpha'),
+        ('train_dataloader.batchsize', 'batch_size'),
+        ('train_dataloader.sampler.shufle', 'shuffle'),
+        ('train_dataloader.dataset.data_rot', 'data_root'),
+        ('train_dataloader.dataset.pipeline.1.probs', 'prob'),
+        ('train_cfg.max_epoch', 'max_epochs'),
+        ('optim_wrapper.clip_grads', 'clip_grad'),
+        ('optim_wrapper.optimizer.weight_dcay', 'weight_decay'),
+        ('optim_wrapper.paramwise_cfg.norm_decay', 'norm_decay_mult'),
+        ('param_scheduler.0.tmax', 'T_max'),
+        ('default_hooks.logger.intervall', 'interval'),
+        ('custom_hooks.0.priorty', 'priority'),
+        ('env_cfg.cudnn_bench', 'cudnn_benchmark'),
+        ('env_cfg.mp_cfg.mp_start', 'mp_start_method'),
+        ('randomness.sede', 'seed'),
+        ('auto_scale_lr.base_batchsize', 'base_batch_size'),
+        ('optim_wraper', 'optim_wrapper'),
+    ],
+)
+def test_a_mistyped_key_is_named_with_the_nearest_one(key, suggestion):
+    with pytest.raises(ConfigError) as error:
+        check_config(set_key(small_config(), key, 1))
+    assert f"unknown key '{key}'" in str(error.value)
+    assert f"did you mean '{suggestion}'?" in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_all_problems_are_reported_at_once():
+    config = set_key(set_key(small_config(), 'model.bakbone', 1), 'train_cfg.max_epoch', 2)
+    with pytest.raises(ConfigError, match=r"'model\.bakbone'.*'train_cfg\.max_epoch'"):
+        check_config(config)
+
+
+def test_an_unknown_type_names_the_nearest_types():
+    config = set_key(small_config(), 'model.backbone.type', 'VisionTransfomer')
+    with pytest.raises(ConfigError, match=r"'model\.backbone\.type'.*did you mean.*'VisionTransformer'"):
+        check_config(config)
+
+
+def test_a_type_of_another_scope_is_suggested_with_its_prefix():
+    config = small_config(default_scope='mmengine')
+    with pytest.raises(ConfigError, match=r"did you mean .*'mmpretrain\.ImageClassifier'"):
+        check_config(config)
+
+
+def test_own_scope_and_inner_scope_are_respected():
+    model = dict(type='mmpretrain.ImageClassifier', backbone=dict(type='ResNet', depth=18, _scope_='mmpretrain'))
+    check_config(Config(dict(default_scope='mmselfsup_graft', model=model)))
+
+
+def test_a_variable_is_accepted_when_the_config_reads_it(tmp_path):
+    path = tmp_path / 'read.py'
+    path.write_text('val_evaluators = [dict(metrics=[])]\nval_evaluator = val_evaluators[0]\n')
+    check_config(Config.fromfile(str(path)))
+    path.write_text('val_evaluators = [dict(metrics=[])]\n')
+    with pytest.raises(ConfigError, match="did you mean 'val_evaluator'"):
+        check_config(Config.fromfile(str(path)))
+
+
+def test_a_dumped_config_passes_again(tmp_path):
+    path = tmp_path / 'dumped.py'
+    small_config(train_pipeline=[dict(type='LoadImageFromFile')], dataset_type='CustomDataset').dump(str(path))
+    check_config(Config.fromfile(str(path)))
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py',
+        'mae/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py',
+        'mocov3/mocov3_vit-base-p16_16xb256-amp-coslr-300e_in1k.py',
+        'mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py',
+        'simmim/simmim_swin-base-w6_8xb256-amp-coslr-100e_in1k-192px.py',
+        'swav/swav_resnet50_8xb32-mcrop-coslr-200e_in1k-224px-96px.py',
+        'resnet/resnet50_8xb32_in1k.py',
+        'resnet/resnet50_8xb256-rsb-a1-600e_in1k.py',
+        'convnext/convnext-tiny_32xb128_in1k.py',
+    ],
+)
+def test_stock_configs_of_mmpretrain_pass(name):
+    check_config(Config.fromfile(str(STOCK / name)))
+
+
+def test_options_from_the_command_line_are_merged():
+    config = small_config()
+    apply_cfg_options(
+        config,
+        {
+            'optim_wrapper.optimizer.lr': 0.5,
+            'optim_wrapper.optimizer.weight_decay': 0.1,  # not written in the config, known to AdamW
+            'param_scheduler.0.T_max': 7,
+            'train_dataloader.num_workers': 1,
+            'train_dataloader.pin_memory': True,
+            'resume': True,
+            'img_size': 32,
+            'optim_wrapper.paramwise_cfg.custom_keys.gamma.decay_mult': 0.0,
+            'env_cfg.dist_cfg.backend': 'gloo',
+        },
+    )
+    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=0.5, weight_decay=0.1)
+    assert config.param_scheduler[0].T_max == 7
+    assert config.resume is True
+    assert config.img_size == 32
+    check_config(config)
+
+
+@pytest.mark.parametrize('reverse', [False, True])
+def test_options_may_change_a_type_and_its_keys_together(reverse):
+    options = {'model.backbone.type': 'ResNet', 'model.backbone.depth': 18}
+    config = small_config()
+    apply_cfg_options(config, dict(sorted(options.items(), reverse=reverse)))
+    assert config.model.backbone.depth == 18
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('optim_wrapper.optimizer.learning', 'AdamW has no such option'),
+        ('optim_wrapper.optimiser.lr', "did you mean 'optimizer'"),
+        ('modle.backbone.depth', "did you mean 'model'"),
+        ('image_size', "did you mean 'img_size'"),
+        ('param_scheduler.3.T_max', 'list of 1 items'),
+        ('param_scheduler.T_max', 'list of 1 items'),
+        ('img_size.width', 'not a section'),
+        ('env_cfg.mp_cfg.threads', 'it has: distributed, mp_start_method'),
+    ],
+)
+def test_a_mistyped_option_is_refused_and_nothing_changes(option, message):
+    config = small_config()
+    before = copy.deepcopy(config.to_dict())
+    with pytest.raises(ConfigError, match=message):
+        apply_cfg_options(config, {'randomness.seed': 9, option: 1})
+    assert config.to_dict() == before
+
+
+class Base:
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+
+
+class Strict(Base):
+    def __init__(self, depth=1, **kwargs):
+        self.extra = kwargs.pop('extra', None)
+        super().__init__(**kwargs)
+
+
+class Open(Base):
+    def __init__(self, depth=1, **kwargs):
+        super().__init__(width=depth)
+        self.options = kwargs
+
+
+def test_parameters_follow_the_chain_as_far_as_keywords_are_only_handed_on():
+    assert parameters(Strict) == {'depth', 'extra', 'width'}
+    assert parameters(Open) is None
+    assert parameters(partial(Strict, depth=2)) == {'depth', 'extra', 'width'}
+    assert parameters(lambda a, *, b: None) == {'a', 'b'}
+
+
+def test_a_constructor_may_declare_its_own_options():
+    class Constructor:
+        PARAMWISE_KEYS = ('lr_layer_wise',)
+
+    around = {'constructor': Constructor}
+    assert section_of({}, 'paramwise_cfg', around, None, 'mmengine') == ('Constructor', {'lr_layer_wise'})
+
+
+def test_default_types_belong_to_the_top_level_only():
+    loop, wrapper, several = dict(fp16=True), dict(optimizer={}, constructor='X'), dict(a={}, constructor='X')
+    assert section_of(loop, 'test_cfg', {}, ours.LOOPS, 'mmengine').owner == 'TestLoop'
+    assert section_of(loop, 'test_cfg', {}, ours.MODELS, 'mmengine').owner is None
+    assert section_of(wrapper, 'optim_wrapper', {}, ours.OPTIM_WRAPPERS, 'mmengine').owner == 'OptimWrapper'
+    assert section_of(several, 'optim_wrapper', {}, ours.OPTIM_WRAPPERS, 'mmengine').owner is None
+
+
+def test_suggest():
+    assert suggest('stage_on', ['stage_one', 'other']) == " (did you mean 'stage_one'?)"
+    assert suggest('xyz', ['stage_one']) == ''

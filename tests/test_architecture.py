@@ -1,0 +1,115 @@
+"""The rules of the house: imports never go up a floor, the ground floor stands alone, public things are described."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = 'mmselfsup_graft'
+FLOORS = (
+    {'errors', 'version', 'registry', 'checkpoints'},
+    {'models', 'datasets'},
+    {'engine', 'evaluation', 'visualization', 'analysis'},
+    {'apis'},
+)
+FLOOR_OF = {part: level for level, parts in enumerate(FLOORS) for part in parts}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+SOURCES = {module_name(path): path for path in sorted((ROOT / PACKAGE).rglob('*.py'))}
+TREES = {name: ast.parse(path.read_text(encoding='utf-8')) for name, path in SOURCES.items()}
+
+
+def imported_names(module: str) -> Iterator[str]:
+    """Absolute names of everything a module imports, inside functions too; of ``from x import y`` both x and x.y."""
+    is_package = SOURCES[module].name == '__init__.py'
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ''
+            if node.level:
+                parents = module.split('.') if is_package else module.split('.')[:-1]
+                parents = parents[: len(parents) - node.level + 1]
+                base = '.'.join([*parents, base] if base else parents)
+            yield base
+            yield from (f'{base}.{alias.name}' for alias in node.names)
+
+
+def own_imports(module: str) -> set[str]:
+    """Modules of the package that a module imports; a sub-module counts, not also the package that holds it."""
+    known = {name for name in imported_names(module) if name in SOURCES} - {module}
+    return {name for name in known if not any(other.startswith(f'{name}.') for other in known)}
+
+
+def part_of(module: str) -> str:
+    return module.split('.')[1] if '.' in module else ''
+
+
+def public_definitions(module: str) -> Iterator[tuple[str, ast.AST]]:
+    definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in TREES[module].body:
+        if isinstance(node, definitions) and not node.name.startswith('_'):
+            yield node.name, node
+
+
+@pytest.mark.parametrize('module', sorted(set(SOURCES) - {PACKAGE}))
+def test_imports_never_go_up_a_floor(module):
+    part = part_of(module)
+    assert part in FLOOR_OF, f'{part} stands on no floor: add it to FLOORS and to docs/architecture.md'
+    for name in own_imports(module):
+        if part_of(name):
+            assert FLOOR_OF[part_of(name)] <= FLOOR_OF[part], f'{module} imports {name} from a higher floor'
+
+
+def test_the_package_itself_is_light_and_reaches_only_apis_lazily():
+    eager = [node for node in TREES[PACKAGE].body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert {getattr(node, 'module', None) for node in eager} <= {'errors', 'version'}
+    assert {part_of(name) for name in own_imports(PACKAGE)} <= {'errors', 'version', 'apis'}
+
+
+def test_no_two_modules_import_each_other():
+    graph = {module: own_imports(module) - {PACKAGE} for module in SOURCES}
+    pairs = {tuple(sorted((a, b))) for a, targets in graph.items() for b in targets if a in graph.get(b, ())}
+    assert not pairs
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, f'import circle: {" -> ".join([*trail, module])}'
+        if module not in done:
+            for name in graph[module]:
+                visit(name, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize('module', sorted(name for name in SOURCES if part_of(name) == 'checkpoints'))
+def test_checkpoints_import_only_torch_numpy_errors_and_the_standard_library(module):
+    allowed = set(sys.stdlib_module_names) | {'torch', 'numpy'}
+    for name in imported_names(module):
+        if name.split('.')[0] == PACKAGE:
+            assert part_of(name) in ('', 'errors', 'checkpoints'), f'{module} imports {name}'
+        else:
+            assert name.split('.')[0] in allowed, f'{module} imports {name}'
+
+
+@pytest.mark.parametrize('module', sorted(SOURCES))
+def test_no_assert_statements(module):
+    lines = [node.lineno for node in ast.walk(TREES[module]) if isinstance(node, ast.Assert)]
+    assert not lines, f'{SOURCES[module]}: raise a GraftError instead of asserting, lines {lines}'
+
+
+@pytest.mark.parametrize('module', sorted(SOURCES))
+def test_every_public_thing_has_a_docstring(module):
+    assert ast.get_docstring(TREES[module]), f'{module} has no docstring'
+    missing = [name for name, node in public_definitions(module) if not ast.get_docstring(node)]  # type: ignore[arg-type]
+    assert not missing, f'{module}: no docstring on {", ".join(missing)}'

@@ -1,0 +1,68 @@
+"""Every dataset config builds its loader through mmengine and gives batches that its preprocessor takes."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from PIL import Image
+
+from mmselfsup_graft.registry import MODELS
+
+FOLDER = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
+NAMES = sorted(path.stem for path in FOLDER.glob('*.py'))
+
+
+def write_data(root: Path) -> None:
+    random = np.random.RandomState(0)
+    for number in range(6):
+        path = root / 'train' / f'n{number % 2}' / f'{number}.JPEG'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.randint(0, 256, (70, 80, 3), dtype=np.uint8)).save(path)
+    images = struct.pack('>4B3i', 0, 0, 8, 3, 6, 28, 28) + random.bytes(6 * 28 * 28)
+    labels = struct.pack('>4Bi', 0, 0, 8, 1, 6) + bytes(range(6))
+    for name, content in (('images-idx3', images), ('labels-idx1', labels)):
+        (root / f'train-{name}-ubyte.gz').write_bytes(gzip.compress(content))
+
+
+def small_loader(name: str, root: Path):
+    config = Config.fromfile(str(FOLDER / f'{name}.py'))
+    loader = config.train_dataloader
+    assert loader.persistent_workers == (loader.num_workers > 0)
+    loader.update(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
+    if 'data_root' in loader.dataset:
+        loader.dataset.data_root = str(root)
+    with DefaultScope.overwrite_default_scope('mmselfsup_graft'):
+        return config, Runner.build_dataloader(loader, seed=0)
+
+
+def test_there_are_configs():
+    assert len(NAMES) >= 8
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_gives_normalised_batches(name, tmp_path):
+    write_data(tmp_path)
+    config, loader = small_loader(name, tmp_path)
+    batch = next(iter(loader))
+    out = MODELS.build(config.data_preprocessor)(batch, True)
+    views = out['inputs'] if isinstance(out['inputs'], list) else [out['inputs']]
+    size = int(name.rsplit('_', 1)[1])
+    channels = 1 if 'digits' in name or 'mnist' in name else 3
+    assert len(views) == (2 if 'mocov3' in name else 1)
+    assert {tuple(view.shape) for view in views} == {(2, channels, size, size)}
+    assert all(view.dtype == torch.float32 and view.abs().max() < 4 for view in views)
+    assert len(out['data_samples']) == 2
+    again = next(iter(loader))['inputs']
+    assert all(torch.equal(a, b) for a, b in zip(again, batch['inputs']))
+
+
+@pytest.mark.parametrize(('name', 'per_gpu'), [('imagenet_mae_224', 512), ('digits_mae_16', 128)])
+def test_batch_sizes(name, per_gpu):
+    loader = Config.fromfile(str(FOLDER / f'{name}.py')).train_dataloader
+    assert (loader.batch_size, loader.drop_last) == (per_gpu, True)

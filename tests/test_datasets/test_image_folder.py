@@ -1,0 +1,77 @@
+import os
+
+import pytest
+
+from mmselfsup_graft.datasets import ImageFolder
+from mmselfsup_graft.errors import ConfigError, DataError
+
+
+def names(dataset, root):
+    return [os.path.relpath(dataset.get_data_info(i)['img_path'], root) for i in range(len(dataset))]
+
+
+def test_flat_folder_is_unlabelled_and_sorted(image_folder):
+    root = image_folder('b.png', 'a.JPG', 'c.webp')
+    (root / 'notes.txt').write_text('x')
+    (root / '.hidden.png').write_text('x')
+    dataset = ImageFolder(str(root))
+    assert names(dataset, root) == ['a.JPG', 'b.png', 'c.webp']
+    assert dataset.labels() is None
+    assert dataset.classes is None
+    assert 'gt_label' not in dataset.get_data_info(0)
+
+
+def test_class_folders_are_labelled_in_sorted_order(image_folder):
+    root = image_folder('dog/1.png', 'cat/deep/er/2.png', 'cat/1.png', 'ant/1.png')
+    dataset = ImageFolder(str(root))
+    assert dataset.classes == ('ant', 'cat', 'dog') == dataset.metainfo['classes']
+    assert names(dataset, root) == ['ant/1.png', 'cat/1.png', 'cat/deep/er/2.png', 'dog/1.png']
+    assert dataset.labels().tolist() == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize('files', [('cat/1.png', 'cat/2.png'), ('cat/1.png', 'dog/1.png', 'loose.png')])
+def test_auto_is_unlabelled_with_one_class_or_loose_images(image_folder, files):
+    assert ImageFolder(str(image_folder(*files))).labels() is None
+
+
+def test_with_label_can_be_forced(image_folder):
+    root = image_folder('cat/1.png', 'dog/1.png', folder='two')
+    assert ImageFolder(str(root), with_label=False).labels() is None
+    one = image_folder('cat/1.png', folder='one')
+    assert ImageFolder(str(one), with_label=True).labels().tolist() == [0]
+    with pytest.raises(DataError, match=r'loose\.png.*no class folder'):
+        ImageFolder(str(image_folder('cat/1.png', 'loose.png', folder='loose')), with_label=True)
+    with pytest.raises(ConfigError, match="with_label is 'maybe'"):
+        ImageFolder(str(root), with_label='maybe')
+
+
+def test_given_classes_fix_the_labels(image_folder):
+    root = image_folder('cat/1.png', 'dog/1.png')
+    assert ImageFolder(str(root), metainfo={'classes': ['dog', 'fox', 'cat']}).labels().tolist() == [2, 0]
+    with pytest.raises(DataError, match="'cat' is none of the 2 classes"):
+        ImageFolder(str(root), metainfo={'classes': ['dog', 'fox']})
+
+
+def test_links_are_followed_but_not_in_circles(image_folder, tmp_path):
+    root = image_folder('a/1.png')
+    elsewhere = image_folder('2.png', 'deep/3.png', folder='elsewhere')
+    (root / 'b').symlink_to(elsewhere, target_is_directory=True)
+    (root / 'a' / '4.png').symlink_to(elsewhere / '2.png')
+    (root / 'a' / 'up').symlink_to(root, target_is_directory=True)
+    (root / 'a' / 'dead.png').symlink_to(tmp_path / 'nowhere.png')
+    dataset = ImageFolder(str(root))
+    assert names(dataset, root) == ['a/1.png', 'a/4.png', 'b/2.png', 'b/deep/3.png']
+    assert dataset.labels().tolist() == [0, 0, 1, 1]
+
+
+def test_split_and_extensions(image_folder):
+    root = image_folder('train/1.png', 'val/1.png', 'val/2.bmp')
+    assert names(ImageFolder(str(root), split='val', extensions=['.bmp']), root) == ['val/2.bmp']
+
+
+def test_missing_and_empty_folders_are_named(image_folder, tmp_path):
+    with pytest.raises(DataError, match=r'nowhere.*does not exist'):
+        ImageFolder(str(tmp_path / 'nowhere'))
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(DataError, match=r'empty.*\.jpg, \.jpeg, \.png'):
+        ImageFolder(str(tmp_path / 'empty'))

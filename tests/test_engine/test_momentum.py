@@ -1,0 +1,77 @@
+"""MomentumScheduleHook: cosine over iterations, one update per optimiser step."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from helpers import build, moco_config
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mmselfsup_graft.engine import MomentumScheduleHook
+from mmselfsup_graft.engine.hooks import cosine_momentum
+
+
+def _runner(model: Any, max_iters: int, accumulate: int = 1) -> SimpleNamespace:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    wrapper = OptimWrapper(torch.optim.SGD(parameters, lr=0.05), accumulative_counts=accumulate)
+    wrapper.initialize_count_status(model, 0, max_iters)
+    return SimpleNamespace(model=model, iter=0, max_iters=max_iters, optim_wrapper=wrapper)
+
+
+def _toy() -> nn.Module:
+    model = nn.Linear(1, 1)
+    model.base_momentum = 0.9
+    return model
+
+
+def test_cosine() -> None:
+    assert cosine_momentum(0.99, 0.0) == 0.99
+    assert cosine_momentum(0.99, 0.5) == pytest.approx(0.995)
+    assert cosine_momentum(0.99, 1.0) == 1.0
+    runner, hook = _runner(_toy(), 7), MomentumScheduleHook()
+    for runner.iter in range(7):
+        hook.before_train_iter(runner, runner.iter)
+        expected = 1 - 0.1 * (1 + math.cos(math.pi * runner.iter / 7)) / 2
+        assert runner.model.momentum == pytest.approx(expected, rel=1e-14)
+        assert runner.model.update_due is True
+
+
+def test_constant() -> None:
+    runner = _runner(_toy(), 7)
+    runner.iter = 4
+    MomentumScheduleHook(cosine=False).before_train_iter(runner, 4)
+    assert runner.model.momentum == 0.9
+
+
+def test_wrapped_model() -> None:
+    from mmengine.model import MMDistributedDataParallel
+
+    wrapped = object.__new__(MMDistributedDataParallel)
+    nn.Module.__init__(wrapped)
+    wrapped.module = _toy()
+    runner = _runner(wrapped, 4)
+    MomentumScheduleHook().before_train_iter(runner, 0)
+    assert wrapped.module.momentum == 0.9
+
+
+@pytest.mark.parametrize('accumulate', [1, 3])
+def test_one_update_per_optimiser_step(accumulate: int) -> None:
+    """The moving average moves at the first micro-batch of a step, when the weights have just changed."""
+    model = build(moco_config(base_momentum=0.5)).train()
+    model.init_weights()
+    runner, hook = _runner(model, 6, accumulate), MomentumScheduleHook(cosine=False)
+    changed, stepped = [], []
+    for runner.iter in range(6):
+        hook.before_train_iter(runner, runner.iter)
+        average = model.momentum_encoder.neck.fc0.weight.clone()
+        weights = model.neck.fc0.weight.detach().clone()
+        views = [torch.randn(4, 3, 16, 16) for _ in range(2)]
+        runner.optim_wrapper.update_params(model.loss(views)['loss'])
+        changed.append(not torch.equal(average, model.momentum_encoder.neck.fc0.weight))
+        stepped.append(not torch.equal(weights, model.neck.fc0.weight))
+    assert stepped == [(i + 1) % accumulate == 0 for i in range(6)]
+    # at iteration 0 both encoders are equal, so an update changes nothing
+    assert changed == [i > 0 and i % accumulate == 0 for i in range(6)]

@@ -1,0 +1,250 @@
+"""Layer-wise learning rates, LARS and autocast as mmengine uses them."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import assert_close, build, moco_config, vit_config
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from torch import nn
+
+from mmselfsup_graft.engine import LARS, AutocastOptimWrapper, LayerWiseLRConstructor
+from mmselfsup_graft.engine.optimizers import autocast
+from mmselfsup_graft.engine.optimizers.layer_wise_lr import groups_table, scales_from_decay, scales_from_list
+from mmselfsup_graft.errors import ConfigError
+
+ADAMW = {'type': 'AdamW', 'lr': 2.0, 'weight_decay': 0.1}
+
+
+def _constructor(**options: Any) -> LayerWiseLRConstructor:
+    return LayerWiseLRConstructor({'optimizer': dict(ADAMW)}, options)
+
+
+@pytest.fixture(scope='module')
+def model() -> Any:
+    """MoCo v3 of four blocks."""
+    return build(moco_config(vit_config(depth=4, stop_grad_patch_embed=True)))
+
+
+# ---------------------------------------------------------------- scales
+def test_scales() -> None:
+    assert scales_from_list([1.0, 3.0], 4) == [1.0, 1.0, 1.0, 3.0, 3.0, 3.0]
+    assert scales_from_list([7.0], 2) == [7.0] * 4
+    assert scales_from_decay(0.5, 2) == [0.125, 0.25, 0.5, 1.0]
+
+
+@pytest.mark.parametrize('values', [[1.0, 2.0, 3.0], [], [1.0] * 5])
+def test_list_that_does_not_divide_the_depth(model: Any, values: list[float]) -> None:
+    with pytest.raises(ConfigError, match=rf'has {len(values)} values, which do not divide the 4 blocks'):
+        _constructor(lr_layer_wise=values).param_groups(model)
+
+
+def test_other_mistakes(model: Any) -> None:
+    with pytest.raises(ConfigError, match='negative'):
+        _constructor(lr_layer_wise=[1.0, -1.0]).param_groups(model)
+    for ratio in (0.0, 1.5, -0.1):
+        with pytest.raises(ConfigError, match=rf'must lie in \(0, 1\], got {ratio}'):
+            _constructor(layer_wise_decay_ratio=ratio).param_groups(model)
+    with pytest.raises(ConfigError, match="unknown key 'lr_layerwise'"):
+        _constructor(lr_layerwise=[1.0])
+    with pytest.raises(ConfigError, match='not both'):
+        _constructor(lr_layer_wise=[1.0], layer_wise_decay_ratio=0.5)
+
+
+# ---------------------------------------------------------------- groups
+def _by_name(groups: list[dict]) -> dict[str, dict]:
+    names = [name for group in groups for name in group['param_names']]
+    assert len(names) == len(set(names)), 'no parameter is in two groups'
+    return {name: group for group in groups for name in group['param_names']}
+
+
+def test_every_trainable_parameter_once(model: Any) -> None:
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    for options in ({}, {'no_decay_1d': True}, {'lr_layer_wise': [0.1, 1.0]}, {'layer_wise_decay_ratio': 0.5}):
+        assert set(_by_name(_constructor(**options).param_groups(model))) == trainable
+
+
+def test_without_options_there_is_one_group(model: Any) -> None:
+    groups = _constructor().param_groups(model)
+    assert [(g['lr'], g['weight_decay'], g['lr_scale']) for g in groups] == [(2.0, 0.1, 1.0)]
+
+
+def test_no_decay_1d(model: Any) -> None:
+    groups = _constructor(no_decay_1d=True).param_groups(model)
+    assert [(g['lr'], g['weight_decay']) for g in groups] == [(2.0, 0.1), (2.0, 0.0)]
+    for name, group in _by_name(groups).items():
+        one_dimensional = dict(model.named_parameters())[name].ndim <= 1
+        assert (group['weight_decay'] == 0.0) == one_dimensional, name
+    assert 'backbone.cls_token' in groups[0]['param_names'], 'the class token is decayed'
+
+
+def test_list(model: Any) -> None:
+    groups = _by_name(_constructor(lr_layer_wise=[0.1, 1.0]).param_groups(model))
+    assert groups['backbone.cls_token']['lr'] == pytest.approx(0.2)
+    assert groups['backbone.layers.1.ln1.weight']['lr'] == pytest.approx(0.2)
+    assert groups['backbone.layers.2.attn.qkv.weight']['lr'] == pytest.approx(2.0)
+    for name in ('backbone.ln1.weight', 'neck.fc0.weight', 'head.predictor.fc0.weight'):
+        assert groups[name]['lr'] == pytest.approx(2.0)
+
+
+def test_table(model: Any) -> None:
+    groups = _constructor(lr_layer_wise=[0.1, 1.0]).param_groups(model)
+    lines = groups_table(groups).splitlines()
+    assert lines[0] == 'parameter groups'
+    assert lines[1].split() == ['layer', 'lr', 'scale', 'decay', 'tensors', 'params']
+    assert len(lines) == 2 + len(groups)
+    assert lines[2].split() == ['0', '2.000e-01', '0.1', '0.1', '1', '16'], 'the class token'
+    last = [row.split() for row in lines[2:]][-1]
+    assert last[:4] == ['5', '2.000e+00', '1', '0']
+    sizes = sum(int(line.split()[5].replace(',', '')) for line in lines[2:])
+    assert sizes == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_built_through_mmengine(model: Any) -> None:
+    wrapper = build_optim_wrapper(
+        model,
+        {
+            'type': 'OptimWrapper',
+            'optimizer': dict(ADAMW),
+            'constructor': 'LayerWiseLRConstructor',
+            'paramwise_cfg': {'layer_wise_decay_ratio': 0.5},
+            'accumulative_counts': 2,
+        },
+    )
+    assert type(wrapper) is OptimWrapper
+    assert wrapper._accumulative_counts == 2
+    groups = wrapper.optimizer.param_groups
+    assert {g['lr'] for g in groups} == {2.0 * 0.5 ** (5 - layer) for layer in range(6)}
+    assert sum(len(g['params']) for g in groups) == sum(p.requires_grad for p in model.parameters())
+    assert 'param_names' not in groups[0]
+
+
+def test_state_of_the_optimiser_can_be_read_safely(model: Any, tmp_path: Path) -> None:
+    wrapper = _constructor(lr_layer_wise=[0.1, 1.0])(model)
+    torch.save(wrapper.state_dict(), tmp_path / 'state.pth')
+    wrapper.load_state_dict(torch.load(tmp_path / 'state.pth', weights_only=True))
+    assert wrapper.optimizer.param_groups[0]['lr_scale'] == 0.1
+
+
+# ---------------------------------------------------------------- LARS
+def test_lars_leaves_zero_norms_unscaled_and_runs_closures() -> None:
+    weight = torch.zeros(2, 2, requires_grad=True)
+    optimizer = LARS([weight], lr=0.5, momentum=0.0)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (weight * torch.arange(4.0).view(2, 2)).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 0.0
+    assert_close(weight, -0.5 * torch.arange(4.0).view(2, 2), rtol=1e-6)
+    before = weight.detach().clone()
+    weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    assert torch.equal(weight, before), 'no gradient, no decay, no step'
+
+
+def test_lars_state_round_trip() -> None:
+    weights = [torch.ones(2, 3, requires_grad=True) for _ in range(2)]
+    first, second = (LARS([w], lr=0.1, weight_decay=0.01) for w in weights)
+    weights[0].grad = torch.full((2, 3), 0.3)
+    first.step()
+    with torch.no_grad():
+        weights[1].copy_(weights[0])
+    second.load_state_dict(deepcopy(first.state_dict()))  # a state dict shares its tensors
+    for optimizer, weight in ((first, weights[0]), (second, weights[1])):
+        weight.grad = torch.full((2, 3), -0.2)
+        optimizer.step()
+    assert torch.equal(weights[0], weights[1])
+
+
+# ---------------------------------------------------------------- autocast
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without GPU."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+
+
+def _wrapper(layer: nn.Module, **kwargs: Any) -> AutocastOptimWrapper:
+    return AutocastOptimWrapper(optimizer=torch.optim.SGD(layer.parameters(), lr=0.1), **kwargs)
+
+
+@pytest.mark.parametrize('native', [torch.bfloat16, None])
+def test_autocast_takes_what_the_machine_has(
+    on_cpu: None, monkeypatch: pytest.MonkeyPatch, native: torch.dtype | None
+) -> None:
+    monkeypatch.setattr(autocast, 'half_precision_here', lambda: native)
+    layer, inputs = nn.Linear(4, 2), torch.randn(3, 4)
+    wrapper = _wrapper(layer)
+    start = layer.weight.detach().clone()
+    with wrapper.optim_context(layer):
+        output = layer(inputs)
+    assert output.dtype == (native or torch.float32)
+    assert layer(inputs).dtype == torch.float32, 'autocast ends with the context'
+    loss = output.float().square().mean()
+    expected = torch.autograd.grad(loss, layer.weight, retain_graph=True)[0]
+    wrapper.update_params(loss)
+    assert layer.weight.dtype == torch.float32
+    assert_close(layer.weight, start - 0.1 * expected, rtol=1e-6)
+
+
+def test_autocast_clips_gradients(on_cpu: None) -> None:
+    layer = nn.Linear(4, 2)
+    start = [p.detach().clone() for p in layer.parameters()]
+    wrapper = _wrapper(layer, dtype='bfloat16', clip_grad={'max_norm': 1.0})
+    with wrapper.optim_context(layer):
+        loss = 1000 * layer(torch.randn(3, 4)).float().square().sum()
+    wrapper.update_params(loss)
+    moved = torch.cat([(p - s).flatten() for p, s in zip(layer.parameters(), start)])
+    assert_close(moved.norm(), 0.1, rtol=1e-4)
+
+
+def test_autocast_accumulates(on_cpu: None) -> None:
+    layer, inputs = nn.Linear(4, 2), torch.randn(2, 3, 4)
+    start = layer.weight.detach().clone()
+    wrapper = _wrapper(layer, dtype='bfloat16', accumulative_counts=2)
+    wrapper.initialize_count_status(layer, 0, 2)
+    for index, batch in enumerate(inputs):
+        assert torch.equal(layer.weight, start), f'no step before micro-batch {index}'
+        with wrapper.optim_context(layer):
+            loss = layer(batch).float().mean()
+        wrapper.update_params(loss)
+    assert not torch.equal(layer.weight, start)
+
+
+def test_autocast_state_round_trip(on_cpu: None) -> None:
+    first, second = (_wrapper(nn.Linear(4, 2), dtype='bfloat16') for _ in range(2))
+    first.param_groups[0]['lr'] = 0.7
+    state = first.state_dict()
+    assert 'loss_scaler' in state
+    second.load_state_dict(state)
+    assert second.param_groups[0]['lr'] == 0.7
+    assert 'loss_scaler' in state, 'the given dict is not changed'
+
+
+def test_autocast_refusals(on_cpu: None) -> None:
+    with pytest.raises(ConfigError, match='float16 training needs a GPU'):
+        _wrapper(nn.Linear(1, 1), dtype='float16')
+    with pytest.raises(ConfigError, match="got 'fp16'"):
+        _wrapper(nn.Linear(1, 1), dtype='fp16')
+
+
+def test_whole_model_under_autocast(on_cpu: None) -> None:
+    model = build(moco_config()).train()
+    model.init_weights()
+    wrapper = AutocastOptimWrapper(
+        optimizer=torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3), dtype='bfloat16'
+    )
+    views = [torch.randn(4, 3, 16, 16) for _ in range(2)]
+    with torch.no_grad():
+        model.update_due = False
+        exact = model.loss(views)['loss']
+    with wrapper.optim_context(model):
+        loss = model.loss(views)['loss']
+    assert loss.dtype == torch.float32
+    assert_close(loss, exact, rtol=0.1)
+    wrapper.update_params(loss)
+    assert all(torch.isfinite(p).all() for p in model.parameters())

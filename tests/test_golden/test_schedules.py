@@ -1,0 +1,61 @@
+"""Learning-rate and momentum schedules at fractional epochs."""
+
+from typing import Any
+
+from helpers import assert_close, golden
+
+from mmselfsup_graft.engine import WarmupCosineLR
+from mmselfsup_graft.engine.hooks import cosine_momentum
+from mmselfsup_graft.engine.schedulers import warmup_cosine_factor
+
+FILE = 'schedules.json'
+
+
+def _pretraining() -> dict[str, Any]:
+    cases = {name: case for name, case in golden(FILE).items() if name.startswith('pretrain')}
+    assert cases
+    return cases
+
+
+def test_pretraining_learning_rate() -> None:
+    for name, case in _pretraining().items():
+        peak = case['base_lr'] * case['batch_size'] / 256
+        assert_close(peak, case['peak_lr'], rtol=1e-14, name=f'{name}: peak')
+        for epoch, expected in zip(case['epoch'], case['lr'], strict=True):
+            ours = peak * warmup_cosine_factor(epoch, case['warmup_epochs'], case['epochs'])
+            # at the end the cosine cancels to rounding noise of the peak
+            assert_close(ours, expected, rtol=1e-12, atol=1e-15 * peak, name=f'{name}: epoch {epoch}')
+        assert warmup_cosine_factor(0, case['warmup_epochs'], case['epochs']) == 0.0
+
+
+def test_pretraining_learning_rate_set_by_the_scheduler() -> None:
+    """The registered scheduler, stepped per iteration, passes through the recorded values."""
+    import torch
+
+    per_epoch = 4  # all recorded epochs are multiples of a quarter
+    for name, case in _pretraining().items():
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=case['peak_lr'])
+        schedule = WarmupCosineLR.build_iter_from_epoch(
+            optimizer, warmup=case['warmup_epochs'], end=case['epochs'], epoch_length=per_epoch
+        )
+        wanted = {e * per_epoch: v for e, v in zip(case['epoch'], case['lr']) if float(e * per_epoch).is_integer()}
+        assert len(wanted) > len(case['epoch']) // 2
+        for iteration in range(case['epochs'] * per_epoch):
+            if iteration in wanted:
+                seen = optimizer.param_groups[0]['lr']
+                assert_close(seen, wanted[iteration], rtol=1e-12, name=f'{name}: iteration {iteration}')
+            optimizer.step()
+            schedule.step()
+
+
+def test_momentum() -> None:
+    case = golden(FILE)['momentum']
+    for epoch, expected in zip(case['epoch'], case['m'], strict=True):
+        assert_close(cosine_momentum(case['moco_m'], epoch / case['epochs']), expected, rtol=1e-14, name=str(epoch))
+
+
+def test_finetuning_learning_rate() -> None:
+    case = golden(FILE)['finetune']
+    for epoch, expected in zip(case['epoch'], case['lr_values'], strict=True):
+        ours = case['lr'] * warmup_cosine_factor(epoch, case['warm'], case['epochs'], case['min_lr'] / case['lr'])
+        assert_close(ours, expected, rtol=1e-12, name=f'epoch {epoch}')

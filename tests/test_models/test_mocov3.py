@@ -1,0 +1,318 @@
+"""MoCoV3: moving average, views, backbones, freezing, grafted starts and the L1 term."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import assert_close, build, mlp_config, moco_config, vit_config
+
+from mmselfsup_graft.errors import ConfigError
+
+
+def _views(batch: int = 4, size: int = 16) -> list[torch.Tensor]:
+    return [torch.randn(batch, 3, size, size) for _ in range(2)]
+
+
+def _model(**kwargs: Any) -> Any:
+    model = build(moco_config(**kwargs))
+    model.init_weights()
+    return model.train()
+
+
+def _shift(model: Any) -> None:
+    """Move base and momentum encoder to different places."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not name.endswith('pos_embed'):
+                parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def _momentum(model: Any) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in model.momentum_encoder.named_parameters()}
+
+
+def _base(model: Any) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in model.named_parameters() if n.startswith(('backbone.', 'neck.'))}
+
+
+# ---------------------------------------------------------------- moving average
+def test_first_update_averages_and_does_not_copy() -> None:
+    model = _model(base_momentum=0.9).double()
+    _shift(model)
+    for _ in range(2):
+        old, base = _momentum(model), _base(model)
+        model.loss([view.double() for view in _views()])
+        assert set(old) == set(base)
+        for name, value in _momentum(model).items():
+            assert_close(value, 0.9 * old[name] + 0.1 * base[name], rtol=1e-12, name=name)
+
+
+def test_no_update_when_none_is_due_or_in_eval_mode() -> None:
+    model = _model()
+    _shift(model)
+    old = _momentum(model)
+    model.update_due = False
+    model.loss(_views())
+    model.update_due = True
+    model.eval()
+    model.keys(_views())
+    assert all(torch.equal(value, old[name]) for name, value in _momentum(model).items())
+    model.train()
+    model.keys(_views())
+    assert not all(torch.equal(value, old[name]) for name, value in _momentum(model).items())
+
+
+def test_momentum_attribute_is_what_counts() -> None:
+    model = _model(base_momentum=0.5)
+    _shift(model)
+    old = _momentum(model)
+    model.momentum = 1.0
+    model.loss(_views())
+    assert all(torch.equal(value, old[name]) for name, value in _momentum(model).items())
+    model.momentum = 0.0
+    model.loss(_views())
+    base = _base(model)
+    for name, value in _momentum(model).items():
+        assert_close(value, base[name], rtol=1e-6, name=name)
+
+
+def test_momentum_encoder_has_no_gradient_and_keeps_its_own_statistics() -> None:
+    model = _model()
+    _shift(model)
+    model.loss(_views())['loss'].backward()
+    assert all(p.grad is None and not p.requires_grad for p in model.momentum_encoder.parameters())
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert all(p.grad is not None for p in trained.values())
+    base, copy = model.neck.bn0, model.momentum_encoder.neck.bn0
+    assert base.num_batches_tracked == copy.num_batches_tracked == 2, 'one count per view'
+    assert not torch.allclose(base.running_mean, copy.running_mean)
+
+
+def test_momentum_copy_starts_equal() -> None:
+    model = _model()
+    assert model.momentum_encoder.training
+    assert all(torch.equal(value, _momentum(model)[name]) for name, value in _base(model).items())
+
+
+# ---------------------------------------------------------------- views
+@pytest.mark.parametrize('ratio', [None, 0.5])
+def test_joint_views_equal_separate_views(ratio: float | None) -> None:
+    results = []
+    views = [view.double() for view in _views()]
+    noise = [torch.rand(4, 16) for _ in views]
+    for joint in (True, False):
+        torch.manual_seed(1)
+        model = _model(view_mask_ratio=ratio).double()
+        assert model._joint_views, 'a ViT has no batch norm inside'
+        model._joint_views = joint
+        loss = model.loss(views, noise=noise)['loss']
+        loss.backward()
+        results.append((loss, model))
+    (first, joined), (second, separate) = results
+    assert_close(first, second, rtol=1e-12)
+    others = dict(separate.named_parameters())
+    for name, parameter in joined.named_parameters():
+        if parameter.grad is not None and parameter.grad.abs().max() > 1e-12:
+            assert_close(parameter.grad, others[name].grad, rtol=1e-9, name=name)
+    buffers = dict(separate.named_buffers())
+    assert all(torch.allclose(b, buffers[n]) for n, b in joined.named_buffers())
+
+
+def test_views_of_two_sizes() -> None:
+    loss = _model().loss([torch.randn(4, 3, 16, 16), torch.randn(4, 3, 24, 24)])['loss']
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize('inputs', [torch.randn(2, 3, 16, 16), [torch.randn(2, 3, 16, 16)], _views() + _views()])
+def test_anything_but_two_views_is_refused(inputs: Any) -> None:
+    with pytest.raises(ConfigError, match='two views'):
+        _model().loss(inputs)
+
+
+def test_masked_views_hide_the_same_patches_from_both_encoders() -> None:
+    model = _model(view_mask_ratio=0.75)
+    seen: list[torch.Tensor] = []
+    for encoder in (model.backbone, model.momentum_encoder.backbone):
+        encoder.register_forward_pre_hook(lambda _m, arguments: seen.append(arguments[1]))
+    model.loss(_views())
+    assert [keep.shape for keep in seen] == [(8, 4), (8, 4)]
+    assert torch.equal(seen[0], seen[1])
+
+
+# ---------------------------------------------------------------- other backbones, bad input
+def _resnet_config(**kwargs: Any) -> dict[str, Any]:
+    config = moco_config(**kwargs)
+    config['backbone'] = {'type': 'mmpretrain.ResNet', 'depth': 18}
+    config['neck'] = mlp_config(512, 16, 8, 2, with_avg_pool=True)
+    return config
+
+
+def test_resnet_backbone() -> None:
+    model = build(_resnet_config(frozen_layers=2))
+    model.init_weights()
+    model.train()
+    assert not model._joint_views, 'batch norm inside must see one view at a time'
+    assert model.depth.num_blocks == 8
+    views = _views(size=64)
+    loss = model.loss(views)['loss']
+    loss.backward()
+    assert torch.isfinite(loss)
+    for name, parameter in model.backbone.named_parameters():
+        assert (parameter.grad is None) == (model.depth.layer_id(name) <= 2), name
+    assert not model.backbone.bn1.training
+    assert model.backbone.layer1[1].bn1.training is False
+    assert model.backbone.layer2[0].bn1.training
+    assert model.backbone.layer2[0].bn1.num_batches_tracked == 2
+
+
+def test_masked_views_need_a_vit() -> None:
+    with pytest.raises(ConfigError, match='view_mask_ratio needs a ViT backbone, got ResNet'):
+        build(_resnet_config(view_mask_ratio=0.75))
+
+
+@pytest.mark.parametrize(('kind', 'size'), [('vit', 16), ('resnet', 64), ('resnet', 32)])
+def test_batch_of_one(kind: str, size: int) -> None:
+    model = _model() if kind == 'vit' else build(_resnet_config()).train()
+    with pytest.raises(ConfigError, match='batch norm needs more than one sample') as caught:
+        model.loss(_views(1, size))
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('momentum', [-0.1, 1.1])
+def test_impossible_momentum(momentum: float) -> None:
+    with pytest.raises(ConfigError, match=r'must lie in \[0, 1\]'):
+        build(moco_config(base_momentum=momentum))
+
+
+def test_impossible_temperature() -> None:
+    with pytest.raises(ConfigError, match='temperature > 0'):
+        build(moco_config(temperature=0.0))
+
+
+@pytest.mark.parametrize('frozen', [-1, 4])
+def test_frozen_layers_outside_the_depth(frozen: int) -> None:
+    with pytest.raises(ConfigError, match=rf'frozen_layers={frozen} is outside 0\.\.3'):
+        build(moco_config(frozen_layers=frozen))
+
+
+# ---------------------------------------------------------------- freezing
+@pytest.mark.parametrize('frozen', [0, 2, 3])
+def test_frozen_layers_stay(frozen: int) -> None:
+    model = _model(frozen_layers=frozen, base_momentum=0.9)
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1)
+    for _ in range(2):
+        model.train()
+        optimizer.zero_grad()
+        model.loss(_views())['loss'].backward()
+        optimizer.step()
+    model.keys(_views())
+    for name, parameter in model.backbone.named_parameters():
+        below = frozen > 0 and model.depth.layer_id(name) <= frozen
+        copy = dict(model.momentum_encoder.backbone.named_parameters())[name]
+        fixed = below or name == 'pos_embed'
+        assert torch.equal(parameter, start[f'backbone.{name}']) == fixed, name
+        assert torch.equal(copy, parameter) == fixed, name
+        assert (parameter.grad is None) == fixed, name
+    for name, module in model.backbone.named_modules():
+        if name:
+            assert module.training == (frozen == 0 or model.depth.layer_id(name) > frozen), name
+    assert all(m.training for m in model.momentum_encoder.modules())
+    assert all(m.training for m in (*model.neck.modules(), *model.head.modules()))
+    assert model.train() is model
+
+
+# ---------------------------------------------------------------- graft and L1 term
+def _grafted(tmp_path: Path, **kwargs: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+    path = tmp_path / 'source.pth'
+    if not path.exists():
+        source = build(vit_config())
+        source.init_weights()
+        torch.save({'state_dict': {f'backbone.{k}': v for k, v in source.state_dict().items()}}, path)
+    weights = torch.load(path, weights_only=True)['state_dict']
+    return _model(graft=[{'checkpoint': str(path)}], **kwargs), weights
+
+
+def test_graft_fills_both_encoders(tmp_path: Path) -> None:
+    model, weights = _grafted(tmp_path)
+    state = model.state_dict()
+    for name, value in weights.items():
+        assert torch.equal(state[name], value), name
+        assert torch.equal(state[f'momentum_encoder.{name}'], value), name
+
+
+def test_impossible_graft_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(ConfigError, match='does not fit a backbone of 3 blocks'):
+        build(moco_config(graft=[{'checkpoint': '/nowhere.pth', 'layers': (0, 12)}]))
+
+
+L1 = {'weight': 0.5, 'to_block': 2}
+
+
+def test_l1_term_is_the_weighted_distance(tmp_path: Path) -> None:
+    model, weights = _grafted(tmp_path, l1_distance=L1)
+    losses = model.loss(_views())
+    assert losses['loss_l1_distance'].item() == 0.0
+    _shift(model)
+    covered = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if name.startswith('backbone.') and model.depth.layer_id(name.removeprefix('backbone.')) <= 2
+    }
+    by_hand = sum((parameter - weights[name]).abs().sum() for name, parameter in covered.items())
+    assert by_hand > 1
+    assert_close(model.loss(_views())['loss_l1_distance'], 0.5 * by_hand, rtol=1e-5)
+    losses = model.loss(_views())
+    total, _ = model.parse_losses(losses)
+    assert_close(total, losses['loss'] + losses['loss_l1_distance'], rtol=1e-6)
+
+
+def test_resumed_run_keeps_the_reference(tmp_path: Path) -> None:
+    model, _ = _grafted(tmp_path, l1_distance=L1)
+    _shift(model)
+    expected = model.l1_to_graft()
+    assert expected > 1
+    resumed, _ = _grafted(tmp_path, l1_distance=L1)
+    resumed.load_state_dict(model.state_dict())
+    assert torch.equal(resumed.l1_to_graft(), expected)
+
+
+def test_reference_is_neither_state_nor_parameter(tmp_path: Path) -> None:
+    model, _ = _grafted(tmp_path, l1_distance=L1)
+    plain = _model()
+    assert set(model.state_dict()) == set(plain.state_dict())
+
+
+def test_l1_mistakes() -> None:
+    graft = [{'checkpoint': 'a.pth'}]
+    with pytest.raises(ConfigError, match=r'needs graft=\[\.\.\.\]'):
+        build(moco_config(l1_distance=L1))
+    with pytest.raises(ConfigError, match=r'to_block must lie in 0\.\.4'):
+        build(moco_config(graft=graft, l1_distance={'weight': 1.0, 'to_block': 5}))
+    with pytest.raises(ConfigError, match='takes exactly weight and to_block, got to_blok, weight'):
+        build(moco_config(graft=graft, l1_distance={'weight': 1.0, 'to_blok': 2}))
+    model = build(moco_config(graft=graft, l1_distance=L1))
+    with pytest.raises(ConfigError, match='no reference weights'):
+        model.l1_to_graft()
+
+
+# ---------------------------------------------------------------- mmengine's interface
+def test_train_step_through_mmengine() -> None:
+    from mmengine.optim import OptimWrapper
+
+    model = _model(data_preprocessor={'mean': [128.0] * 3, 'std': [64.0] * 3})
+    start = model.head.predictor.fc0.weight.detach().clone()
+    wrapper = OptimWrapper(torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1))
+    images = [torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8) for _ in range(2)]
+    logs = model.train_step({'inputs': images, 'data_samples': []}, wrapper)
+    assert torch.isfinite(logs['loss'])
+    assert not torch.equal(model.head.predictor.fc0.weight, start)
+
+
+@torch.no_grad()
+def test_extract_feat_is_the_class_token() -> None:
+    model, images = _model().eval(), _views()[0]
+    assert torch.equal(model.extract_feat(images)[-1], model.backbone(images)[-1])
+    assert torch.equal(model(images, mode='tensor')[-1], model.backbone(images)[-1])

@@ -1,0 +1,171 @@
+"""The shell tools: usage on wrong calls, and the very command that they start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / 'tools'
+# Stands in for python and for the python of the environment it makes: writes down what pip is asked for.
+FAKE_INSTALLER = """#!/bin/sh
+case "$*" in
+    '-m venv '*) mkdir -p "$3/bin" && touch "$3/pyvenv.cfg" && cp "$0" "$3/bin/python" ;;
+    '-m pip install '*) echo "$@ MMCV_WITH_OPS=$MMCV_WITH_OPS" >> "$PIP_CALLS"; exit "${PIP_EXIT:-0}" ;;
+    '-m pip --version' | '-c import mmselfsup_graft') ;;
+    *) exec "$REAL_PYTHON" "$@" ;;
+esac
+"""
+FAKE = '#!/bin/sh\nprintf "%s\\n" "$@"\necho "MASTER_PORT=$MASTER_PORT"\n'
+
+
+def call(script: str, *arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith('GRAFT_')}
+    clean = {**clean, 'GRAFT_VENV': str(folder / 'no_venv'), **environment}
+    command = ['bash', str(TOOLS / script), *arguments]
+    return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+
+
+def fake(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(FAKE)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments'),
+    [
+        ('dist_train.sh', ()),
+        ('dist_train.sh', ('config.py',)),
+        ('dist_train.sh', ('config.py', 'two')),
+        ('dist_train.sh', ('config.py', '0')),
+        ('dist_test.sh', ('config.py', 'model.pth')),
+        ('dist_test.sh', ('config.py', 'model.pth', 'x')),
+        ('dist_recipe.sh', ('recipe.py',)),
+        ('slurm_train.sh', ('partition', 'job', 'config.py')),
+        ('slurm_test.sh', ('partition', 'job', 'config.py')),
+        ('install.sh', ('--what',)),
+    ],
+)
+def test_wrong_usage_prints_the_usage_and_leaves_with_two(script, arguments, tmp_path):
+    done = call(script, *arguments, folder=tmp_path)
+    assert done.returncode == 2
+    assert f'Usage: bash tools/{script}' in done.stderr
+
+
+@pytest.mark.parametrize('script', sorted(path.name for path in TOOLS.glob('*_*.sh') if path.name[0] != '_'))
+def test_every_script_parses(script):
+    subprocess.run(['bash', '-n', str(TOOLS / script)], check=True)
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments', 'tail'),
+    [
+        ('dist_train.sh', ('c.py', '2', '--resume'), ('train.py', '--launcher', 'pytorch', 'c.py', '--resume')),
+        ('dist_test.sh', ('c.py', 'm.pth', '2', '--x'), ('test.py', '--launcher', 'pytorch', 'c.py', 'm.pth', '--x')),
+        ('dist_recipe.sh', ('r.py', '2', 'a b'), ('run_recipe.py', '--launcher', 'pytorch', 'r.py', 'a b')),
+    ],
+)
+def test_torchrun_gets_the_nodes_and_the_tool_its_arguments(script, arguments, tail, tmp_path):
+    python = fake(tmp_path / 'python')
+    nodes = {'NNODES': '3', 'NODE_RANK': '1', 'MASTER_ADDR': '10.0.0.7', 'PORT': '29777'}
+    done = call(script, *arguments, folder=tmp_path, GRAFT_PYTHON=str(python), **nodes)
+    expected = ['-m', 'torch.distributed.run', '--nnodes=3', '--node_rank=1', '--master_addr=10.0.0.7']
+    expected += ['--master_port=29777', '--nproc_per_node=2', str(TOOLS / tail[0]), *tail[1:]]
+    assert done.stdout.splitlines()[:-1] == expected
+
+
+def test_one_node_is_the_default_and_the_environment_of_the_checkout_comes_first(tmp_path):
+    fake(tmp_path / 'venv' / 'bin' / 'python')
+    done = call('dist_train.sh', 'c.py', '1', folder=tmp_path, GRAFT_VENV=str(tmp_path / 'venv'), GRAFT_PYTHON='false')
+    assert '--nnodes=1' in done.stdout.splitlines()
+    assert '--node_rank=0' in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ('script', 'last', 'tail'),
+    [
+        ('slurm_train.sh', 'work', ['train.py', '--launcher', 'slurm', 'c.py', '--work-dir', 'work', '--amp']),
+        ('slurm_test.sh', 'm.pth', ['test.py', '--launcher', 'slurm', 'c.py', 'm.pth', '--amp']),
+    ],
+)
+def test_srun_gets_the_resources_and_the_tool_its_arguments(script, last, tail, tmp_path):
+    fake(tmp_path / 'bin' / 'srun')
+    search = f'{tmp_path / "bin"}:{os.environ["PATH"]}'
+    wish = {'GPUS': '4', 'CPUS_PER_TASK': '3', 'SRUN_ARGS': '--time=1 --qos=low', 'PORT': '29700'}
+    arguments = ('part', 'job', 'c.py', last, '--amp')
+    done = call(script, *arguments, folder=tmp_path, PATH=search, GRAFT_PYTHON='py', **wish)
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ['-p', 'part']
+    assert {'--job-name=job', '--gres=gpu:4', '--ntasks=4', '--ntasks-per-node=4', '--cpus-per-task=3'} <= set(lines)
+    assert lines[-len(tail) - 5 :] == ['--time=1', '--qos=low', 'py', '-u', str(TOOLS / tail[0]), *tail[1:], lines[-1]]
+    assert lines[-1] == 'MASTER_PORT=29700'
+
+
+def test_install_refuses_an_unsuitable_interpreter(tmp_path):
+    done = call('install.sh', folder=tmp_path, GRAFT_PYTHON='false')
+    assert done.returncode == 1
+    assert 'is not a working Python 3.10 to 3.12' in done.stderr
+
+
+def test_install_never_deletes_what_is_not_an_environment(tmp_path):
+    precious = tmp_path / 'precious' / 'file'
+    precious.parent.mkdir()
+    precious.write_text('kept')
+    done = call('install.sh', folder=tmp_path, GRAFT_VENV=str(precious.parent), GRAFT_PYTHON=sys.executable)
+    assert done.returncode == 1
+    assert 'is not a virtual environment' in done.stderr
+    assert precious.read_text() == 'kept'
+
+
+@pytest.fixture
+def installer(tmp_path):
+    """Call install.sh with a stand-in for python; returns the finished call and how often pip ran so far."""
+    python, calls = tmp_path / 'python', tmp_path / 'calls'
+    python.write_text(FAKE_INSTALLER)
+    python.chmod(0o755)
+    calls.touch()
+
+    def install(*arguments: str, **environment: str) -> tuple[subprocess.CompletedProcess, list[str]]:
+        known = {'GRAFT_VENV': str(tmp_path / 'venv'), 'GRAFT_PYTHON': str(python), 'PIP_CALLS': str(calls)}
+        done = call('install.sh', *arguments, folder=tmp_path, **known, REAL_PYTHON=sys.executable, **environment)
+        return done, calls.read_text().splitlines()
+
+    return install
+
+
+def test_install_asks_pip_for_the_tested_versions_once(installer):
+    done, calls = installer('--tests')
+    assert done.returncode == 0, done.stderr
+    assert f'-c {ROOT}/requirements/constraints.txt -e {ROOT}[tests] MMCV_WITH_OPS=0' in calls[0]
+    for arguments in (('--tests',), ()):  # the tests' environment serves the main job as well
+        done, calls = installer(*arguments)
+        assert 'up to date' in done.stdout
+        assert len(calls) == 1
+
+
+def test_the_tests_need_more_than_the_main_job(installer):
+    installer()
+    _, calls = installer('--tests')
+    assert [f'-e {ROOT} ' in calls[0], f'-e {ROOT}[tests] ' in calls[1]] == [True, True]
+
+
+def test_a_failed_install_is_reported_and_tried_again(installer):
+    done, _ = installer(PIP_EXIT='1')
+    assert done.returncode == 1
+    assert 'pip failed' in done.stderr
+    done, calls = installer()
+    assert done.returncode == 0
+    assert len(calls) == 2
+
+
+def test_an_environment_with_a_broken_interpreter_is_made_anew(installer, tmp_path):
+    installer()
+    (tmp_path / 'venv' / 'bin' / 'python').write_text('#!/bin/sh\nexit 127\n')
+    done, calls = installer()
+    assert done.returncode == 0, done.stderr
+    assert 'making it anew' in done.stdout
+    assert len(calls) == 2

@@ -1,0 +1,52 @@
+# Shared by the launchers of this folder; sourced, not run.
+
+TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export PYTHONPATH="$(dirname "$TOOLS")${PYTHONPATH:+:$PYTHONPATH}"
+
+# need COUNT "$@" : leave with the caller's usage text unless there are COUNT positional arguments.
+need() {
+    local count=$1
+    shift
+    case ${1:-} in -h | --help) usage; exit 0 ;; esac
+    if (($# < count)); then
+        usage >&2
+        exit 2
+    fi
+}
+
+need_number() { # need_number NAME VALUE
+    if ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then
+        echo "$1 must be a positive number, not '$2'" >&2
+        usage >&2
+        exit 2
+    fi
+}
+
+# The environment of tools/install.sh where there is one; otherwise whatever `python` is.
+pick_python() {
+    local venv=${GRAFT_VENV:-$(dirname "$TOOLS")/.venv}
+    if [[ -x $venv/bin/python ]]; then echo "$venv/bin/python"; else echo "${GRAFT_PYTHON:-python}"; fi
+}
+
+# torchrun_launch PROCESSES TOOL [args]: one process per device on this node.
+torchrun_launch() {
+    local processes=$1 tool=$2
+    shift 2
+    exec "$(pick_python)" -m torch.distributed.run \
+        --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+        --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+        --nproc_per_node="$processes" "$TOOLS/$tool" --launcher pytorch "$@"
+}
+
+# srun_launch PARTITION JOB_NAME TOOL [args]: one task per GPU, spread by slurm.
+srun_launch() {
+    local partition=$1 job=$2 tool=$3 gpus=${GPUS:-8} per_node
+    shift 3
+    per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+    if [[ -n ${PORT:-} ]]; then export MASTER_PORT=$PORT; fi # the name under which mmengine's slurm launcher looks
+    # SRUN_ARGS holds several words on purpose.
+    # shellcheck disable=SC2086
+    exec srun -p "$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" \
+        --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
+        ${SRUN_ARGS:-} "$(pick_python)" -u "$TOOLS/$tool" --launcher slurm "$@"
+}

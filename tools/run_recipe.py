@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Run all stages of a recipe and its report: ``python tools/run_recipe.py configs/recipes/... [--work-dir DIR]``.
+
+The same command goes on where an earlier one was stopped, by whatever means. Under a distributed launcher the stages
+run one after the other in the launched processes; otherwise each is a process of its own, ``--jobs`` at a time.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmselfsup_graft.apis.cli import add_cfg_options, add_launch_options, run_tool
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Run all stages of a recipe and its report')
+    parser.add_argument('recipe', help='recipe file')
+    parser.add_argument('--work-dir', help='where to write; default: work_dirs/<recipe name>')
+    parser.add_argument('--jobs', type=int, default=1, help='stages that may run at the same time')
+    parser.add_argument('--amp', action='store_true', help='half precision where the machine has it')
+    parser.add_argument('--report-only', action='store_true', help='only score and draw what is there')
+    add_cfg_options(parser)
+    add_launch_options(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the stages, then the report."""
+    args = parse(argv)
+    from mmengine.dist import is_main_process
+
+    from mmselfsup_graft.apis.recipe import load_recipe
+    from mmselfsup_graft.apis.recipe_jobs import run_recipe
+    from mmselfsup_graft.apis.report import write_report
+
+    recipe = load_recipe(args.recipe, args.cfg_options, args.amp)
+    work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)
+    if not args.report_only:
+        run_recipe(recipe, work_dir, args.jobs, args.launcher)
+    if is_main_process():
+        print(write_report(recipe, work_dir))
+        print(f'checkpoints, table and pictures: {work_dir}')
+
+
+if __name__ == '__main__':
+    run_tool(main)

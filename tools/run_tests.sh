@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Install what the tests need and run them: bash tools/run_tests.sh [pytest arguments]
+# GRAFT_GOLDEN=<folder with reference numbers> adds the comparison with them.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=${GRAFT_VENV:-$ROOT/.venv}
+[[ $VENV == /* ]] || VENV=$PWD/$VENV
+if [[ -n ${GRAFT_GOLDEN:-} ]]; then
+    GRAFT_GOLDEN=$(cd "$GRAFT_GOLDEN" && pwd) # the tests run from the checkout, wherever we were called from
+    export GRAFT_GOLDEN
+fi
+
+bash "$ROOT/tools/install.sh" --tests
+cd "$ROOT"
+if (($# == 0)); then
+    # Two processes with one computing thread each: more would only wait for each other.
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+    set -- tests -q -n 2
+fi
+exec "$VENV/bin/python" -m pytest "$@"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Test a checkpoint under slurm.
+set -euo pipefail
+usage() {
+    cat <<'USAGE'
+Usage: bash tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
+
+Environment:
+  GPUS (8)  GPUS_PER_NODE (at most 8)  CPUS_PER_TASK (5)  SRUN_ARGS (more arguments for srun)  PORT (29500)
+USAGE
+}
+source "$(dirname "${BASH_SOURCE[0]}")/_launch.sh"
+need 4 "$@"
+srun_launch "$1" "$2" test.py "$3" "$4" "${@:5}"

@@ -1,0 +1,57 @@
+#!/usr/bin/env python
+"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``.
+
+For a pre-training config the frozen encoder is scored by few-shot logistic regression and k-NN on the config's
+``evaluation`` data; the checkpoint may be of any known format. A config with ``test_dataloader`` is run as usual.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmselfsup_graft.apis.cli import add_cfg_options, add_launch_options, run_tool
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Score a checkpoint')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
+    parser.add_argument('--out', help='JSON file for the result; default: test.json in the work directory')
+    add_cfg_options(parser)
+    add_launch_options(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Resolve the config and score."""
+    args = parse(argv)
+    from mmselfsup_graft.apis.report import evaluate_checkpoint, table_text
+    from mmselfsup_graft.apis.train import load_config, prepare_distributed
+
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem)
+    cfg.launcher = args.launcher
+    if cfg.get('test_dataloader') is not None:
+        from mmselfsup_graft.engine import GraftRunner
+
+        cfg.load_from = args.checkpoint
+        prepare_distributed(cfg)
+        GraftRunner.from_cfg(cfg).test()
+        return
+    prepare_distributed(cfg)
+    from mmengine.dist import is_main_process
+
+    if not is_main_process():
+        return  # scikit-learn's solvers run in one process
+    result = evaluate_checkpoint(cfg, args.checkpoint)
+    print(table_text(result))
+    target = Path(args.out or Path(cfg.work_dir) / 'test.json')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps({'checkpoint': args.checkpoint, **result}, indent=1))
+
+
+if __name__ == '__main__':
+    run_tool(main)
