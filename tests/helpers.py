@@ -333,7 +333,10 @@ def _mae_golden_config(heads: int, decoder_heads: int, method: str, **kwargs: An
 @cache
 def _decoder_heads(method: str) -> int:
     state, decoder = golden('moco_state_base.npz', method), golden('mae_decoder_state.npz', method)
-    inputs, expected = golden('gradient_cosine_inputs.npz', method), golden('gradient_cosine.npz', method)['mim_loss'][0]
+    inputs, expected = (
+        golden('gradient_cosine_inputs.npz', method),
+        golden('gradient_cosine.npz', method)['mim_loss'][0],
+    )
     candidates = candidate_heads(decoder['mask_token'].shape[-1], 8)
     for heads in candidates:
         model = build(_mae_golden_config(_encoder_heads(method), heads, method)).double()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from mmselfsup_graft.datasets.sample_photos import PHOTOS, sample_photo
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import (
     FewShotProtocol,
@@ -144,24 +145,27 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
     runs = {stage.name: work_dir / stage.name for stage in recipe.stages}
     draw_loss_curves(runs, work_dir / 'loss_curves.png')
     draw_lr_over_depth(runs, work_dir / 'lr_over_depth.png')
-    if recipe.report.get('reconstruct'):
-        draw_stage_reconstructions(recipe, recipe.report['reconstruct'], work_dir)
+    for name in recipe.report.get('reconstruct', []):
+        draw_stage_reconstructions(recipe, name, work_dir)
 
 
 def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> None:
-    """Reconstruct evaluation images and two photographs with a masked-image stage of the recipe."""
-    from mmselfsup_graft.visualization import draw_reconstructions, reconstruct_photo, save_photo_reconstructions
+    """Reconstruct held-out images with a masked-image stage; windows of a photograph are put together again."""
+    from mmselfsup_graft.visualization import draw_photo_reconstructions, draw_reconstructions
 
     stage = recipe.stage(name)
     model = load_model(stage.cfg, stage_checkpoint(work_dir, name))
     mean, std = (getattr(model.data_preprocessor, part).flatten().tolist() for part in ('mean', 'std'))
-    images = _first_images(DATASETS.build(stage.cfg.evaluation.test), count=10)
-    draw_reconstructions(
-        model, images, mean, std, work_dir / 'reconstructions.png', 'held-out images: original, masked, reconstruction'
-    )
-    window, channels = images.shape[-1], images.shape[1]
-    rows = [reconstruct_photo(model, photo, window, mean, std) for photo in sample_photos(window, channels)]
-    save_photo_reconstructions(rows, work_dir / 'reconstructions_photos.png')
+    target = work_dir / f'reconstructions_{name}.png'
+    data = stage.cfg.train_dataloader.dataset
+    if data.type == 'SamplePhotos':
+        size = {'height': data.get('height', 160), 'channels': data.get('channels', 1)}
+        titles = {'train': 'trained on this photo', 'test': 'never seen'}
+        photos = {titles[split]: sample_photo(file, **size) for split, file in PHOTOS.items()}
+        draw_photo_reconstructions(model, photos, data.get('window', 16), mean, std, target)
+    else:
+        images = _first_images(DATASETS.build(stage.cfg.evaluation.test), count=10)
+        draw_reconstructions(model, images, mean, std, target, 'held-out images')
 
 
 def load_model(cfg: Config, checkpoint: Path) -> torch.nn.Module:
@@ -180,17 +184,3 @@ def _first_images(dataset: Any, count: int) -> torch.Tensor:
     step = max(1, len(dataset) // count)
     inputs = [dataset[i]['inputs'] for i in range(0, min(len(dataset), step * count), step)]
     return torch.stack([each[0] if isinstance(each, list | tuple) else each for each in inputs])
-
-
-def sample_photos(window: int, channels: int) -> list[np.ndarray]:
-    """Two real photographs (scikit-learn's), about 160 px or four windows high, with the channels asked for."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    height = max(160 // window, 4) * window
-    photos = []
-    for array in load_sample_images().images:
-        photo = Image.fromarray(array).convert('L' if channels == 1 else 'RGB')
-        photo = photo.resize((round(photo.width * height / photo.height), height), Image.Resampling.BICUBIC)
-        photos.append(np.asarray(photo))
-    return photos

@@ -6,6 +6,7 @@ from .fashion_mnist import FashionMNIST
 from .image_folder import ImageFolder
 from .image_list import ImageList, parse_image_list
 from .imagenet import ImageNet
+from .sample_photos import SamplePhotos
 from .samplers import SeededSampler
 from .transforms import LoadImage, PILGaussianBlur, PILGaussianNoise, RandomApply, TwoViews
 
@@ -19,6 +20,7 @@ __all__ = [
     'PILGaussianBlur',
     'PILGaussianNoise',
     'RandomApply',
+    'SamplePhotos',
     'SeededSampler',
     'SelfSupDataset',
     'TwoViews',

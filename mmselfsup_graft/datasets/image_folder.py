@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS
 
@@ -21,11 +23,14 @@ class ImageFolder(SelfSupDataset):
         with_label: ``True``: the first sub-folder of each image is its class. ``False``: no labels. ``'auto'``:
             labels if every image lies in a sub-folder and there are at least two.
         extensions: Accepted ends of file names, compared without regard to case.
+        subset: ``'all'``, or one side of a fixed random split of every class (of the whole folder if unlabelled):
+            ``'test'`` is a share ``holdout`` of the images, ``'train'`` the rest.
+        holdout: Share of ``'test'``, in (0, 1); at least one image of each class goes to either side.
         kwargs: Arguments of :class:`SelfSupDataset`. ``metainfo=dict(classes=...)`` fixes the classes and their
             order; otherwise they are the sorted names of the sub-folders that hold an image.
 
     Raises:
-        ConfigError: ``with_label`` is unknown.
+        ConfigError: ``with_label`` or ``subset`` is unknown or ``holdout`` no share.
         DataError: The folder is missing, holds no image, or labels are asked for where there are none.
     """
 
@@ -35,13 +40,22 @@ class ImageFolder(SelfSupDataset):
         split: str = '',
         with_label: bool | str = 'auto',
         extensions: Sequence[str] = IMAGE_EXTENSIONS,
+        subset: str = 'all',
+        holdout: float = 0.2,
         **kwargs: Any,
     ) -> None:
+        if subset not in ('all', 'train', 'test') or not 0 < holdout < 1:
+            raise ConfigError(
+                f"{type(self).__name__}: subset is {subset!r} and holdout {holdout!r}, expected 'all', 'train' or "
+                "'test' and a share between 0 and 1"
+            )
         if with_label not in (True, False, 'auto'):
             raise ConfigError(f"{type(self).__name__}: with_label is {with_label!r}, expected True, False or 'auto'")
         self.split = split
         self.with_label = with_label
         self.extensions = tuple(extensions)
+        self.subset = subset
+        self.holdout = holdout
         super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -52,7 +66,10 @@ class ImageFolder(SelfSupDataset):
         if self._is_labelled(folder, paths):
             for sample, label in zip(samples, self._label(folder, paths), strict=True):
                 sample['gt_label'] = label
-        return samples
+        if self.subset == 'all':
+            return samples
+        is_test = held_out([sample.get('gt_label', 0) for sample in samples], self.holdout)
+        return [sample for sample, test in zip(samples, is_test, strict=True) if test == (self.subset == 'test')]
 
     def _is_labelled(self, folder: str, paths: list[str]) -> bool:
         if self.with_label is False:
@@ -68,6 +85,22 @@ class ImageFolder(SelfSupDataset):
         names = self.classes or tuple(sorted({class_of(path) for path in paths}))
         self._metainfo['classes'] = names
         return label_paths(folder, paths, names)
+
+
+def held_out(labels: Sequence[int], share: float) -> np.ndarray:
+    """Return which of the N samples belong to the fixed random test side of their class, bool of shape (N,).
+
+    Raises:
+        DataError: A class has a single image, which cannot lie on both sides.
+    """
+    values, is_test = np.asarray(labels), np.zeros(len(labels), dtype=bool)
+    for label in np.unique(values):
+        members = np.flatnonzero(values == label)
+        if len(members) < 2:
+            raise DataError(f'class {label} has a single image; it takes two to split it into train and test')
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        is_test[np.random.RandomState(0).permutation(members)[:count]] = True  # a stream frozen for all versions
+    return is_test
 
 
 def class_of(path: str) -> str:

@@ -32,7 +32,8 @@ def load_backbone(backbone: dict, checkpoint: str | os.PathLike | None, seed: in
         grid = getattr(model, 'patch_resolution', None)
         weights, _ = graft_weights([GraftSource(str(checkpoint))], model.state_dict(), depth_of(model), grid=grid)
         model.load_state_dict(weights, strict=False)
-    return model.eval()
+    model.eval()  # returns None for mmpretrain's backbones
+    return model
 
 
 def _loader(dataset: Dataset, batch_size: int, num_workers: int) -> DataLoader:

@@ -1,6 +1,6 @@
 """Pictures: reconstructions, loss curves, learning rate over depth."""
 
 from .curves import draw_loss_curves, draw_lr_over_depth
-from .reconstructions import draw_reconstructions, reconstruct_photo, save_photo_reconstructions
+from .reconstructions import draw_photo_reconstructions, draw_reconstructions, reconstruct_photo
 
-__all__ = ['draw_loss_curves', 'draw_lr_over_depth', 'draw_reconstructions', 'reconstruct_photo', 'save_photo_reconstructions']
+__all__ = ['draw_loss_curves', 'draw_lr_over_depth', 'draw_photo_reconstructions', 'draw_reconstructions', 'reconstruct_photo']

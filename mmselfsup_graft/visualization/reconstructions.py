@@ -1,6 +1,6 @@
 """Original, masked and reconstructed images side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -104,20 +104,29 @@ def reconstruct_photo(
     return stitched
 
 
-def save_photo_reconstructions(rows: Sequence[Sequence[np.ndarray]], target: Path) -> None:
-    """Write one row per photo: original, masked, reconstruction.
+def draw_photo_reconstructions(
+    model: Reconstructor,
+    photos: Mapping[str, np.ndarray],
+    window: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    target: Path,
+) -> None:
+    """Draw one row per photo: original, masked, reconstruction (see :func:`reconstruct_photo`).
 
     Args:
-        rows: What :func:`reconstruct_photo` returned, per photo.
+        photos: Name -> uint8 photo.
         target: PNG to write.
+        model, window, mean, std: As in :func:`reconstruct_photo`.
     """
-    height, width = rows[0][0].shape[:2]
-    size = (9.0, 3.0 * height / width * len(rows) + 0.4)
-    figure, axes = plt.subplots(len(rows), 3, figsize=size, squeeze=False, layout='constrained')
-    for axis_row, pictures in zip(axes, rows):
-        for axis, picture, name in zip(axis_row, pictures, ('original', 'masked', 'reconstruction')):
+    first = next(iter(photos.values()))
+    size = (9.0, 3.0 * first.shape[0] / first.shape[1] * len(photos) + 0.4 * len(photos))
+    figure, axes = plt.subplots(len(photos), 3, figsize=size, squeeze=False, layout='constrained')
+    for axis_row, (name, photo) in zip(axes, photos.items()):
+        pictures = reconstruct_photo(model, photo, window, mean, std)
+        for axis, picture, title in zip(axis_row, pictures, (f'original ({name})', 'masked', 'reconstruction')):
             axis.imshow(picture, cmap='gray', vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[])
-            axis.set_title(name, fontsize=9)
+            axis.set_title(title, fontsize=9)
     figure.savefig(target, dpi=130)
     plt.close(figure)

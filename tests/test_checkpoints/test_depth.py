@@ -51,7 +51,9 @@ def test_resnet(layers: int, num_blocks: int, extra: dict[str, Any]) -> None:
     _check(model, depth_of(model), stem, blocks)
     shortcuts = [n for n, _ in model.named_parameters() if 'downsample' in n]
     assert shortcuts
-    assert all(depth_of(model).layer_id(n) == depth_of(model).layer_id(n.partition('.downsample')[0]) for n in shortcuts)
+    assert all(
+        depth_of(model).layer_id(n) == depth_of(model).layer_id(n.partition('.downsample')[0]) for n in shortcuts
+    )
 
 
 def test_convnext() -> None:

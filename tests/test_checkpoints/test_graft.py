@@ -168,7 +168,9 @@ def test_optional_tensors_and_batch_counters_may_be_missing(tmp_path: Path) -> N
 
 def test_report_text(vit: Any, tmp_path: Path) -> None:
     state = _filled(vit, 5.0)
-    path = _write(tmp_path / 'a.pth', {**state, 'decoder_blocks.0.weight': torch.zeros(1), 'decoder_pred.bias': torch.zeros(1)})
+    path = _write(
+        tmp_path / 'a.pth', {**state, 'decoder_blocks.0.weight': torch.zeros(1), 'decoder_pred.bias': torch.zeros(1)}
+    )
     _, report = _graft(vit, {'checkpoint': path, 'layers': (0, 2)})
     kept = sum(vit.depth.layer_id(n) <= 2 for n in state)
     text = report.text()

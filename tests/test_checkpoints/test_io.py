@@ -103,7 +103,9 @@ def test_truncated_file(tmp_path: Path, share: float) -> None:
     assert 'damaged or no PyTorch file' in _one_line_error(path)
 
 
-@pytest.mark.parametrize('content', [b'hello, this is text\n', b'\x89PNG\r\n\x1a\n' + bytes(64), b'PK\x03\x04' + bytes(99)])
+@pytest.mark.parametrize(
+    'content', [b'hello, this is text\n', b'\x89PNG\r\n\x1a\n' + bytes(64), b'PK\x03\x04' + bytes(99)]
+)
 def test_not_a_torch_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / 'other.pth'
     path.write_bytes(content)

@@ -54,4 +54,9 @@ def test_every_tensor_of_a_model_survives_the_round_trip(table: RenameTable, con
 
 def test_first_matching_pair_wins() -> None:
     table = RenameTable((('a.{i}.b', 'x.{i}.y'), ('a.{i}', 'z.{i}')))
-    assert [table.to_canonical(n) for n in ('a.12.b.c', 'a.12.bb', 'a.12', 'a.b')] == ['x.12.y.c', 'z.12.bb', 'z.12', 'a.b']
+    assert [table.to_canonical(n) for n in ('a.12.b.c', 'a.12.bb', 'a.12', 'a.b')] == [
+        'x.12.y.c',
+        'z.12.bb',
+        'z.12',
+        'a.b',
+    ]

@@ -1,6 +1,8 @@
 import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmselfsup_graft.datasets import ImageFolder
 from mmselfsup_graft.errors import ConfigError, DataError
@@ -75,3 +77,24 @@ def test_missing_and_empty_folders_are_named(image_folder, tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(DataError, match=r'empty.*\.jpg, \.jpeg, \.png'):
         ImageFolder(str(tmp_path / 'empty'))
+
+
+def test_subsets_split_every_class_for_good(tmp_path) -> None:
+    for name, count in (('a', 10), ('b', 5)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            Image.new('L', (4, 4), number).save(tmp_path / name / f'{number}.png')
+    sides = {side: ImageFolder(str(tmp_path), subset=side, holdout=0.2) for side in ('all', 'train', 'test')}
+    paths = {
+        side: {data.get_data_info(i)['img_path'] for i in range(len(data))} for side, data in sides.items()
+    }
+    assert paths['train'] | paths['test'] == paths['all'] and not paths['train'] & paths['test']
+    assert np.bincount(sides['test'].labels()).tolist() == [2, 1]
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path) -> None:
+    for name in 'ab':
+        (tmp_path / name).mkdir()
+        Image.new('L', (4, 4)).save(tmp_path / name / '0.png')
+    with pytest.raises(DataError, match='single image'):
+        ImageFolder(str(tmp_path), subset='train')

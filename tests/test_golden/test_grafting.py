@@ -52,7 +52,9 @@ def _write(path: Path, model: Any, case: dict[str, Any], is_moco: bool) -> list[
         inner = _tensors(model, everything['mae_encoder_keys'], FILL['cl'])
         state = {f'{prefix}base_encoder.{k}': v for k, v in inner.items()}
         state |= {k.replace('base_encoder', 'momentum_encoder'): torch.full_like(v, BESIDE) for k, v in state.items()}
-        state |= {f'{prefix}{k}': torch.full((1,), BESIDE) for k in ('base_encoder.head.0.weight', 'predictor.0.weight')}
+        state |= {
+            f'{prefix}{k}': torch.full((1,), BESIDE) for k in ('base_encoder.head.0.weight', 'predictor.0.weight')
+        }
         torch.save({'epoch': 1, 'arch': 'vit', 'state_dict': state, 'optimizer': {}}, path)
         return list(state)
     keys = everything['mae_full_keys'] if case['unexpected'] else everything['mae_encoder_keys']

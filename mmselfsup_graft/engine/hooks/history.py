@@ -60,6 +60,14 @@ class HistoryHook(Hook):
         if last or due:
             self._refresh(runner, loss)
 
+    def after_train_epoch(self, runner) -> None:
+        """Say how many unreadable images were skipped so far."""
+        dataset = runner.train_dataloader.dataset
+        skipped = getattr(dataset, 'num_corrupt', 0)
+        if skipped:
+            names = ', '.join(dataset.corrupt_files()[:5])
+            runner.logger.warning(f'{skipped} unreadable images were skipped so far: {names}')
+
     def _append(self, runner, outputs: dict) -> None:
         losses = {name: float(value) for name, value in outputs.items()}
         row = {'iter': runner.iter, 'epoch': runner.epoch, **losses, 'lr': runner.optim_wrapper.get_lr()['lr']}

@@ -1,0 +1,210 @@
+"""Two processes with half of the batch each give loss and gradients of one process on the joined batch.
+
+All cases run in one pair of gloo processes, since starting them takes most of the time. The mean of a loss over the
+ranks is compared, and the gradients that DistributedDataParallel averages; with the gathers being differentiable, that
+is right for losses that each rank evaluates on the whole batch (VICReg's variance and covariance), too: every rank's
+backward pass adds the gradients of all ranks' copies, and the average divides by their number again.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from helpers import assert_close, build, mae_config, moco_config, run_ranks, vit_config
+from torch import nn
+
+WORLD, BATCH = 2, 8
+Result = dict[str, Any]
+
+
+# ---------------------------------------------------------------- run on every rank, and once in one process
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
+
+
+def _share(tensor: torch.Tensor, sizes: tuple[int, ...] | None = None) -> torch.Tensor:
+    """This rank's rows of a joined batch; the whole batch in one process."""
+    if not dist.is_initialized():
+        return tensor
+    world = dist.get_world_size()
+    return tensor.split(list(sizes) if sizes else len(tensor) // world)[dist.get_rank()].clone()
+
+
+def _backward(model: nn.Module, *inputs: Any, **kwargs: Any) -> Result:
+    """Loss, averaged gradients and state after one pass, through DistributedDataParallel where there are ranks."""
+    wrapped = nn.parallel.DistributedDataParallel(model) if dist.is_initialized() else model
+    loss = wrapped(*inputs, **kwargs)
+    loss = loss['loss'] if isinstance(loss, dict) else loss
+    loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {'loss': loss.detach(), 'grads': gradients, 'state': model.state_dict()}
+
+
+def moco(**options: Any) -> Result:
+    """MoCo v3 on a ViT; the encoders differ, so the moving average matters."""
+    torch.manual_seed(1)
+    model = build(moco_config(vit_config(), **options)).double()
+    model.init_weights()
+    model.double().train()
+    with torch.no_grad():
+        for parameter in model.momentum_encoder.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=_seeded(), dtype=torch.float64))
+    generator = _seeded()
+    views = [torch.randn(BATCH, 3, 16, 16, generator=generator, dtype=torch.float64) for _ in range(2)]
+    noise = [torch.rand(BATCH, 16, generator=generator) for _ in range(2)]
+    model.loss = partial(model.loss, noise=[_share(n) for n in noise])
+    return _backward(model, [_share(view) for view in views], mode='loss')
+
+
+def mae() -> Result:
+    """MAE with given masks."""
+    torch.manual_seed(1)
+    model = build(mae_config(vit_config()))
+    model.init_weights()
+    model.double().train()
+    images = torch.randn(BATCH, 3, 16, 16, generator=_seeded(), dtype=torch.float64)
+    model.loss = partial(model.loss, noise=_share(torch.rand(BATCH, 16, generator=_seeded())))
+    return _backward(model, _share(images), mode='loss')
+
+
+class _Normalised(nn.Module):
+    """Batch norm with a loss that tells its entries apart, the mean over this rank's samples."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.gain = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        self.output = self.norm(x)
+        return (self.gain * self.output * weights).sum() / len(x)
+
+
+def batch_norm(shape: tuple[int, ...], sizes: tuple[int, ...] | None = None, **options: Any) -> Result:
+    """PortableSyncBN alone, two steps; in one process torch's own batch norm."""
+    from mmselfsup_graft.models import PortableSyncBN
+
+    kind = PortableSyncBN if dist.is_initialized() else {2: nn.BatchNorm1d, 4: nn.BatchNorm2d}[len(shape)]
+    model = _Normalised(kind(shape[1], **options)).double()
+    if model.norm.affine:
+        with torch.no_grad():
+            model.norm.weight.copy_(torch.arange(shape[1]) + 1)
+    generator = _seeded()
+    for _ in range(2):
+        # far from zero mean and unit variance, and different from rank to rank
+        joined = 3 + torch.arange(shape[0]).view(-1, *[1] * (len(shape) - 1)) * torch.randn(shape, generator=generator)
+        x = _share(joined.double(), sizes).requires_grad_()
+        weights = _share(torch.randn(shape, generator=generator).double(), sizes)
+        model.zero_grad()
+        result = _backward(model, x, weights)
+    return {**result, 'output': model.output.detach(), 'input_grad': x.grad}
+
+
+class _Features(nn.Module):
+    """Two views through one linear layer, then a loss."""
+
+    def __init__(self, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.linear = nn.Linear(6, 5).double()
+        self.loss = loss
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return self.loss(self.linear(first), self.linear(second))
+
+
+def features(name: str, **options: Any) -> Result:
+    """One of the loss functions."""
+    from mmselfsup_graft.models import losses
+
+    generator = _seeded()
+    views = [torch.randn(BATCH, 6, generator=generator, dtype=torch.float64) for _ in range(2)]
+    return _backward(_Features(partial(getattr(losses, name), **options)), *map(_share, views))
+
+
+def lone_samples() -> Result:
+    """One sample per rank: the joined batch has two, so batch norm is defined."""
+    return batch_norm((2, 3))
+
+
+CASES: dict[str, Callable[[], Result]] = {
+    'moco': moco,
+    'moco with masked views': partial(moco, view_mask_ratio=0.5),
+    'moco with frozen layers': partial(moco, frozen_layers=2),
+    'mae': mae,
+    'batch norm': partial(batch_norm, (BATCH, 4)),
+    'batch norm without affine': partial(batch_norm, (BATCH, 4), affine=False),
+    'batch norm, cumulative average': partial(batch_norm, (BATCH, 4), momentum=None),
+    'batch norm of maps': partial(batch_norm, (BATCH, 4, 3, 2)),
+    'info_nce': partial(features, 'info_nce', temperature=0.3),
+    'nt_xent': partial(features, 'nt_xent', temperature=0.3),
+    'vicreg': partial(features, 'vicreg'),
+    'vicreg, variance only': partial(features, 'vicreg', weights=(0.0, 1.0, 0.0)),
+    'vicreg, covariance only': partial(features, 'vicreg', weights=(0.0, 0.0, 1.0)),
+}
+UNEVEN = (3, 5)
+
+
+def all_cases(rank: int) -> dict[str, Result]:
+    """Everything, on this rank."""
+    results = {name: case() for name, case in CASES.items()}
+    results['uneven'] = batch_norm((sum(UNEVEN), 4), UNEVEN)
+    results['lone samples'] = lone_samples()
+    return results
+
+
+# ---------------------------------------------------------------- tests
+@pytest.fixture(scope='module')
+def ranks() -> list[dict[str, Result]]:
+    """Results of both processes."""
+    return run_ranks(all_cases, WORLD)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_loss_gradients_and_state(ranks: list[dict[str, Result]], name: str) -> None:
+    joined, shares = CASES[name](), [rank[name] for rank in ranks]
+    assert_close(sum(s['loss'] for s in shares) / WORLD, joined['loss'], rtol=1e-10, name='mean of the losses')
+    assert joined['grads']
+    noise = 1e-10 * max(float(g.abs().max()) for g in joined['grads'].values())  # some true gradients are zero
+    for rank, share in enumerate(shares):
+        assert set(share['grads']) == set(joined['grads'])
+        for key, gradient in joined['grads'].items():
+            assert_close(share['grads'][key], gradient, rtol=1e-9, atol=noise, name=f'gradient of {key}, rank {rank}')
+        for key, value in joined['state'].items():
+            assert_close(share['state'][key], value, rtol=1e-10, atol=1e-13, name=f'{key}, rank {rank}')
+
+
+def test_local_terms_differ_between_ranks(ranks: list[dict[str, Result]]) -> None:
+    """The comparison above means something only if the ranks saw different data; replicated terms are equal."""
+    for name in ('moco', 'mae', 'info_nce', 'nt_xent', 'vicreg'):
+        first, second = (rank[name]['loss'] for rank in ranks)
+        assert abs(first - second) > 1e-4, name
+    for name in ('vicreg, variance only', 'vicreg, covariance only'):
+        first, second = (rank[name]['loss'] for rank in ranks)
+        assert_close(first, second, rtol=1e-13, name=name)
+
+
+@pytest.mark.parametrize('name', [n for n in CASES if n.startswith('batch norm')])
+def test_batch_norm_outputs_and_input_gradients(ranks: list[dict[str, Result]], name: str) -> None:
+    joined = CASES[name]()
+    outputs = torch.cat([rank[name]['output'] for rank in ranks])
+    assert_close(outputs, joined['output'], rtol=1e-12, name='outputs')
+    # each rank divides by its own number of samples, so the sum of the ranks' losses is WORLD times the joined loss
+    gradients = torch.cat([rank[name]['input_grad'] for rank in ranks]) / WORLD
+    assert_close(gradients, joined['input_grad'], rtol=1e-9, name='input gradients')
+
+
+def test_batch_norm_with_uneven_shares(ranks: list[dict[str, Result]]) -> None:
+    joined = batch_norm((sum(UNEVEN), 4))
+    assert_close(torch.cat([rank['uneven']['output'] for rank in ranks]), joined['output'], rtol=1e-12)
+    for rank in ranks:
+        for key, value in joined['state'].items():
+            assert_close(rank['uneven']['state'][key], value, rtol=1e-12, name=key)
+
+
+def test_batch_norm_with_one_sample_per_process(ranks: list[dict[str, Result]]) -> None:
+    joined = lone_samples()
+    assert_close(torch.cat([rank['lone samples']['output'] for rank in ranks]), joined['output'], rtol=1e-10)
