@@ -373,7 +373,8 @@ def _rank_main(rank: int, world: int, port: int, folder: str, path: str, name: s
     try:
         enter_scope()
         spec = importlib.util.spec_from_file_location('rank_worker', path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         torch.manual_seed(0)

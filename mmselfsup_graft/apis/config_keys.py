@@ -28,6 +28,7 @@ from ..errors import ConfigError
 
 _TOP_LEVEL: dict[str, Registry] = {
     **dict.fromkeys(('model', 'tta_model'), ours.MODELS),
+    'evaluation': ours.DATASETS,
     'model_wrapper_cfg': ours.MODEL_WRAPPERS,
     'optim_wrapper': ours.OPTIM_WRAPPERS,
     'param_scheduler': ours.PARAM_SCHEDULERS,

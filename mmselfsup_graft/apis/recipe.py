@@ -1,9 +1,10 @@
 """Recipes: several training stages run as one job.
 
 A recipe is a config with ``stages``, each ``dict(name=, config=, options=)``. The value ``'stage:NAME'`` anywhere in a
-stage's config stands for the final checkpoint of an earlier stage; that is how stages feed each other. Every stage has
-its own folder in the recipe's work directory and leaves ``done.json`` when it is complete, so the same command goes on
-where it was stopped, by whatever means.
+stage's config stands for the final checkpoint of an earlier stage; that is how stages feed each other. ``configs`` may
+give short names to config files, so that recipes on other data inherit the stages and change the files; ``options``
+holds overrides for all stages. Every stage has its own folder in the recipe's work directory and leaves ``done.json``
+when it is complete, so the same command goes on where it was stopped, by whatever means.
 """
 
 import fcntl
@@ -24,6 +25,7 @@ from mmselfsup_graft.errors import ConfigError, GraftError
 from .train import enable_amp, load_config, prepare_distributed, train
 
 _REFERENCE = 'stage:'
+_KEYS = ('stages', 'configs', 'options', 'report')
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Recipe:
     report: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     amp: bool = False
+    data_root: str | None = None
 
     def stage(self, name: str) -> Stage:
         """The stage of that name.
@@ -66,13 +69,16 @@ class Recipe:
         raise ConfigError(f'recipe {self.path} has no stage {name!r}; its stages are {", ".join(names)}')
 
 
-def load_recipe(path: str | os.PathLike, options: dict[str, Any] | None = None, amp: bool = False) -> Recipe:
+def load_recipe(
+    path: str | os.PathLike, options: dict[str, Any] | None = None, amp: bool = False, data_root: str | None = None
+) -> Recipe:
     """Read a recipe and check every stage before anything runs.
 
     Args:
         path: Recipe file.
         options: Overrides for every stage's config, dotted keys.
         amp: Train all stages in half precision where the machine has it.
+        data_root: Folder for every data set that has a ``data_root``.
 
     Raises:
         ConfigError: For a missing file, unknown keys, a stage used before it is defined, or a faulty stage config.
@@ -81,22 +87,26 @@ def load_recipe(path: str | os.PathLike, options: dict[str, Any] | None = None, 
     if not path.is_file():
         raise ConfigError(f'recipe {path} does not exist; recipes lie in configs/recipes/')
     content = Config.fromfile(str(path))
-    unknown = [key for key in content if key not in ('stages', 'report') and not key.startswith('_')]
+    unknown = [key for key in content if key not in _KEYS and not key.startswith('_')]
     if unknown or not content.get('stages'):
         wrong = f'unknown key {unknown[0]!r}' if unknown else 'no stages'
-        raise ConfigError(f'recipe {path}: {wrong}; a recipe has the keys stages and report')
+        raise ConfigError(f'recipe {path}: {wrong}; a recipe has the keys {", ".join(_KEYS)}')
     stages: list[Stage] = []
     for entry in content.stages:
-        stages.append(_load_stage(path, dict(entry), stages, options or {}, amp))
-    recipe = Recipe(path, tuple(stages), content.get('report', {}), options or {}, amp)
+        entry = {**entry, 'config': content.get('configs', {}).get(entry.get('config'), entry.get('config'))}
+        overrides = {**content.get('options', {}), **(options or {})}
+        stages.append(_load_stage(path, entry, stages, overrides, amp, data_root))
+    recipe = Recipe(path, tuple(stages), content.get('report', {}), options or {}, amp, data_root)
     for entry in recipe.report.get('rows', []):
         recipe.stage(entry['stage'])
     return recipe
 
 
-def _load_stage(path: Path, entry: dict, earlier: Sequence[Stage], options: dict[str, Any], amp: bool) -> Stage:
+def _load_stage(
+    path: Path, entry: dict, earlier: Sequence[Stage], options: dict[str, Any], amp: bool, data_root: str | None
+) -> Stage:
     unknown = set(entry) - {'name', 'config', 'options'}
-    if unknown or not {'name', 'config'} <= set(entry):
+    if unknown or not entry.get('name') or not entry.get('config'):
         raise ConfigError(f'recipe {path}: a stage has the keys name, config and options, got {sorted(entry)}')
     name = entry['name']
     if name in {stage.name for stage in earlier}:
@@ -104,6 +114,10 @@ def _load_stage(path: Path, entry: dict, earlier: Sequence[Stage], options: dict
     cfg = load_config(path.parent / entry['config'], {**entry.get('options', {}), **options})
     if amp:
         enable_amp(cfg)
+    if data_root:
+        for dataset in (cfg.train_dataloader.dataset, *cfg.get('evaluation', {}).values()):
+            if 'data_root' in dataset:
+                dataset.data_root = str(Path(data_root).resolve())
     known = {stage.name: stage for stage in earlier}
     needs = tuple(dict.fromkeys(value.removeprefix(_REFERENCE) for value in _references(cfg.to_dict())))
     for need in needs:

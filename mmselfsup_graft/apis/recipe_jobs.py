@@ -87,6 +87,7 @@ def _start(recipe: Recipe, stage: Stage, work_dir: Path, jobs: int) -> _Job:
     module = 'mmselfsup_graft.apis.recipe_stage'
     command = [sys.executable, '-m', module, str(recipe.path), '--work-dir', str(work_dir), '--only', stage.name]
     command += ['--options', json.dumps(recipe.options)] + (['--amp'] if recipe.amp else [])
+    command += ['--data-root', recipe.data_root] if recipe.data_root else []
     log = folder / 'train.log'
     with log.open('a') as file:
         process = subprocess.Popen(

@@ -17,10 +17,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--work-dir', required=True)
     parser.add_argument('--only', required=True)
     parser.add_argument('--amp', action='store_true')
+    parser.add_argument('--data-root')
     parser.add_argument('--options', type=json.loads, default={})
     args = parser.parse_args(argv)
     die_with_parent()
-    recipe = load_recipe(args.recipe, args.options, args.amp)
+    recipe = load_recipe(args.recipe, args.options, args.amp, args.data_root)
     run_stage(recipe.stage(args.only), Path(args.work_dir))
 
 

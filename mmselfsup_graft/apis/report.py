@@ -113,13 +113,15 @@ def table_text(result: dict[str, Any]) -> str:
     head = f'{"":16}' + ''.join(f'{title:>14}' for title in titles) + f'{f"{k}-NN":>9}{"iterations":>12}{"seconds":>9}'
     lines = [f'accuracy in %, logistic regression on n labels per class: mean ± spread over {draws} draws', head]
     for name, row in result['rows'].items():
-        cells = ''.join(f'{_cell(row["few_shot"][n]):>14}' for n in shots)
+        cells = ''.join(f'{_cell(row["few_shot"].get(n)):>14}' for n in shots)
         cost = f'{row["iterations"]:>12}{row["train_seconds"]:>9.0f}' if 'iterations' in row else ''
         lines.append(f'{name:16}{cells}{row["knn"]:>9.1f}{cost}')
     return '\n'.join(lines)
 
 
-def _cell(scores: dict[str, Any]) -> str:
+def _cell(scores: dict[str, Any] | None) -> str:
+    if scores is None:
+        return '-'  # more shots than the smallest class has images
     return f'{scores["mean"]:.1f} ± {scores["std"]:.1f}'
 
 

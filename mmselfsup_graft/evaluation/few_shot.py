@@ -61,13 +61,20 @@ def few_shot_accuracies(
 
     Returns:
         For each number of shots ``mean`` and ``std`` (over draws, in per cent), ``accuracies`` and ``converged``.
+        Numbers of shots beyond the smallest class are left out.
+
+    Raises:
+        DataError: If the smallest class has too few training images for any of them.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     train_x, test_x = centre_and_normalise(train[0]), centre_and_normalise(test[0])
     results = {}
-    for shots in protocol.shots:
+    smallest = int(np.unique(train[1], return_counts=True)[1].min())
+    if smallest < min(protocol.shots):
+        raise DataError(f'the smallest class has {smallest} training images; few-shot needs {min(protocol.shots)}')
+    for shots in (n for n in protocol.shots if n <= smallest):
         accuracies, unfinished = [], 0
         for draw in range(protocol.draws):
             chosen = draw_shots(train[1], shots, np.random.default_rng((protocol.seed, shots, draw)))

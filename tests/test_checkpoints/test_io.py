@@ -91,7 +91,7 @@ def test_namespace_and_history_buffers_are_readable(tmp_path: Path) -> None:
     assert content['args'].lr == 1.5e-4
     stand_in = content['message_hub']['log_scalars']['train/loss']
     assert not isinstance(stand_in, HistoryBuffer), 'no code of a foreign class'
-    assert any([1.0, 2.0] == list(v) for v in vars(stand_in).values() if hasattr(v, '__len__'))
+    assert any(list(v) == [1.0, 2.0] for v in vars(stand_in).values() if hasattr(v, '__len__'))
 
 
 @pytest.mark.parametrize('share', [0.0, 0.3, 0.9])

@@ -110,8 +110,8 @@ def test_moving_average_of_all_parameters(stepped: tuple[Any, torch.Tensor]) -> 
     expected = {MOCOV3_MODEL.to_canonical(k): v for k, v in golden('moco_ema_after_norms.json').items()}
     assert set(expected) == set(parameters)
     for name, numbers in expected.items():
-        size = parameters[name].abs().sum()  # a sum may cancel: its error is relative to the sum of sizes
-        assert_close(parameters[name].sum(), numbers['sum'], rtol=0, atol=1e-8 * float(size), name=f'sum of {name}')
+        size = parameters[name].abs().sum().item()  # a sum may cancel: its error is relative to the sum of sizes
+        assert_close(parameters[name].sum(), numbers['sum'], rtol=0, atol=1e-8 * size, name=f'sum of {name}')
         assert_close(parameters[name].norm(), numbers['l2'], name=f'norm of {name}')
 
 

@@ -1,5 +1,6 @@
 """Checkpoint hook whose files can be read without unpickling code."""
 
+import numpy as np
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
 
@@ -28,10 +29,14 @@ class SafeCheckpointHook(CheckpointHook):
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Replace history buffers by lists."""
-        scalars = checkpoint['message_hub']['log_scalars']
-        checkpoint['message_hub']['log_scalars'] = {
-            name: [column.tolist() for column in buffer.data] for name, buffer in scalars.items()
+        """Replace history buffers by lists and numpy's scalars by Python's."""
+        hub = checkpoint['message_hub']
+        hub['log_scalars'] = {
+            name: [column.tolist() for column in buffer.data] for name, buffer in hub['log_scalars'].items()
+        }
+        hub['runtime_info'] = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in hub['runtime_info'].items()
         }
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -54,7 +55,7 @@ class HistoryHook(Hook):
             return
         last = runner.iter + 1 == runner.max_iters
         due = time.time() - self._written > self.seconds
-        loss = float(outputs['loss']) if 'loss' in (outputs or {}) and (due or last) else None
+        loss = _number(outputs['loss']) if 'loss' in (outputs or {}) and (due or last) else None
         if last or (runner.iter + 1) % self.interval == 0:
             self._append(runner, outputs)
         if last or due:
@@ -69,7 +70,7 @@ class HistoryHook(Hook):
             runner.logger.warning(f'{skipped} unreadable images were skipped so far: {names}')
 
     def _append(self, runner, outputs: dict) -> None:
-        losses = {name: float(value) for name, value in outputs.items()}
+        losses = {name: _number(value) for name, value in outputs.items()}
         row = {'iter': runner.iter, 'epoch': runner.epoch, **losses, 'lr': runner.optim_wrapper.get_lr()['lr']}
         with self._file(runner, 'history.jsonl').open('a') as file:
             file.write(json.dumps(row) + '\n')
@@ -94,6 +95,10 @@ class HistoryHook(Hook):
     @staticmethod
     def _file(runner, name: str) -> Path:
         return Path(runner.work_dir) / name
+
+
+def _number(value: torch.Tensor | float) -> float:
+    return float(torch.as_tensor(value).detach())
 
 
 def _lr_over_depth(runner) -> dict:

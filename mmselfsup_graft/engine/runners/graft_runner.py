@@ -64,6 +64,8 @@ class GraftRunner(Runner):
                 f'{filename} is no checkpoint of a training run of this toolbox (no state_dict); '
                 'to start from foreign weights use model.graft'
             )
+        # mmengine's resume would execute this text as a config file; its own checkpoints do not hold it any more
+        checkpoint.get('meta', {}).pop('config', None)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if hasattr(self.model, 'module') else self.model
         _check_fit(filename, checkpoint['state_dict'], model.state_dict())

@@ -1,0 +1,231 @@
+"""A run that is stopped anywhere, however roughly, and resumed ends with the very bits of one that was not."""
+
+import json
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from test_tools.tiny_runs import (
+    Outcome,
+    assert_same_run,
+    call_tool,
+    fresh_name,
+    load,
+    merged,
+    run_tool_process,
+    tiny_config,
+    write_config,
+)
+
+from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.engine import GraftRunner
+from mmselfsup_graft.engine.runners import latest_checkpoint
+from mmselfsup_graft.registry import HOOKS, MODELS
+
+LENGTH = 12  # iterations of a run: 2 epochs of 6
+OFTEN = {'default_hooks': {'checkpoint': dict(by_epoch=False, interval=2)}}
+
+# imported by the child processes: dies where the environment variable KILL says, e.g. 'iteration 7' or 'half 6'
+KILLER = '''
+import os, signal
+from mmengine.fileio.backends import LocalBackend
+from mmengine.hooks import Hook
+from mmselfsup_graft.registry import HOOKS
+
+where, _, number = os.environ.get('KILL', 'nowhere 0').partition(' ')
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@HOOKS.register_module()
+class DieAt(Hook):
+    priority = 'HIGHEST'  # before the checkpoint of the same iteration is written
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if where == 'iteration' and runner.iter + 1 == int(number):
+            die()
+
+
+def put(self, content, path):
+    with open(path, 'wb') as file:
+        if where == 'half' and f'iter_{number}.pth' in str(path):
+            file.write(content[:len(content) // 2])
+            file.flush()
+            die()
+        file.write(content)
+
+
+LocalBackend.put = put
+replace = os.replace
+
+
+def replace_or_die(source, target, **options):
+    if where == 'unnamed' and str(target).endswith(f'iter_{number}.pth'):
+        die()
+    replace(source, target, **options)
+    if where == 'named' and str(target).endswith(f'iter_{number}.pth'):
+        die()
+
+
+os.replace = replace_or_die
+'''
+
+
+@pytest.fixture(scope='module')
+def grafted(tmp_path_factory) -> dict:
+    """Config of Layer Grafted Pre-training from a fresh MAE's checkpoint, held near it by the L1 term."""
+    folder = tmp_path_factory.mktemp('resume')
+    mae = MODELS.build({**tiny_config('mim')['model'], 'data_preprocessor': tiny_config()['data_preprocessor']})
+    mae.init_weights()
+    save_atomically({'model': mae.state_dict()}, folder / 'mae.pth')
+    graft = dict(graft=[dict(checkpoint=str(folder / 'mae.pth'))], l1_distance=dict(weight=1e-3, to_block=2))
+    return tiny_config('lgp', model=graft, **OFTEN)
+
+
+def last(folder: Path) -> Path:
+    return folder / f'iter_{LENGTH}.pth'
+
+
+def test_killed_processes_resume_to_the_same_bits(grafted, tmp_path):
+    (tmp_path / 'killer.py').write_text(KILLER)
+    killable = {'custom_imports': dict(imports=['killer']), 'custom_hooks': [dict(type='DieAt')]}
+    config = write_config(tmp_path / 'lgp.py', merged(grafted, killable))
+    path = f'{Path(__file__).parents[2]}{os.pathsep}{tmp_path}'
+
+    def train(folder: Path, kill: str = '', *options: str) -> Outcome:
+        return run_tool_process('train', config, '--work-dir', folder, *options, PYTHONPATH=path, KILL=kill or '- 0')
+
+    def killed(kill: str, *options: str) -> list[str]:
+        done = train(tmp_path / 'killed', kill, *options)
+        assert done.code == -signal.SIGKILL, f'{kill}: {done.err[-2000:]}'
+        return sorted(file.name for file in (tmp_path / 'killed').glob('*.pth'))
+
+    assert train(tmp_path / 'whole').code == 0
+    early, late = random.Random(1).sample(range(3, 6), 1) + random.Random(2).sample(range(9, LENGTH), 1)
+    files = killed(f'iteration {early}')
+    assert files == [f'iter_{n}.pth' for n in range(2, early, 2)]
+    before = (tmp_path / 'killed' / files[-1]).read_bytes()
+
+    # in the middle of writing: the file before it is as it was, and nothing but whole files looks like a checkpoint
+    assert killed('half 6', '--resume')[-1] == 'iter_4.pth'
+    assert (tmp_path / 'killed' / '.iter_6.pth.tmp').stat().st_size < len(before)
+    if files[-1] == 'iter_4.pth':
+        assert (tmp_path / 'killed' / 'iter_4.pth').read_bytes() == before
+    assert latest_checkpoint(tmp_path / 'killed') == str(tmp_path / 'killed' / 'iter_4.pth')
+    for file in (tmp_path / 'killed').glob('*.pth'):
+        assert load(file)['state_dict'].keys() == load(last(tmp_path / 'whole'))['state_dict'].keys()
+
+    assert killed('named 8', '--resume')[-1] == 'iter_8.pth'  # mmengine's note still names the one before
+    assert (tmp_path / 'killed' / 'last_checkpoint').read_text().endswith('iter_6.pth')
+    killed(f'iteration {late}', '--resume')
+    done = train(tmp_path / 'killed', '', '--resume')
+    assert done.code == 0, done.err[-2000:]
+    assert_same_run(last(tmp_path / 'killed'), last(tmp_path / 'whole'))
+    assert not list((tmp_path / 'killed').glob('.*.tmp'))
+    histories = [(tmp_path / name / 'history.jsonl').read_text() for name in ('killed', 'whole')]
+    assert histories[0] == histories[1]
+    assert [json.loads(line)['iter'] for line in histories[0].splitlines()] == list(range(LENGTH))
+
+
+# ---------------------------------------------------------------- every iteration, in this process
+class Stop(Exception):
+    """Stands for the end of the process."""
+
+
+@HOOKS.register_module()
+class StopAt(Hook):
+    """Raise in the middle of an iteration: after the optimiser's step, before anything is written."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if runner.iter + 1 == self.iteration:
+            raise Stop
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """mmengine formats the whole config with yapf whenever it saves; that is most of a tiny run's time."""
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda cfg: repr(cfg.to_dict())))
+
+
+def train_here(config: Path, folder: Path, stop: int | None = None, resume: bool = False) -> GraftRunner:
+    cfg = load_config(config)
+    cfg.work_dir, cfg.resume = str(folder), resume
+    cfg.experiment_name = f'{folder.name}_{stop}_{id(cfg)}'
+    if stop is not None:
+        cfg.custom_hooks = [dict(type='StopAt', iteration=stop)]
+    runner = GraftRunner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+@pytest.mark.parametrize(('kind', 'interval'), [('lgp', 3), ('mim', 4)])
+def test_stopped_at_every_iteration(kind, interval, grafted, tmp_path, quick):
+    content = grafted if kind == 'lgp' else tiny_config('mim')
+    content = merged(content, {'default_hooks': {'checkpoint': dict(by_epoch=False, interval=interval)}})
+    config = write_config(tmp_path / f'{kind}.py', content)
+    train_here(config, tmp_path / 'whole')
+    for stop in range(1, LENGTH + 1):
+        folder = tmp_path / f'stopped_{stop}'
+        with pytest.raises(Stop):
+            train_here(config, folder, stop)
+        newest = latest_checkpoint(folder)
+        first = (stop - 1) // interval * interval
+        assert newest == (str(folder / f'iter_{first}.pth') if first else None)
+        runner = train_here(config, folder, resume=True)
+        assert runner.iter == LENGTH
+        assert_same_run(last(folder), last(tmp_path / 'whole'))
+        assert (folder / 'history.jsonl').read_text() == (tmp_path / 'whole' / 'history.jsonl').read_text()
+
+
+def test_epoch_checkpoints_resume_to_the_same_bits(grafted, tmp_path, quick):
+    content = {**grafted, 'default_hooks': {**grafted['default_hooks'], 'checkpoint': dict(interval=1)}}
+    config = write_config(tmp_path / 'lgp.py', content)
+    train_here(config, tmp_path / 'whole')
+    with pytest.raises(Stop):
+        train_here(config, tmp_path / 'stopped', stop=9)
+    assert latest_checkpoint(tmp_path / 'stopped') == str(tmp_path / 'stopped' / 'epoch_1.pth')
+    train_here(config, tmp_path / 'stopped', resume=True)
+    assert_same_run(tmp_path / 'stopped' / 'epoch_2.pth', tmp_path / 'whole' / 'epoch_2.pth')
+
+
+def test_the_seed_decides_the_weights(tmp_path, quick):
+    """Otherwise the comparisons above would hold for runs in which nothing is random."""
+    first = write_config(tmp_path / 'first.py', tiny_config('cl', epochs=2))
+    second = write_config(tmp_path / 'second.py', tiny_config('cl', epochs=2, randomness=dict(seed=1)))
+    for config in (first, second):
+        train_here(config, tmp_path / config.stem)
+    files = [tmp_path / name / 'epoch_2.pth' for name in ('first', 'second')]
+    with pytest.raises(AssertionError):
+        assert_same_run(*files)
+
+
+def test_resuming_in_the_middle_of_an_epoch_needs_the_same_batch_size(grafted, tmp_path):
+    config = write_config(tmp_path / 'lgp.py', grafted)
+    with pytest.raises(Stop):
+        train_here(config, tmp_path / 'run', stop=6)
+    changed = write_config(tmp_path / 'changed.py', merged(grafted, {'train_dataloader': dict(batch_size=16)}))
+    done = call_tool('train', changed, '--work-dir', tmp_path / 'run', '--resume', *fresh_name())
+    assert 'batch size' in done.error()
+
+
+def test_resume_starts_from_the_file_that_is_named(grafted, tmp_path, quick):
+    config = write_config(tmp_path / 'lgp.py', merged(grafted, {'default_hooks': {'checkpoint': dict(max_keep_ckpts=-1)}}))
+    train_here(config, tmp_path / 'whole')
+    start = tmp_path / 'whole' / 'iter_4.pth'
+    done = call_tool('train', config, '--work-dir', tmp_path / 'other', '--resume', start, *fresh_name())
+    assert done.code == 0, done.err
+    assert_same_run(last(tmp_path / 'other'), last(tmp_path / 'whole'))
+    rows = [json.loads(line) for line in (tmp_path / 'other' / 'history.jsonl').read_text().splitlines()]
+    assert [row['iter'] for row in rows] == list(range(4, LENGTH))
