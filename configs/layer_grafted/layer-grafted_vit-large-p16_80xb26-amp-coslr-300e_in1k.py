@@ -5,7 +5,8 @@ model = dict(
     backbone=dict(arch='large'),
     neck=dict(in_channels=1024),
     graft=[dict(checkpoint='checkpoints/mae_pretrain_vit_large.pth')],
-    l1_distance=dict(weight=1e-5, to_block=12))
+    l1_distance=dict(weight=1e-5, to_block=12),
+)
 
 train_dataloader = dict(batch_size=26)
 optim_wrapper = dict(optimizer=dict(lr=2080 / 256))

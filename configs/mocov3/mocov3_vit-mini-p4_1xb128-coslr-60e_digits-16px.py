@@ -7,7 +7,5 @@ _base_ = [
 ]
 
 # everything is decayed, as in MoCo v3
-optim_wrapper = dict(
-    optimizer=dict(betas=(0.9, 0.999), weight_decay=0.1),
-    paramwise_cfg=dict(_delete_=True))
+optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999), weight_decay=0.1), paramwise_cfg=dict(_delete_=True))
 default_hooks = dict(momentum=dict(type='MomentumScheduleHook'), checkpoint=dict(interval=5))

@@ -4,7 +4,8 @@ configs = dict(
     mim='../mae/mae_vit-mini-p4_1xb128-coslr-60e_digits-16px.py',
     cl='../mocov3/mocov3_vit-mini-p4_1xb128-coslr-60e_digits-16px.py',
     lgp='../layer_grafted/layer-grafted_vit-mini-p4_1xb128-coslr-60e_digits-16px.py',
-    photos='../mae/mae_vit-mini-p4_1xb128-coslr-60e_photos-16px.py')
+    photos='../mae/mae_vit-mini-p4_1xb128-coslr-60e_photos-16px.py',
+)
 
 # digits say little about reconstruction: one more small run shows it on photographs
 stages = [*_base_.stages, dict(name='mim_photos', config='photos')]

@@ -3,7 +3,8 @@ _base_ = '../_base_/recipes/cascade_30e.py'
 configs = dict(
     mim='../mae/mae_vit-mini-p4_1xb128-coslr-60e_fashion-mnist-28px.py',
     cl='../mocov3/mocov3_vit-mini-p4_1xb128-coslr-60e_fashion-mnist-28px.py',
-    lgp='../layer_grafted/layer-grafted_vit-mini-p4_1xb128-coslr-60e_fashion-mnist-28px.py')
+    lgp='../layer_grafted/layer-grafted_vit-mini-p4_1xb128-coslr-60e_fashion-mnist-28px.py',
+)
 
 # sized for two cores: 6,000 of the 60,000 training images
 options = {'train_dataloader.dataset.indices': 6000, 'evaluation.train.indices': 6000}

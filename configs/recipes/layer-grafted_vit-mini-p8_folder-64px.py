@@ -4,5 +4,6 @@ _base_ = '../_base_/recipes/cascade_30e.py'
 configs = dict(
     mim='../mae/mae_vit-mini-p8_1xb128-coslr-60e_folder-64px.py',
     cl='../mocov3/mocov3_vit-mini-p8_1xb128-coslr-60e_folder-64px.py',
-    lgp='../layer_grafted/layer-grafted_vit-mini-p8_1xb128-coslr-60e_folder-64px.py')
+    lgp='../layer_grafted/layer-grafted_vit-mini-p8_1xb128-coslr-60e_folder-64px.py',
+)
 options = {'train_dataloader.dataset.subset': 'train'}

@@ -156,7 +156,7 @@ def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> Non
     from mmselfsup_graft.visualization import draw_photo_reconstructions, draw_reconstructions
 
     stage = recipe.stage(name)
-    model = load_model(stage.cfg, stage_checkpoint(work_dir, name))
+    model: Any = load_model(stage.cfg, stage_checkpoint(work_dir, name))
     mean, std = (getattr(model.data_preprocessor, part).flatten().tolist() for part in ('mean', 'std'))
     target = work_dir / f'reconstructions_{name}.png'
     data = stage.cfg.train_dataloader.dataset

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import init_dist
+from mmengine.runner import Runner
 
 from mmselfsup_graft.errors import ConfigError
 
@@ -74,7 +75,7 @@ def prepare_distributed(cfg: Config) -> None:
     )
 
 
-def train(cfg: Config):
+def train(cfg: Config) -> Runner:
     """Train a checked config to its end; returns the runner.
 
     ``cfg.work_dir`` must be set. The resolved config is written there by mmengine.

@@ -28,7 +28,7 @@ class Depth:
     blocks: tuple[tuple[str, ...], ...]
 
     def __post_init__(self) -> None:
-        lookup = {prefix: 0 for prefix in self.stem}
+        lookup = dict.fromkeys(self.stem, 0)
         lookup.update({prefix: i + 1 for i, prefixes in enumerate(self.blocks) for prefix in prefixes})
         object.__setattr__(self, '_lookup', lookup)
 

@@ -181,8 +181,9 @@ def graft_weights(
 def _fitting(
     tensor: torch.Tensor | None, wanted: torch.Tensor, name: str, grid: tuple[int, int] | None
 ) -> torch.Tensor | None:
-    resizable = tensor is not None and name == 'pos_embed' and grid is not None and tensor.shape[-1] == wanted.shape[-1]
-    return resize_position_table(tensor, grid) if resizable and tensor.shape != wanted.shape else tensor
+    if tensor is None or grid is None or name != 'pos_embed' or tensor.shape[-1] != wanted.shape[-1]:
+        return tensor
+    return tensor if tensor.shape == wanted.shape else resize_position_table(tensor, grid)
 
 
 def _describe(name: str, found: torch.Tensor | None, wanted: torch.Tensor) -> str:
@@ -199,4 +200,3 @@ def _raise_problems(problems: dict[str, list[str]]) -> None:
             f'{origin} does not fit this backbone: {"; ".join(lines[:3])}{more}; '
             'is it a checkpoint of another architecture or size?'
         )
-

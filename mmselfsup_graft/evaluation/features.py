@@ -1,6 +1,7 @@
 """Frozen features of a data set."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def _loader(dataset: Dataset, batch_size: int, num_workers: int) -> DataLoader:
     return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=default_collate)
 
 
-def _labels(samples) -> list[int]:
+def _labels(samples: Sequence) -> list[int]:
     if any('gt_label' not in sample for sample in samples):
         raise DataError('evaluation needs labelled images: put them into one sub-folder per class')
     return [int(sample.gt_label) for sample in samples]

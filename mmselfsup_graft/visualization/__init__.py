@@ -3,4 +3,10 @@
 from .curves import draw_loss_curves, draw_lr_over_depth
 from .reconstructions import draw_photo_reconstructions, draw_reconstructions, reconstruct_photo
 
-__all__ = ['draw_loss_curves', 'draw_lr_over_depth', 'draw_photo_reconstructions', 'draw_reconstructions', 'reconstruct_photo']
+__all__ = [
+    'draw_loss_curves',
+    'draw_lr_over_depth',
+    'draw_photo_reconstructions',
+    'draw_reconstructions',
+    'reconstruct_photo',
+]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 
 class Reconstructor(Protocol):

@@ -85,10 +85,9 @@ def test_subsets_split_every_class_for_good(tmp_path) -> None:
         for number in range(count):
             Image.new('L', (4, 4), number).save(tmp_path / name / f'{number}.png')
     sides = {side: ImageFolder(str(tmp_path), subset=side, holdout=0.2) for side in ('all', 'train', 'test')}
-    paths = {
-        side: {data.get_data_info(i)['img_path'] for i in range(len(data))} for side, data in sides.items()
-    }
-    assert paths['train'] | paths['test'] == paths['all'] and not paths['train'] & paths['test']
+    paths = {side: {data.get_data_info(i)['img_path'] for i in range(len(data))} for side, data in sides.items()}
+    assert paths['train'] | paths['test'] == paths['all']
+    assert not paths['train'] & paths['test']
     assert np.bincount(sides['test'].labels()).tolist() == [2, 1]
 
 

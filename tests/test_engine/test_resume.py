@@ -31,7 +31,7 @@ LENGTH = 12  # iterations of a run: 2 epochs of 6
 OFTEN = {'default_hooks': {'checkpoint': dict(by_epoch=False, interval=2)}}
 
 # imported by the child processes: dies where the environment variable KILL says, e.g. 'iteration 7' or 'half 6'
-KILLER = '''
+KILLER = """
 import os, signal
 from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import Hook
@@ -75,7 +75,7 @@ def replace_or_die(source, target, **options):
 
 
 os.replace = replace_or_die
-'''
+"""
 
 
 @pytest.fixture(scope='module')
@@ -221,7 +221,9 @@ def test_resuming_in_the_middle_of_an_epoch_needs_the_same_batch_size(grafted, t
 
 
 def test_resume_starts_from_the_file_that_is_named(grafted, tmp_path, quick):
-    config = write_config(tmp_path / 'lgp.py', merged(grafted, {'default_hooks': {'checkpoint': dict(max_keep_ckpts=-1)}}))
+    config = write_config(
+        tmp_path / 'lgp.py', merged(grafted, {'default_hooks': {'checkpoint': dict(max_keep_ckpts=-1)}})
+    )
     train_here(config, tmp_path / 'whole')
     start = tmp_path / 'whole' / 'iter_4.pth'
     done = call_tool('train', config, '--work-dir', tmp_path / 'other', '--resume', start, *fresh_name())

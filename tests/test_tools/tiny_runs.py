@@ -50,9 +50,7 @@ def tiny_config(kind: str = 'cl', images: int = 48, batch: int = 8, epochs: int 
     config = {
         '_base_': [str(ROOT / 'configs' / '_base_' / 'default_runtime.py')],
         'model': model,
-        'data_preprocessor': dict(
-            type='mmpretrain.SelfSupDataPreprocessor', mean=[78.0], std=[81.0], to_rgb=False
-        ),
+        'data_preprocessor': dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[78.0], std=[81.0], to_rgb=False),
         'train_dataloader': dict(
             batch_size=batch,
             num_workers=0,

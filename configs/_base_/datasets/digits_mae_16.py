@@ -1,7 +1,6 @@
 # scikit-learn's digits, 16 px, for masked image modelling: too small to gain from augmentation.
 # Statistics of the training split at 16 px on 0..255; one channel.
-data_preprocessor = dict(
-    type='mmpretrain.SelfSupDataPreprocessor', mean=[78.0575], std=[81.4098], to_rgb=False)
+data_preprocessor = dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[78.0575], std=[81.4098], to_rgb=False)
 
 train_pipeline = [
     dict(type='LoadImage', channels=1),
@@ -18,4 +17,5 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='SeededSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dataset)
+    dataset=dataset,
+)

@@ -1,7 +1,6 @@
 # scikit-learn's digits, 16 px, two views. No flip: it would turn digits into other signs.
 # Statistics of the training split at 16 px on 0..255; one channel.
-data_preprocessor = dict(
-    type='mmpretrain.SelfSupDataPreprocessor', mean=[78.0575], std=[81.4098], to_rgb=False)
+data_preprocessor = dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[78.0575], std=[81.4098], to_rgb=False)
 
 view = [
     dict(
@@ -9,7 +8,8 @@ view = [
         degrees=11.5,
         translate=(0.2, 0.2),
         scale=(0.7, 1.1),
-        interpolation='bilinear'),
+        interpolation='bilinear',
+    ),
     dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.3),
     dict(type='PILGaussianNoise', std=0.05),
 ]
@@ -30,4 +30,5 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='SeededSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dataset)
+    dataset=dataset,
+)

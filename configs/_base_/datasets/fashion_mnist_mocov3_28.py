@@ -1,18 +1,14 @@
 # Fashion-MNIST, 28 px, two views of one distribution.
 # Statistics of the training split on 0..255; one channel.
-data_preprocessor = dict(
-    type='mmpretrain.SelfSupDataPreprocessor', mean=[72.9404], std=[90.0212], to_rgb=False)
+data_preprocessor = dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[72.9404], std=[90.0212], to_rgb=False)
 
 view = [
-    dict(
-        type='mmpretrain.torchvision/RandomResizedCrop',
-        size=28,
-        scale=(0.3, 1.0),
-        interpolation='bilinear'),
+    dict(type='mmpretrain.torchvision/RandomResizedCrop', size=28, scale=(0.3, 1.0), interpolation='bilinear'),
     dict(
         type='RandomApply',
         transforms=[dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.4, contrast=0.4)],
-        p=0.8),
+        p=0.8,
+    ),
     dict(type='PILGaussianBlur', radius=(0.1, 1.0), p=0.5),
     dict(type='mmpretrain.torchvision/RandomHorizontalFlip', p=0.5),
 ]
@@ -23,8 +19,7 @@ train_pipeline = [
     dict(type='mmpretrain.PackInputs'),
 ]
 
-dataset = dict(
-    type='FashionMNIST', data_root='data/fashion_mnist', split='train', pipeline=train_pipeline)
+dataset = dict(type='FashionMNIST', data_root='data/fashion_mnist', split='train', pipeline=train_pipeline)
 
 train_dataloader = dict(
     batch_size=128,
@@ -34,4 +29,5 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='SeededSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dataset)
+    dataset=dataset,
+)

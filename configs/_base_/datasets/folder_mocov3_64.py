@@ -1,49 +1,31 @@
 # Any folder of images, 64 px, MoCo v3's two views with the blur scaled down to the size.
 # ImageNet statistics on 0..255. Images are RGB from the start (PIL), so no channels are swapped.
 data_preprocessor = dict(
-    type='mmpretrain.SelfSupDataPreprocessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    to_rgb=False)
+    type='mmpretrain.SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=False
+)
 
 view1 = [
-    dict(
-        type='mmpretrain.torchvision/RandomResizedCrop',
-        size=64,
-        scale=(0.08, 1.0),
-        interpolation='bilinear'),
+    dict(type='mmpretrain.torchvision/RandomResizedCrop', size=64, scale=(0.08, 1.0), interpolation='bilinear'),
     dict(
         type='RandomApply',
         transforms=[
-            dict(
-                type='mmpretrain.torchvision/ColorJitter',
-                brightness=0.4,
-                contrast=0.4,
-                saturation=0.2,
-                hue=0.1)
+            dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
         ],
-        p=0.8),
+        p=0.8,
+    ),
     dict(type='mmpretrain.torchvision/RandomGrayscale', p=0.2),
     dict(type='PILGaussianBlur', radius=(0.1, 0.6), p=1.0),
     dict(type='mmpretrain.torchvision/RandomHorizontalFlip', p=0.5),
 ]
 view2 = [
-    dict(
-        type='mmpretrain.torchvision/RandomResizedCrop',
-        size=64,
-        scale=(0.08, 1.0),
-        interpolation='bilinear'),
+    dict(type='mmpretrain.torchvision/RandomResizedCrop', size=64, scale=(0.08, 1.0), interpolation='bilinear'),
     dict(
         type='RandomApply',
         transforms=[
-            dict(
-                type='mmpretrain.torchvision/ColorJitter',
-                brightness=0.4,
-                contrast=0.4,
-                saturation=0.2,
-                hue=0.1)
+            dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
         ],
-        p=0.8),
+        p=0.8,
+    ),
     dict(type='mmpretrain.torchvision/RandomGrayscale', p=0.2),
     dict(type='PILGaussianBlur', radius=(0.1, 0.6), p=0.1),
     dict(type='mmpretrain.torchvision/RandomSolarize', threshold=128, p=0.2),
@@ -66,4 +48,5 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='SeededSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dataset)
+    dataset=dataset,
+)

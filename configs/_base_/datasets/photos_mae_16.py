@@ -1,6 +1,5 @@
 # grey 16-px windows of scikit-learn's two photographs: one to learn from, one to test on
-data_preprocessor = dict(
-    type='mmpretrain.SelfSupDataPreprocessor', mean=[127.5], std=[64.0], to_rgb=False)
+data_preprocessor = dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[127.5], std=[64.0], to_rgb=False)
 
 train_pipeline = [
     dict(type='LoadImage', channels=1),
@@ -18,4 +17,5 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='SeededSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dataset)
+    dataset=dataset,
+)

@@ -11,10 +11,13 @@ model = dict(
         embed_dim=768,
         decoder_embed_dim=512,
         decoder_depth=8,
-        decoder_num_heads=16),
+        decoder_num_heads=16,
+    ),
     head=dict(
         type='mmpretrain.MAEPretrainHead',
         norm_pix=True,
         patch_size=16,
         in_channels=3,
-        loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2')))
+        loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'),
+    ),
+)

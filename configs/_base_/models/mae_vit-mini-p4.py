@@ -8,7 +8,8 @@ model = dict(
         img_size=16,
         patch_size=4,
         in_channels=1,
-        init='mae'),
+        init='mae',
+    ),
     neck=dict(
         type='MAEDecoder',
         num_patches=16,
@@ -17,10 +18,13 @@ model = dict(
         embed_dim=64,
         decoder_embed_dim=64,
         decoder_depth=2,
-        decoder_num_heads=4),
+        decoder_num_heads=4,
+    ),
     head=dict(
         type='mmpretrain.MAEPretrainHead',
         norm_pix=False,
         patch_size=4,
         in_channels=1,
-        loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2')))
+        loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'),
+    ),
+)

@@ -3,7 +3,8 @@ model = dict(
     type='MoCoV3',
     base_momentum=0.99,
     backbone=dict(
-        type='SelfSupViT', arch='base', img_size=224, patch_size=16, init='mocov3', stop_grad_patch_embed=True),
+        type='SelfSupViT', arch='base', img_size=224, patch_size=16, init='mocov3', stop_grad_patch_embed=True
+    ),
     neck=dict(
         type='mmpretrain.NonLinearNeck',
         in_channels=768,
@@ -15,7 +16,8 @@ model = dict(
         with_last_bn=True,
         with_last_bn_affine=False,
         with_avg_pool=False,
-        norm_cfg=dict(type='PortableSyncBN')),
+        norm_cfg=dict(type='PortableSyncBN'),
+    ),
     head=dict(
         type='ContrastiveHead',
         temperature=0.2,
@@ -30,4 +32,7 @@ model = dict(
             with_last_bn=True,
             with_last_bn_affine=False,
             with_avg_pool=False,
-            norm_cfg=dict(type='PortableSyncBN'))))
+            norm_cfg=dict(type='PortableSyncBN'),
+        ),
+    ),
+)

@@ -6,6 +6,8 @@ model = dict(
         arch=dict(_delete_=True, embed_dims=64, num_layers=6, num_heads=4, feedforward_channels=256),
         img_size=16,
         patch_size=4,
-        in_channels=1),
+        in_channels=1,
+    ),
     neck=dict(in_channels=64, hid_channels=256, out_channels=64),
-    head=dict(predictor=dict(in_channels=64, hid_channels=256, out_channels=64)))
+    head=dict(predictor=dict(in_channels=64, hid_channels=256, out_channels=64)),
+)

@@ -14,4 +14,5 @@ stages = [
 
 report = dict(
     rows=[dict(name='MIM', stage='mim_alone'), dict(name='CL', stage='cl_alone'), dict(name='LGP', stage='lgp')],
-    reconstruct=['mim_alone'])
+    reconstruct=['mim_alone'],
+)

@@ -4,7 +4,8 @@ optim_wrapper = dict(
     dtype='auto',
     optimizer=dict(type='AdamW', lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     constructor='LayerWiseLRConstructor',
-    paramwise_cfg=dict(no_decay_1d=True))
+    paramwise_cfg=dict(no_decay_1d=True),
+)
 
 param_scheduler = [dict(type='WarmupCosineLR', warmup=40, end=800, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(type='ResumableEpochLoop', max_epochs=800)

@@ -3,7 +3,8 @@ optim_wrapper = dict(
     type='AutocastOptimWrapper',
     dtype='auto',
     optimizer=dict(type='AdamW', lr=2.4e-3, betas=(0.9, 0.999), weight_decay=0.1, fused=True),
-    constructor='LayerWiseLRConstructor')
+    constructor='LayerWiseLRConstructor',
+)
 
 param_scheduler = [dict(type='WarmupCosineLR', warmup=40, end=300, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(type='ResumableEpochLoop', max_epochs=300)

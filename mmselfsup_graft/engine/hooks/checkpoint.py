@@ -1,8 +1,11 @@
 """Checkpoint hook whose files can be read without unpickling code."""
 
+from typing import Any
+
 import numpy as np
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import Runner
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
@@ -21,14 +24,14 @@ class SafeCheckpointHook(CheckpointHook):
         ConfigError: If ``max_keep_ckpts`` is 1.
     """
 
-    def __init__(self, *args, max_keep_ckpts: int = 2, **kwargs) -> None:
+    def __init__(self, *args: Any, max_keep_ckpts: int = 2, **kwargs: Any) -> None:
         if max_keep_ckpts == 1:
             raise ConfigError(
                 'max_keep_ckpts=1 would delete the only checkpoint before the next one is written; use 2 (or -1: all)'
             )
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace history buffers by lists and numpy's scalars by Python's."""
         hub = checkpoint['message_hub']
         hub['log_scalars'] = {
@@ -39,7 +42,7 @@ class SafeCheckpointHook(CheckpointHook):
             for name, value in hub['runtime_info'].items()
         }
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Inverse of :meth:`before_save_checkpoint`."""
         scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
         for name, columns in scalars.items():

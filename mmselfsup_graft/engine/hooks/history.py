@@ -4,11 +4,13 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.registry import HOOKS
@@ -35,7 +37,7 @@ class HistoryHook(Hook):
         self._started = (0.0, 0)
         self._earlier = 0.0
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Cut a history that a killed run wrote beyond the checkpoint it is resumed from."""
         self._started = (time.time(), runner.iter)
         if not is_main_process():
@@ -49,19 +51,21 @@ class HistoryHook(Hook):
             self._earlier = json.loads(progress.read_text())['seconds']
         self._file(runner, 'param_groups.json').write_text(json.dumps(_lr_over_depth(runner), indent=1))
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
         """Append to the history and refresh the progress file."""
         if not is_main_process():
             return
         last = runner.iter + 1 == runner.max_iters
         due = time.time() - self._written > self.seconds
-        loss = _number(outputs['loss']) if 'loss' in (outputs or {}) and (due or last) else None
+        loss = _number(outputs['loss']) if outputs and 'loss' in outputs and (due or last) else None
         if last or (runner.iter + 1) % self.interval == 0:
             self._append(runner, outputs)
         if last or due:
             self._refresh(runner, loss)
 
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Say how many unreadable images were skipped so far."""
         dataset = runner.train_dataloader.dataset
         skipped = getattr(dataset, 'num_corrupt', 0)
@@ -69,13 +73,13 @@ class HistoryHook(Hook):
             names = ', '.join(dataset.corrupt_files()[:5])
             runner.logger.warning(f'{skipped} unreadable images were skipped so far: {names}')
 
-    def _append(self, runner, outputs: dict) -> None:
-        losses = {name: _number(value) for name, value in outputs.items()}
+    def _append(self, runner: Runner, outputs: dict | None) -> None:
+        losses = {name: _number(value) for name, value in (outputs or {}).items()}
         row = {'iter': runner.iter, 'epoch': runner.epoch, **losses, 'lr': runner.optim_wrapper.get_lr()['lr']}
         with self._file(runner, 'history.jsonl').open('a') as file:
             file.write(json.dumps(row) + '\n')
 
-    def _refresh(self, runner, loss: float | None) -> None:
+    def _refresh(self, runner: Runner, loss: float | None) -> None:
         started, first = self._started
         done, now = runner.iter + 1, time.time()
         left = (now - started) / (done - first) * (runner.max_iters - done)
@@ -93,7 +97,7 @@ class HistoryHook(Hook):
         self._written = now
 
     @staticmethod
-    def _file(runner, name: str) -> Path:
+    def _file(runner: Runner, name: str) -> Path:
         return Path(runner.work_dir) / name
 
 
@@ -101,7 +105,7 @@ def _number(value: torch.Tensor | float) -> float:
     return float(torch.as_tensor(value).detach())
 
 
-def _lr_over_depth(runner) -> dict:
+def _lr_over_depth(runner: Runner) -> dict:
     """Peak learning rate of each layer; parameters without gradient have rate 0."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     depth = depth_of(model.backbone)

@@ -1,9 +1,11 @@
 """Schedule of the momentum encoder."""
 
 import math
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 
 from mmselfsup_graft.registry import HOOKS
 
@@ -34,7 +36,7 @@ class MomentumScheduleHook(Hook):
     def __init__(self, cosine: bool = True) -> None:
         self.cosine = cosine
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Set ``model.momentum`` and ``model.update_due``."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         progress = runner.iter / runner.max_iters

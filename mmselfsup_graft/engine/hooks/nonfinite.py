@@ -1,9 +1,11 @@
 """Hook that stops a run that has gone wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.errors import GraftError
@@ -24,7 +26,9 @@ class NonFiniteLossHook(Hook):
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
         """Look at the loss."""
         if not self.every_n_train_iters(runner, self.interval) or outputs is None:
             return

@@ -1,10 +1,12 @@
 """Random state as a function of (seed, rank, iteration)."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mmselfsup_graft.registry import HOOKS
 
@@ -22,13 +24,13 @@ class RandomStateHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Hand the run's seed to sampler and data set."""
         sampler = runner.train_dataloader.sampler
         if hasattr(sampler, 'set_seed'):
             sampler.set_seed(runner.seed)
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed Python, numpy and torch for this iteration."""
         value = runner.seed
         for part in (runner.rank, runner.iter):

@@ -1,6 +1,8 @@
 """Mixed precision that runs wherever the machine can do it."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -37,7 +39,7 @@ class AutocastOptimWrapper(OptimWrapper):
         ConfigError: For another dtype, or float16 on a CPU.
     """
 
-    def __init__(self, dtype: str = 'auto', **kwargs) -> None:
+    def __init__(self, dtype: str = 'auto', **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if dtype not in ('auto', 'bfloat16', 'float16'):
             raise ConfigError(f'AutocastOptimWrapper: dtype must be auto, bfloat16 or float16, got {dtype!r}')
@@ -49,11 +51,11 @@ class AutocastOptimWrapper(OptimWrapper):
             print_log('this machine computes no half precision natively: training in float32', logger='current')
         self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
 
-    def backward(self, loss: torch.Tensor, **kwargs) -> None:
+    def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
         """Back-propagate the (scaled) loss."""
         super().backward(self.loss_scaler.scale(loss), **kwargs)
 
-    def step(self, **kwargs) -> None:
+    def step(self, **kwargs: Any) -> None:
         """Unscale, clip if configured, update."""
         if self.clip_grad_kwargs:
             self.loss_scaler.unscale_(self.optimizer)
@@ -74,7 +76,7 @@ class AutocastOptimWrapper(OptimWrapper):
         super().load_state_dict(state)
 
     @contextmanager
-    def optim_context(self, model: nn.Module):
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast around the forward pass."""
         with ExitStack() as stack:
             stack.enter_context(super().optim_context(model))

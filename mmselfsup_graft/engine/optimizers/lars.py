@@ -1,5 +1,8 @@
 """LARS without host reads."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.optim import Optimizer
 
@@ -23,7 +26,12 @@ class LARS(Optimizer):
     """
 
     def __init__(
-        self, params, lr: float = 0.0, weight_decay: float = 0.0, momentum: float = 0.9, trust_coefficient: float = 1e-3
+        self,
+        params: Any,
+        lr: float = 0.0,
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        trust_coefficient: float = 1e-3,
     ) -> None:
         defaults = {
             'lr': lr,
@@ -34,7 +42,7 @@ class LARS(Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable | None = None) -> Any:
         """One update; returns the closure's loss if there is one."""
         loss = None
         if closure is not None:
@@ -42,12 +50,13 @@ class LARS(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             for parameter in group['params']:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+                self._update(parameter, group)
         return loss
 
     def _update(self, parameter: torch.Tensor, group: dict) -> None:
         update = parameter.grad
+        if update is None:
+            return
         if parameter.ndim > 1:
             update = update.add(parameter, alpha=group['weight_decay'])
             size, norm = torch.linalg.vector_norm(parameter), torch.linalg.vector_norm(update)

@@ -1,10 +1,11 @@
 """Learning rate and weight decay by layer: the heart of Layer Grafted Pre-training."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from mmselfsup_graft.checkpoints import depth_of
@@ -69,13 +70,13 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         ConfigError: For both keys at once, unknown keys, or a list that does not divide the depth.
     """
 
-    _KEYS = ('lr_layer_wise', 'layer_wise_decay_ratio', 'no_decay_1d')
+    PARAMWISE_KEYS = ('lr_layer_wise', 'layer_wise_decay_ratio', 'no_decay_1d')
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         options = dict(paramwise_cfg or {})
-        unknown = sorted(set(options) - set(self._KEYS))
+        unknown = sorted(set(options) - set(self.PARAMWISE_KEYS))
         if unknown:
-            raise ConfigError(f'paramwise_cfg: unknown key {unknown[0]!r}; LayerWiseLRConstructor takes {self._KEYS}')
+            raise ConfigError(f'paramwise_cfg: unknown key {unknown[0]!r}; it takes {", ".join(self.PARAMWISE_KEYS)}')
         if 'lr_layer_wise' in options and 'layer_wise_decay_ratio' in options:
             raise ConfigError('paramwise_cfg: give lr_layer_wise or layer_wise_decay_ratio, not both')
         super().__init__(optim_wrapper_cfg, None)
@@ -83,7 +84,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
 
     def layer_scales(self, model: nn.Module) -> list[float] | None:
         """Scale per layer id of ``model.backbone``; None if no layer-wise rule is configured."""
-        num_blocks = depth_of(model.backbone).num_blocks
+        num_blocks = depth_of(cast(nn.Module, model.backbone)).num_blocks
         if 'lr_layer_wise' in self.options:
             return scales_from_list(self.options['lr_layer_wise'], num_blocks)
         if 'layer_wise_decay_ratio' in self.options:
@@ -92,7 +93,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
 
     def param_groups(self, model: nn.Module) -> list[dict]:
         """One group per layer and decay rule, each with ``lr``, ``weight_decay``, ``lr_scale``, ``layer_id``, names."""
-        depth, scales = depth_of(model.backbone), self.layer_scales(model)
+        depth, scales = depth_of(cast(nn.Module, model.backbone)), self.layer_scales(model)
         split_decay = scales is not None or self.options.get('no_decay_1d', False)
         base_lr, decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
         groups: dict[tuple[int, bool], dict] = {}
@@ -118,9 +119,9 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
             group['param_names'].append(name)
         return [groups[key] for key in sorted(groups)]
 
-    def __call__(self, model: nn.Module):
+    def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser wrapper and log the table of groups."""
-        model = model.module if is_model_wrapper(model) else model
+        model = cast(nn.Module, model.module) if is_model_wrapper(model) else model
         groups = self.param_groups(model)
         print_log(groups_table(groups), logger='current')
         for group in groups:
@@ -134,7 +135,10 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
 
 def groups_table(groups: Sequence[dict]) -> str:
     """Readable table of parameter groups: layer, learning rate, decay, how much it trains."""
-    lines = ['parameter groups', f'  {"layer":>5}  {"lr":>10}  {"scale":>9}  {"decay":>6}  {"tensors":>7}  {"params":>12}']
+    lines = [
+        'parameter groups',
+        f'  {"layer":>5}  {"lr":>10}  {"scale":>9}  {"decay":>6}  {"tensors":>7}  {"params":>12}',
+    ]
     for group in groups:
         size = sum(p.numel() for p in group['params'])
         lines.append(

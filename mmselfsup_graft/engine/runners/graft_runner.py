@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.runner import Runner
@@ -33,8 +34,11 @@ class GraftRunner(Runner):
     Args are those of :class:`mmengine.runner.Runner`.
     """
 
+    _resume: bool
+    _load_from: str | None
+
     @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Save as mmengine does, under a temporary name that is renamed when the file is complete."""
         temporary = f'.{filename}.tmp'
         super().save_checkpoint(out_dir, temporary, *args, **kwargs)
@@ -46,7 +50,7 @@ class GraftRunner(Runner):
     def load_checkpoint(
         self,
         filename: str,
-        map_location='cpu',
+        map_location: Any = 'cpu',
         strict: bool = False,
         revise_keys: list | None = None,
     ) -> dict:

@@ -1,5 +1,7 @@
 """Epoch loop that can go on in the middle of an epoch."""
 
+from typing import Any
+
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmselfsup_graft.errors import ConfigError
@@ -17,7 +19,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         ConfigError: If the data set gives no whole batch.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if len(self.dataloader) == 0:
             raise ConfigError(

@@ -1,8 +1,11 @@
 """Linear warm-up from exactly zero, then a half cosine, in closed form."""
 
 import math
+from typing import Any
 
+from mmengine.optim import BaseOptimWrapper
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
+from torch.optim import Optimizer
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import PARAM_SCHEDULERS
@@ -43,7 +46,7 @@ class WarmupCosineLR(_ParamScheduler):
 
     def __init__(
         self,
-        optimizer,
+        optimizer: Optimizer | BaseOptimWrapper,
         warmup: float,
         end: int,
         min_ratio: float = 0.0,
@@ -59,13 +62,20 @@ class WarmupCosineLR(_ParamScheduler):
 
     @classmethod
     def build_iter_from_epoch(
-        cls, *args, warmup: float, end: int, begin: int = 0, by_epoch: bool = True, epoch_length: int = 0, **kwargs
+        cls,
+        optimizer: Optimizer | BaseOptimWrapper,
+        warmup: float,
+        end: int,
+        begin: int = 0,
+        by_epoch: bool = True,
+        epoch_length: int = 0,
+        **kwargs: Any,
     ) -> 'WarmupCosineLR':
         """Build an iteration-based schedule from one given in epochs."""
         if not by_epoch or epoch_length <= 0:
             raise ConfigError('WarmupCosineLR: convert_to_iter_based needs by_epoch=True and a known epoch length')
         return cls(
-            *args,
+            optimizer,
             warmup=warmup * epoch_length,
             end=end * epoch_length,
             begin=begin * epoch_length,

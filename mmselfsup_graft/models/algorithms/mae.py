@@ -1,5 +1,7 @@
 """Masked auto-encoder."""
 
+from typing import Any
+
 import torch
 
 from mmselfsup_graft.errors import ConfigError
@@ -24,16 +26,14 @@ class MAE(SelfSupAlgorithm):
         ConfigError: If the mask ratio hides none or all of the patches.
     """
 
-    def __init__(self, mask_ratio: float = 0.75, **kwargs) -> None:
+    def __init__(self, mask_ratio: float = 0.75, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         visible = int(self.backbone.num_patches * (1 - mask_ratio))
         if not 0 < visible < self.backbone.num_patches:
             raise ConfigError(f'MAE: mask_ratio={mask_ratio} leaves {visible} of {self.backbone.num_patches} patches')
         self.mask_ratio = mask_ratio
 
-    def forward_masked(
-        self, inputs: torch.Tensor, noise: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, PatchMask]:
+    def forward_masked(self, inputs: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, PatchMask]:
         """Predict all patches from the visible ones.
 
         Args:
@@ -49,7 +49,7 @@ class MAE(SelfSupAlgorithm):
         tokens = self.backbone.encode(inputs, mask.keep)  # [B, 1 + K, D]
         return self.neck(tokens, mask.restore), mask
 
-    def loss(self, inputs: torch.Tensor, data_samples=None, noise: torch.Tensor | None = None) -> dict:
+    def loss(self, inputs: torch.Tensor, data_samples: Any = None, noise: torch.Tensor | None = None) -> dict:
         """Reconstruction loss of images [B, C, H, W]; ``noise`` as in :meth:`forward_masked`."""
         prediction, mask = self.forward_masked(inputs, noise)
         with torch.autocast(inputs.device.type, enabled=False):

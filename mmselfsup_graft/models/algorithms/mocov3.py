@@ -1,6 +1,7 @@
 """MoCo v3, and with a graft the second stage of Layer Grafted Pre-training."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ class MoCoV3(SelfSupAlgorithm):
         ConfigError: If the momentum is outside [0, 1] or the backbone cannot mask its input.
     """
 
-    def __init__(self, base_momentum: float = 0.99, view_mask_ratio: float | None = None, **kwargs) -> None:
+    def __init__(self, base_momentum: float = 0.99, view_mask_ratio: float | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= base_momentum <= 1:
             raise ConfigError(f'MoCoV3: base_momentum must lie in [0, 1], got {base_momentum}')
@@ -89,7 +90,7 @@ class MoCoV3(SelfSupAlgorithm):
         return self.project(self.momentum_encoder.backbone, self.momentum_encoder.neck, views, keeps)
 
     def loss(
-        self, inputs: Sequence[torch.Tensor], data_samples=None, noise: Sequence[torch.Tensor] | None = None
+        self, inputs: Sequence[torch.Tensor], data_samples: Any = None, noise: Sequence[torch.Tensor] | None = None
     ) -> dict[str, torch.Tensor]:
         """Symmetric contrastive loss.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmpretrain.models import VisionTransformer
@@ -46,7 +47,7 @@ class SelfSupViT(VisionTransformer):
         init: str = 'mae',
         stop_grad_patch_embed: bool = False,
         out_type: str = 'cls_token',
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if isinstance(arch, str) and arch.lower() not in self.arch_zoo:
             raise ConfigError(f'SelfSupViT: unknown arch {arch!r}; choose from {", ".join(sorted(self.arch_zoo))}')
