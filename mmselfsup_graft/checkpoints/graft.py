@@ -73,7 +73,7 @@ def parse_graft(entries: Sequence[Mapping[str, Any] | GraftSource]) -> list[Graf
             raise ConfigError(f'graft source: {problem}; keys are {", ".join(GraftSource.__dataclass_fields__)}')
         layers = values.get('layers')
         if layers is not None:
-            if len(layers) != 2 or not all(isinstance(n, int) for n in layers):
+            if not isinstance(layers, list | tuple) or len(layers) != 2 or not all(type(n) is int for n in layers):
                 raise ConfigError(f'graft source {values["checkpoint"]}: layers={layers!r} is no (start, stop) pair')
             values['layers'] = tuple(layers)
         sources.append(GraftSource(**values))
@@ -153,8 +153,9 @@ def graft_weights(
     """
     plan = plan_graft(sources, depth)
     encoders = [read_encoder(s.checkpoint, s.format, s.branch, s.unsafe_pickle) for s in sources]
+    labels = [s.checkpoint + (f' ({s.branch} encoder)' if s.branch != 'base' else '') for s in sources]
     weights: StateDict = {}
-    report = LoadReport(formats={e.origin: e.format for e in encoders})
+    report = LoadReport(formats={label: e.format for label, e in zip(labels, encoders)})
     problems: dict[str, list[str]] = {}
     for name, wanted in target.items():
         index = plan.get(depth.layer_id(name))
@@ -165,16 +166,16 @@ def graft_weights(
         found = _fitting(encoder.state.get(name), wanted, name, grid)
         if found is not None and found.shape == wanted.shape:
             weights[name] = found
-            report.loaded[name] = encoder.origin
+            report.loaded[name] = labels[index]
             report.resized += [name] if found.shape != encoder.state[name].shape else []
         elif found is None and (name.endswith(_NEVER_REQUIRED) or name.startswith(optional or ('\0',))):
             report.fresh.append(name)
         else:
             problems.setdefault(encoder.origin, []).append(_describe(name, found, wanted))
     _raise_problems(problems)
-    for encoder in encoders:
-        used = {name for name, origin in report.loaded.items() if origin == encoder.origin}
-        report.unused[encoder.origin] = [*(n for n in encoder.state if n not in used), *encoder.dropped]
+    for label, encoder in zip(labels, encoders):
+        used = {name for name, origin in report.loaded.items() if origin == label}
+        report.unused[label] = [*(n for n in encoder.state if n not in used), *encoder.dropped]
     return weights, report
 
 

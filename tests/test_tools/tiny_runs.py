@@ -113,7 +113,8 @@ class Outcome:
 def tool_main(name: str) -> Any:
     """The ``main`` of ``tools/NAME.py``."""
     spec = importlib.util.spec_from_file_location(f'graft_tool_{name}', ROOT / 'tools' / f'{name}.py')
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main

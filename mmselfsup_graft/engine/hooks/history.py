@@ -28,7 +28,7 @@ class HistoryHook(Hook):
         seconds: Least time between two writes of the progress file.
     """
 
-    priority = 'VERY_LOW'
+    priority = 'BELOW_NORMAL'  # before the schedule's step and before the checkpoint, which must not be ahead of it
 
     def __init__(self, interval: int = 10, seconds: float = 1.0) -> None:
         self.interval = interval

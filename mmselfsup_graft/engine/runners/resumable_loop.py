@@ -32,17 +32,19 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
-        if done:
+        if done != len(self.dataloader):  # equal: the checkpoint was written by the last iteration of its epoch
             self._skip(done)
-        batches = iter(self.dataloader)
-        for index in range(done, len(self.dataloader)):
-            self.run_iter(index, next(batches))
+            batches = iter(self.dataloader)
+            for index in range(done, len(self.dataloader)):
+                self.run_iter(index, next(batches))
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
     def _skip(self, iterations: int) -> None:
         sampler = self.dataloader.sampler
-        if not hasattr(sampler, 'skip') or iterations < 0:
+        if iterations == 0:
+            return
+        if not hasattr(sampler, 'skip') or not 0 < iterations < len(self.dataloader):
             raise ConfigError(
                 f'cannot resume in the middle of an epoch with {type(sampler).__name__} after {iterations} iterations; '
                 'use sampler=dict(type="SeededSampler") and the batch size and number of processes of the first run'

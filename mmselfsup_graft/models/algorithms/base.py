@@ -135,6 +135,14 @@ class SelfSupAlgorithm(BaseSelfSupervisor):
         with torch.autocast(device.type, enabled=False):
             return l1_weight_distance((parameters[name], value) for name, value in self._l1_reference.items())
 
+    def parse_losses(self, losses: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Sum of all losses, and what to log; ``loss`` in the log is that sum, also when an algorithm uses the name."""
+        total, log_vars = super().parse_losses(losses)
+        if len(losses) > 1 and 'loss' in losses:
+            log_vars['loss_objective'] = log_vars['loss']
+        log_vars['loss'] = total
+        return total, log_vars
+
     def add_l1(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Add the weighted distance term to a dict of losses, if it is configured."""
         if self.l1_weight:

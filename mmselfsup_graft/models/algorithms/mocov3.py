@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import get_world_size
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -100,10 +101,13 @@ class MoCoV3(SelfSupAlgorithm):
             noise: [B, L] per view, deciding which patches masked views hide; None draws it.
 
         Raises:
-            ConfigError: If there are not exactly two views.
+            ConfigError: If there are not exactly two views, or a single image on a single process: it has no
+                negatives, and batch norm no variance.
         """
         if len(inputs) != 2 or isinstance(inputs, torch.Tensor):
             raise ConfigError('MoCoV3 needs two views of every image; use the TwoViews transform in the pipeline')
+        if self.training and len(inputs[0]) * get_world_size() < 2:
+            raise ConfigError('MoCoV3 and its batch norm need a batch of 2 or more, got 1; raise batch_size')
         keeps = self._keeps(inputs, noise)
         first, second = self.project(self.backbone, self.neck, inputs, keeps)
         key_first, key_second = self.keys(inputs, keeps)

@@ -1,0 +1,358 @@
+"""Every config: passes the strict check, is named by the rule, and really trains one step at tiny sizes on the CPU."""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from PIL import Image
+
+from mmselfsup_graft.apis.recipe import load_recipe
+from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.engine import GraftRunner, LayerWiseLRConstructor
+from mmselfsup_graft.registry import MODELS
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+RECIPES = sorted(CONFIGS.glob('recipes/*.py'))
+COMPLETE = [
+    path
+    for path in sorted(CONFIGS.rglob('*.py'))
+    if '_base_' not in path.parts and path not in RECIPES and 'model' in Config.fromfile(str(path))
+]
+WIDTH, DEPTH, BATCH = 32, 6, 4
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(CONFIGS).with_suffix(''))
+
+
+every_config = pytest.mark.parametrize('path', COMPLETE, ids=name_of)
+every_recipe = pytest.mark.parametrize('path', RECIPES, ids=name_of)
+
+
+def test_configs_are_found():
+    assert {path.parent.name for path in COMPLETE} >= {'mae', 'mocov3', 'layer_grafted'}
+    assert len(COMPLETE) >= 15
+    assert RECIPES
+
+
+# ---------------------------------------------------------------- what a config must say
+@every_config
+def test_strict_check_and_what_every_config_has(path):
+    cfg = load_config(path)
+    assert cfg.default_scope == 'mmselfsup_graft'
+    assert cfg.auto_scale_lr.enable is False
+    assert cfg.auto_scale_lr.base_batch_size > 0
+    assert cfg.randomness.seed == 0
+    assert cfg.default_hooks.checkpoint.type == 'SafeCheckpointHook'
+
+
+NAME = re.compile(
+    r'(?P<algorithm>[a-z0-9-]+)_(?P<backbone>[a-z0-9-]+)_(?P<gpus>\d+)xb(?P<batch>\d+)(?P<amp>-amp)?-(?P<schedule>[a-z]+lr)'
+    r'-(?P<epochs>\d+)e_(?P<data>[a-z0-9-]+?)(-(?P<px>\d+)px)?'
+)
+
+
+@every_config
+def test_name_says_what_the_config_does(path):
+    name = NAME.fullmatch(path.stem)
+    assert name, path.stem
+    cfg = load_config(path)
+    backbone = cfg.model.backbone
+    assert path.parent.name == name['algorithm'].replace('-', '_')
+    assert backbone.patch_size == int(re.search(r'-p(\d+)$', name['backbone'])[1])
+    if isinstance(backbone.arch, str):
+        assert backbone.arch.endswith(re.match(r'vit-(\w+)-', name['backbone'])[1])
+    assert backbone.img_size == int(name['px'] or 224)
+    assert cfg.train_dataloader.batch_size == int(name['batch'])
+    assert cfg.auto_scale_lr.base_batch_size == int(name['batch']) * int(name['gpus'])
+    assert (cfg.optim_wrapper.type == 'AutocastOptimWrapper') == bool(name['amp'])
+    assert [each.type for each in cfg.param_scheduler] == ['WarmupCosineLR']
+    assert name['schedule'] == 'coslr'
+    assert cfg.train_cfg.max_epochs == int(name['epochs']) == cfg.param_scheduler[0].end
+    kinds = {'in1k': 'ImageNet', 'digits': 'Digits', 'fashion-mnist': 'FashionMNIST'}
+    kinds |= {'folder': 'ImageFolder', 'photos': 'SamplePhotos'}
+    assert cfg.train_dataloader.dataset.type == kinds[name['data']]
+
+
+@every_config
+def test_evaluation_reads_the_size_that_the_encoder_takes(path):
+    cfg = load_config(path)
+    if 'evaluation' not in cfg:
+        assert cfg.train_dataloader.dataset.type == 'SamplePhotos'  # nothing to classify there
+        return
+    for side in ('train', 'test'):
+        dataset = cfg.evaluation[side]
+        sizes = {t['size'] for t in dataset.pipeline if t.type.endswith('CenterCrop')}
+        assert (sizes or {dataset.get('img_size', 28)}) == {cfg.model.backbone.img_size}
+        loading = dataset.pipeline[0]
+        assert loading.channels == cfg.model.backbone.get('in_channels', 3)
+
+
+# ---------------------------------------------------------------- one real training step
+def pictures(folder: Path, count: int = 2 * BATCH) -> None:
+    """Generated photos of several sizes and modes, in two class folders."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        place = folder / f'n0000000{number % 2}'
+        place.mkdir(parents=True, exist_ok=True)
+        noise = rng.integers(0, 256, (5 + number, 7, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((70 + 3 * number, 66)).save(place / f'{number}.JPEG')
+
+
+def fashion(folder: Path, count: int = 2 * BATCH) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    contents = {
+        'images-idx3': (rng.integers(0, 256, (count, 28, 28), dtype=np.uint8), b'\x00\x00\x08\x03'),
+        'labels-idx1': (rng.integers(0, 10, count, dtype=np.uint8), b'\x00\x00\x08\x01'),
+    }
+    for name, (array, magic) in contents.items():
+        head = magic + np.array(array.shape, dtype='>u4').tobytes()
+        with gzip.open(folder / f'train-{name}-ubyte.gz', 'wb') as file:
+            file.write(head + array.tobytes())
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> dict[str, str]:
+    """``data_root`` of each type of data set that reads one."""
+    root = tmp_path_factory.mktemp('data')
+    pictures(root / 'imagenet' / 'train')
+    pictures(root / 'folder')
+    fashion(root / 'fashion')
+    return {name: str(root / place) for name, place in
+            {'ImageNet': 'imagenet', 'ImageFolder': 'folder', 'FashionMNIST': 'fashion'}.items()}
+
+
+def replaced(value: Any, key: str, old: Any, new: Any) -> Any:
+    """A copy of nested dicts and lists with ``key=old`` turned into ``key=new`` wherever it stands."""
+    if isinstance(value, dict):
+        return {k: new if k == key and v == old else replaced(v, key, old, new) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [replaced(each, key, old, new) for each in value]
+    return value
+
+
+def shrink_model(model: dict[str, Any]) -> None:
+    """Turn the sizes of a model down, in place; everything else stays as the config has it."""
+    backbone, neck, head = model['backbone'], model['neck'], model['head']
+    if backbone['img_size'] > 64:
+        backbone.update(img_size=32, patch_size=8)
+    backbone['arch'] = dict(embed_dims=WIDTH, num_layers=DEPTH, num_heads=2, feedforward_channels=64)
+    if neck['type'] == 'MAEDecoder':
+        patches = (backbone['img_size'] // backbone['patch_size']) ** 2
+        neck.update(num_patches=patches, patch_size=backbone['patch_size'], embed_dim=WIDTH)
+        neck.update(decoder_embed_dim=WIDTH, decoder_depth=1, decoder_num_heads=2)
+        head.update(patch_size=backbone['patch_size'])
+    else:
+        neck.update(in_channels=WIDTH, hid_channels=48, out_channels=16)
+        head['predictor'].update(in_channels=16, hid_channels=48, out_channels=16)
+    if model.get('l1_distance'):
+        model['l1_distance']['to_block'] = min(model['l1_distance']['to_block'], DEPTH + 1)
+
+
+def fresh_mae(backbone: dict[str, Any], target: Path) -> dict[str, torch.Tensor]:
+    """Write the encoder of a fresh MAE of the same size, named as in MAE's own files; returns it in our names."""
+    from mmselfsup_graft.checkpoints import VIT_TIMM
+
+    encoder = MODELS.build({**backbone, 'init': 'mae', 'stop_grad_patch_embed': False})
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        encoder.init_weights()
+    state = {name: value.clone() for name, value in encoder.state_dict().items()}
+    save_atomically({'model': {VIT_TIMM.from_canonical(name): value for name, value in state.items()}}, target)
+    return state
+
+
+def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict[str, torch.Tensor] | None]:
+    """The config at tiny sizes, and the encoder that it grafts, if any."""
+    content = load_config(path).to_dict()
+    model = content['model']
+    old = model['backbone']['img_size']
+    shrink_model(model)
+    loader = replaced(content['train_dataloader'], 'size', old, model['backbone']['img_size'])
+    loader.update(batch_size=BATCH, num_workers=0, persistent_workers=False, pin_memory=False)
+    loader['dataset']['indices'] = BATCH
+    if 'data_root' in loader['dataset']:
+        loader['dataset']['data_root'] = data[loader['dataset']['type']]
+    content['train_dataloader'] = loader
+    content['train_cfg']['max_epochs'] = 1
+    content['param_scheduler'][0].update(warmup=0, end=1)  # a warm-up starts at rate 0: nothing would move
+    grafted = None
+    if model.get('graft'):
+        assert len(model['graft']) == 1
+        grafted = fresh_mae(model['backbone'], folder / 'mae.pth')
+        model['graft'][0]['checkpoint'] = str(folder / 'mae.pth')
+    content['work_dir'] = str(folder / 'run')
+    content['experiment_name'] = path.stem
+    return Config(content), grafted
+
+
+class Start(Hook):
+    """Keeps the weights with which training starts."""
+
+    def before_train(self, runner) -> None:
+        self.state = {name: value.clone() for name, value in runner.model.state_dict().items()}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda cfg: repr(cfg.to_dict())))
+    monkeypatch.setattr(sklearn.datasets, 'load_digits', cache(sklearn.datasets.load_digits))
+
+
+def parts(state: dict[str, torch.Tensor], prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    return ((name.removeprefix(prefix), value) for name, value in state.items() if name.startswith(prefix))
+
+
+@every_config
+def test_one_training_step(path, data, tmp_path, quick):
+    cfg, grafted = shrunk(path, data, tmp_path)
+    runner, start = GraftRunner.from_cfg(cfg), Start()
+    runner.register_hook(start)
+    runner.train()
+    assert runner.iter == 1
+
+    trainable = {name for name, value in runner.model.named_parameters() if value.requires_grad}
+    parameters = dict(runner.model.named_parameters())
+    moved = {name for name, value in parameters.items() if not torch.equal(value, start.state[name])}
+    assert moved == trainable
+    assert 'backbone.pos_embed' not in trainable
+    frozen_stem = cfg.model.backbone.get('stop_grad_patch_embed', False)
+    assert ('backbone.patch_embed.projection.weight' in trainable) != frozen_stem
+    assert 'backbone.cls_token' in trainable
+    assert all(value.isfinite().all() for value in parameters.values())
+
+    if grafted is not None:
+        for prefix in ('backbone.', 'momentum_encoder.backbone.'):
+            found = dict(parts(start.state, prefix))
+            assert found.keys() == grafted.keys()
+            assert all(torch.equal(found[name], value) for name, value in grafted.items())
+
+    rows = [json.loads(line) for line in (tmp_path / 'run' / 'history.jsonl').read_text().splitlines()]
+    assert [row['iter'] for row in rows] == [0]
+    assert 0 < rows[0]['loss'] < 100
+    if cfg.model.get('l1_distance'):
+        assert rows[0]['loss_l1_distance'] == 0  # measured at the grafted weights
+
+    checkpoint = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=True)
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(checkpoint['state_dict'][name], value), name
+    again = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    again.load_state_dict(checkpoint['state_dict'])
+
+
+# ---------------------------------------------------------------- the official recipes
+def official(size: str) -> Config:
+    (path,) = [p for p in COMPLETE if p.parent.name == 'layer_grafted' and f'vit-{size}-p16' in p.stem]
+    return load_config(path)
+
+
+@pytest.fixture(scope='module', params=['base', 'large'])
+def lgp(request) -> tuple[str, Config, torch.nn.Module, dict[str, dict]]:
+    """Size, config, model without memory, and the optimiser group of every parameter."""
+    cfg = official(request.param)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    wrapper = {key: value for key, value in cfg.optim_wrapper.items() if key not in ('constructor', 'paramwise_cfg')}
+    groups = LayerWiseLRConstructor(wrapper, cfg.optim_wrapper.paramwise_cfg).param_groups(model)
+    return request.param, cfg, model, {name: group for group in groups for name in group['param_names']}
+
+
+def test_official_learning_rate_of_every_parameter(lgp):
+    size, _, model, group_of = lgp
+    depth, batch = {'base': (12, 4096), 'large': (24, 2080)}[size]
+    low, high = 1.5e-5 * batch / 256, 1.5e-4 * batch / 256
+    assert model.depth.num_blocks == depth
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert group_of.keys() == trained
+    for name in trained:
+        block = re.match(r'backbone\.layers\.(\d+)\.', name)
+        upper = int(block[1]) >= depth * 2 // 3 if block else name != 'backbone.cls_token'
+        assert group_of[name]['lr'] == pytest.approx(high if upper else low, rel=1e-12), name
+        wanted = 0.1 if model.get_parameter(name).ndim > 1 else 0.0
+        assert group_of[name]['weight_decay'] == wanted, name
+    fixed = {name for name, _ in model.backbone.named_parameters() if f'backbone.{name}' not in trained}
+    assert fixed == {'pos_embed', 'patch_embed.projection.weight', 'patch_embed.projection.bias'}
+    assert not any(value.requires_grad for value in model.momentum_encoder.parameters())
+
+
+def test_official_run(lgp):
+    size, cfg, model, _ = lgp
+    assert cfg.auto_scale_lr.base_batch_size == {'base': 4096, 'large': 2080}[size]
+    assert cfg.optim_wrapper.optimizer.type == 'AdamW'
+    assert tuple(cfg.optim_wrapper.optimizer.betas) == (0.9, 0.999)
+    assert cfg.optim_wrapper.optimizer.get('eps', 1e-8) == 1e-8
+    assert 'clip_grad' not in cfg.optim_wrapper
+    assert cfg.train_cfg.max_epochs == 300
+    schedule = cfg.param_scheduler[0]
+    assert (schedule.warmup, schedule.end, schedule.get('min_ratio', 0)) == (40, 300, 0)
+    assert schedule.convert_to_iter_based
+    assert cfg.train_dataloader.drop_last
+    assert cfg.default_hooks.momentum.type == 'MomentumScheduleHook'
+    assert cfg.default_hooks.momentum.get('cosine', True)
+    assert model.base_momentum == 0.99
+    assert model.head.temperature == 0.2
+    assert model.view_mask_ratio is None
+    assert cfg.model.backbone.get('drop_path_rate', 0) == 0
+    source = model.graft[0]
+    assert (Path(source.checkpoint).name, source.layers) == (f'mae_pretrain_vit_{size}.pth', None)
+    assert (model.l1_weight, model.l1_to_block) == {'base': (0.0, 0), 'large': (1e-5, 12)}[size]
+    assert model.frozen_layers == 0
+
+
+def test_official_sizes(lgp):
+    size, _, model, _ = lgp
+    width, heads = {'base': (768, 12), 'large': (1024, 16)}[size]
+    shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
+    assert shapes['backbone.cls_token'] == (1, 1, width)
+    assert shapes['backbone.pos_embed'] == (1, 197, width)
+    assert shapes['backbone.layers.0.ffn.layers.0.0.weight'] == (4 * width, width)
+    assert {layer.attn.num_heads for layer in model.backbone.layers} == {heads}
+    linears = [s for n, s in shapes.items() if n.startswith('neck.') and len(s) == 2]
+    assert linears == [(4096, width), (4096, 4096), (256, 4096)]
+    linears = [s for n, s in shapes.items() if n.startswith('head.') and len(s) == 2]
+    assert linears == [(4096, 256), (256, 4096)]
+    # no linear has a bias, no last batch norm an affine part: vectors belong to the inner batch norms
+    assert sum(len(s) == 1 for n, s in shapes.items() if n.startswith('neck.')) == 4
+    assert sum(len(s) == 1 for n, s in shapes.items() if n.startswith('head.')) == 2
+
+
+# ---------------------------------------------------------------- recipes
+@every_recipe
+def test_recipes_read_and_feed_forward(path):
+    recipe = load_recipe(path)
+    names = [stage.name for stage in recipe.stages]
+    assert len(names) == len(set(names)) >= 3
+    for index, stage in enumerate(recipe.stages):
+        assert set(stage.needs) <= set(names[:index])
+    grafted = [stage for stage in recipe.stages if stage.needs]
+    assert [(stage.name, stage.needs) for stage in grafted] == [('lgp', ('mim',))]
+    assert grafted[0].cfg.model.graft == [{'checkpoint': 'stage:mim'}]
+    assert recipe.stage('mim').cfg.model.type == 'MAE'
+    assert recipe.stage('lgp').cfg.model.type == 'MoCoV3'
+    assert recipe.stage('mim').cfg.model.backbone.arch == recipe.stage('lgp').cfg.model.backbone.arch
+
+
+@every_recipe
+def test_recipes_compare_at_equal_cost(path):
+    recipe = load_recipe(path)
+    rows = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report.rows}
+    assert list(rows) == ['MIM', 'CL', 'LGP']
+    length = {name: stage.cfg.train_cfg.max_epochs for name, stage in rows.items()}
+    assert length['MIM'] == length['CL'] == length['LGP'] + recipe.stage('mim').cfg.train_cfg.max_epochs
+    for stage in recipe.stages:
+        assert stage.cfg.param_scheduler[0].end == stage.cfg.train_cfg.max_epochs
+    evaluations = [stage.cfg.evaluation.to_dict() for stage in rows.values()]
+    assert evaluations[0] == evaluations[1] == evaluations[2]
+    assert all(recipe.stage(name).cfg.model.type == 'MAE' for name in recipe.report.reconstruct)
