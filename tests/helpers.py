@@ -290,7 +290,7 @@ def block_class_tokens(vit: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Class token after each block, [depth, B, D]."""
     found: list[torch.Tensor] = []
     hooks = [layer.register_forward_hook(lambda _m, _i, out: found.append(out[:, 0])) for layer in vit.layers]
-    vit(images)
+    vit.encode(images)
     for hook in hooks:
         hook.remove()
     return torch.stack(found)

@@ -130,8 +130,10 @@ def data(tmp_path_factory) -> dict[str, str]:
     pictures(root / 'imagenet' / 'train')
     pictures(root / 'folder')
     fashion(root / 'fashion')
-    return {name: str(root / place) for name, place in
-            {'ImageNet': 'imagenet', 'ImageFolder': 'folder', 'FashionMNIST': 'fashion'}.items()}
+    return {
+        name: str(root / place)
+        for name, place in {'ImageNet': 'imagenet', 'ImageFolder': 'folder', 'FashionMNIST': 'fashion'}.items()
+    }
 
 
 def replaced(value: Any, key: str, old: Any, new: Any) -> Any:

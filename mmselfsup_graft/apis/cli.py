@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from mmselfsup_graft.errors import GraftError
@@ -13,10 +14,15 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
 
     Set GRAFT_TRACEBACK=1 to see where an error came from.
     """
+    # mmcv says at every start that it lacks a compiled op which nothing here uses
+    warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
     try:
         sys.exit(main(argv) or 0)
     except KeyboardInterrupt:
-        print('\ninterrupted; the same command with --resume goes on from the last checkpoint', file=sys.stderr)
+        print(
+            '\ninterrupted; run it again to go on from the last checkpoint (tools/train.py: with --resume)',
+            file=sys.stderr,
+        )
         sys.exit(130)
     except Exception as error:
         if os.environ.get('GRAFT_TRACEBACK'):

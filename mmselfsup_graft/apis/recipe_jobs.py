@@ -19,6 +19,7 @@ from .recipe import Recipe, Stage, is_done, read_done, run_stage
 
 _POLL_SECONDS = 0.5
 _PLAIN_SECONDS = 10.0
+_PARENT = 'GRAFT_RECIPE_PROCESS'
 
 
 @dataclass
@@ -26,6 +27,7 @@ class _Job:
     stage: Stage
     process: subprocess.Popen
     log: Path
+    log_begins: int  # the log of a stage that is gone on with holds the earlier lines, too
 
 
 def run_recipe(recipe: Recipe, work_dir: Path, jobs: int = 1, launcher: str = 'none') -> None:
@@ -84,20 +86,23 @@ def _start(recipe: Recipe, stage: Stage, work_dir: Path, jobs: int) -> _Job:
     folder.mkdir(parents=True, exist_ok=True)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     environment = {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
+    environment[_PARENT] = str(os.getpid())
     module = 'mmselfsup_graft.apis.recipe_stage'
     command = [sys.executable, '-m', module, str(recipe.path), '--work-dir', str(work_dir), '--only', stage.name]
     command += ['--options', json.dumps(recipe.options)] + (['--amp'] if recipe.amp else [])
     command += ['--data-root', recipe.data_root] if recipe.data_root else []
     log = folder / 'train.log'
     with log.open('a') as file:
+        log_begins = file.tell()
         process = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
         )
-    return _Job(stage, process, log)
+    return _Job(stage, process, log, log_begins)
 
 
 def _failure(job: _Job) -> str:
-    lines = [line for line in job.log.read_text(errors='replace').splitlines() if line.strip()]
+    text = job.log.read_bytes()[job.log_begins :].decode(errors='replace')
+    lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith('error: ')]
     reason = errors[-1].removeprefix('error: ') if errors else (lines[-1] if lines else 'no output')
     return f'stage {job.stage.name} failed: {reason} (log: {job.log})'
@@ -115,7 +120,7 @@ def _stop(running: list[_Job]) -> None:
 
 def die_with_parent() -> None:
     """End this process when the one that started it is gone, however it went."""
-    parent = os.getppid()
+    parent = int(os.environ.get(_PARENT, os.getppid()))  # it may be gone before we get here
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -70,6 +70,7 @@ def prepare_distributed(cfg: Config) -> None:
         torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
+        device_ids=None,  # mmengine would fill in GPU numbers
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )

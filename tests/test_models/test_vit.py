@@ -144,3 +144,17 @@ def test_named_variants() -> None:
         'base': (768, 12, 12),
         'large': (1024, 24, 16),
     }
+
+
+@pytest.mark.parametrize('options', [{}, {'qkv_bias': False}, {'layer_scale_init_value': 0.3}, {'final_norm': False}])
+def test_class_feature_is_the_class_token_of_all_tokens_with_its_gradients(options: dict[str, Any]) -> None:
+    vit, images = _vit(**options), _images()
+    parameters = [p for p in vit.parameters() if p.requires_grad]
+    shortcut, full = vit.class_feature(images), vit.encode(images)[:, 0]
+    assert_close(shortcut, full, rtol=1e-12)
+    weights = torch.randn_like(full)
+    for ours, theirs in zip(
+        torch.autograd.grad((shortcut * weights).sum(), parameters, allow_unused=True),
+        torch.autograd.grad((full * weights).sum(), parameters, allow_unused=True),
+    ):
+        assert_close(ours, theirs, rtol=1e-9)

@@ -46,7 +46,9 @@ def tiny_config(kind: str = 'cl', images: int = 48, batch: int = 8, epochs: int 
     views = [dict(type='TwoViews', view1=_VIEW)] if kind != 'mim' else _VIEW
     model = mae_config(backbone) if kind == 'mim' else moco_config({**backbone, 'stop_grad_patch_embed': True})
     hooks = {} if kind == 'mim' else {'momentum': dict(type='MomentumScheduleHook')}
-    schedule = dict(type='WarmupCosineLR', warmup=1, end=epochs, by_epoch=True, convert_to_iter_based=True)
+    schedule = dict(
+        type='WarmupCosineLR', warmup=min(1, epochs - 1), end=epochs, by_epoch=True, convert_to_iter_based=True
+    )
     config = {
         '_base_': [str(ROOT / 'configs' / '_base_' / 'default_runtime.py')],
         'model': model,
@@ -75,11 +77,14 @@ def tiny_config(kind: str = 'cl', images: int = 48, batch: int = 8, epochs: int 
 
 
 def merged(config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """``config`` with dicts merged key by key; every other value is replaced."""
+    """``config`` with dicts merged key by key; every other value, and a dict of another ``type``, is replaced."""
     result = dict(config)
     for key, value in options.items():
         old = result.get(key)
-        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        mergeable = isinstance(old, dict) and isinstance(value, dict)
+        if mergeable and value.get('type') in (None, old.get('type')):
+            value = merged(old, value)
+        result[key] = value
     return result
 
 

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmselfsup_graft.registry import HOOKS
 
 _MIX = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: neighbouring inputs end far apart
+_RANK = 0xD1B54A32D192ED03  # another such number: no rank of one seed draws what a rank of another seed draws
 
 
 @HOOKS.register_module()
@@ -32,9 +33,8 @@ class RandomStateHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed Python, numpy and torch for this iteration."""
-        value = runner.seed
-        for part in (runner.rank, runner.iter):
-            value = ((value ^ (part + 1)) * _MIX + (value >> 29)) % 2**64
+        value = ((runner.seed ^ 1) * _MIX + (runner.seed >> 29) + runner.rank * _RANK) % 2**64
+        value = ((value ^ (runner.iter + 1)) * _MIX + (value >> 29)) % 2**64
         random.seed(value)
         np.random.seed(value % 2**32)
         torch.manual_seed(value % 2**63)

@@ -1,0 +1,77 @@
+"""The model index: every config of an algorithm is listed once, its files exist, its numbers are the config's."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mmselfsup_graft.apis.train import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+METAFILES = sorted((ROOT / 'configs').glob('*/metafile.yml'))
+ALGORITHMS = {'layer_grafted', 'mae', 'mocov3'}
+
+
+def read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding='utf-8'))
+
+
+MODELS = [model for path in METAFILES for model in read(path)['Models']]
+COLLECTIONS = [collection for path in METAFILES for collection in read(path)['Collections']]
+
+
+def test_the_index_imports_every_metafile_once():
+    imported = read(ROOT / 'model-index.yml')['Import']
+    assert sorted(imported) == [path.relative_to(ROOT).as_posix() for path in METAFILES]
+    assert {path.parent.name for path in METAFILES} >= ALGORITHMS
+
+
+def test_every_config_beside_a_metafile_is_listed_exactly_once():
+    listed = sorted(model['Config'] for model in MODELS)
+    present = [path.relative_to(ROOT).as_posix() for file in METAFILES for path in file.parent.glob('*.py')]
+    assert listed == sorted(present)
+
+
+@pytest.mark.parametrize('path', METAFILES, ids=lambda path: path.parent.name)
+def test_a_metafile_lists_the_configs_of_its_own_folder_and_collection(path: Path):
+    content = read(path)
+    names = {collection['Name'] for collection in content['Collections']}
+    for model in content['Models']:
+        assert (ROOT / model['Config']).parent == path.parent
+        assert model['In Collection'] in names
+
+
+@pytest.mark.parametrize('collection', COLLECTIONS, ids=lambda collection: collection['Name'])
+def test_a_collection_names_its_paper_and_files_that_exist(collection: dict[str, Any]):
+    assert re.fullmatch(r'https://arxiv\.org/abs/\d{4}\.\d{5}', collection['Paper']['URL'])
+    assert (ROOT / collection['README']).is_file()
+    assert (ROOT / collection['Code']['URL']).is_file()
+
+
+@pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])
+def test_a_model_agrees_with_its_config(model: dict[str, Any]):
+    assert model['Name'] == Path(model['Config']).stem
+    cfg = load_config(ROOT / model['Config'])
+    processes = int(re.search(r'_(\d+)xb(\d+)-', model['Name'])[1])
+    assert cfg.train_dataloader.batch_size == int(re.search(r'_(\d+)xb(\d+)-', model['Name'])[2])
+    assert model['Metadata']['Batch Size'] == processes * cfg.train_dataloader.batch_size
+    assert model['Metadata']['Batch Size'] == cfg.auto_scale_lr.base_batch_size
+    assert model['Metadata']['Epochs'] == cfg.train_cfg.max_epochs == cfg.param_scheduler[-1].end
+    assert f'-{cfg.train_cfg.max_epochs}e_' in model['Name']
+
+
+@pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])
+def test_a_model_claims_nothing_that_is_not_ours(model: dict[str, Any]):
+    assert model['Weights'] is None, 'no weights are published: say so in the README before changing this'
+    assert model['Results'] == [], 'results of ours need a record'
+    for result in model.get('Paper Results', []):
+        assert set(result) == {'Task', 'Dataset', 'Metrics', 'Source'}
+
+
+@pytest.mark.parametrize('path', METAFILES, ids=lambda path: path.parent.name)
+def test_the_readme_links_every_config_of_its_folder(path: Path):
+    text = (path.parent / 'README.md').read_text(encoding='utf-8')
+    for config in path.parent.glob('*.py'):
+        assert f'({config.name})' in text, f'{path.parent.name}/README.md does not link {config.name}'

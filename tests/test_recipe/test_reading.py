@@ -1,0 +1,124 @@
+"""Reading recipes: order, references, and refusal of whatever does not fit before anything runs."""
+
+from pathlib import Path
+
+import pytest
+from test_tools.tiny_runs import call_tool, tiny_config, write_config
+
+from mmselfsup_graft.apis import recipe as recipes
+from mmselfsup_graft.apis.recipe import is_done, load_recipe, stage_checkpoint, write_json
+from mmselfsup_graft.errors import ConfigError, GraftError
+
+GRAFT = {'model.graft': [dict(checkpoint='stage:mim')]}
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Write a recipe over three tiny configs."""
+    for kind in ('mim', 'cl', 'lgp'):
+        write_config(tmp_path / f'{kind}.py', tiny_config(kind))
+
+    def write(stages: list[dict], name: str = 'recipe', **content) -> Path:
+        return write_config(tmp_path / f'{name}.py', {'stages': stages, **content})
+
+    return write
+
+
+def stage(name: str, config: str = '', **options) -> dict:
+    return dict(name=name, config=f'./{config or name}.py', **options)
+
+
+CASCADE = [stage('mim'), stage('cl'), stage('lgp', options=GRAFT)]
+
+
+def test_stages_keep_their_order_and_know_what_they_need(make):
+    recipe = load_recipe(make(CASCADE))
+    assert [(each.name, each.needs) for each in recipe.stages] == [('mim', ()), ('cl', ()), ('lgp', ('mim',))]
+    assert recipe.stage('cl').cfg.model.type == 'MoCoV3'
+    with pytest.raises(ConfigError, match="has no stage 'x'; its stages are mim, cl, lgp"):
+        recipe.stage('x')
+
+
+def test_options_reach_their_stage_and_common_ones_all(make):
+    stages = [stage('mim', options={'train_cfg.max_epochs': 7}), stage('cl')]
+    recipe = load_recipe(make(stages, options={'randomness.seed': 5}), {'optim_wrapper.optimizer.lr': 0.5})
+    assert [each.cfg.train_cfg.max_epochs for each in recipe.stages] == [7, 2]
+    assert [each.cfg.randomness.seed for each in recipe.stages] == [5, 5]
+    assert [each.cfg.optim_wrapper.optimizer.lr for each in recipe.stages] == [0.5, 0.5]
+
+
+def test_half_precision_is_for_all_stages(make):
+    recipe = load_recipe(make(CASCADE), amp=True)
+    assert {each.cfg.optim_wrapper.type for each in recipe.stages} == {'AutocastOptimWrapper'}
+
+
+def test_references_become_the_final_checkpoint_of_the_stage(make, tmp_path):
+    recipe = load_recipe(make(CASCADE))
+    work = tmp_path / 'work'
+    with pytest.raises(GraftError, match=r'stage mim in .* is not finished'):
+        stage_checkpoint(work, 'mim')
+    (work / 'mim').mkdir(parents=True)
+    write_json(work / 'mim' / 'done.json', {'checkpoint': 'epoch_3.pth'})
+    resolved = recipes._resolve(recipe.stage('lgp').cfg.to_dict(), work)
+    assert resolved['model']['graft'] == [{'checkpoint': str(work / 'mim' / 'epoch_3.pth')}]
+    unchanged = recipe.stage('cl').cfg.to_dict()
+    assert recipes._resolve(unchanged, work) == unchanged
+
+
+def test_a_fingerprint_follows_the_config_and_all_it_builds_on(make):
+    plain = load_recipe(make(CASCADE))
+    assert [s.fingerprint for s in load_recipe(make(CASCADE)).stages] == [s.fingerprint for s in plain.stages]
+    changed = [stage('mim', options={'model.mask_ratio': 0.5}), *CASCADE[1:]]
+    other = load_recipe(make(changed, 'other'))
+    same = [a.fingerprint == b.fingerprint for a, b in zip(plain.stages, other.stages, strict=True)]
+    assert same == [False, True, False]
+
+
+FAULTS = {
+    'unknown stage': ([stage('lgp', options=GRAFT)], {}, "stage 'lgp' uses stage:mim, which is no earlier stage"),
+    'later stage': ([CASCADE[2], CASCADE[0]], {}, "stage 'lgp' uses stage:mim, which is no earlier stage"),
+    'two of a name': ([stage('mim'), stage('mim')], {}, "two stages are called 'mim'"),
+    'stage key': ([stage('mim', opts={})], {}, 'a stage has the keys name, config and options'),
+    'no config': ([dict(name='mim')], {}, 'a stage has the keys name, config and options'),
+    'recipe key': ([stage('mim')], {'reports': {}}, "unknown key 'reports'"),
+    'no stages': ([], {}, 'no stages'),
+    'missing config': ([stage('mim', 'gone')], {}, 'gone.py does not exist'),
+    'config key': ([stage('mim', options={'model.mask_ration': 0.5})], {}, "did you mean 'mask_ratio'?"),
+    'report': ([stage('mim')], {'report': {'rows': [dict(name='LGP', stage='lgp')]}}, "has no stage 'lgp'"),
+}
+
+
+@pytest.mark.parametrize(('stages', 'content', 'says'), FAULTS.values(), ids=FAULTS)
+def test_faults_are_one_line_and_nothing_is_started(stages, content, says, make, tmp_path):
+    done = call_tool('run_recipe', make(stages, **content), '--work-dir', tmp_path / 'work')
+    assert says in done.error()
+    assert not (tmp_path / 'work').exists()
+
+
+def test_other_refusals(make, tmp_path):
+    assert 'recipe none.py does not exist' in call_tool('run_recipe', 'none.py').error()
+    path = make(CASCADE)
+    done = call_tool('run_recipe', path, '--work-dir', tmp_path / 'work', '--jobs', '0')
+    assert '--jobs must be at least 1' in done.error()
+    done = call_tool('run_recipe', path, '--work-dir', tmp_path / 'work', '--cfg-options', 'model.nek=1')
+    assert 'model.nek' in done.error()
+
+
+def test_a_report_needs_finished_stages(make, tmp_path):
+    done = call_tool('run_recipe', make(CASCADE), '--work-dir', tmp_path / 'work', '--report-only')
+    assert 'stage mim' in done.error()
+    assert 'is not finished' in done.error()
+
+
+def test_a_folder_of_another_config_is_refused(make, tmp_path):
+    recipe = load_recipe(make(CASCADE))
+    folder = tmp_path / 'work' / 'mim'
+    folder.mkdir(parents=True)
+    assert not is_done(recipe.stage('mim'), tmp_path / 'work')
+    write_json(folder / 'stage.json', {'fingerprint': recipe.stage('mim').fingerprint})
+    assert not is_done(recipe.stage('mim'), tmp_path / 'work')
+    write_json(folder / 'done.json', {'checkpoint': 'epoch_1.pth'})
+    assert is_done(recipe.stage('mim'), tmp_path / 'work')
+    write_json(folder / 'stage.json', {'fingerprint': 'another'})
+    with pytest.raises(ConfigError, match='mim was made with another config'):
+        is_done(recipe.stage('mim'), tmp_path / 'work')

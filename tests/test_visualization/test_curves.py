@@ -1,0 +1,74 @@
+"""Curves are drawn from what the history hook wrote."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmselfsup_graft.visualization import curves, draw_loss_curves, draw_lr_over_depth
+
+
+@pytest.fixture
+def runs(tmp_path):
+    found = {}
+    for number, name in enumerate(('mim', 'lgp')):
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = [{'iter': i, 'epoch': 0, 'loss': 2.0 + number - 0.1 * i, 'lr': [0.1]} for i in (9, 19, 29)]
+        (folder / 'history.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+        layers = [{'name': 'stem', 'lr': 0.0}, {'name': 'block 0', 'lr': 1e-4}, {'name': 'heads', 'lr': 1e-3}]
+        (folder / 'param_groups.json').write_text(json.dumps({'layers': layers}))
+        found[name] = folder
+    return found
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Keep figures open to look at what was drawn."""
+    kept = []
+    monkeypatch.setattr(curves.plt, 'close', kept.append)
+    yield kept
+    monkeypatch.undo()
+    for figure in kept:
+        plt.close(figure)
+
+
+def test_history_is_read_row_by_row(runs, tmp_path):
+    rows = curves.read_history(runs['lgp'])
+    assert [row['iter'] for row in rows] == [9, 19, 29]
+    assert rows[1]['loss'] == pytest.approx(1.1)
+    assert curves.read_history(tmp_path / 'nothing') == []
+
+
+def test_loss_curves_hold_the_history(runs, figures, tmp_path):
+    draw_loss_curves(runs, tmp_path / 'loss.png')
+    (figure,) = figures
+    assert [axis.get_title() for axis in figure.axes] == ['mim', 'lgp']
+    for axis, number in zip(figure.axes, range(2)):
+        (line,) = axis.lines
+        np.testing.assert_allclose(line.get_xdata(), [10, 20, 30])
+        np.testing.assert_allclose(line.get_ydata(), [1.1 + number, 0.1 + number, -0.9 + number])
+    with Image.open(tmp_path / 'loss.png') as picture:
+        assert len(set(picture.convert('L').getdata())) > 20
+
+
+def test_rates_over_depth_hold_the_peaks(runs, figures, tmp_path):
+    draw_lr_over_depth(runs, tmp_path / 'lr.png')
+    (figure,) = figures
+    (axis,) = figure.axes
+    assert axis.get_yscale() == 'log'
+    assert [line.get_label() for line in axis.lines] == ['mim', 'lgp']
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.0, 1e-4, 1e-3])
+    np.testing.assert_allclose(axis.lines[1].get_ydata(), [0.0, 1e-4, 1e-3], rtol=0.05)
+    assert [text.get_text() for text in axis.get_xticklabels()] == ['stem', 'block 0', 'heads']
+    with Image.open(tmp_path / 'lr.png') as picture:
+        assert len(set(picture.convert('L').getdata())) > 20
+
+
+def test_a_run_without_history_leaves_an_empty_panel(tmp_path, figures):
+    (tmp_path / 'young').mkdir()
+    draw_loss_curves({'young': tmp_path / 'young'}, tmp_path / 'loss.png')
+    assert [len(line.get_xdata()) for line in figures[0].axes[0].lines] == [0]
+    assert (tmp_path / 'loss.png').stat().st_size > 1000
