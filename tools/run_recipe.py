@@ -32,12 +32,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmengine.dist import is_main_process
 
     from mmselfsup_graft.apis.recipe import load_recipe
-    from mmselfsup_graft.apis.recipe_jobs import run_recipe
+    from mmselfsup_graft.apis.recipe_jobs import join_processes, run_recipe
     from mmselfsup_graft.apis.report import write_report
 
     recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root)
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)
-    if not args.report_only:
+    if args.report_only:
+        join_processes(recipe, args.launcher)
+    else:
         run_recipe(recipe, work_dir, args.jobs, args.launcher)
     if is_main_process():
         print(write_report(recipe, work_dir))

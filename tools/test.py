@@ -28,7 +28,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and score."""
     args = parse(argv)
-    from mmselfsup_graft.apis.report import evaluate_checkpoint, table_text
+    from mmselfsup_graft.apis.report import evaluation_table, table_text
     from mmselfsup_graft.apis.train import load_config, prepare_distributed
 
     cfg = load_config(args.config, args.cfg_options)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if not is_main_process():
         return  # scikit-learn's solvers run in one process
-    result = evaluate_checkpoint(cfg, args.checkpoint)
+    result = evaluation_table(cfg, args.checkpoint)
     print(table_text(result))
     target = Path(args.out or Path(cfg.work_dir) / 'test.json')
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-# blocks 0-3 learn at a tenth of the rate of blocks 4 and 5; the recipe of this name feeds the checkpoint
+# blocks 0-3 learn at a tenth of the rate of blocks 4 and 5; a recipe in configs/recipes feeds the checkpoint
 _base_ = '../mocov3/mocov3_vit-mini-p8_1xb128-coslr-60e_folder-64px.py'
 
 model = dict(graft=[dict(checkpoint='work_dirs/mae_vit-mini-p8_1xb128-coslr-60e_folder-64px/epoch_60.pth')])

@@ -37,12 +37,18 @@ def describe(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, GraftError):
-            return ' '.join(str(cause).split())
+            return ' '.join(_own_words(cause).split())
         cause = cause.__cause__ or cause.__context__
     text = ' '.join(str(error).split())[:400]
     if isinstance(error, OSError):
         return text
     return f'{type(error).__name__}: {text} (set GRAFT_TRACEBACK=1 to see where)'
+
+
+def _own_words(error: GraftError) -> str:
+    """The message alone: a loader's worker wraps it into its whole traceback."""
+    text = str(error)
+    return text.rpartition(f'{type(error).__name__}: ')[2] if 'Original Traceback' in text else text
 
 
 def add_launch_options(parser: argparse.ArgumentParser) -> None:

@@ -66,8 +66,10 @@ def apply_cfg_options(cfg: Config, options: dict[str, Any]) -> None:
     trial = Config(cfg.to_dict())
     for option in sorted(options, key=lambda name: not name.endswith('.type')):
         _check_option(trial, option)
+        # one after the other: an option may reach into what an earlier one put there
         trial.merge_from_dict({option: options[option]})
-    cfg.merge_from_dict(options)
+    for option, value in options.items():
+        cfg.merge_from_dict({option: value})
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -24,7 +24,9 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
 from .. import registry as ours
+from ..checkpoints import GraftSource
 from ..errors import ConfigError
+from ..evaluation import FewShotProtocol, KNNProtocol
 
 _TOP_LEVEL: dict[str, Registry] = {
     **dict.fromkeys(('model', 'tta_model'), ours.MODELS),
@@ -149,6 +151,11 @@ def _untyped(key: str, around: dict, scope: str) -> Section:
         'mp_cfg': parameters(set_multi_processing),
         'randomness': parameters(set_random_seed),
         'auto_scale_lr': frozenset({'enable', 'base_batch_size'}),
+        'graft': parameters(GraftSource),
+        'l1_distance': frozenset({'weight', 'to_block'}),
+        'evaluation': frozenset({'train', 'test', 'few_shot', 'knn'}),
+        'few_shot': parameters(FewShotProtocol),
+        'knn': parameters(KNNProtocol),
     }
     return Section(key, schemas[key]) if key in schemas else Section(None, None)
 

@@ -123,7 +123,9 @@ def _load_stage(
     for need in needs:
         if need not in known:
             raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which is no earlier stage')
-    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str) + ''.join(known[n].fingerprint for n in needs)
+    # how a stage is scored later is no part of what it is
+    training = {key: value for key, value in cfg.to_dict().items() if not key.startswith('evaluation')}
+    text = json.dumps(training, sort_keys=True, default=str) + ''.join(known[n].fingerprint for n in needs)
     return Stage(name, cfg, needs, hashlib.sha256(text.encode()).hexdigest())
 
 

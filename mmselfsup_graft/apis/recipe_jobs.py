@@ -13,9 +13,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmengine.config import Config
+
 from mmselfsup_graft.errors import ConfigError, GraftError
 
 from .recipe import Recipe, Stage, is_done, read_done, run_stage
+from .train import prepare_distributed
 
 _POLL_SECONDS = 0.5
 _PLAIN_SECONDS = 10.0
@@ -44,8 +47,16 @@ def run_recipe(recipe: Recipe, work_dir: Path, jobs: int = 1, launcher: str = 'n
     if launcher == 'none':
         run_jobs(recipe, work_dir, jobs)
         return
+    join_processes(recipe, launcher)
     for stage in recipe.stages:
         run_stage(stage, work_dir, launcher)
+
+
+def join_processes(recipe: Recipe, launcher: str) -> None:
+    """Open the process group of a launched recipe, so that every process knows whether it is the first."""
+    cfg = Config(recipe.stages[0].cfg.to_dict())
+    cfg.launcher = launcher
+    prepare_distributed(cfg)
 
 
 def run_jobs(recipe: Recipe, work_dir: Path, jobs: int) -> None:

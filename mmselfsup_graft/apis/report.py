@@ -76,6 +76,13 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str | None) -> dict[str, Any]:
     return score(features[0], features[1], few_shot, knn)
 
 
+def evaluation_table(cfg: Config, checkpoint: str) -> dict[str, Any]:
+    """A table of one row, the checkpoint; see :func:`compare` for the form."""
+    _, _, few_shot, knn = build_evaluation(cfg)
+    rows = {Path(checkpoint).stem: evaluate_checkpoint(cfg, checkpoint)}
+    return {'rows': rows, 'protocol': {'few_shot': asdict(few_shot), 'knn': asdict(knn)}}
+
+
 def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
     """Score raw pixels, a random encoder and every row that the recipe's report names.
 
@@ -110,7 +117,9 @@ def table_text(result: dict[str, Any]) -> str:
     shots = protocol['few_shot']['shots']
     titles = [f'{n} label{"s" if n > 1 else ""}' for n in shots]
     k, draws = protocol['knn']['k'], protocol['few_shot']['draws']
-    head = f'{"":16}' + ''.join(f'{title:>14}' for title in titles) + f'{f"{k}-NN":>9}{"iterations":>12}{"seconds":>9}'
+    with_cost = any('iterations' in row for row in result['rows'].values())
+    head = f'{"":16}' + ''.join(f'{title:>14}' for title in titles) + f'{f"{k}-NN":>9}'
+    head += f'{"iterations":>12}{"seconds":>9}' if with_cost else ''
     lines = [f'accuracy in %, logistic regression on n labels per class: mean ± spread over {draws} draws', head]
     for name, row in result['rows'].items():
         cells = ''.join(f'{_cell(row["few_shot"].get(n)):>14}' for n in shots)

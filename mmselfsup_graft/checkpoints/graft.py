@@ -66,6 +66,8 @@ def parse_graft(entries: Sequence[Mapping[str, Any] | GraftSource]) -> list[Graf
         if isinstance(entry, GraftSource):
             sources.append(entry)
             continue
+        if not isinstance(entry, Mapping):
+            raise ConfigError(f'graft takes a list of dict(checkpoint=..., layers=...), got the entry {entry!r}')
         values = dict(entry)
         unknown = set(values) - set(GraftSource.__dataclass_fields__)
         if unknown or 'checkpoint' not in values:

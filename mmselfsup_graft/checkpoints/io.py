@@ -87,7 +87,7 @@ def _explain_unpickling(path: Path, message: str) -> str:
     if blocked:
         return (
             f'checkpoint {path} was not read: it would run code while being read ({blocked}); if you trust where it '
-            'comes from, read it with unsafe_pickle=True (tools: --unsafe-pickle)'
+            'comes from, say so where you name it: dict(checkpoint=..., unsafe_pickle=True) in a graft'
         )
     return f'checkpoint {path} is damaged or no PyTorch file ({message.splitlines()[0]}); copy or download it again'
 

@@ -192,6 +192,11 @@ class SelfSupDataset(BaseDataset):
         return None if names is None else tuple(names)
 
     @property
+    def corrupt_mask(self) -> np.ndarray:
+        """Which of the N samples were found unreadable so far, bool of shape (N,)."""
+        return self._corrupt.numpy().astype(bool)
+
+    @property
     def num_corrupt(self) -> int:
         """Number of unreadable images met so far by this process and its workers."""
         return int(self._corrupt.sum())

@@ -62,7 +62,7 @@ def extract_features(
         num_workers: Loader processes.
 
     Returns:
-        Features [N, D] float32 and labels [N] int64.
+        Features [N, D] float32 and labels [N] int64, without the images that cannot be read.
 
     Raises:
         DataError: If samples carry no labels.
@@ -77,7 +77,13 @@ def extract_features(
         output = backbone(inputs)[-1].float()
         features.append((output.flatten(2).mean(2) if output.dim() == 4 else output).cpu().numpy())
         labels += _labels(batch['data_samples'])
-    return np.concatenate(features), np.array(labels, dtype=np.int64)
+    return _readable(dataset, np.concatenate(features), np.array(labels, dtype=np.int64))
+
+
+def _readable(dataset: Dataset, features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out the rows of unreadable images, in whose place the data set gave another one."""
+    corrupt = getattr(dataset, 'corrupt_mask', np.zeros(len(labels), dtype=bool))
+    return features[~corrupt], labels[~corrupt]
 
 
 def pixels_as_features(dataset: Dataset, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
@@ -88,4 +94,4 @@ def pixels_as_features(dataset: Dataset, batch_size: int = 256) -> tuple[np.ndar
         inputs = inputs[0] if isinstance(inputs, list | tuple) else inputs
         pixels.append(inputs.flatten(1).float().numpy() / 255.0)
         labels += _labels(batch['data_samples'])
-    return np.concatenate(pixels), np.array(labels, dtype=np.int64)
+    return _readable(dataset, np.concatenate(pixels), np.array(labels, dtype=np.int64))

@@ -217,13 +217,16 @@ def test_the_seed_decides_the_weights(tmp_path, quick):
         assert_same_run(*files)
 
 
-def test_resuming_in_the_middle_of_an_epoch_needs_the_same_batch_size(grafted, tmp_path):
+def test_resuming_needs_the_same_batch_size(grafted, tmp_path, quick):
     config = write_config(tmp_path / 'lgp.py', grafted)
     with pytest.raises(Stop):
         train_here(config, tmp_path / 'run', stop=6)
-    changed = write_config(tmp_path / 'changed.py', merged(grafted, {'train_dataloader': dict(batch_size=16)}))
-    done = call_tool('train', changed, '--work-dir', tmp_path / 'run', '--resume', *fresh_name())
-    assert 'batch size' in done.error()
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'run').glob('*.pth')}
+    for size in (4, 16):
+        changed = write_config(tmp_path / 'changed.py', merged(grafted, {'train_dataloader': dict(batch_size=size)}))
+        done = call_tool('train', changed, '--work-dir', tmp_path / 'run', '--resume', *fresh_name())
+        assert f'cannot resume with {size} images' in done.error()
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'run').glob('*.pth')} == before
 
 
 def test_resume_starts_from_the_file_that_is_named(grafted, tmp_path, quick):

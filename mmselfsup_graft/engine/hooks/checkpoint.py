@@ -13,15 +13,16 @@ from mmselfsup_graft.registry import HOOKS
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's checkpoint hook with two differences.
+    """mmengine's checkpoint hook with three differences.
 
-    Logged scalars are stored as plain numbers, so ``torch.load(weights_only=True)`` reads the file; and the last
-    checkpoint is never deleted before the new one is complete, which needs ``max_keep_ckpts`` of at least 2.
+    Logged scalars are stored as plain numbers, so ``torch.load(weights_only=True)`` reads the file; the last checkpoint
+    is never deleted before the new one is complete, which needs ``max_keep_ckpts`` of at least 2; and a run is not
+    resumed with another batch size or number of processes.
 
     Args are those of :class:`mmengine.hooks.CheckpointHook`.
 
     Raises:
-        ConfigError: If ``max_keep_ckpts`` is 1.
+        ConfigError: If ``max_keep_ckpts`` is 1, or when resuming with another batch.
     """
 
     def __init__(self, *args: Any, max_keep_ckpts: int = 2, **kwargs: Any) -> None:
@@ -32,7 +33,8 @@ class SafeCheckpointHook(CheckpointHook):
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace history buffers by lists and numpy's scalars by Python's."""
+        """Replace history buffers by lists and numpy's scalars by Python's; note the batch behind an iteration."""
+        checkpoint['meta']['batch'] = _batch(runner)
         hub = checkpoint['message_hub']
         hub['log_scalars'] = {
             name: [column.tolist() for column in buffer.data] for name, buffer in hub['log_scalars'].items()
@@ -43,8 +45,21 @@ class SafeCheckpointHook(CheckpointHook):
         }
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Inverse of :meth:`before_save_checkpoint`."""
+        """Inverse of :meth:`before_save_checkpoint`; refuse to resume with another batch."""
+        before, now = checkpoint.get('meta', {}).get('batch'), _batch(runner)
+        if runner._resume and before and now and before != now:
+            raise ConfigError(
+                f'cannot resume with {now["size"]} images on {now["processes"]} processes a run that had '
+                f'{before["size"]} on {before["processes"]}: iterations would not mean the same; use the same numbers'
+            )
         scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
         for name, columns in scalars.items():
             if isinstance(columns, list):
                 scalars[name] = HistoryBuffer(*columns)
+
+
+def _batch(runner: Runner) -> dict[str, int] | None:
+    """Batch size per process and number of processes; None outside of training."""
+    if runner._train_loop is None or isinstance(runner._train_loop, dict):
+        return None
+    return {'size': runner.train_dataloader.batch_size, 'processes': runner.world_size}

@@ -38,5 +38,5 @@ class NonFiniteLossHook(Hook):
             save_atomically({'inputs': data_batch['inputs'], 'iter': runner.iter}, path)
             raise GraftError(
                 f'the loss became {float(loss)} at iteration {runner.iter}; the batch is kept in {path}. Lower the '
-                'learning rate, clip gradients, or train without --amp'
+                'learning rate, clip gradients, or train in float32 (optim_wrapper.dtype=float32)'
             )

@@ -32,7 +32,8 @@ class AutocastOptimWrapper(OptimWrapper):
     Differs from mmengine's AmpOptimWrapper, which refuses to run on a CPU and always scales the loss.
 
     Args:
-        dtype: ``auto`` (see :func:`half_precision_here`; plain float32 if there is none), ``bfloat16`` or ``float16``.
+        dtype: ``auto`` (see :func:`half_precision_here`; plain float32 if there is none), ``bfloat16``,
+            ``float16``, or ``float32`` for no autocast at all.
         **kwargs: See :class:`mmengine.optim.OptimWrapper`.
 
     Raises:
@@ -41,13 +42,14 @@ class AutocastOptimWrapper(OptimWrapper):
 
     def __init__(self, dtype: str = 'auto', **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if dtype not in ('auto', 'bfloat16', 'float16'):
-            raise ConfigError(f'AutocastOptimWrapper: dtype must be auto, bfloat16 or float16, got {dtype!r}')
+        if dtype not in ('auto', 'bfloat16', 'float16', 'float32'):
+            raise ConfigError(f'AutocastOptimWrapper: dtype must be auto, bfloat16, float16 or float32, got {dtype!r}')
         self.device_type = 'cuda' if torch.cuda.is_available() else 'cpu'
         if dtype == 'float16' and self.device_type == 'cpu':
             raise ConfigError('AutocastOptimWrapper: float16 training needs a GPU; use dtype="auto" or "bfloat16"')
-        self.dtype = half_precision_here() if dtype == 'auto' else getattr(torch, dtype)
-        if self.dtype is None:
+        wanted = half_precision_here() if dtype == 'auto' else getattr(torch, dtype)
+        self.dtype = None if wanted == torch.float32 else wanted
+        if wanted is None:
             print_log('this machine computes no half precision natively: training in float32', logger='current')
         self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
 

@@ -112,7 +112,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
                     'lr': base_lr * scale,
                     'lr_scale': scale,
                     'weight_decay': 0.0 if key[1] else decay,
-                    'layer_id': key[0],
+                    'layer_id': key[0] if scales is not None else 'all',
                 },
             )
             group['params'].append(parameter)

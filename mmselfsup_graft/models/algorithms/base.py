@@ -99,6 +99,9 @@ class SelfSupAlgorithm(BaseSelfSupervisor):
             self._apply_graft()
         self.after_graft()
 
+    def _dump_init_info(self) -> None:
+        """Leave out mmengine's several hundred lines per run; the graft report says where weights come from."""
+
     def _apply_graft(self) -> None:
         weights, report = graft_weights(
             self.graft,

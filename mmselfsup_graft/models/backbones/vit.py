@@ -147,7 +147,7 @@ class SelfSupViT(VisionTransformer):
         return super().forward(x)
 
 
-def _class_token_only(layer: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def _class_token_only(layer: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Output of a pre-norm block for the class token alone, [B, 1, D], from all its tokens [B, 1 + K, D]."""
     attention = layer.attn
     width, heads = attention.embed_dims, attention.num_heads
@@ -157,7 +157,8 @@ def _class_token_only(layer: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     query = F.linear(normed[:, :1], weights[0], biases[0]).unflatten(-1, (heads, -1))  # [B, 1, heads, D / heads]
     key, value = F.linear(normed, weights[1], biases[1]).unflatten(-1, (2, heads, -1)).unbind(2)
     dropout = attention.attn_drop if layer.training else 0.0
-    mixed = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (query, key, value)), dropout_p=dropout)
+    query, key, value = (t.transpose(1, 2) for t in (query, key, value))  # each [B, heads, tokens, D / heads]
+    mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
     mixed = attention.proj_drop(attention.proj(mixed.transpose(1, 2).flatten(2)))  # [B, 1, D]
     token = tokens[:, :1] + attention.out_drop(attention.gamma1(mixed))
     return layer.ffn(layer.ln2(token), identity=token)

@@ -1,0 +1,86 @@
+"""How the tools end: what they print for which error, and with which code."""
+
+import argparse
+
+import pytest
+
+from mmselfsup_graft.apis.cli import add_cfg_options, add_launch_options, describe, run_tool
+from mmselfsup_graft.errors import CheckpointError, ConfigError
+
+
+def end(main, capsys) -> tuple[int, str]:
+    """Exit code and stderr of a tool."""
+    with pytest.raises(SystemExit) as leaving:
+        run_tool(main, [])
+    return leaving.value.code, capsys.readouterr().err
+
+
+def raising(error: BaseException):
+    def main(argv):
+        raise error
+
+    return main
+
+
+def chained(outer: Exception, inner: Exception, explicit: bool) -> Exception:
+    try:
+        try:
+            raise inner
+        except Exception as cause:
+            if explicit:
+                raise outer from cause
+            raise outer  # noqa: B904
+    except Exception as error:
+        return error
+
+
+def test_success_is_zero_and_a_number_is_passed_on(capsys):
+    assert end(lambda argv: None, capsys) == (0, '')
+    assert end(lambda argv: 3, capsys) == (3, '')
+
+
+def test_our_errors_are_one_line(capsys):
+    code, text = end(raising(ConfigError('two\nlines   and   gaps')), capsys)
+    assert (code, text) == (1, 'error: two lines and gaps\n')
+
+
+def test_foreign_errors_say_their_type_and_where_to_look(capsys):
+    code, text = end(raising(ValueError('odd\nthing')), capsys)
+    assert (code, text) == (1, 'error: ValueError: odd thing (set GRAFT_TRACEBACK=1 to see where)\n')
+    assert len(end(raising(ValueError('x' * 5000)), capsys)[1]) < 500
+    code, text = end(raising(FileNotFoundError(2, 'No such file or directory', 'a.png')), capsys)
+    assert (code, text) == (1, "error: [Errno 2] No such file or directory: 'a.png'\n")
+
+
+def test_an_interrupt_says_how_to_go_on(capsys):
+    code, text = end(raising(KeyboardInterrupt()), capsys)
+    assert code == 130
+    assert 'to go on from the last checkpoint' in text
+
+
+def test_the_origin_is_shown_if_asked_for(monkeypatch):
+    monkeypatch.setenv('GRAFT_TRACEBACK', '1')
+    with pytest.raises(ConfigError, match='shown'):
+        run_tool(raising(ConfigError('shown')), [])
+
+
+@pytest.mark.parametrize('explicit', [True, False])
+def test_our_message_is_found_below_other_errors(explicit):
+    """mmengine's registries wrap what a class raises."""
+    inner = CheckpointError('the file is damaged')
+    assert describe(chained(TypeError('class `X` in x.py: ...'), inner, explicit)) == 'the file is damaged'
+    outer = ConfigError('ours on top')
+    assert describe(chained(outer, ValueError('below'), explicit)) == 'ours on top'
+
+
+def test_usual_options():
+    parser = argparse.ArgumentParser()
+    add_launch_options(parser)
+    add_cfg_options(parser)
+    args = parser.parse_args([])
+    assert (args.launcher, args.local_rank, args.cfg_options) == ('none', 0, {})
+    args = parser.parse_args(['--launcher', 'pytorch', '--local-rank', '2', '--cfg-options', 'a.b=1', 'c=[1,2]'])
+    assert (args.launcher, args.local_rank, args.cfg_options) == ('pytorch', 2, {'a.b': 1, 'c': [1, 2]})
+    assert parser.parse_args(['--local_rank', '1']).local_rank == 1
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--launcher', 'other'])

@@ -1,0 +1,61 @@
+"""Reading configs: overrides that reach into grafts, protocols and precision."""
+
+from pathlib import Path
+
+import pytest
+
+from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, load_config
+from mmselfsup_graft.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+GRAFTED = ROOT / 'configs/layer_grafted/layer-grafted_vit-mini-p4_1xb128-coslr-60e_digits-16px.py'
+MAE = ROOT / 'configs/mae/mae_vit-mini-p4_1xb128-coslr-60e_digits-16px.py'
+
+
+def test_fields_of_a_graft_and_of_a_protocol_may_be_new() -> None:
+    options = {'model.graft.0.layers': (0, 4), 'evaluation.knn.temperature': 0.1, 'evaluation.few_shot.seed': 3}
+    cfg = load_config(GRAFTED, options)
+    assert tuple(cfg.model.graft[0].layers) == (0, 4)
+    assert (cfg.evaluation.knn.temperature, cfg.evaluation.few_shot.seed) == (0.1, 3)
+
+
+@pytest.mark.parametrize(
+    ('option', 'hint'),
+    [
+        ('model.graft.0.layer', 'layers'),
+        ('model.graft.0.chekpoint', 'checkpoint'),
+        ('evaluation.knn.temprature', 'temperature'),
+        ('evaluation.few_shots', 'few_shot'),
+    ],
+)
+def test_misspelt_ones_are_refused_with_a_suggestion(option: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{hint}'"):
+        load_config(GRAFTED, {option: 1})
+
+
+def test_a_later_option_reaches_into_an_earlier_one() -> None:
+    options = {'param_scheduler': [dict(type='WarmupCosineLR', warmup=1, end=5)], 'param_scheduler.0.end': 7}
+    assert load_config(MAE, options).param_scheduler[0].end == 7
+
+
+def test_missing_and_broken_configs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'nowhere\.py does not exist'):
+        load_config(tmp_path / 'nowhere.py')
+    broken = tmp_path / 'broken.py'
+    broken.write_text('model = dict(')
+    with pytest.raises(ConfigError, match=r'broken\.py cannot be read: SyntaxError'):
+        load_config(broken)
+
+
+def test_switches() -> None:
+    cfg = load_config(MAE)
+    enable_amp(cfg)
+    enable_auto_scale_lr(cfg)
+    assert cfg.optim_wrapper.type == 'AutocastOptimWrapper'
+    assert cfg.auto_scale_lr.enable is True
+    cfg.optim_wrapper.type = 'OptimWrapperDict'
+    with pytest.raises(ConfigError, match='OptimWrapperDict'):
+        enable_amp(cfg)
+    cfg.auto_scale_lr = {}
+    with pytest.raises(ConfigError, match='base_batch_size'):
+        enable_auto_scale_lr(cfg)
