@@ -135,7 +135,13 @@ def _cell(scores: dict[str, Any] | None) -> str:
 
 
 def write_report(recipe: Recipe, work_dir: Path) -> str:
-    """Draw the pictures, score all rows, write ``table.json`` and ``table.txt``; returns the text to show."""
+    """Draw the pictures, score all rows, write ``table.json`` and ``table.txt``; returns the text to show.
+
+    Raises:
+        GraftError: If a stage is not finished.
+    """
+    for stage in recipe.stages:
+        stage_checkpoint(work_dir, stage.name)
     draw_pictures(recipe, work_dir)
     if not recipe.report.get('rows'):
         return 'this recipe names no rows to compare'

@@ -14,17 +14,17 @@ from mmselfsup_graft.registry import RUNNERS
 
 
 def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
-    """Newest checkpoint of a work directory by its number, or None.
+    """Newest checkpoint of a work directory, or None: the highest number of the kind (epoch or iter) written last.
 
     Checkpoints appear under their name only when they are whole (see :meth:`GraftRunner.save_checkpoint`), so the
     newest name is good; mmengine's ``last_checkpoint`` file is not used, as a kill can leave it empty.
     """
-    found = []
-    for path in Path(work_dir).glob('*.pth'):
-        match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name)
-        if match:
-            found.append((path.stat().st_mtime_ns, int(match[2]), str(path)))
-    return max(found)[2] if found else None
+    matches = ((re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name), path) for path in Path(work_dir).glob('*.pth'))
+    found = [(match[1], int(match[2]), path) for match, path in matches if match]
+    if not found:
+        return None
+    kind = max(found, key=lambda each: each[2].stat().st_mtime_ns)[0]
+    return str(max(each for each in found if each[0] == kind)[2])
 
 
 @RUNNERS.register_module()
