@@ -32,7 +32,7 @@ done
 
 RECIPES=$ROOT/configs/recipes
 case $DATA in
-    digits) ARGS=("$RECIPES/layer-grafted_vit-mini-p4_digits-16px.py") ;;
+    digits) ARGS=("$RECIPES/layer-grafted_vit-micro-p4_digits-16px.py") ;;
     fashion-mnist) ARGS=("$RECIPES/layer-grafted_vit-mini-p4_fashion-mnist-28px.py") ;;
     *)
         [[ -d $DATA ]] || { echo "error: --data $DATA: no such folder (nor digits or fashion-mnist)" >&2; exit 1; }

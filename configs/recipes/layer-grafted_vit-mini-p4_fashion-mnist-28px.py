@@ -1,4 +1,4 @@
-_base_ = '../_base_/recipes/cascade_30e.py'
+_base_ = '../_base_/recipes/cascade.py'
 
 configs = dict(
     mim='../mae/mae_vit-mini-p4_1xb128-coslr-60e_fashion-mnist-28px.py',

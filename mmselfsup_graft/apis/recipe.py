@@ -1,6 +1,7 @@
 """Recipes: several training stages run as one job.
 
-A recipe is a config with ``stages``, each ``dict(name=, config=, options=)``. The value ``'stage:NAME'`` anywhere in a
+A recipe is a config with ``stages``, each ``dict(name=, config=, share=, options=)``; ``share`` shortens a stage to that
+part of its config's epochs, schedule included. The value ``'stage:NAME'`` anywhere in a
 stage's config stands for the final checkpoint of an earlier stage; that is how stages feed each other. ``configs`` may
 give short names to config files, so that recipes on other data inherit the stages and change the files; ``options``
 holds overrides for all stages. Every stage has its own folder in the recipe's work directory and leaves ``done.json``
@@ -22,6 +23,7 @@ from mmengine.dist import barrier, is_main_process
 
 from mmselfsup_graft.errors import ConfigError, GraftError
 
+from .config_check import apply_cfg_options, check_config
 from .train import enable_amp, load_config, prepare_distributed, train
 
 _REFERENCE = 'stage:'
@@ -105,13 +107,18 @@ def load_recipe(
 def _load_stage(
     path: Path, entry: dict, earlier: Sequence[Stage], options: dict[str, Any], amp: bool, data_root: str | None
 ) -> Stage:
-    unknown = set(entry) - {'name', 'config', 'options'}
+    unknown = set(entry) - {'name', 'config', 'share', 'options'}
     if unknown or not entry.get('name') or not entry.get('config'):
-        raise ConfigError(f'recipe {path}: a stage has the keys name, config and options, got {sorted(entry)}')
+        raise ConfigError(f'recipe {path}: a stage has the keys name, config, share and options, got {sorted(entry)}')
     name = entry['name']
     if name in {stage.name for stage in earlier}:
         raise ConfigError(f'recipe {path}: two stages are called {name!r}')
-    cfg = load_config(path.parent / entry['config'], {**entry.get('options', {}), **options})
+    cfg = load_config(path.parent / entry['config'], entry.get('options'))
+    if 'share' in entry:
+        _shorten(cfg, entry['share'], f'recipe {path}, stage {name!r}')
+    if options:
+        apply_cfg_options(cfg, options)
+        check_config(cfg)
     if amp:
         enable_amp(cfg)
     if data_root:
@@ -127,6 +134,18 @@ def _load_stage(
     training = {key: value for key, value in cfg.to_dict().items() if not key.startswith('evaluation')}
     text = json.dumps(training, sort_keys=True, default=str) + ''.join(known[n].fingerprint for n in needs)
     return Stage(name, cfg, needs, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _shorten(cfg: Config, share: float, where: str) -> None:
+    """Train for a part of the epochs, with the learning-rate schedule scaled likewise."""
+    if not 0 < share <= 1:
+        raise ConfigError(f'{where}: share must lie in (0, 1], got {share}')
+    cfg.train_cfg.max_epochs = max(1, round(cfg.train_cfg.max_epochs * share))
+    for scheduler in cfg.param_scheduler:
+        for key in {'begin', 'end', 'T_max'} & set(scheduler):
+            scheduler[key] = round(scheduler[key] * share)
+        if 'warmup' in scheduler:
+            scheduler.warmup = scheduler.warmup * share
 
 
 def _references(value: Any) -> Iterator[str]:

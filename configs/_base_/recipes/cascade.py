@@ -1,14 +1,9 @@
 # The cascade (mim, then lgp) beside each objective alone at the same number of epochs.
 # A recipe inherits this and says in `configs` what mim, cl and lgp are.
-_half = {
-    'train_cfg.max_epochs': 30,
-    'param_scheduler': [dict(type='WarmupCosineLR', warmup=3, end=30, by_epoch=True, convert_to_iter_based=True)],
-}
-
 stages = [
-    dict(name='mim', config='mim', options=_half),
+    dict(name='mim', config='mim', share=0.5),
     dict(name='cl_alone', config='cl'),
-    dict(name='lgp', config='lgp', options={**_half, 'model.graft': [dict(checkpoint='stage:mim')]}),
+    dict(name='lgp', config='lgp', share=0.5, options={'model.graft': [dict(checkpoint='stage:mim')]}),
     dict(name='mim_alone', config='mim'),
 ]
 

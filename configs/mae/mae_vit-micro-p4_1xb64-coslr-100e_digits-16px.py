@@ -1,0 +1,17 @@
+# sized for five minutes on two cores, see the recipe: three blocks, smaller batches, a higher rate
+_base_ = [
+    '../_base_/models/mae_vit-mini-p4.py',
+    '../_base_/datasets/digits_mae_16.py',
+    '../_base_/schedules/small_adamw_60e.py',
+    '../_base_/evaluation/digits_16.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(backbone=dict(arch=dict(num_layers=3)))
+
+train_dataloader = dict(batch_size=64)
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+param_scheduler = [dict(type='WarmupCosineLR', warmup=10, end=100, by_epoch=True, convert_to_iter_based=True)]
+train_cfg = dict(max_epochs=100)
+auto_scale_lr = dict(base_batch_size=64)
+default_hooks = dict(checkpoint=dict(interval=10))
