@@ -2,4 +2,4 @@
 _base_ = '../mocov3/mocov3_vit-micro-p4_1xb64-coslr-100e_digits-16px.py'
 
 model = dict(graft=[dict(checkpoint='work_dirs/mae_vit-micro-p4_1xb64-coslr-100e_digits-16px/epoch_100.pth')])
-optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, lr_layer_wise=[0.1, 0.1, 1.0]))
+optim_wrapper = dict(optimizer=dict(lr=4e-3), paramwise_cfg=dict(_delete_=True, lr_layer_wise=[0.1, 0.1, 1.0]))
