@@ -1,11 +1,11 @@
 """Recipes: several training stages run as one job.
 
-A recipe is a config with ``stages``, each ``dict(name=, config=, share=, options=)``. The value ``'stage:NAME'`` anywhere
-in a stage's config stands for the final checkpoint of an earlier stage; that is how stages feed each other. ``share``
-shortens a stage to that part of its config's epochs, schedule included. ``configs`` may give short names to config
-files, so that recipes on other data inherit the stages and change the files; ``options`` holds overrides for all stages.
-Every stage has its own folder in the recipe's work directory and leaves ``done.json`` when it is complete, so the same
-command goes on where it was stopped, by whatever means.
+A recipe is a config with ``stages``, each ``dict(name=, config=, share=, options=)``. The value ``'stage:NAME'``
+anywhere in a stage's config stands for the final checkpoint of an earlier stage; that is how stages feed each other.
+``share`` shortens a stage to that part of its config's epochs, schedule included. ``configs`` may give short names to
+config files, so that recipes on other data inherit the stages and change the files; ``options`` holds overrides for
+all stages. Every stage has its own folder in the recipe's work directory and leaves ``done.json`` when it is complete,
+so the same command goes on where it was stopped, by whatever means.
 """
 
 import fcntl

@@ -142,6 +142,7 @@ def write_report(recipe: Recipe, work_dir: Path) -> str:
     """
     for stage in recipe.stages:
         stage_checkpoint(work_dir, stage.name)
+    print('scoring and drawing ...', flush=True)
     draw_pictures(recipe, work_dir)
     if not recipe.report.get('rows'):
         return 'this recipe names no rows to compare'

@@ -28,6 +28,7 @@ def load_backbone(backbone: dict, checkpoint: str | os.PathLike | None, seed: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MODELS.build(backbone)
+        model._dump_init_info = lambda *_: None  # mmengine would list every tensor on the terminal
         model.init_weights()
     if checkpoint is not None:
         grid = getattr(model, 'patch_resolution', None)
