@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ def load_recipe(
 
     Args:
         path: Recipe file.
-        options: Overrides for every stage's config, dotted keys.
+        options: Overrides with dotted keys, for every stage that can take them.
         amp: Train all stages in half precision where the machine has it.
         data_root: Folder for every data set that has a ``data_root``.
 
@@ -93,38 +94,62 @@ def load_recipe(
     if unknown or not content.get('stages'):
         wrong = f'unknown key {unknown[0]!r}' if unknown else 'no stages'
         raise ConfigError(f'recipe {path}: {wrong}; a recipe has the keys {", ".join(_KEYS)}')
+    configs = {entry.get('name'): _load_entry(path, dict(entry), content) for entry in content.stages}
+    twice = [name for name, count in Counter(entry.name for entry in content.stages).items() if count > 1]
+    if twice:
+        raise ConfigError(f'recipe {path}: two stages are called {twice[0]!r}')
+    _override(list(configs.values()), {**content.get('options', {}), **(options or {})})
+    for cfg in configs.values():
+        _adapt(cfg, amp, data_root)
     stages: list[Stage] = []
-    for entry in content.stages:
-        entry = {**entry, 'config': content.get('configs', {}).get(entry.get('config'), entry.get('config'))}
-        overrides = {**content.get('options', {}), **(options or {})}
-        stages.append(_load_stage(path, entry, stages, overrides, amp, data_root))
+    for name, cfg in configs.items():
+        stages.append(_link(path, name, cfg, stages))
     recipe = Recipe(path, tuple(stages), content.get('report', {}), options or {}, amp, data_root)
     for entry in recipe.report.get('rows', []):
         recipe.stage(entry['stage'])
     return recipe
 
 
-def _load_stage(
-    path: Path, entry: dict, earlier: Sequence[Stage], options: dict[str, Any], amp: bool, data_root: str | None
-) -> Stage:
+def _load_entry(path: Path, entry: dict, content: Config) -> Config:
+    """Config of one stage: its file, its share of the epochs, its own options."""
     unknown = set(entry) - {'name', 'config', 'share', 'options'}
     if unknown or not entry.get('name') or not entry.get('config'):
         raise ConfigError(f'recipe {path}: a stage has the keys name, config, share and options, got {sorted(entry)}')
-    name = entry['name']
-    if name in {stage.name for stage in earlier}:
-        raise ConfigError(f'recipe {path}: two stages are called {name!r}')
-    cfg = load_config(path.parent / entry['config'], entry.get('options'))
+    file = content.get('configs', {}).get(entry['config'], entry['config'])
+    cfg = load_config(path.parent / file)
     if 'share' in entry:
-        _shorten(cfg, entry['share'], f'recipe {path}, stage {name!r}')
-    if options:
-        apply_cfg_options(cfg, options)
+        _shorten(cfg, entry['share'], f'recipe {path}, stage {entry["name"]!r}')
+    apply_cfg_options(cfg, entry.get('options', {}))
+    check_config(cfg)
+    return cfg
+
+
+def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:
+    """Set each option in every stage that can take it; one that none can take is an error."""
+    for key in sorted(options, key=lambda name: not name.endswith('.type')):
+        refusals = []
+        for cfg in configs:
+            try:
+                apply_cfg_options(cfg, {key: options[key]})
+            except ConfigError as error:
+                refusals.append(error)
+        if len(refusals) == len(configs):
+            raise refusals[0]
+    for cfg in configs:
         check_config(cfg)
+
+
+def _adapt(cfg: Config, amp: bool, data_root: str | None) -> None:
     if amp:
         enable_amp(cfg)
     if data_root:
         for dataset in (cfg.train_dataloader.dataset, *cfg.get('evaluation', {}).values()):
             if 'data_root' in dataset:
                 dataset.data_root = str(Path(data_root).resolve())
+
+
+def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage:
+    """Find out which earlier stages a config builds on, and its fingerprint."""
     known = {stage.name: stage for stage in earlier}
     needs = tuple(dict.fromkeys(value.removeprefix(_REFERENCE) for value in _references(cfg.to_dict())))
     for need in needs:

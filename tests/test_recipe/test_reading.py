@@ -9,6 +9,7 @@ from mmselfsup_graft.apis import recipe as recipes
 from mmselfsup_graft.apis.recipe import is_done, load_recipe, stage_checkpoint, write_json
 from mmselfsup_graft.errors import ConfigError, GraftError
 
+ROOT = Path(__file__).resolve().parents[2]
 GRAFT = {'model.graft': [dict(checkpoint='stage:mim')]}
 
 
@@ -78,8 +79,8 @@ FAULTS = {
     'unknown stage': ([stage('lgp', options=GRAFT)], {}, "stage 'lgp' uses stage:mim, which is no earlier stage"),
     'later stage': ([CASCADE[2], CASCADE[0]], {}, "stage 'lgp' uses stage:mim, which is no earlier stage"),
     'two of a name': ([stage('mim'), stage('mim')], {}, "two stages are called 'mim'"),
-    'stage key': ([stage('mim', opts={})], {}, 'a stage has the keys name, config and options'),
-    'no config': ([dict(name='mim')], {}, 'a stage has the keys name, config and options'),
+    'stage key': ([stage('mim', opts={})], {}, 'a stage has the keys name, config, share and options'),
+    'no config': ([dict(name='mim')], {}, 'a stage has the keys name, config, share and options'),
     'recipe key': ([stage('mim')], {'reports': {}}, "unknown key 'reports'"),
     'no stages': ([], {}, 'no stages'),
     'missing config': ([stage('mim', 'gone')], {}, 'gone.py does not exist'),
@@ -122,3 +123,33 @@ def test_a_folder_of_another_config_is_refused(make, tmp_path):
     write_json(folder / 'stage.json', {'fingerprint': 'another'})
     with pytest.raises(ConfigError, match='mim was made with another config'):
         is_done(recipe.stage('mim'), tmp_path / 'work')
+
+
+def test_a_share_shortens_epochs_and_schedule(tmp_path):
+    config = ROOT / 'configs/mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py'
+    path = tmp_path / 'recipe.py'
+    path.write_text(f'stages = [dict(name="a", config={str(config)!r}, share=0.25)]')
+    cfg = load_recipe(path).stages[0].cfg
+    assert cfg.train_cfg.max_epochs == 200
+    assert (cfg.param_scheduler[0].warmup, cfg.param_scheduler[0].end) == (10, 200)
+    path.write_text(f'stages = [dict(name="a", config={str(config)!r}, share=2)]')
+    with pytest.raises(ConfigError, match='share must lie'):
+        load_recipe(path)
+
+
+def test_how_a_stage_is_scored_is_no_part_of_its_identity(tmp_path):
+    recipe = ROOT / 'configs/recipes/layer-grafted_vit-micro-p4_digits-16px.py'
+    plain = load_recipe(recipe)
+    rescored = load_recipe(recipe, {'evaluation.few_shot.draws': 3})
+    reseeded = load_recipe(recipe, {'randomness.seed': 3})
+    assert [s.fingerprint for s in plain.stages] == [s.fingerprint for s in rescored.stages]
+    assert all(a.fingerprint != b.fingerprint for a, b in zip(plain.stages, reseeded.stages))
+
+
+def test_an_override_reaches_the_stages_that_can_take_it_and_needs_one(make):
+    path = make([stage('mim'), stage('cl')])
+    loaded = load_recipe(path, {'model.mask_ratio': 0.5})
+    assert loaded.stage('mim').cfg.model.mask_ratio == 0.5
+    assert 'mask_ratio' not in loaded.stage('cl').cfg.model
+    with pytest.raises(ConfigError, match="did you mean 'mask_ratio'"):
+        load_recipe(path, {'model.mask_ration': 0.5})

@@ -276,7 +276,7 @@ def test_a_config_without_evaluation_cannot_be_scored(trained, tmp_path):
     content['evaluation'] = dict(train=digits('train', []), tests=digits('test', []))
     config = write_config(tmp_path / 'typo.py', content)
     message = call_tool('test', config, trained / 'run' / 'epoch_2.pth', '--work-dir', tmp_path / 'run').error()
-    assert "'tests'" in message
+    assert "unknown key 'evaluation.tests'" in message
 
 
 # ---------------------------------------------------------------- processes of their own
