@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-        if cfg.load_from and not Path(cfg.load_from).is_file():
-            raise CheckpointError(f'--resume {cfg.load_from}: no such file')
+        cfg.resume_from = None if args.resume == 'auto' else args.resume
+        if cfg.resume_from and not Path(cfg.resume_from).is_file():
+            raise CheckpointError(f'--resume {cfg.resume_from}: no such file')
     if args.print_config:
         print(cfg.pretty_text)
         return

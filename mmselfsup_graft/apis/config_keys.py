@@ -17,6 +17,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
+import torchvision.transforms
 from mmengine.registry import FUNCTIONS, STRATEGIES, Registry
 from mmengine.runner import Runner
 from mmengine.runner.utils import set_random_seed
@@ -76,7 +77,7 @@ _TAKEN_BY_KEY = {  # the same for what builds a dict by hand
 _EVERYWHERE = {'type', '_scope_', '_delete_'}
 _OTHER_TOP_LEVEL = {
     *('find_unused_parameters', 'sync_bn', 'activation_checkpointing', 'compile'),  # read by the runner from its cfg
-    *('custom_imports', 'data_root', 'runner_type'),
+    *('custom_imports', 'data_root', 'runner_type', 'resume_from'),
 }
 _FREE_NAMES = {'custom_keys', 'default_hooks'}  # their keys are chosen by the config's author
 
@@ -118,6 +119,8 @@ def section_of(node: dict, key: str, around: dict, role: Registry | None, scope:
     kind, scope = node.get('type') or _default_type(node, key, role), node.get('_scope_', scope)
     if kind is None or role is None:
         return _untyped(key, around, scope)
+    if isinstance(kind, str) and '.torchvision/' in f'.{kind}':
+        return _torchvision(kind.rpartition('/')[2])
     target: Any = kind
     registry = role
     if isinstance(kind, str):
@@ -136,6 +139,15 @@ def _default_type(node: dict, key: str, role: Registry | None) -> str | None:
         return 'EpochBasedTrainLoop' if node['by_epoch'] else 'IterBasedTrainLoop'
     # A constructor of its own may read several named optimisers instead of one.
     return None if 'constructor' in node and 'optimizer' not in node else _DEFAULT_TYPE.get(key)
+
+
+def _torchvision(name: str) -> Section:
+    """Keys of one of mmpretrain's wrappers, which hand everything on to the torchvision transform of that name."""
+    target = getattr(torchvision.transforms, name, None)
+    if target is None:
+        raise ConfigError(f'torchvision has no transform {name!r}')
+    keys = parameters(target)
+    return Section(name, None if keys is None else keys | _EVERYWHERE)
 
 
 def _untyped(key: str, around: dict, scope: str) -> Section:

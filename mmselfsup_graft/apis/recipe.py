@@ -100,14 +100,28 @@ def load_recipe(
         raise ConfigError(f'recipe {path}: two stages are called {twice[0]!r}')
     _override(list(configs.values()), {**content.get('options', {}), **(options or {})})
     for cfg in configs.values():
-        _adapt(cfg, amp, data_root)
+        if amp:
+            enable_amp(cfg)
+    if data_root:
+        _point_to(path, list(configs.values()), data_root)
     stages: list[Stage] = []
     for name, cfg in configs.items():
         stages.append(_link(path, name, cfg, stages))
     recipe = Recipe(path, tuple(stages), content.get('report', {}), options or {}, amp, data_root)
-    for entry in recipe.report.get('rows', []):
-        recipe.stage(entry['stage'])
+    _check_report(recipe)
     return recipe
+
+
+def _check_report(recipe: Recipe) -> None:
+    unknown = set(recipe.report) - {'rows', 'reconstruct'}
+    rows = recipe.report.get('rows', [])
+    if unknown or any(set(row) != {'name', 'stage'} for row in rows):
+        raise ConfigError(
+            f'recipe {recipe.path}: report takes rows=[dict(name=, stage=)] and reconstruct=[stages], '
+            f'got {recipe.report}'
+        )
+    for name in [*(row['stage'] for row in rows), *recipe.report.get('reconstruct', [])]:
+        recipe.stage(name)
 
 
 def _load_entry(path: Path, entry: dict, content: Config) -> Config:
@@ -139,13 +153,14 @@ def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:
         check_config(cfg)
 
 
-def _adapt(cfg: Config, amp: bool, data_root: str | None) -> None:
-    if amp:
-        enable_amp(cfg)
-    if data_root:
-        for dataset in (cfg.train_dataloader.dataset, *cfg.get('evaluation', {}).values()):
-            if 'data_root' in dataset:
-                dataset.data_root = str(Path(data_root).resolve())
+def _point_to(path: Path, configs: Sequence[Config], data_root: str) -> None:
+    """Let every data set that reads a folder read this one."""
+    datasets = [d for cfg in configs for d in (cfg.train_dataloader.dataset, *cfg.get('evaluation', {}).values())]
+    with_root = [dataset for dataset in datasets if 'data_root' in dataset]
+    if not with_root:
+        raise ConfigError(f'--data-root: no data set of recipe {path} reads a folder; use the recipe for folders')
+    for dataset in with_root:
+        dataset.data_root = str(Path(data_root).resolve())
 
 
 def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage:

@@ -5,6 +5,7 @@ Children keep mmengine's global state apart, and stages that do not need each ot
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,20 +143,24 @@ def die_with_parent() -> None:
 
 
 class ProgressView:
-    """One line for all stages, redrawn in place on a terminal and repeated now and then elsewhere."""
+    """One line for the whole recipe, redrawn in place on a terminal and repeated now and then elsewhere."""
 
     def __init__(self, recipe: Recipe, work_dir: Path) -> None:
         self.recipe, self.work_dir = recipe, work_dir
         self.inplace = sys.stdout.isatty()
+        self._started = time.time()
         self._last = 0.0
-        self._rates: dict[str, float] = {}
 
     def show(self, running: list[str]) -> None:
         """Draw the present state."""
         if not self.inplace and time.time() - self._last < _PLAIN_SECONDS and running:
             return
         self._last = time.time()
-        line = '  '.join(self._describe(stage, running) for stage in self.recipe.stages)
+        done = sum(read_done(self.work_dir, stage.name) is not None for stage in self.recipe.stages)
+        parts = [f'{done}/{len(self.recipe.stages)} stages done, {time.time() - self._started:.0f} s']
+        line = ' | '.join(parts + [self._describe(name) for name in running])
+        if self.inplace:
+            line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line could not be redrawn
         print(f'\r\x1b[K{line}' if self.inplace else line, end='' if self.inplace else '\n', flush=True)
 
     def close(self) -> None:
@@ -163,16 +168,11 @@ class ProgressView:
         if self.inplace:
             print(flush=True)
 
-    def _describe(self, stage: Stage, running: list[str]) -> str:
-        done = read_done(self.work_dir, stage.name)
-        if done:
-            return f'{stage.name}: done ({done["seconds"]:.0f} s)'
-        if stage.name not in running:
-            return f'{stage.name}: waiting'
+    def _describe(self, name: str) -> str:
         try:
-            state = json.loads((self.work_dir / stage.name / 'progress.json').read_text())
+            state = json.loads((self.work_dir / name / 'progress.json').read_text())
         except (OSError, ValueError):
-            return f'{stage.name}: starting'
+            return f'{name} starting'
         share = 100 * state['iter'] / state['max_iters']
         loss = f', loss {state["loss"]:.3f}' if state['loss'] is not None else ''
-        return f'{stage.name}: {share:.0f} % ({state["seconds_left"]:.0f} s left{loss})'
+        return f'{name} {share:.0f} %, {state["seconds_left"]:.0f} s left{loss}'

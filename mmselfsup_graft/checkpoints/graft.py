@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError, ConfigError
-from .depth import Depth
-from .formats import StateDict, read_encoder
+from .depth import Depth, depth_from_names
+from .formats import Encoder, StateDict, read_encoder
 from .pos_embed import resize_position_table
 
 # batch-norm step counters are missing in files of old PyTorch versions and mean nothing to a transplanted encoder
@@ -156,6 +156,8 @@ def graft_weights(
     plan = plan_graft(sources, depth)
     encoders = [read_encoder(s.checkpoint, s.format, s.branch, s.unsafe_pickle) for s in sources]
     labels = [s.checkpoint + (f' ({s.branch} encoder)' if s.branch != 'base' else '') for s in sources]
+    for encoder in encoders:
+        _check_depth(encoder, depth)
     weights: StateDict = {}
     report = LoadReport(formats={label: e.format for label, e in zip(labels, encoders)})
     problems: dict[str, list[str]] = {}
@@ -179,6 +181,19 @@ def graft_weights(
         used = {name for name, origin in report.loaded.items() if origin == label}
         report.unused[label] = [*(n for n in encoder.state if n not in used), *encoder.dropped]
     return weights, report
+
+
+def _check_depth(encoder: Encoder, depth: Depth) -> None:
+    """Refuse a deeper or shallower encoder of the same width, whose blocks and final norm would not belong together."""
+    try:
+        found = depth_from_names(encoder.state)
+    except ConfigError:
+        return  # names of a backbone that tells its own depth
+    if found.num_blocks != depth.num_blocks:
+        raise CheckpointError(
+            f'{encoder.origin} does not fit this backbone: it has {found.num_blocks} blocks, expected '
+            f'{depth.num_blocks}; is it a checkpoint of another architecture or size?'
+        )
 
 
 def _fitting(

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights
 from mmselfsup_graft.errors import DataError
+from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.registry import MODELS
 
 
@@ -25,6 +26,7 @@ def load_backbone(backbone: dict, checkpoint: str | os.PathLike | None, seed: in
     Raises:
         CheckpointError: If any tensor of the encoder is missing in the file or has another shape.
     """
+    refuse_pretrained_init(backbone, 'evaluation')
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MODELS.build(backbone)

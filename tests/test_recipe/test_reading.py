@@ -153,3 +153,14 @@ def test_an_override_reaches_the_stages_that_can_take_it_and_needs_one(make):
     assert 'mask_ratio' not in loaded.stage('cl').cfg.model
     with pytest.raises(ConfigError, match="did you mean 'mask_ratio'"):
         load_recipe(path, {'model.mask_ration': 0.5})
+
+
+@pytest.mark.parametrize('report', [{'row': []}, {'rows': [{'name': 'A'}]}, {'reconstruct': ['nobody']}])
+def test_a_faulty_report_is_refused_before_anything_runs(report, make):
+    with pytest.raises(ConfigError, match='report takes|no stage'):
+        load_recipe(make([stage('mim')], report=report))
+
+
+def test_a_data_root_needs_a_data_set_that_reads_a_folder(make, tmp_path):
+    with pytest.raises(ConfigError, match='--data-root'):
+        load_recipe(make([stage('mim')]), data_root=str(tmp_path))

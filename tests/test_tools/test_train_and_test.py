@@ -47,9 +47,9 @@ def test_flags_reach_the_config(trained, tmp_path):
     assert not cfg.resume
     file = trained / 'run' / 'epoch_1.pth'
     cfg = printed('--resume', str(file), config=trained / 'tiny.py')
-    assert (cfg.resume, cfg.load_from) == (True, str(file))
+    assert (cfg.resume, cfg.resume_from) == (True, str(file))
     cfg = printed('--resume', config=trained / 'tiny.py')
-    assert (cfg.resume, cfg.load_from) == (True, None)
+    assert (cfg.resume, cfg.resume_from) == (True, None)
 
 
 def test_amp_refuses_an_optimiser_wrapper_of_its_own(tmp_path):

@@ -1,7 +1,5 @@
 """Checkpoint hook whose files can be read without unpickling code."""
 
-from typing import Any
-
 import numpy as np
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
@@ -19,18 +17,50 @@ class SafeCheckpointHook(CheckpointHook):
     is never deleted before the new one is complete, which needs ``max_keep_ckpts`` of at least 2; and a run is not
     resumed with another batch size or number of processes.
 
-    Args are those of :class:`mmengine.hooks.CheckpointHook`.
+    Args are those of :class:`mmengine.hooks.CheckpointHook` that have to do with keeping a run.
 
     Raises:
         ConfigError: If ``max_keep_ckpts`` is 1, or when resuming with another batch.
     """
 
-    def __init__(self, *args: Any, max_keep_ckpts: int = 2, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        interval: int = 1,
+        by_epoch: bool = True,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        out_dir: str | None = None,
+        max_keep_ckpts: int = 2,
+        save_last: bool = True,
+        save_begin: int = 0,
+        backend_args: dict | None = None,
+    ) -> None:
         if max_keep_ckpts == 1:
             raise ConfigError(
                 'max_keep_ckpts=1 would delete the only checkpoint before the next one is written; use 2 (or -1: all)'
             )
-        super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
+        super().__init__(
+            interval=interval,
+            by_epoch=by_epoch,
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            out_dir=out_dir,
+            max_keep_ckpts=max_keep_ckpts,
+            save_last=save_last,
+            save_begin=save_begin,
+            backend_args=backend_args,
+        )
+
+    def before_train(self, runner: Runner) -> None:
+        """Prepare as mmengine does; say so if checkpoints will fall inside a step of accumulated gradients."""
+        super().before_train(runner)
+        every = self.interval * (len(runner.train_dataloader) if self.by_epoch else 1)
+        steps = runner.optim_wrapper._accumulative_counts
+        if self.interval > 0 and every % steps:
+            runner.logger.warning(
+                f'checkpoints come every {every} iterations, gradients are accumulated over {steps}: a resumed run '
+                'will lose the gradients gathered since the last step and differ a little from an uninterrupted one'
+            )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace history buffers by lists and numpy's scalars by Python's; note the batch behind an iteration."""

@@ -109,7 +109,11 @@ def _lr_over_depth(runner: Runner) -> dict:
     """Peak learning rate of each layer; parameters without gradient have rate 0."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     depth = depth_of(model.backbone)
-    rates = {id(p): group['initial_lr'] for group in runner.optim_wrapper.param_groups for p in group['params']}
+    rates = {
+        id(p): group.get('initial_lr', group['lr'])
+        for group in runner.optim_wrapper.param_groups
+        for p in group['params']
+    }
     layers = [{'name': 'stem', 'lr': 0.0}]
     layers += [{'name': f'block {i}', 'lr': 0.0} for i in range(depth.num_blocks)] + [{'name': 'heads', 'lr': 0.0}]
     for name, parameter in model.named_parameters():

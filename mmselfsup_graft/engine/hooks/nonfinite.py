@@ -25,12 +25,23 @@ class NonFiniteLossHook(Hook):
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
+        self._last: tuple[Any, dict | None] = (None, None)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Look at the loss."""
-        if not self.every_n_train_iters(runner, self.interval) or outputs is None:
+        """Look at the loss now and then."""
+        self._last = (data_batch, outputs)
+        if self.every_n_train_iters(runner, self.interval):
+            self._look(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Look at the loss before every checkpoint, so that none is written by a run gone wrong."""
+        self._look(runner)
+
+    def _look(self, runner: Runner) -> None:
+        data_batch, outputs = self._last
+        if outputs is None:
             return
         loss = torch.as_tensor(outputs['loss'])
         if not torch.isfinite(loss).all():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import master_only
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import read_checkpoint
@@ -14,17 +15,15 @@ from mmselfsup_graft.registry import RUNNERS
 
 
 def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
-    """Newest checkpoint of a work directory, or None: the highest number of the kind (epoch or iter) written last.
+    """Checkpoint that was written last into a work directory, or None.
 
     Checkpoints appear under their name only when they are whole (see :meth:`GraftRunner.save_checkpoint`), so the
-    newest name is good; mmengine's ``last_checkpoint`` file is not used, as a kill can leave it empty.
+    newest file is good; mmengine's ``last_checkpoint`` file is not used, as a kill can leave it empty.
     """
-    matches = ((re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name), path) for path in Path(work_dir).glob('*.pth'))
-    found = [(match[1], int(match[2]), path) for match, path in matches if match]
-    if not found:
-        return None
-    kind = max(found, key=lambda each: each[2].stat().st_mtime_ns)[0]
-    return str(max(each for each in found if each[0] == kind)[2])
+    files = [path for path in Path(work_dir).glob('*.pth') if re.fullmatch(r'(epoch|iter)_\d+\.pth', path.name)]
+    # of files copied in the same instant the longer name has the higher number
+    newest = max(files, key=lambda path: (path.stat().st_mtime_ns, len(path.name), path.name), default=None)
+    return None if newest is None else str(newest)
 
 
 @RUNNERS.register_module()
@@ -71,19 +70,29 @@ class GraftRunner(Runner):
         # mmengine's resume would execute this text as a config file; its own checkpoints do not hold it any more
         checkpoint.get('meta', {}).pop('config', None)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        model = self.model.module if hasattr(self.model, 'module') else self.model
+        model = self.model.module if is_model_wrapper(self.model) else self.model
         _check_fit(filename, checkpoint['state_dict'], model.state_dict())
         model.load_state_dict(checkpoint['state_dict'])
         self.logger.info(f'loaded {len(checkpoint["state_dict"])} tensors from {filename}')
         return checkpoint
 
     def load_or_resume(self) -> None:
-        """As mmengine, but ``resume`` without a file takes the newest whole checkpoint of the work directory."""
-        if self._resume and self._load_from is None:
-            self._load_from = latest_checkpoint(self.work_dir)
-            if self._load_from is None:
+        """Go on where ``resume`` says, else start, from ``load_from`` if that is given.
+
+        ``resume=True`` takes the newest checkpoint of the work directory and starts from the beginning if there is
+        none; with ``resume_from=FILE`` it takes that file. Differs from mmengine, where ``load_from`` is also the file
+        to resume: a run that starts from other weights could not be resumed then.
+        """
+        newest = latest_checkpoint(self.work_dir)
+        if self._resume:
+            source = self.cfg.get('resume_from') or newest
+            if source is None:
                 self.logger.info(f'nothing to resume in {self.work_dir}: starting from the beginning')
                 self._resume = False
+            else:
+                self._load_from = source
+        elif newest is not None:
+            self.logger.warning(f'{newest} of an earlier run is not used: this run starts from the beginning')
         super().load_or_resume()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import broadcast
 from mmengine.logging import print_log
 from mmpretrain.models import BaseSelfSupervisor
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from mmselfsup_graft.checkpoints import Depth, depth_of, graft_weights, parse_graft, plan_graft
 from mmselfsup_graft.errors import ConfigError
 
+from ..foreign_weights import refuse_pretrained_init
 from ..losses import l1_weight_distance
 
 
@@ -45,6 +47,7 @@ class SelfSupAlgorithm(BaseSelfSupervisor):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
         if isinstance(data_preprocessor, dict):
             data_preprocessor = {'type': 'mmpretrain.SelfSupDataPreprocessor', **data_preprocessor}
         elif data_preprocessor is None:
@@ -85,11 +88,15 @@ class SelfSupAlgorithm(BaseSelfSupervisor):
     def train(self, mode: bool = True) -> 'SelfSupAlgorithm':
         """Set train mode; frozen layers of the encoder stay in eval mode."""
         super().train(mode)
-        if mode and self.frozen_layers:
-            for name, module in self.backbone.named_modules():
-                if name and self.depth.layer_id(name) <= self.frozen_layers:
-                    module.eval()
+        if mode:
+            self._frozen_to_eval(self.backbone)
         return self
+
+    def _frozen_to_eval(self, backbone: nn.Module) -> None:
+        """Put the frozen layers of an encoder (ours or a copy of it) into eval mode."""
+        for name, module in backbone.named_modules():
+            if name and self.frozen_layers and self.depth.layer_id(name) <= self.frozen_layers:
+                module.eval()
 
     # ---------------------------------------------------------------- grafting
     def init_weights(self) -> None:
@@ -118,6 +125,8 @@ class SelfSupAlgorithm(BaseSelfSupervisor):
         if self.l1_weight:
             covered = ((n, p) for n, layer, p in self.encoder_parameters() if layer <= self.l1_to_block)
             self._l1_reference = {name: p.detach().clone() for name, p in covered if p.requires_grad}
+            for reference in self._l1_reference.values():
+                broadcast(reference)  # mmengine does the same with the weights, but only after this
 
     def encoder_parameters(self) -> Iterator[tuple[str, int, nn.Parameter]]:
         """(name, layer id, parameter) of the encoder; subclasses append what they count as its upper end."""

@@ -28,6 +28,8 @@ class MAE(SelfSupAlgorithm):
 
     def __init__(self, mask_ratio: float = 0.75, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if not hasattr(self.backbone, 'encode'):
+            raise ConfigError(f'MAE needs a SelfSupViT backbone, got {type(self.backbone).__name__}')
         visible = int(self.backbone.num_patches * (1 - mask_ratio))
         if not 0 < visible < self.backbone.num_patches:
             raise ConfigError(f'MAE: mask_ratio={mask_ratio} leaves {visible} of {self.backbone.num_patches} patches')

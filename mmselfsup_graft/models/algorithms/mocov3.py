@@ -51,6 +51,13 @@ class MoCoV3(SelfSupAlgorithm):
         # batch norm inside the encoder must see one view at a time; without it both views share one forward pass
         self._joint_views = not any(isinstance(m, _BatchNorm) for m in self.backbone.modules())
 
+    def train(self, mode: bool = True) -> 'MoCoV3':
+        """Set train mode; what is frozen stays in eval mode, in the momentum encoder too."""
+        super().train(mode)
+        if mode:
+            self._frozen_to_eval(self.momentum_encoder.backbone)
+        return self
+
     def after_graft(self) -> None:
         """The momentum encoder starts as a copy of the base encoder and projector, grafted or fresh."""
         super().after_graft()

@@ -14,6 +14,8 @@ from mmselfsup_graft.checkpoints import Depth, sincos_table, vit_depth
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
+from ..foreign_weights import refuse_pretrained_init
+
 
 @MODELS.register_module()
 class SelfSupViT(VisionTransformer):
@@ -50,6 +52,7 @@ class SelfSupViT(VisionTransformer):
         out_type: str = 'cls_token',
         **kwargs: Any,
     ) -> None:
+        refuse_pretrained_init(kwargs.get('init_cfg'), 'SelfSupViT')
         if isinstance(arch, str) and arch.lower() not in self.arch_zoo:
             raise ConfigError(f'SelfSupViT: unknown arch {arch!r}; choose from {", ".join(sorted(self.arch_zoo))}')
         if init not in ('mae', 'mocov3'):
