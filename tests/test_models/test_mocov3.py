@@ -216,11 +216,12 @@ def test_frozen_layers_stay(frozen: int) -> None:
         assert torch.equal(parameter, start[f'backbone.{name}']) == fixed, name
         assert torch.equal(copy, parameter) == fixed, name
         assert (parameter.grad is None) == fixed, name
-    for name, module in model.backbone.named_modules():
-        if name:
-            assert module.training == (frozen == 0 or model.depth.layer_id(name) > frozen), name
-    assert all(m.training for m in model.momentum_encoder.modules())
-    assert all(m.training for m in (*model.neck.modules(), *model.head.modules()))
+    for backbone in (model.backbone, model.momentum_encoder.backbone):
+        for name, module in backbone.named_modules():
+            if name:
+                assert module.training == (frozen == 0 or model.depth.layer_id(name) > frozen), name
+    heads = (model.neck, model.head, model.momentum_encoder.neck)
+    assert all(m.training for head in heads for m in head.modules())
     assert model.train() is model
 
 

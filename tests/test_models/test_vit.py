@@ -66,12 +66,11 @@ def test_position_table_is_frozen_also_after_loading(init: str, tmp_path: Path) 
     source = build(vit_config(init=other))
     source.init_weights()
     torch.save(source.state_dict(), tmp_path / 'a.pth')
-    pretrained = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth')}
-    for loaded in (build(vit_config(init=init)), build(vit_config(init=init, init_cfg=pretrained))):
-        loaded.init_weights()
-        loaded.load_state_dict(source.state_dict())
-        assert not loaded.pos_embed.requires_grad
-        assert torch.equal(loaded.pos_embed, sincos_table((4, 4), 16, other)), 'the loaded table stays in use'
+    loaded = build(vit_config(init=init))
+    loaded.init_weights()
+    loaded.load_state_dict(source.state_dict())
+    assert not loaded.pos_embed.requires_grad
+    assert torch.equal(loaded.pos_embed, sincos_table((4, 4), 16, other)), 'the loaded table stays in use'
     grafted = build(moco_config(vit_config(init=init), graft=[{'checkpoint': str(tmp_path / 'a.pth')}]))
     grafted.init_weights()
     for vit in (grafted.backbone, grafted.momentum_encoder.backbone):

@@ -157,7 +157,7 @@ def test_an_override_reaches_the_stages_that_can_take_it_and_needs_one(make):
 
 @pytest.mark.parametrize('report', [{'row': []}, {'rows': [{'name': 'A'}]}, {'reconstruct': ['nobody']}])
 def test_a_faulty_report_is_refused_before_anything_runs(report, make):
-    with pytest.raises(ConfigError, match='report takes|no stage'):
+    with pytest.raises(ConfigError, match=r'report takes|no stage'):
         load_recipe(make([stage('mim')], report=report))
 
 

@@ -118,8 +118,8 @@ def test_every_stage_is_done_and_fed_by_the_one_before(finished):
 
 def test_the_run_shows_progress_and_ends_with_the_table(finished):
     work, done = finished
-    assert 'mim: ' in done.out
-    assert 'lgp: waiting' in done.out
+    assert '0/3 stages done' in done.out
+    assert 's left, loss ' in done.out or 'starting' in done.out
     table = (work / 'table.txt').read_text()
     assert table in done.out
     rows = ['raw pixels', 'random encoder', 'MIM', 'CL', 'LGP']
@@ -297,15 +297,13 @@ def test_progress_line(folder, tmp_path, capsys):
     state = {'iter': 30, 'max_iters': 120, 'loss': 0.12345, 'seconds': 9.0, 'seconds_left': 27.4}
     (tmp_path / 'cl' / 'progress.json').write_text(json.dumps(state))
     view.show(['cl', 'lgp'])
-    assert capsys.readouterr().out.split('  ') == [
-        'mim: done (12 s)',
-        'cl: 25 % (27 s left, loss 0.123)',
-        'lgp: starting\n',
-    ]
+    shown = capsys.readouterr().out.split(' | ')
+    assert shown[0].startswith('1/3 stages done, ')
+    assert shown[1:] == ['cl 25 %, 27 s left, loss 0.123', 'lgp starting\n']
     view.show(['cl', 'lgp'])
     assert capsys.readouterr().out == ''  # not on a terminal: now and then only
     view.show([])
-    assert 'lgp: waiting' in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith('1/3 stages done, ')
 
 
 def test_nothing_is_started_where_all_is_done(folder, finished, capsys):
