@@ -58,3 +58,10 @@ def test_misspelt_keys_of_hooks_and_torchvision_wrappers(option: str, hint: str,
     path = write_config(tmp_path / 'mim.py', tiny_config('mim'))
     with pytest.raises(ConfigError, match=f"did you mean '{hint}'"):
         load_config(path, {option: 1})
+
+
+def test_a_run_has_at_least_one_epoch(tmp_path: Path) -> None:
+    cfg = _cfg(tmp_path, 'none')
+    cfg.train_cfg.max_epochs = -1
+    with pytest.raises(ConfigError, match='max_epochs must be at least 1'):
+        train(cfg)

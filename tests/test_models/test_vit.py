@@ -157,3 +157,10 @@ def test_class_feature_is_the_class_token_of_all_tokens_with_its_gradients(optio
         torch.autograd.grad((full * weights).sum(), parameters, allow_unused=True),
     ):
         assert_close(ours, theirs, rtol=1e-9)
+
+
+def test_heads_must_share_the_width() -> None:
+    config = vit_config(width=16)
+    config['arch']['num_heads'] = 5
+    with pytest.raises(ConfigError, match='cannot be shared by 5 heads'):
+        build(config)

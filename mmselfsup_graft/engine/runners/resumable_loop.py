@@ -21,6 +21,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.max_epochs < 1:
+            raise ConfigError(f'train_cfg.max_epochs must be at least 1, got {self.max_epochs}')
         if len(self.dataloader) == 0:
             raise ConfigError(
                 f'the training data has {len(self.dataloader.dataset)} images, fewer than one batch of '

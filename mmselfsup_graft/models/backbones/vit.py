@@ -59,6 +59,11 @@ class SelfSupViT(VisionTransformer):
             raise ConfigError(f'SelfSupViT: init must be "mae" or "mocov3", got {init!r}')
         if img_size % patch_size:
             raise ConfigError(f'SelfSupViT: img_size {img_size} is no multiple of patch_size {patch_size}')
+        settings = self.arch_zoo[arch.lower()] if isinstance(arch, str) else arch
+        if settings['embed_dims'] % settings['num_heads']:
+            raise ConfigError(
+                f'SelfSupViT: a width of {settings["embed_dims"]} cannot be shared by {settings["num_heads"]} heads'
+            )
         super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
         self.init = init
         self.pos_embed.requires_grad = False
