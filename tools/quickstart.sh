@@ -13,7 +13,9 @@ was stopped.
   --data digits           scikit-learn's 1,797 digits (default, at most 5 minutes on 2 cores)
   --data fashion-mnist    6,000 images of Fashion-MNIST (Debian's package dataset-fashion-mnist, or downloaded)
   --data DIR              a folder of images, labelled by sub-folder or not at all
-  --work-dir DIR          where to write (default: work_dirs/<name of the recipe>)
+  --epochs N              length of every training (the cascade's two stages share it)
+  --work-dir DIR          where to write (default: work_dirs/<name of the recipe>, for a folder
+                          work_dirs/layer-grafted_<name of the folder>)
 USAGE
 }
 
@@ -23,8 +25,8 @@ DATA=digits
 REST=()
 while (($#)); do
     case $1 in
-        --data) [[ -n ${2:-} ]] || { usage >&2; exit 2; }; DATA=$2; shift 2 ;;
-        --data=*) DATA=${1#--data=}; shift ;;
+        --data) DATA=${2:-}; [[ -n $DATA ]] || { usage >&2; exit 2; }; shift 2 ;;
+        --data=*) DATA=${1#--data=}; [[ -n $DATA ]] || { usage >&2; exit 2; }; shift ;;
         -h | --help) usage; exit 0 ;;
         *) REST+=("$1"); shift ;;
     esac
@@ -35,7 +37,7 @@ case $DATA in
     digits) ARGS=("$RECIPES/layer-grafted_vit-micro-p4_digits-16px.py") ;;
     fashion-mnist) ARGS=("$RECIPES/layer-grafted_vit-mini-p4_fashion-mnist-28px.py") ;;
     *)
-        [[ -d $DATA ]] || { echo "error: --data $DATA: no such folder (nor digits or fashion-mnist)" >&2; exit 1; }
+        [[ -d $DATA ]] || { echo "error: --data $DATA: not a folder (nor digits or fashion-mnist)" >&2; exit 1; }
         ARGS=("$RECIPES/layer-grafted_vit-mini-p8_folder-64px.py" --data-root "$DATA"
             --work-dir "work_dirs/layer-grafted_$(basename "$(cd "$DATA" && pwd)")") ;;
 esac

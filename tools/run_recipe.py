@@ -19,6 +19,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<recipe name>')
     parser.add_argument('--jobs', type=int, default=1, help='stages that may run at the same time')
     parser.add_argument('--amp', action='store_true', help='half precision where the machine has it')
+    parser.add_argument('--epochs', type=int, help='length of a whole stage; schedules and shares follow')
     parser.add_argument('--data-root', help='folder of images for all data sets that read a folder')
     parser.add_argument('--report-only', action='store_true', help='only score and draw what is there')
     add_cfg_options(parser)
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmselfsup_graft.apis.recipe_jobs import join_processes, run_recipe
     from mmselfsup_graft.apis.report import write_report
 
-    recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root)
+    recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs)
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)
     if args.report_only:
         join_processes(recipe, args.launcher)

@@ -15,6 +15,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
     parser.add_argument('--resume', nargs='?', const='auto', help='go on from a checkpoint (default: the newest)')
     parser.add_argument('--amp', action='store_true', help='half precision where the machine has it')
+    parser.add_argument('--epochs', type=int, help='length of the run; the learning-rate schedule follows')
     parser.add_argument('--no-validate', action='store_true', help='leave validation out')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
     parser.add_argument('--print-config', action='store_true', help='print the resolved config and stop')
@@ -26,12 +27,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and train."""
     args = parse(argv)
-    from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, load_config, train
+    from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, load_config, set_epochs, train
     from mmselfsup_graft.errors import CheckpointError
 
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     cfg.launcher = args.launcher
+    if args.epochs is not None:
+        set_epochs(cfg, args.epochs)
     if args.amp:
         enable_amp(cfg)
     if args.auto_scale_lr:

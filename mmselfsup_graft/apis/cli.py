@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmselfsup_graft.errors import GraftError
 
@@ -58,13 +59,30 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """``--cfg-options key=value ...``."""
+    """``--cfg-options key=value ...``; a value in quotation marks is text as it stands."""
     from mmengine.config import DictAction
+
+    class Options(DictAction):
+        """mmengine's, without its habit of deleting blanks from paths."""
+
+        @staticmethod
+        def _parse_iterable(val: str) -> Any:
+            if len(val) > 1 and val[0] == val[-1] and val[0] in '\'"':
+                return val[1:-1]
+            if ',' in val or val.startswith(('[', '(')):
+                return DictAction._parse_iterable(val)
+            return DictAction._parse_int_float_bool(val)
+
+        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+            for value in values:
+                if '=' not in value:
+                    parser.error(f'--cfg-options takes KEY=VALUE, got {value!r}')
+            super().__call__(parser, namespace, values, option_string)
 
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         default={},
         metavar='KEY=VALUE',
         help='override config values, e.g. optim_wrapper.optimizer.lr=1e-3; unknown keys are refused',

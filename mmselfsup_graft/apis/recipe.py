@@ -2,10 +2,10 @@
 
 A recipe is a config with ``stages``, each ``dict(name=, config=, share=, options=)``. The value ``'stage:NAME'``
 anywhere in a stage's config stands for the final checkpoint of an earlier stage; that is how stages feed each other.
-``share`` shortens a stage to that part of its config's epochs, schedule included. ``configs`` may give short names to
-config files, so that recipes on other data inherit the stages and change the files; ``options`` holds overrides for
-all stages. Every stage has its own folder in the recipe's work directory and leaves ``done.json`` when it is complete,
-so the same command goes on where it was stopped, by whatever means.
+``share`` shortens a stage to that part of its epochs, schedule included, after all overrides. ``configs`` may give
+short names to config files, so that recipes on other data inherit the stages and change the files; ``options`` holds
+overrides for all stages. Every stage has its own folder in the recipe's work directory and leaves ``done.json`` when
+it is complete, so the same command goes on where it was stopped, by whatever means.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ from mmengine.dist import barrier, is_main_process
 from mmselfsup_graft.errors import ConfigError, GraftError
 
 from .config_check import apply_cfg_options, check_config
-from .train import enable_amp, load_config, prepare_distributed, train
+from .train import enable_amp, load_config, prepare_distributed, set_epochs, train
 
 _REFERENCE = 'stage:'
 _KEYS = ('stages', 'configs', 'options', 'report')
@@ -58,6 +58,7 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)
     amp: bool = False
     data_root: str | None = None
+    epochs: int | None = None
 
     def stage(self, name: str) -> Stage:
         """The stage of that name.
@@ -73,7 +74,11 @@ class Recipe:
 
 
 def load_recipe(
-    path: str | os.PathLike, options: dict[str, Any] | None = None, amp: bool = False, data_root: str | None = None
+    path: str | os.PathLike,
+    options: dict[str, Any] | None = None,
+    amp: bool = False,
+    data_root: str | None = None,
+    epochs: int | None = None,
 ) -> Recipe:
     """Read a recipe and check every stage before anything runs.
 
@@ -82,6 +87,7 @@ def load_recipe(
         options: Overrides with dotted keys, for every stage that can take them.
         amp: Train all stages in half precision where the machine has it.
         data_root: Folder for every data set that has a ``data_root``.
+        epochs: Length of a whole stage instead of its config's; a stage with a ``share`` gets that part of it.
 
     Raises:
         ConfigError: For a missing file, unknown keys, a stage used before it is defined, or a faulty stage config.
@@ -99,7 +105,10 @@ def load_recipe(
     if twice:
         raise ConfigError(f'recipe {path}: two stages are called {twice[0]!r}')
     _override(list(configs.values()), {**content.get('options', {}), **(options or {})})
-    for cfg in configs.values():
+    for entry in content.stages:
+        cfg = configs[entry.name]
+        if epochs is not None or 'share' in entry:
+            set_epochs(cfg, max(1, round((epochs or cfg.train_cfg.max_epochs) * entry.get('share', 1))))
         if amp:
             enable_amp(cfg)
     if data_root:
@@ -107,7 +116,7 @@ def load_recipe(
     stages: list[Stage] = []
     for name, cfg in configs.items():
         stages.append(_link(path, name, cfg, stages))
-    recipe = Recipe(path, tuple(stages), content.get('report', {}), options or {}, amp, data_root)
+    recipe = Recipe(path, tuple(stages), content.get('report', {}), options or {}, amp, data_root, epochs)
     _check_report(recipe)
     return recipe
 
@@ -131,8 +140,8 @@ def _load_entry(path: Path, entry: dict, content: Config) -> Config:
         raise ConfigError(f'recipe {path}: a stage has the keys name, config, share and options, got {sorted(entry)}')
     file = content.get('configs', {}).get(entry['config'], entry['config'])
     cfg = load_config(path.parent / file)
-    if 'share' in entry:
-        _shorten(cfg, entry['share'], f'recipe {path}, stage {entry["name"]!r}')
+    if not 0 < entry.get('share', 1) <= 1:
+        raise ConfigError(f'recipe {path}, stage {entry["name"]!r}: share must lie in (0, 1], got {entry["share"]}')
     apply_cfg_options(cfg, entry.get('options', {}))
     check_config(cfg)
     return cfg
@@ -174,18 +183,6 @@ def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage
     training = {key: value for key, value in cfg.to_dict().items() if not key.startswith('evaluation')}
     text = json.dumps(training, sort_keys=True, default=str) + ''.join(known[n].fingerprint for n in needs)
     return Stage(name, cfg, needs, hashlib.sha256(text.encode()).hexdigest())
-
-
-def _shorten(cfg: Config, share: float, where: str) -> None:
-    """Train for a part of the epochs, with the learning-rate schedule scaled likewise."""
-    if not 0 < share <= 1:
-        raise ConfigError(f'{where}: share must lie in (0, 1], got {share}')
-    cfg.train_cfg.max_epochs = max(1, round(cfg.train_cfg.max_epochs * share))
-    for scheduler in cfg.param_scheduler:
-        for key in {'begin', 'end', 'T_max'} & set(scheduler):
-            scheduler[key] = round(scheduler[key] * share)
-        if 'warmup' in scheduler:
-            scheduler.warmup = scheduler.warmup * share
 
 
 def _references(value: Any) -> Iterator[str]:
@@ -232,11 +229,14 @@ def is_done(stage: Stage, work_dir: Path) -> bool:
     """Whether the stage is complete with this very config.
 
     Raises:
-        ConfigError: If its folder belongs to another config.
+        ConfigError: If its folder holds checkpoints of another config.
     """
+    from mmselfsup_graft.engine.runners import latest_checkpoint
+
     folder = Path(work_dir) / stage.name
     note = folder / 'stage.json'
-    if note.is_file() and json.loads(note.read_text())['fingerprint'] != stage.fingerprint:
+    foreign = note.is_file() and json.loads(note.read_text())['fingerprint'] != stage.fingerprint
+    if foreign and (latest_checkpoint(folder) is not None or read_done(work_dir, stage.name)):
         raise ConfigError(
             f'{folder} was made with another config (or by another earlier stage); '
             'choose a new --work-dir, or delete that folder to run the stage again'
@@ -300,5 +300,6 @@ def _finish(folder: Path, stage: Stage) -> None:
             'fingerprint': stage.fingerprint,
             'seconds': progress['seconds'],
             'iterations': progress['max_iters'],
+            'notes': progress['notes'],
         },
     )

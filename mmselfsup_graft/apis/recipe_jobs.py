@@ -24,6 +24,7 @@ from .train import prepare_distributed
 _POLL_SECONDS = 0.5
 _PLAIN_SECONDS = 10.0
 _PARENT = 'GRAFT_RECIPE_PROCESS'
+_CLEAR = '\r\x1b[K'  # back to the beginning of the line, and empty it
 
 
 @dataclass
@@ -87,6 +88,7 @@ def run_jobs(recipe: Recipe, work_dir: Path, jobs: int) -> None:
                 running.remove(job)
                 if job.process.returncode:
                     raise GraftError(_failure(job))
+                view.note(job.stage.name)
             view.show([job.stage.name for job in running])
     finally:
         _stop(running)
@@ -103,6 +105,7 @@ def _start(recipe: Recipe, stage: Stage, work_dir: Path, jobs: int) -> _Job:
     command = [sys.executable, '-m', module, str(recipe.path), '--work-dir', str(work_dir), '--only', stage.name]
     command += ['--options', json.dumps(recipe.options)] + (['--amp'] if recipe.amp else [])
     command += ['--data-root', recipe.data_root] if recipe.data_root else []
+    command += ['--epochs', str(recipe.epochs)] if recipe.epochs else []
     log = folder / 'train.log'
     with log.open('a') as file:
         log_begins = file.tell()
@@ -161,7 +164,13 @@ class ProgressView:
         line = ' | '.join(parts + [self._describe(name) for name in running])
         if self.inplace:
             line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line could not be redrawn
-        print(f'\r\x1b[K{line}' if self.inplace else line, end='' if self.inplace else '\n', flush=True)
+        print(f'{_CLEAR}{line}' if self.inplace else line, end='' if self.inplace else '\n', flush=True)
+
+    def note(self, name: str) -> None:
+        """Show what a stage that has ended wants people to know."""
+        done = read_done(self.work_dir, name) or {}
+        for text in done.get('notes', []):
+            print(f'{_CLEAR if self.inplace else ""}note on {name}: {text}', flush=True)
 
     def close(self) -> None:
         """Leave the line."""

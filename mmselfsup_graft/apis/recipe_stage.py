@@ -18,10 +18,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--only', required=True)
     parser.add_argument('--amp', action='store_true')
     parser.add_argument('--data-root')
+    parser.add_argument('--epochs', type=int)
     parser.add_argument('--options', type=json.loads, default={})
     args = parser.parse_args(argv)
     die_with_parent()
-    recipe = load_recipe(args.recipe, args.options, args.amp, args.data_root)
+    recipe = load_recipe(args.recipe, args.options, args.amp, args.data_root, args.epochs)
     run_stage(recipe.stage(args.only), Path(args.work_dir))
 
 

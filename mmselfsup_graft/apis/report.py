@@ -125,6 +125,8 @@ def table_text(result: dict[str, Any]) -> str:
         cells = ''.join(f'{_cell(row["few_shot"].get(n)):>14}' for n in shots)
         cost = f'{row["iterations"]:>12}{row["train_seconds"]:>9.0f}' if 'iterations' in row else ''
         lines.append(f'{name:16}{cells}{row["knn"]:>9.1f}{cost}')
+    if any(len(row['few_shot']) < len(shots) for row in result['rows'].values()):
+        lines.append('-: the smallest class has fewer training images than that')
     return '\n'.join(lines)
 
 

@@ -1,6 +1,8 @@
 """Getting the registries and mmengine ready."""
 
+import contextlib
 import importlib
+import io
 
 from mmengine.config import utils as config_utils
 from mmengine.registry import DefaultScope
@@ -19,6 +21,8 @@ def register_all_modules(init_default_scope: bool = True) -> None:
     Args:
         init_default_scope: Make ``mmselfsup_graft`` the scope in which types without a prefix are looked up.
     """
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints that an optional package of its makers is missing
+        importlib.import_module('mmpretrain.datasets')
     for package in _PACKAGES:
         importlib.import_module(f'{SCOPE}.{package}')
     config_utils.MODULE2PACKAGE.update(_CONFIG_PACKAGES)

@@ -43,6 +43,25 @@ def enable_amp(cfg: Config) -> None:
     wrapper.pop('loss_scale', None)
 
 
+def set_epochs(cfg: Config, epochs: int) -> None:
+    """Train for this many epochs, with the learning-rate schedules, warm-up included, scaled likewise.
+
+    Raises:
+        ConfigError: If the number is not positive or the config does not train by epochs.
+    """
+    if epochs < 1:
+        raise ConfigError(f'the number of epochs must be at least 1, got {epochs}')
+    if 'max_epochs' not in cfg.get('train_cfg', {}):
+        raise ConfigError('this config does not train by epochs (train_cfg.max_epochs), so it has no length to change')
+    share = epochs / cfg.train_cfg.max_epochs
+    cfg.train_cfg.max_epochs = epochs
+    for scheduler in cfg.get('param_scheduler') or []:
+        for key in {'begin', 'end', 'T_max'} & set(scheduler):
+            scheduler[key] = round(scheduler[key] * share)
+        if 'warmup' in scheduler:
+            scheduler.warmup = scheduler.warmup * share
+
+
 def enable_auto_scale_lr(cfg: Config) -> None:
     """Scale the learning rate linearly with the real batch size."""
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):

@@ -88,7 +88,7 @@ def _explain_unpickling(path: Path, message: str) -> str:
             f'checkpoint {path} was not read: it would run code while being read ({blocked}); if you trust where it '
             'comes from, say so where you name it: dict(checkpoint=..., unsafe_pickle=True) in a graft'
         )
-    return f'checkpoint {path} is damaged or no PyTorch file ({message.splitlines()[0]}); copy or download it again'
+    return f'checkpoint {path} is damaged or no PyTorch file; check the path, or copy or download it again'
 
 
 def _first_line(error: BaseException) -> str:

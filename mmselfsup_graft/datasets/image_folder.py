@@ -25,7 +25,8 @@ class ImageFolder(SelfSupDataset):
         extensions: Accepted ends of file names, compared without regard to case.
         subset: ``'all'``, or one side of a fixed random split of every class (of the whole folder if unlabelled):
             ``'test'`` is a share ``holdout`` of the images, ``'train'`` the rest.
-        holdout: Share of ``'test'``, in (0, 1); at least one image of each class goes to either side.
+        holdout: Share of ``'test'``, in (0, 1); at least one image of each class goes to either side. A class with a
+            single image stays in ``'train'``.
         kwargs: Arguments of :class:`SelfSupDataset`. ``metainfo=dict(classes=...)`` fixes the classes and their
             order; otherwise they are the sorted names of the sub-folders that hold an image.
 
@@ -90,16 +91,21 @@ class ImageFolder(SelfSupDataset):
 def held_out(labels: Sequence[int], share: float) -> np.ndarray:
     """Return which of the N samples belong to the fixed random test side of their class, bool of shape (N,).
 
+    The image of a class that has no other is not held out.
+
     Raises:
-        DataError: A class has a single image, which cannot lie on both sides.
+        DataError: Every class has a single image, so that none can be held out.
     """
     values, is_test = np.asarray(labels), np.zeros(len(labels), dtype=bool)
     for label in np.unique(values):
         members = np.flatnonzero(values == label)
-        if len(members) < 2:
-            raise DataError(f'class {label} has a single image; it takes two to split it into train and test')
         count = min(max(1, round(share * len(members))), len(members) - 1)
         is_test[np.random.RandomState(0).permutation(members)[:count]] = True  # a stream frozen for all versions
+    if not is_test.any():
+        raise DataError(
+            f'no class has two images or more ({len(values)} images), so none can be held out for testing; '
+            'read them without labels (with_label=False) or use subset="all"'
+        )
     return is_test
 
 

@@ -44,8 +44,9 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
     for index, (name, work_dir) in enumerate(runs.items()):
         summary = json.loads((Path(work_dir) / 'param_groups.json').read_text())
         layers = summary['layers']
-        offset = 1 + 0.02 * index  # equal rates would hide each other
-        axis.step(range(len(layers)), [layer['lr'] * offset for layer in layers], where='mid', label=name, linewidth=2)
+        offset = 0.12 * (index - (len(runs) - 1) / 2)  # side by side: equal rates would hide each other
+        places = [place + offset for place in range(len(layers))]
+        axis.plot(places, [layer['lr'] for layer in layers], 'o', label=name, markersize=4)
         axis.set_xticks(range(len(layers)), [layer['name'] for layer in layers], rotation=60, fontsize=8)
     axis.set(yscale='log', xlabel='depth', ylabel='peak learning rate')
     axis.grid(alpha=0.3)

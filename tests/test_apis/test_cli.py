@@ -82,5 +82,9 @@ def test_usual_options():
     args = parser.parse_args(['--launcher', 'pytorch', '--local-rank', '2', '--cfg-options', 'a.b=1', 'c=[1,2]'])
     assert (args.launcher, args.local_rank, args.cfg_options) == ('pytorch', 2, {'a.b': 1, 'c': [1, 2]})
     assert parser.parse_args(['--local_rank', '1']).local_rank == 1
+    args = parser.parse_args(['--cfg-options', 'root=my data/ü', 'file="a, b"', 'none=None', 'some=1, 2'])
+    assert args.cfg_options == {'root': 'my data/ü', 'file': 'a, b', 'none': None, 'some': [1, 2]}
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', 'no-value'])
     with pytest.raises(SystemExit):
         parser.parse_args(['--launcher', 'other'])

@@ -91,9 +91,12 @@ def test_subsets_split_every_class_for_good(tmp_path) -> None:
     assert np.bincount(sides['test'].labels()).tolist() == [2, 1]
 
 
-def test_a_class_of_one_image_cannot_be_split(tmp_path) -> None:
+def test_a_class_of_one_image_stays_in_train_and_cannot_be_all_there_is(tmp_path) -> None:
     for name in 'ab':
         (tmp_path / name).mkdir()
         Image.new('L', (4, 4)).save(tmp_path / name / '0.png')
-    with pytest.raises(DataError, match='single image'):
+    with pytest.raises(DataError, match='no class has two images'):
         ImageFolder(str(tmp_path), subset='train')
+    Image.new('L', (4, 4)).save(tmp_path / 'b' / '1.png')
+    sides = {side: ImageFolder(str(tmp_path), subset=side) for side in ('train', 'test')}
+    assert {side: data.labels().tolist() for side, data in sides.items()} == {'train': [0, 1], 'test': [1]}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import build, moco_config, vit_config
 from mmengine.logging import HistoryBuffer
+from torch.utils.data import DataLoader, TensorDataset
 
 from mmselfsup_graft.engine import (
     HistoryHook,
@@ -36,7 +37,15 @@ def fake_runner(folder, iteration: int = 0, **attributes) -> SimpleNamespace:
     defaults = dict(
         work_dir=str(folder), iter=iteration, max_iters=20, epoch=0, rank=0, seed=3, model=model, optim_wrapper=Rates()
     )
+    defaults.update(train_dataloader=loader(8), world_size=1)
     return SimpleNamespace(**{**defaults, **attributes})
+
+
+def loader(images: int, batch_size: int = 4, **dataset) -> DataLoader:
+    data = TensorDataset(torch.zeros(images))
+    for name, value in dataset.items():
+        setattr(data, name, value)
+    return DataLoader(data, batch_size=batch_size, drop_last=True)
 
 
 def rows_of(folder) -> list[dict]:
@@ -80,7 +89,8 @@ def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypa
     for runner.iter in range(5):
         clock.now += 2.0
         hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(1.5)})
-    expected = {'iter': 5, 'max_iters': 20, 'loss': 1.5, 'seconds': 10.0, 'seconds_left': 30.0}
+    few = ['only 20 steps of the optimiser, too few to learn much; train for more epochs']
+    expected = {'notes': few, 'iter': 5, 'max_iters': 20, 'loss': 1.5, 'seconds': 10.0, 'seconds_left': 30.0}
     assert json.loads((tmp_path / 'progress.json').read_text()) == expected
 
     # resumed from iteration 4: seconds go on, the pace is that of the new process
@@ -89,9 +99,24 @@ def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypa
     hook.before_train(runner)
     clock.now += 1.0
     hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(1.0)})
-    expected = {'iter': 5, 'max_iters': 20, 'loss': 1.0, 'seconds': 11.0, 'seconds_left': 15.0}
+    few = ['only 20 steps of the optimiser, too few to learn much; train for more epochs']
+    expected = {'notes': few, 'iter': 5, 'max_iters': 20, 'loss': 1.0, 'seconds': 11.0, 'seconds_left': 15.0}
     assert json.loads((tmp_path / 'progress.json').read_text()) == expected
     assert not list(tmp_path.glob('.*'))
+
+
+def test_progress_notes_what_the_losses_do_not_show(tmp_path):
+    def notes(**attributes) -> list[str]:
+        run_iterations(HistoryHook(), fake_runner(tmp_path, **attributes), 1)
+        return json.loads((tmp_path / 'progress.json').read_text())['notes']
+
+    assert notes(max_iters=1000) == []
+    assert 'only 20 steps' in notes()[0]
+    (left_out,) = notes(max_iters=1000, train_dataloader=loader(7))
+    assert left_out.startswith('3 of 7 images are left out of every epoch')
+    assert notes(max_iters=1000, train_dataloader=loader(8), world_size=1) == []
+    (unreadable,) = notes(max_iters=1000, train_dataloader=loader(8, num_corrupt=3))
+    assert unreadable.startswith('3 of 8 images could not be read')
 
 
 def test_progress_is_not_written_more_often_than_asked_for(tmp_path, monkeypatch):

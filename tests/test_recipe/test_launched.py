@@ -37,7 +37,7 @@ def launch(script: str, *arguments: object, folder: Path) -> str:
     variables = {**os.environ, 'GRAFT_PYTHON': sys.executable, 'GRAFT_VENV': str(folder / 'none'), 'PORT': str(port)}
     variables |= {'PYTHONPATH': f'{ROOT}{os.pathsep}{folder}', 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
     command = ['bash', str(ROOT / 'tools' / script), *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -132,9 +132,26 @@ def test_a_share_shortens_epochs_and_schedule(tmp_path):
     cfg = load_recipe(path).stages[0].cfg
     assert cfg.train_cfg.max_epochs == 200
     assert (cfg.param_scheduler[0].warmup, cfg.param_scheduler[0].end) == (10, 200)
+    # overrides set the whole length, of which the stage still gets its share
+    length = {'train_cfg.max_epochs': 40, 'param_scheduler.0.end': 40, 'param_scheduler.0.warmup': 4}
+    cfg = load_recipe(path, length).stages[0].cfg
+    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[0].warmup, cfg.param_scheduler[0].end) == (10, 1, 10)
+    cfg = load_recipe(path, epochs=80).stages[0].cfg
+    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[0].warmup, cfg.param_scheduler[0].end) == (20, 1, 20)
     path.write_text(f'stages = [dict(name="a", config={str(config)!r}, share=2)]')
     with pytest.raises(ConfigError, match='share must lie'):
         load_recipe(path)
+
+
+def test_a_stage_that_never_trained_takes_another_config(make, tmp_path):
+    stage = load_recipe(make(CASCADE)).stage('mim')
+    folder = tmp_path / 'work' / 'mim'
+    folder.mkdir(parents=True)
+    write_json(folder / 'stage.json', {'fingerprint': 'another'})
+    assert not is_done(stage, tmp_path / 'work')
+    (folder / 'iter_3.pth').touch()
+    with pytest.raises(ConfigError, match='mim was made with another config'):
+        is_done(stage, tmp_path / 'work')
 
 
 def test_how_a_stage_is_scored_is_no_part_of_its_identity(tmp_path):

@@ -293,7 +293,7 @@ def test_progress_line(folder, tmp_path, capsys):
     view = ProgressView(recipe, tmp_path)
     for name in ('mim', 'cl'):
         (tmp_path / name).mkdir()
-    (tmp_path / 'mim' / 'done.json').write_text(json.dumps({'checkpoint': 'x', 'seconds': 12.4}))
+    (tmp_path / 'mim' / 'done.json').write_text(json.dumps({'checkpoint': 'x', 'notes': ['much was skipped']}))
     state = {'iter': 30, 'max_iters': 120, 'loss': 0.12345, 'seconds': 9.0, 'seconds_left': 27.4}
     (tmp_path / 'cl' / 'progress.json').write_text(json.dumps(state))
     view.show(['cl', 'lgp'])
@@ -302,6 +302,8 @@ def test_progress_line(folder, tmp_path, capsys):
     assert shown[1:] == ['cl 25 %, 27 s left, loss 0.123', 'lgp starting\n']
     view.show(['cl', 'lgp'])
     assert capsys.readouterr().out == ''  # not on a terminal: now and then only
+    view.note('mim')
+    assert capsys.readouterr().out == 'note on mim: much was skipped\n'
     view.show([])
     assert capsys.readouterr().out.startswith('1/3 stages done, ')
 

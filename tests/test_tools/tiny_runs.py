@@ -156,7 +156,7 @@ def start_tool(name: str, *arguments: Any, folder: Path | None = None, **environ
 def run_tool_process(name: str, *arguments: Any, folder: Path | None = None, **environment: str) -> Outcome:
     """Run a tool in a process of its own to its end."""
     process = start_tool(name, *arguments, folder=folder, **environment)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return Outcome(process.returncode, out, err)
 
 

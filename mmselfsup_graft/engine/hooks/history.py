@@ -15,13 +15,17 @@ from mmengine.runner import Runner
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.registry import HOOKS
 
+_LEFT_OUT = 0.25  # share of the images beyond which a dropped last batch is worth a word
+_FEW_STEPS = 300
+
 
 @HOOKS.register_module()
 class HistoryHook(Hook):
     """Write a run's story into its work directory.
 
-    ``history.jsonl``: losses and learning rate over iterations; ``progress.json``: where the run is, with time left and
-    the seconds trained so far (also over resumes); ``param_groups.json``: peak learning rate over depth.
+    ``history.jsonl``: losses and learning rate over iterations; ``progress.json``: where the run is, with time left,
+    the seconds trained so far (also over resumes) and notes for people; ``param_groups.json``: peak learning rate over
+    depth.
 
     Args:
         interval: Iterations between two lines of the history.
@@ -89,6 +93,7 @@ class HistoryHook(Hook):
             'loss': loss,
             'seconds': self._earlier + now - started,
             'seconds_left': left,
+            'notes': _notes(runner),
         }
         path = self._file(runner, 'progress.json')
         temporary = path.with_name('.progress.json.tmp')
@@ -99,6 +104,24 @@ class HistoryHook(Hook):
     @staticmethod
     def _file(runner: Runner, name: str) -> Path:
         return Path(runner.work_dir) / name
+
+
+def _notes(runner: Runner) -> list[str]:
+    """What people should know about a run and would not see in its losses."""
+    loader = runner.train_dataloader
+    images, notes = len(loader.dataset), []
+    left_out = images - len(loader) * (loader.batch_size or 1) * runner.world_size
+    if left_out > _LEFT_OUT * images:
+        notes.append(
+            f'{left_out} of {images} images are left out of every epoch, because the last batch is incomplete; '
+            'lower train_dataloader.batch_size'
+        )
+    if runner.max_iters < _FEW_STEPS:
+        notes.append(f'only {runner.max_iters} steps of the optimiser, too few to learn much; train for more epochs')
+    unreadable = getattr(loader.dataset, 'num_corrupt', 0)
+    if unreadable:
+        notes.append(f'{unreadable} of {images} images could not be read and were skipped; the log names them')
+    return notes
 
 
 def _number(value: torch.Tensor | float) -> float:
