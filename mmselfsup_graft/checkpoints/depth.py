@@ -14,6 +14,9 @@ import torch.nn as nn
 
 from ..errors import ConfigError
 
+# what masked image modelling adds to a backbone counts as stem, whatever layer it acts on
+_MASK = ('mask_token', 'mask_gamma')
+
 
 @dataclass(frozen=True)
 class Depth:
@@ -54,14 +57,14 @@ class Depth:
 
 def vit_depth(num_layers: int) -> Depth:
     """Depth of a vision transformer with ``num_layers`` blocks."""
-    stem = ('cls_token', 'pos_embed', 'patch_embed', 'pre_norm', 'mask_token', 'mask_gamma')
-    return Depth(stem, tuple((f'layers.{i}',) for i in range(num_layers)))
+    stem = ('cls_token', 'pos_embed', 'patch_embed', 'pre_norm')
+    return Depth((*stem, *_MASK), tuple((f'layers.{i}',) for i in range(num_layers)))
 
 
 def resnet_depth(stage_blocks: Iterable[int]) -> Depth:
     """Depth of a ResNet with ``stage_blocks`` residual blocks per stage; a block owns its shortcut."""
     blocks = tuple((f'layer{s + 1}.{b}',) for s, count in enumerate(stage_blocks) for b in range(count))
-    return Depth(('conv1', 'bn1', 'stem'), blocks)
+    return Depth(('conv1', 'bn1', 'stem', *_MASK), blocks)
 
 
 def convnext_depth(depths: Iterable[int]) -> Depth:
@@ -71,7 +74,7 @@ def convnext_depth(depths: Iterable[int]) -> Depth:
         for b in range(count):
             own = (f'stages.{s}.{b}',)
             blocks.append((f'downsample_layers.{s}', *own) if s > 0 and b == 0 else own)
-    return Depth(('downsample_layers.0',), tuple(blocks))
+    return Depth(('downsample_layers.0', *_MASK), tuple(blocks))
 
 
 def depth_from_names(names: Iterable[str]) -> Depth:

@@ -33,8 +33,13 @@ def load_backbone(backbone: dict, checkpoint: str | os.PathLike | None, seed: in
         model._dump_init_info = lambda *_: None  # mmengine would list every tensor on the terminal
         model.init_weights()
     if checkpoint is not None:
-        grid = getattr(model, 'patch_resolution', None)
-        weights, _ = graft_weights([GraftSource(str(checkpoint))], model.state_dict(), depth_of(model), grid=grid)
+        weights, _ = graft_weights(
+            [GraftSource(str(checkpoint))],
+            model.state_dict(),
+            depth_of(model),
+            grid=getattr(model, 'patch_resolution', None),
+            optional=getattr(model, 'graft_optional', ()),
+        )
         model.load_state_dict(weights, strict=False)
     model.eval()  # returns None for mmpretrain's backbones
     return model

@@ -1,18 +1,26 @@
 """Models: backbones, necks, heads, losses and the algorithms put together from them."""
 
-from .algorithms import MAE, MoCoV3, SelfSupAlgorithm
-from .backbones import SelfSupViT
-from .heads import ContrastiveHead
+from .algorithms import MAE, MoCoV3, SelfSupAlgorithm, SimMIM
+from .backbones import MaskedBEiT, MaskedConvNeXt, MaskedResNet, MaskedResNetCIFAR, MaskedViT, SelfSupViT
+from .heads import ContrastiveHead, SimMIMHead
 from .momentum import MomentumEncoder
-from .necks import MAEDecoder, PortableSyncBN
+from .necks import MAEDecoder, PixelShuffleNeck, PortableSyncBN
 
 __all__ = [
     'MAE',
     'ContrastiveHead',
     'MAEDecoder',
+    'MaskedBEiT',
+    'MaskedConvNeXt',
+    'MaskedResNet',
+    'MaskedResNetCIFAR',
+    'MaskedViT',
     'MoCoV3',
     'MomentumEncoder',
+    'PixelShuffleNeck',
     'PortableSyncBN',
     'SelfSupAlgorithm',
     'SelfSupViT',
+    'SimMIM',
+    'SimMIMHead',
 ]

@@ -1,8 +1,11 @@
-"""Random masking of patch tokens."""
+"""Random masking: patch tokens that are left out (MAE), blocks of pixels whose features a token replaces (SimMIM)."""
 
+import math
 from typing import NamedTuple
 
 import torch
+
+from mmselfsup_graft.errors import ConfigError
 
 
 class PatchMask(NamedTuple):
@@ -31,3 +34,87 @@ def mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> PatchMask:
     restore = shuffle.argsort(dim=1)
     mask = (restore >= num_keep).to(noise.dtype)
     return PatchMask(shuffle[:, :num_keep], restore, mask)
+
+
+def block_grid(image_size: tuple[int, int], mask_patch: int) -> tuple[int, int]:
+    """Rows and columns of the grid of square blocks that SimMIM hides.
+
+    Args:
+        image_size: (H, W) of the images in pixels.
+        mask_patch: Side of a block in pixels.
+
+    Raises:
+        ConfigError: If the blocks do not tile the image.
+    """
+    height, width = image_size
+    if height % mask_patch or width % mask_patch:
+        raise ConfigError(
+            f'mask_patch={mask_patch} does not divide images of {height}x{width} pixels; choose a divisor of both sides'
+        )
+    return height // mask_patch, width // mask_patch
+
+
+def block_mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> torch.Tensor:
+    """Hide the ``ceil(mask_ratio * H * W)`` blocks with the smallest noise (Xie et al., SimMIM, arXiv 2111.09886).
+
+    Args:
+        noise: [B, H, W] uniform noise on the grid of blocks.
+        mask_ratio: Share of blocks to hide, rounded up.
+
+    Returns:
+        [B, H, W] of the noise's type, 1 where a block is hidden.
+
+    Raises:
+        ConfigError: If that hides none or all of the blocks.
+    """
+    count, total = math.ceil(mask_ratio * noise[0].numel()), noise[0].numel()
+    if not 0 < count < total:
+        raise ConfigError(
+            f'mask_ratio={mask_ratio} hides {count} of the {total} blocks of an image, which leaves nothing to learn; '
+            'change mask_ratio or mask_patch'
+        )
+    hidden = noise.flatten(1).argsort(dim=1)[:, :count]
+    return torch.zeros_like(noise).flatten(1).scatter_(1, hidden, 1.0).view_as(noise)
+
+
+def expand_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Repeat the cells of a mask up to a finer grid.
+
+    Args:
+        mask: [B, h, w].
+        size: (H, W) to reach, whole multiples of h and w.
+
+    Returns:
+        [B, 1, H, W], of the mask's type.
+
+    Raises:
+        ConfigError: If the finer grid is no multiple of the mask's.
+    """
+    (h, w), (height, width) = mask.shape[-2:], size
+    if height % h or width % w:
+        raise ConfigError(
+            f'a mask of {h}x{w} blocks does not fit a map of {height}x{width}: mask_patch must be a multiple of the '
+            'stride at which the mask acts'
+        )
+    return mask.repeat_interleave(height // h, 1).repeat_interleave(width // w, 2)[:, None]
+
+
+def mix_mask_token(
+    z: torch.Tensor, mask: torch.Tensor, token: torch.Tensor, gain: torch.Tensor | None = None, replace: bool = True
+) -> torch.Tensor:
+    """Put a mask token into features at masked positions.
+
+    ``z (1 - m) + t m`` if it replaces them (SimMIM), else ``z (1 - m) + g z m + t m`` (A2MIM, arXiv 2205.13943), with
+    ``g = 1`` if there is no gain.
+
+    Args:
+        z: Features, [B, C, H, W] or [B, L, C].
+        mask: 1 where masked, broadcastable to ``z``.
+        token: t, broadcastable to ``z``.
+        gain: g, likewise; read only if nothing is replaced.
+        replace: Whether masked features are replaced.
+    """
+    mask, token = mask.to(z.dtype), token.to(z.dtype)
+    if replace:
+        return z * (1 - mask) + token * mask
+    return (z if gain is None else z * (1 - mask) + gain.to(z.dtype) * z * mask) + token * mask

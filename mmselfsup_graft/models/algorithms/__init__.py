@@ -3,5 +3,6 @@
 from .base import SelfSupAlgorithm
 from .mae import MAE
 from .mocov3 import MoCoV3
+from .simmim import SimMIM
 
-__all__ = ['MAE', 'MoCoV3', 'SelfSupAlgorithm']
+__all__ = ['MAE', 'MoCoV3', 'SelfSupAlgorithm', 'SimMIM']

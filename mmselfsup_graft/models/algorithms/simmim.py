@@ -1,0 +1,82 @@
+"""SimMIM: masked image modelling for any backbone that gives a feature map."""
+
+from typing import Any
+
+import torch
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+from ..backbones import MaskToken
+from ..masking import block_grid, block_mask_from_noise, expand_mask
+from .base import SelfSupAlgorithm
+
+
+@MODELS.register_module()
+class SimMIM(SelfSupAlgorithm):
+    """Masked image modelling with a mask token inside the encoder (Xie et al., arXiv 2111.09886).
+
+    Blocks of pixels are drawn for every image; the encoder sees the whole image, and where blocks are masked a learnt
+    token takes the place of its features. One convolution predicts all pixels from the last map, and the masked ones
+    are compared.
+
+    Masks are drawn here, from the generator that is seeded for every iteration: they never repeat over epochs and
+    come out the same after resuming. Differs from the published code, whose masks repeat when loaders restart.
+
+    Args:
+        mask_patch: Side of a masked block in pixels; a divisor of the image's sides and a multiple of the stride at
+            which the token acts.
+        mask_ratio: Share of blocks to mask, rounded up.
+        **kwargs: See :class:`SelfSupAlgorithm`; with ``graft`` and ``frozen_layers`` this is CL->MIM grafting.
+
+    Raises:
+        ConfigError: If the backbone takes no mask, or sizes are impossible.
+    """
+
+    def __init__(self, mask_patch: int = 32, mask_ratio: float = 0.6, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(self.backbone, MaskToken):
+            raise ConfigError(
+                f'SimMIM needs a backbone with a mask token (MaskedResNet, MaskedViT, ...), got '
+                f'{type(self.backbone).__name__}'
+            )
+        if mask_patch < 1 or not 0 < mask_ratio < 1:
+            raise ConfigError(
+                f'SimMIM: mask_patch={mask_patch} must be at least 1 and mask_ratio={mask_ratio} in (0, 1)'
+            )
+        self.mask_patch = mask_patch
+        self.mask_ratio = mask_ratio
+
+    def draw_mask(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Masks [B, h, w] on the grid of blocks, 1 = masked, one of its own for each image [B, C, H, W]."""
+        grid = block_grid((inputs.shape[2], inputs.shape[3]), self.mask_patch)
+        return block_mask_from_noise(torch.rand(len(inputs), *grid, device=inputs.device), self.mask_ratio)
+
+    def forward_masked(
+        self, inputs: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict images whose masked parts are hidden inside the encoder.
+
+        Args:
+            inputs: [B, C, H, W] normalised images.
+            mask: [B, h, w], 1 = masked, on any grid between that of the blocks and that of the map where the token
+                acts; None draws it.
+
+        Returns:
+            Predicted images [B, C, H, W] and the mask [B, h, w].
+        """
+        mask = self.draw_mask(inputs) if mask is None else mask
+        return self.neck(self.backbone(inputs, mask=mask)), mask
+
+    def loss(
+        self, inputs: torch.Tensor, data_samples: Any = None, mask: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Reconstruction loss of images [B, C, H, W]; ``mask`` as in :meth:`forward_masked`."""
+        prediction, mask = self.forward_masked(inputs, mask)
+        return self.add_l1({'loss': self.head.loss(prediction, inputs, mask)})
+
+    @torch.no_grad()
+    def reconstruct(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prediction [B, C, H, W] in the units of ``inputs`` and the mask [B, 1, H, W], 1 where hidden."""
+        prediction, mask = self.forward_masked(inputs, mask)
+        return prediction, expand_mask(mask, (inputs.shape[2], inputs.shape[3]))

@@ -1,0 +1,203 @@
+"""Backbones with a mask token: masked image modelling on a ViT, a ResNet or a ConvNeXt alike.
+
+A small class in front of a backbone of mmpretrain: forward hooks put the token in, so the backbone's own code stays
+untouched and its tensors keep their names; ``mask_token`` and perhaps ``mask_gamma`` are added to them.
+"""
+
+from collections.abc import Sequence
+from math import isqrt
+from typing import Any, NamedTuple
+
+import torch
+from mmpretrain.models import BEiTViT, ConvNeXt, ResNet, ResNet_CIFAR
+from torch import nn
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+from ..foreign_weights import refuse_pretrained_init
+from ..masking import expand_mask, mix_mask_token
+from .vit import SelfSupViT
+
+
+class TokenSite(NamedTuple):
+    """A place in a backbone where the token may act.
+
+    Attributes:
+        module: The token acts on its input or on its output.
+        on_input: Which of the two.
+        width: Channels there.
+    """
+
+    module: nn.Module
+    on_input: bool
+    width: int
+
+
+class MaskToken(nn.Module):
+    """First parent of a backbone that takes a mask; without one it is the plain backbone.
+
+    Args:
+        mask_layer: Where the token acts, see :meth:`token_sites` of the backbone; 0 is SimMIM's place, after the stem.
+        mask_replace: The token replaces masked features (SimMIM, arXiv 2111.09886); otherwise it is added to them
+            (A2MIM, arXiv 2205.13943).
+        mask_gain: Start of a learnable gain per channel of masked features that are not replaced; 0 means no gain.
+        **kwargs: Arguments of the backbone.
+
+    Raises:
+        ConfigError: If the backbone has no such layer, or a gain is asked for where everything is replaced.
+    """
+
+    #: a checkpoint of another objective has neither
+    graft_optional = ('mask_token', 'mask_gamma')
+
+    def __init__(
+        self, *, mask_layer: int = 0, mask_replace: bool = True, mask_gain: float = 0.0, **kwargs: Any
+    ) -> None:
+        refuse_pretrained_init(kwargs.get('init_cfg'), type(self).__name__)
+        super().__init__(**kwargs)
+        sites = self.token_sites()
+        if not 0 <= mask_layer < len(sites):
+            raise ConfigError(f'{type(self).__name__}: mask_layer={mask_layer} is outside 0..{len(sites) - 1}')
+        if mask_gain and mask_replace:
+            raise ConfigError(f'{type(self).__name__}: mask_gain={mask_gain} acts only with mask_replace=False')
+        self.mask_replace, self.mask_gain = mask_replace, mask_gain
+        self._add_token(sites[mask_layer])
+        self._mask: torch.Tensor | None = None
+
+    def token_sites(self) -> list[TokenSite]:
+        """Where the token may act, by ``mask_layer``."""
+        raise NotImplementedError
+
+    def token_shapes(self, width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of token and gain for features of ``width`` channels; maps [B, C, H, W] unless overridden."""
+        return (1, width, 1, 1), (1, width, 1, 1)
+
+    def _add_token(self, site: TokenSite) -> None:
+        token, gain = self.token_shapes(site.width)
+        self.mask_token = nn.Parameter(torch.zeros(token))
+        self.mask_gamma = nn.Parameter(torch.full(gain, self.mask_gain)) if self.mask_gain else None
+        # bound methods: a deep copy of the backbone gets hooks of its own
+        if site.on_input:
+            site.module.register_forward_pre_hook(self._on_input)
+        else:
+            site.module.register_forward_hook(self._on_output)
+
+    def init_weights(self) -> None:
+        """The backbone's own initialisation, then the token: truncated normal, 0.02; the gain as configured."""
+        super().init_weights()  # type: ignore[misc]
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        if self.mask_gamma is not None:
+            nn.init.constant_(self.mask_gamma, self.mask_gain)
+
+    def forward(self, x: torch.Tensor, *args: Any, mask: torch.Tensor | None = None) -> Sequence[torch.Tensor]:
+        """Features of images with masked parts.
+
+        Args:
+            x: [B, C, H, W] normalised images, nothing hidden: the mask acts inside the network.
+            *args: What else the backbone takes.
+            mask: [B, h, w] grid of blocks, 1 = masked, of which the map where the token acts is a whole multiple;
+                None masks nothing.
+
+        Raises:
+            ConfigError: If the mask does not fit that map.
+        """
+        self._mask = mask
+        try:
+            return super().forward(x, *args)  # type: ignore[misc]
+        finally:
+            self._mask = None
+
+    def mask_features(self, z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Put the token into features; maps [B, C, H, W] unless overridden."""
+        mask = expand_mask(mask, (z.shape[2], z.shape[3]))
+        return mix_mask_token(z, mask, self.mask_token, self.mask_gamma, self.mask_replace)
+
+    def _on_input(self, module: nn.Module, inputs: tuple) -> tuple:
+        return inputs if self._mask is None else (self.mask_features(inputs[0], self._mask), *inputs[1:])
+
+    def _on_output(self, module: nn.Module, inputs: tuple, output: Any) -> Any:
+        if self._mask is None:
+            return output
+        if isinstance(output, tuple):  # a patch embedding also returns its grid
+            return self.mask_features(output[0], self._mask), *output[1:]
+        return self.mask_features(output, self._mask)
+
+
+class _ResNetSites(MaskToken):
+    """``mask_layer`` k: the input of stage k + 1; 0 is after stem and max-pool."""
+
+    def token_sites(self) -> list[TokenSite]:
+        """One site before each stage."""
+        stages: list[Any] = [getattr(self, name) for name in self.res_layers]  # type: ignore[union-attr]
+        return [TokenSite(stage, True, stage[0].in_channels) for stage in stages]
+
+
+class _TransformerSites(MaskToken):
+    """``mask_layer`` 0: the output of the patch embedding; k: the input of block k (from 1), class token untouched."""
+
+    def token_sites(self) -> list[TokenSite]:
+        """After the patch embedding, then one site before each block."""
+        width: Any = self.embed_dims
+        embedding: Any = self.patch_embed
+        blocks: Any = self.layers
+        return [TokenSite(embedding, False, width), *(TokenSite(block, True, width) for block in blocks)]
+
+    def token_shapes(self, width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of token and gain for tokens [B, L, C]."""
+        return (1, 1, width), (width,)
+
+    def _on_input(self, module: nn.Module, inputs: tuple) -> tuple:
+        extra: Any = self.num_extra_tokens
+        if self._mask is None:
+            return inputs
+        tokens = inputs[0]  # [B, 1 + L, C]
+        mixed = self.mask_features(tokens[:, extra:], self._mask)
+        return torch.cat([tokens[:, :extra], mixed], dim=1), *inputs[1:]
+
+    def mask_features(self, z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Put the token into patch tokens [B, L, C]."""
+        times = isqrt(z.shape[1] // mask[0].numel())  # tokens per side of a block
+        size = (mask.shape[1] * times, mask.shape[2] * times)
+        if not times or size[0] * size[1] != z.shape[1]:
+            raise ConfigError(
+                f'a mask of {mask.shape[1]}x{mask.shape[2]} blocks does not fit {z.shape[1]} patches: mask_patch must '
+                'be a multiple of the patch size'
+            )
+        flat = expand_mask(mask, size).flatten(2).transpose(1, 2)  # [B, L, 1]
+        return mix_mask_token(z, flat, self.mask_token, self.mask_gamma, self.mask_replace)
+
+
+@MODELS.register_module()
+class MaskedResNet(_ResNetSites, ResNet):
+    """mmpretrain's ResNet with a mask token, see :class:`MaskToken`; arguments of both."""
+
+
+@MODELS.register_module()
+class MaskedResNetCIFAR(_ResNetSites, ResNet_CIFAR):
+    """mmpretrain's ResNet for small images (3x3 stem of stride 1, no max-pool) with a mask token."""
+
+
+@MODELS.register_module()
+class MaskedConvNeXt(MaskToken, ConvNeXt):
+    """mmpretrain's ConvNeXt with a mask token; ``mask_layer`` k: after down-sampling layer k (0 is the stem)."""
+
+    def token_sites(self) -> list[TokenSite]:
+        """One site after each down-sampling layer."""
+        layers: Any = self.downsample_layers
+        widths: Any = self.channels
+        return [TokenSite(layer, False, width) for layer, width in zip(layers, widths)]
+
+
+@MODELS.register_module()
+class MaskedViT(_TransformerSites, SelfSupViT):
+    """:class:`SelfSupViT` with a mask token; with ``out_type='featmap'`` its patch tokens are a map [B, D, H, W]."""
+
+
+@MODELS.register_module()
+class MaskedBEiT(_TransformerSites, BEiTViT):
+    """mmpretrain's BEiT with a mask token: the ViT of the published SimMIM and A2MIM weights.
+
+    Relative position biases and layer scale in every block; for those weights ``use_abs_pos_emb=True``,
+    ``final_norm=True`` and ``out_type='featmap'``.
+    """
