@@ -1,10 +1,13 @@
 """MoCoV3: moving average, views, backbones, freezing, grafted starts and the L1 term."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+import torchvision
 from helpers import assert_close, build, mlp_config, moco_config, vit_config
 
 from mmselfsup_graft.errors import ConfigError
@@ -165,6 +168,69 @@ def test_resnet_backbone() -> None:
     assert model.backbone.layer1[1].bn1.training is False
     assert model.backbone.layer2[0].bn1.training
     assert model.backbone.layer2[0].bn1.num_batches_tracked == 2
+
+
+# ---------------------------------------------------------------- MoCo v3 on a ResNet, against torchvision's
+def _resnet_moco(momentum: float) -> Any:
+    """MoCo v3's ResNet form: projector of two layers on the pooled map, predictor without batch norm at its end."""
+    config = _resnet_config(base_momentum=momentum)
+    config['backbone']['zero_init_residual'] = False
+    config['head']['predictor'] = mlp_config(8, 16, 8, 2, with_last_bn=False)
+    model = build(config)
+    model.init_weights()
+    _shift(model)
+    return model.double().train()
+
+
+def _torchvision_twin(backbone: torch.nn.Module) -> torch.nn.Module:
+    twin = torchvision.models.resnet18().double()
+    twin.fc = torch.nn.Identity()
+    twin.load_state_dict(backbone.state_dict())
+    return twin.train()
+
+
+def _reference_mlp(x: torch.Tensor, mlp: Any, last_bn: bool) -> torch.Tensor:
+    """Linear, batch norm with batch statistics, ReLU, linear and perhaps batch norm without affine."""
+
+    def norm(value: torch.Tensor, *affine: torch.Tensor) -> torch.Tensor:
+        return F.batch_norm(value, None, None, *affine, training=True)
+
+    hidden = norm(x @ mlp.fc0.weight.T, mlp.bn0.weight, mlp.bn0.bias).relu()
+    out = hidden @ mlp.fc1.weight.T
+    return norm(out) if last_bn else out
+
+
+def test_resnet_against_torchvision_view_by_view() -> None:
+    """Loss, gradient, moving average and the batch-norm statistics of both encoders, each fed one view at a time."""
+    momentum, temperature = 0.9, 0.2
+    model = _resnet_moco(momentum)
+    views = [view.double() for view in _views(size=32)]
+    base, average = _torchvision_twin(model.backbone), _torchvision_twin(model.momentum_encoder.backbone)
+    projector, keys_projector = model.neck, deepcopy(model.momentum_encoder.neck)
+    with torch.no_grad():
+        for old, new in ((average, base), (keys_projector, projector)):
+            for value, now in zip(old.parameters(), new.parameters(), strict=True):
+                value.copy_(momentum * value + (1 - momentum) * now)
+        keys = [F.normalize(_reference_mlp(average(view), keys_projector, True)) for view in views]
+    loss = torch.zeros((), dtype=torch.float64)
+    for view, key in zip(views, reversed(keys)):
+        projection = _reference_mlp(base(view), deepcopy(projector), True)
+        query = F.normalize(_reference_mlp(projection, deepcopy(model.head.predictor), False))
+        loss = loss + 2 * temperature * F.cross_entropy(query @ key.T / temperature, torch.arange(4))
+    loss.backward()
+
+    ours = model.loss(views)['loss']
+    ours.backward()
+    assert_close(ours, loss, rtol=1e-10)
+    assert not hasattr(model.head.predictor, 'bn1')
+    expected = dict(base.named_parameters())
+    for name, parameter in model.backbone.named_parameters():
+        assert_close(parameter.grad, expected[name].grad, rtol=1e-7, name=name)
+    for encoder, twin in ((model.backbone, base), (model.momentum_encoder.backbone, average)):
+        wanted = twin.state_dict()
+        for name, value in encoder.state_dict().items():
+            assert_close(value, wanted[name], rtol=1e-10, name=name)
+        assert encoder.bn1.num_batches_tracked == 2
 
 
 def test_masked_views_need_a_vit() -> None:
