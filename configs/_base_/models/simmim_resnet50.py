@@ -1,0 +1,9 @@
+# SimMIM with ResNet-50: the token stands after the max-pool (stride 4); 32x32 pixels from every position of the last map
+model = dict(
+    type='SimMIM',
+    mask_patch=32,
+    mask_ratio=0.6,
+    backbone=dict(type='MaskedResNet', depth=50, norm_cfg=dict(type='PortableSyncBN')),
+    neck=dict(type='PixelShuffleNeck', in_channels=2048, stride=32),
+    head=dict(type='SimMIMHead'),
+)
