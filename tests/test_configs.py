@@ -14,6 +14,7 @@ import sklearn.datasets
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import build_optim_wrapper
 from PIL import Image
 
 from mmselfsup_graft.apis.recipe import load_recipe
@@ -32,6 +33,25 @@ COMPLETE = [
 WIDTH, DEPTH, BATCH = 32, 6, 4
 
 
+def is_resnet(backbone: dict[str, Any]) -> bool:
+    return 'ResNet' in backbone['type']
+
+
+def image_size(cfg: Config) -> int:
+    """Side of the images that a config trains on: of the encoder if it is built for one, else of the crops."""
+    crops = [*numbers(cfg.train_dataloader.dataset.to_dict(), 'size')]
+    return cfg.model.backbone.get('img_size') or crops[0]
+
+
+def numbers(value: Any, key: str) -> Iterator[int]:
+    """Every number that stands under a key, at any depth."""
+    items = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list | tuple) else ())
+    for name, inner in items:
+        if name == key and isinstance(inner, int):
+            yield inner
+        yield from numbers(inner, key)
+
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(CONFIGS).with_suffix(''))
 
@@ -41,7 +61,7 @@ every_recipe = pytest.mark.parametrize('path', RECIPES, ids=name_of)
 
 
 def test_configs_are_found():
-    assert {path.parent.name for path in COMPLETE} >= {'mae', 'mocov3', 'layer_grafted'}
+    assert {path.parent.name for path in COMPLETE} >= {'mae', 'mocov3', 'layer_grafted', 'simmim'}
     assert len(COMPLETE) >= 15
     assert RECIPES
 
@@ -70,10 +90,14 @@ def test_name_says_what_the_config_does(path):
     cfg = load_config(path)
     backbone = cfg.model.backbone
     assert path.parent.name == name['algorithm'].replace('-', '_')
-    assert backbone.patch_size == int(re.search(r'-p(\d+)$', name['backbone'])[1])
-    if isinstance(backbone.arch, str):
-        assert backbone.arch.endswith(re.match(r'vit-(\w+)-', name['backbone'])[1])
-    assert backbone.img_size == int(name['px'] or 224)
+    if is_resnet(backbone):
+        depth, width = re.fullmatch(r'resnet(\d+)(?:-w(\d+))?', name['backbone']).groups()
+        assert (backbone.depth, backbone.get('base_channels', 64)) == (int(depth), int(width or 64))
+    else:
+        assert backbone.patch_size == int(re.search(r'-p(\d+)$', name['backbone'])[1])
+        if isinstance(backbone.arch, str):
+            assert backbone.arch.endswith(re.match(r'vit-(\w+)-', name['backbone'])[1])
+    assert image_size(cfg) == int(name['px'] or 224)
     assert cfg.train_dataloader.batch_size == int(name['batch'])
     assert cfg.auto_scale_lr.base_batch_size == int(name['batch']) * int(name['gpus'])
     assert (cfg.optim_wrapper.type == 'AutocastOptimWrapper') == bool(name['amp'])
@@ -94,7 +118,7 @@ def test_evaluation_reads_the_size_that_the_encoder_takes(path):
     for side in ('train', 'test'):
         dataset = cfg.evaluation[side]
         sizes = {t['size'] for t in dataset.pipeline if t.type.endswith('CenterCrop')}
-        assert (sizes or {dataset.get('img_size', 28)}) == {cfg.model.backbone.img_size}
+        assert (sizes or {dataset.get('img_size', 28)}) == {image_size(cfg)}
         loading = dataset.pipeline[0]
         assert loading.channels == cfg.model.backbone.get('in_channels', 3)
 
@@ -145,34 +169,55 @@ def replaced(value: Any, key: str, old: Any, new: Any) -> Any:
     return value
 
 
-def shrink_model(model: dict[str, Any]) -> None:
-    """Turn the sizes of a model down, in place; everything else stays as the config has it."""
-    backbone, neck, head = model['backbone'], model['neck'], model['head']
-    if backbone['img_size'] > 64:
-        backbone.update(img_size=32, patch_size=8)
-    backbone['arch'] = dict(embed_dims=WIDTH, num_layers=DEPTH, num_heads=2, feedforward_channels=64)
+def shrink_model(model: dict[str, Any], size: int) -> int:
+    """Turn the sizes of a model for images of ``size`` down, in place; all else stays. Returns the new image size."""
+    shrink = shrink_resnet if is_resnet(model['backbone']) else shrink_vit
+    size, width = shrink(model['backbone'], size)
+    neck, head = model['neck'], model['head']
     if neck['type'] == 'MAEDecoder':
-        patches = (backbone['img_size'] // backbone['patch_size']) ** 2
-        neck.update(num_patches=patches, patch_size=backbone['patch_size'], embed_dim=WIDTH)
+        patch = model['backbone']['patch_size']
+        neck.update(num_patches=(size // patch) ** 2, patch_size=patch, embed_dim=WIDTH)
         neck.update(decoder_embed_dim=WIDTH, decoder_depth=1, decoder_num_heads=2)
-        head.update(patch_size=backbone['patch_size'])
+        head.update(patch_size=patch)
+    elif neck['type'] == 'PixelShuffleNeck':
+        neck.update(in_channels=width)
     else:
-        neck.update(in_channels=WIDTH, hid_channels=48, out_channels=16)
+        neck.update(in_channels=width, hid_channels=48, out_channels=16)
         head['predictor'].update(in_channels=16, hid_channels=48, out_channels=16)
     if model.get('l1_distance'):
         model['l1_distance']['to_block'] = min(model['l1_distance']['to_block'], DEPTH + 1)
+    return size
 
 
-def fresh_mae(backbone: dict[str, Any], target: Path) -> dict[str, torch.Tensor]:
-    """Write the encoder of a fresh MAE of the same size, named as in MAE's own files; returns it in our names."""
+def shrink_vit(backbone: dict[str, Any], size: int) -> tuple[int, int]:
+    """New image size and width."""
+    if size > 64:
+        backbone.update(img_size=32, patch_size=8)
+    backbone['arch'] = dict(embed_dims=WIDTH, num_layers=DEPTH, num_heads=2, feedforward_channels=64)
+    return backbone['img_size'], WIDTH
+
+
+def shrink_resnet(backbone: dict[str, Any], size: int) -> tuple[int, int]:
+    """New image size and width; residual branches start open: the first step would not reach behind a closed one."""
+    backbone.update(depth=18, stem_channels=4, base_channels=4, zero_init_residual=False)
+    return min(size, 64), 32
+
+
+def fresh_source(backbone: dict[str, Any], target: Path) -> dict[str, torch.Tensor]:
+    """Write a fresh encoder of the same size, a ViT named as in MAE's own files; returns it in our names."""
     from mmselfsup_graft.checkpoints import VIT_TIMM
 
-    encoder = MODELS.build({**backbone, 'init': 'mae', 'stop_grad_patch_embed': False})
+    own = {} if is_resnet(backbone) else {'init': 'mae', 'stop_grad_patch_embed': False}
+    encoder = MODELS.build({**backbone, **own})
     with torch.random.fork_rng():
         torch.manual_seed(7)
         encoder.init_weights()
     state = {name: value.clone() for name, value in encoder.state_dict().items()}
-    save_atomically({'model': {VIT_TIMM.from_canonical(name): value for name, value in state.items()}}, target)
+    if is_resnet(backbone):  # as a SimMIM of ours leaves it
+        token = {'backbone.mask_token': torch.zeros(1, 4, 1, 1)}
+        save_atomically({'state_dict': token | {f'backbone.{name}': v for name, v in state.items()}}, target)
+    else:
+        save_atomically({'model': {VIT_TIMM.from_canonical(name): v for name, v in state.items()}}, target)
     return state
 
 
@@ -180,9 +225,8 @@ def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict
     """The config at tiny sizes, and the encoder that it grafts, if any."""
     content = load_config(path).to_dict()
     model = content['model']
-    old = model['backbone']['img_size']
-    shrink_model(model)
-    loader = replaced(content['train_dataloader'], 'size', old, model['backbone']['img_size'])
+    old = image_size(Config(content))
+    loader = replaced(content['train_dataloader'], 'size', old, shrink_model(model, old))
     loader.update(batch_size=BATCH, num_workers=0, persistent_workers=False, pin_memory=False)
     loader['dataset']['indices'] = BATCH
     if 'data_root' in loader['dataset']:
@@ -193,8 +237,8 @@ def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict
     grafted = None
     if model.get('graft'):
         assert len(model['graft']) == 1
-        grafted = fresh_mae(model['backbone'], folder / 'mae.pth')
-        model['graft'][0]['checkpoint'] = str(folder / 'mae.pth')
+        grafted = fresh_source(model['backbone'], folder / 'source.pth')
+        model['graft'][0]['checkpoint'] = str(folder / 'source.pth')
     content['work_dir'] = str(folder / 'run')
     content['experiment_name'] = path.stem
     return Config(content), grafted
@@ -230,9 +274,13 @@ def test_one_training_step(path, data, tmp_path, quick):
     moved = {name for name, value in parameters.items() if not torch.equal(value, start.state[name])}
     assert moved == trainable
     assert 'backbone.pos_embed' not in trainable
-    frozen_stem = cfg.model.backbone.get('stop_grad_patch_embed', False)
-    assert ('backbone.patch_embed.projection.weight' in trainable) != frozen_stem
-    assert 'backbone.cls_token' in trainable
+    assert ('backbone.mask_token' in trainable) == (cfg.model.type == 'SimMIM')
+    if is_resnet(cfg.model.backbone):
+        assert trainable >= {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters()}
+    else:
+        frozen_stem = cfg.model.backbone.get('stop_grad_patch_embed', False)
+        assert ('backbone.patch_embed.projection.weight' in trainable) != frozen_stem
+        assert 'backbone.cls_token' in trainable
     assert all(value.isfinite().all() for value in parameters.values())
 
     if grafted is not None:
@@ -341,9 +389,11 @@ def test_recipes_read_and_feed_forward(path):
     grafted = [stage for stage in recipe.stages if stage.needs]
     assert [(stage.name, stage.needs) for stage in grafted] == [('lgp', ('mim',))]
     assert grafted[0].cfg.model.graft == [{'checkpoint': 'stage:mim'}]
-    assert recipe.stage('mim').cfg.model.type == 'MAE'
+    assert recipe.stage('mim').cfg.model.type in ('MAE', 'SimMIM')
     assert recipe.stage('lgp').cfg.model.type == 'MoCoV3'
-    assert recipe.stage('mim').cfg.model.backbone.arch == recipe.stage('lgp').cfg.model.backbone.arch
+    encoders = [dict(recipe.stage(name).cfg.model.backbone) for name in ('mim', 'lgp')]
+    for name in ('arch', 'depth', 'stem_channels', 'base_channels', 'strides', 'in_channels'):
+        assert encoders[0].get(name) == encoders[1].get(name)
 
 
 @every_recipe
@@ -357,4 +407,27 @@ def test_recipes_compare_at_equal_cost(path):
         assert stage.cfg.param_scheduler[0].end == stage.cfg.train_cfg.max_epochs
     evaluations = [stage.cfg.evaluation.to_dict() for stage in rows.values()]
     assert evaluations[0] == evaluations[1] == evaluations[2]
-    assert all(recipe.stage(name).cfg.model.type == 'MAE' for name in recipe.report.reconstruct)
+    assert all(recipe.stage(name).cfg.model.type in ('MAE', 'SimMIM') for name in recipe.report.reconstruct)
+
+
+def test_simmim_resnet50_groups_are_the_published_ones():
+    """No decay of biases, norms and the mask token, whose rate is a tenth; one group per parameter."""
+    (path,) = [p for p in COMPLETE if p.stem.startswith('simmim_resnet50_')]
+    cfg = load_config(path)
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper.to_dict())
+    assert 23.50 < sum(p.numel() for p in model.backbone.parameters()) / 1e6 < 23.52  # the specification's 23.51
+    group_of = {id(group['params'][0]): group for group in wrapper.param_groups}
+    for name, parameter in model.named_parameters():
+        group, token = group_of[id(parameter)], name == 'backbone.mask_token'
+        assert group['lr'] == pytest.approx(8e-5 if token else 8e-4, rel=1e-12), name
+        assert group['weight_decay'] == (0.0 if token or parameter.ndim == 1 else 0.05), name
+    schedule = cfg.param_scheduler[0]
+    assert (schedule.warmup, schedule.end, schedule.min_ratio * 8e-4) == (10, 300, pytest.approx(1e-5))
+    crop = cfg.train_dataloader.dataset.pipeline[1]
+    assert (crop.scale, crop.interpolation, cfg.model.mask_patch, cfg.model.mask_ratio) == (
+        (0.67, 1.0),
+        'bilinear',
+        32,
+        0.6,
+    )
