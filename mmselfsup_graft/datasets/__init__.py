@@ -8,6 +8,7 @@ from .image_list import ImageList, parse_image_list
 from .imagenet import ImageNet
 from .sample_photos import SamplePhotos
 from .samplers import SeededSampler
+from .splits import balanced_indices, balanced_subset, write_image_list
 from .transforms import LoadImage, PILGaussianBlur, PILGaussianNoise, RandomApply, TwoViews
 
 __all__ = [
@@ -24,5 +25,8 @@ __all__ = [
     'SeededSampler',
     'SelfSupDataset',
     'TwoViews',
+    'balanced_indices',
+    'balanced_subset',
     'parse_image_list',
+    'write_image_list',
 ]

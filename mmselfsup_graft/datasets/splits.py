@@ -1,0 +1,167 @@
+"""Seeded, class-balanced splits of labelled data: as indices, or as a list file in the official form."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmselfsup_graft.errors import ConfigError, DataError
+
+from .base import SelfSupDataset
+from .image_folder import ImageFolder
+from .image_list import ListEntry, parse_image_list, read_image_list
+from .scanning import subfolders
+
+_SPLIT_FOLDERS = {'train', 'val', 'valid', 'validation', 'test'}
+
+
+def balanced_indices(
+    labels: Sequence[int] | np.ndarray, per_class: int | None = None, share: float | None = None, seed: int = 0
+) -> np.ndarray:
+    """Choose equally many samples, or an equal share, of every class.
+
+    What is chosen of a class depends on the seed, the label and the order of its samples alone. Splits of one seed
+    are nested: the smaller one is part of the larger.
+
+    Args:
+        labels: Class of each of the N samples.
+        per_class: Samples per class.
+        share: Share of each class, in (0, 1], rounded to whole samples and at least one; instead of ``per_class``.
+        seed: Another seed gives another choice.
+
+    Returns:
+        Indices of the chosen samples, ascending, int64 of shape (K,); a data set takes them as
+        ``indices=chosen.tolist()``.
+
+    Raises:
+        ConfigError: Not exactly one of ``per_class`` and ``share`` is given, or it, or the seed, is out of range.
+        DataError: There are no samples, or a class has fewer than are asked for.
+    """
+    _check_size(per_class, share, seed)
+    values = np.asarray(labels)
+    if not len(values):
+        raise DataError('there are no labelled samples to choose from')
+    chosen = []
+    for label in np.unique(values):
+        members = np.flatnonzero(values == label)
+        count = per_class if share is None else max(1, round(share * len(members)))
+        if count is None or count > len(members):
+            raise DataError(f'class {label} has {len(members)} samples, {count} are asked for; ask for fewer')
+        random = np.random.RandomState([seed, int(label)])  # its stream is frozen for all versions of numpy
+        chosen.append(random.permutation(members)[:count])
+    return np.sort(np.concatenate(chosen))
+
+
+def _check_size(per_class: int | None, share: float | None, seed: int) -> None:
+    if (per_class is None) == (share is None):
+        raise ConfigError(f'give per_class or share, exactly one of them; got {per_class} and {share}')
+    if per_class is not None and per_class < 1:
+        raise ConfigError(f'per_class is {per_class}, expected at least 1')
+    if share is not None and not 0 < share <= 1:
+        raise ConfigError(f'share is {share}, expected a number above 0 and up to 1 (1 % is 0.01)')
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f'seed is {seed}, expected 0 .. 2**32 - 1')
+
+
+def balanced_subset(
+    dataset: SelfSupDataset, per_class: int | None = None, share: float | None = None, seed: int = 0
+) -> list[int]:
+    """Indices of a balanced part of a labelled data set, also of one in memory, for its argument ``indices``.
+
+    Args:
+        dataset: With labels.
+        per_class, share, seed: See :func:`balanced_indices`.
+
+    Raises:
+        DataError: The data set has no labels, or a class has too few samples.
+    """
+    labels = dataset.labels()
+    if labels is None:
+        raise DataError(f'{type(dataset).__name__} has no labels, so it cannot be split by class')
+    return balanced_indices(labels, per_class, share, seed).tolist()
+
+
+def folder_entries(data_root: str, split: str = '') -> list[ListEntry]:
+    """Images of a folder with one sub-folder per class: paths relative to ``data_root`` and labels.
+
+    Args:
+        data_root: Folder of the data; paths of the list are relative to it.
+        split: Sub-folder to read (``train``), empty for all.
+
+    Raises:
+        DataError: The folder is missing or has no class folders.
+    """
+    dataset = ImageFolder(data_root, split=split, with_label=True)
+    if not split and set(dataset.classes or ()) <= _SPLIT_FOLDERS:
+        raise DataError(
+            f'the folders {", ".join(dataset.classes or ())} of {data_root!r} are splits, not classes; name one '
+            '(--split), or give that folder as data root'
+        )
+    infos = [dataset.get_data_info(number) for number in range(len(dataset))]
+    return [ListEntry(_relative(info['img_path'], data_root), info['gt_label']) for info in infos]
+
+
+def list_entries(list_file: str, data_root: str = '') -> list[ListEntry]:
+    """Entries of a list file in either form; bare names rank among the class folders of ``data_root/train``, if any.
+
+    Raises:
+        DataError: The list is missing or malformed.
+    """
+    return read_image_list(list_file, subfolders(os.path.join(data_root, 'train')) if data_root else ()).entries
+
+
+def _relative(path: str, root: str) -> str:
+    return os.path.relpath(path, root).replace(os.sep, '/')
+
+
+def image_list_text(entries: Sequence[ListEntry]) -> str:
+    r"""The official form of a list: ``relative/path label`` per line, one blank between, every line ended by ``\n``.
+
+    Raises:
+        DataError: A path cannot be written in this form (a line break, or blanks at its ends).
+    """
+    for entry in entries:
+        line = f'{entry.path} {entry.label}'
+        try:
+            line.encode()
+            read = parse_image_list(line).entries
+        except (UnicodeEncodeError, DataError):
+            read = []
+        if read != [entry] or '\r' in entry.path:  # files are read with universal line ends
+            raise DataError(
+                f'the path {entry.path!r} cannot be written into a list: it is no UTF-8 text, has a line break or '
+                'begins or ends with blanks; rename the file'
+            )
+    return ''.join(f'{entry.path} {entry.label}\n' for entry in entries)
+
+
+def write_image_list(entries: Sequence[ListEntry], path: str, overwrite: bool = False) -> None:
+    """Write a list file; it appears under its name only when it is whole.
+
+    Args:
+        entries: In the order to be written, at least one.
+        path: File to write; its folder is made if need be.
+        overwrite: Replace a file that exists.
+
+    Raises:
+        DataError: There is nothing to write, the file exists, or a path cannot be written.
+    """
+    if not entries:
+        raise DataError(f'{path} was not written: there is no entry')
+    if os.path.lexists(path) and not overwrite:
+        raise DataError(f'{path} exists and was left as it is; choose another name or ask to overwrite it (--force)')
+    content = image_list_text(entries).encode()
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f'.{os.path.basename(path)}.', suffix='.tmp', dir=folder)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # a temporary file is readable by its owner only
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
