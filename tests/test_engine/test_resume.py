@@ -173,11 +173,22 @@ def train_here(config: Path, folder: Path, stop: int | None = None, resume: bool
     return runner
 
 
+SIMMIM = {
+    'type': 'SimMIM',
+    'mask_patch': 4,
+    'backbone': dict(type='MaskedResNetCIFAR', depth=18, in_channels=1, stem_channels=4, base_channels=4),
+    'neck': dict(type='PixelShuffleNeck', in_channels=32, stride=8, out_channels=1),
+    'head': dict(type='SimMIMHead'),
+}
+
+
 @pytest.mark.parametrize(
-    ('kind', 'interval', 'stops'), [('lgp', 2, range(1, SHORT + 1)), ('lgp', 3, (5, 8)), ('mim', 3, (2, 4, 7))]
+    ('kind', 'interval', 'stops'),
+    [('lgp', 2, range(1, SHORT + 1)), ('lgp', 3, (5, 8)), ('mim', 3, (2, 4, 7)), ('simmim', 3, (5, 7))],
 )
 def test_stopped_at_any_iteration(kind, interval, stops, grafted, tmp_path, quick):
     content = grafted if kind == 'lgp' else tiny_config('mim')
+    content = {**content, 'model': SIMMIM} if kind == 'simmim' else content
     less = {'train_dataloader': {'dataset': dict(indices=4 * SHORT)}}
     content = merged(content, {**less, 'default_hooks': {'checkpoint': dict(by_epoch=False, interval=interval)}})
     config = write_config(tmp_path / f'{kind}.py', content)
