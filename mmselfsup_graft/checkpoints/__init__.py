@@ -5,6 +5,7 @@ from .formats import FORMATS, Encoder, Format, read_encoder, to_encoder, unwrap_
 from .graft import GraftSource, LoadReport, graft_weights, parse_graft, plan_graft
 from .io import read_checkpoint, save_atomically
 from .pos_embed import resize_position_table, sincos_table
+from .projector import ProjectorStart, read_projector_start
 from .rename import MAE_MODEL, MOCOV3_MODEL, VIT_TIMM, RenameTable
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     'Format',
     'GraftSource',
     'LoadReport',
+    'ProjectorStart',
     'RenameTable',
     'convnext_depth',
     'depth_from_names',
@@ -26,6 +28,7 @@ __all__ = [
     'plan_graft',
     'read_checkpoint',
     'read_encoder',
+    'read_projector_start',
     'resize_position_table',
     'resnet_depth',
     'save_atomically',

@@ -34,6 +34,8 @@ class Format:
         not_encoder: Regular expression for names behind the prefix that are no part of the encoder.
         table: Names there -> canonical names.
         momentum_prefix: Prefix of the exponential moving average of the encoder, where the file has one.
+        projector: Names of the first linear layer of the projector and of the batch norm after it, where the format
+            has one; ``{}`` stands for the encoder's prefix without ``backbone.``.
     """
 
     name: str
@@ -42,20 +44,40 @@ class Format:
     not_encoder: str
     table: RenameTable
     momentum_prefix: str | None = None
+    projector: tuple[str, str] | None = None
+
+    def prefix_of(self, branch: str, origin: str) -> str:
+        """Prefix of the ``base`` or ``momentum`` encoder.
+
+        Raises:
+            CheckpointError: If the format has no such branch.
+        """
+        prefix = {'base': self.prefix, 'momentum': self.momentum_prefix}.get(branch)
+        if prefix is None:
+            raise CheckpointError(f'{origin} (format {self.name}) has no {branch} encoder; use branch="base"')
+        return prefix
 
 
 _TIMM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.weight')
 _CANONICAL = r'layers\.0\.|layer1\.0\.|downsample_layers\.0\.|patch_embed\.projection\.'
 
+_VIT_HEAD, _RESNET_FC, _NECK = ('{}head.0', '{}head.1'), ('{}fc.0', '{}fc.1'), ('{}neck.fc0', '{}neck.bn0')
+
+
+def _mocov3(prefix: str) -> tuple[Format, Format]:
+    """MoCo v3's two formats, ViT and ResNet, below ``prefix``; its projector lies inside the encoder."""
+    base, momentum = f'{prefix}base_encoder.', f'{prefix}momentum_encoder.'
+    return (
+        Format('mocov3', base, _TIMM_MARKS, r'head\.', VIT_TIMM, momentum, _VIT_HEAD),
+        Format('mocov3-resnet', base, (r'layer1\.0\.',), r'fc\.', _KEEP_NAMES, momentum, _RESNET_FC),
+    )
+
+
 # order matters: the first format whose marks are all found is taken
 FORMATS: tuple[Format, ...] = (
-    Format('mocov3', 'module.base_encoder.', _TIMM_MARKS, r'head\.', VIT_TIMM, 'module.momentum_encoder.'),
-    Format('mocov3', 'base_encoder.', _TIMM_MARKS, r'head\.', VIT_TIMM, 'momentum_encoder.'),
-    Format(
-        'mocov3-resnet', 'module.base_encoder.', (r'layer1\.0\.',), r'fc\.', _KEEP_NAMES, 'module.momentum_encoder.'
-    ),
-    Format('mocov3-resnet', 'base_encoder.', (r'layer1\.0\.',), r'fc\.', _KEEP_NAMES, 'momentum_encoder.'),
-    Format('graft', 'backbone.', (_CANONICAL,), r'$^', _KEEP_NAMES, 'momentum_encoder.backbone.'),
+    *_mocov3('module.'),
+    *_mocov3(''),
+    Format('graft', 'backbone.', (_CANONICAL,), r'$^', _KEEP_NAMES, 'momentum_encoder.backbone.', _NECK),
     Format('mae', '', _TIMM_MARKS, r'(mask_token|decoder_|head\.|fc_norm\.|fc\.)', VIT_TIMM),
     Format('mae', 'module.', _TIMM_MARKS, r'(mask_token|decoder_|head\.|fc_norm\.|fc\.)', VIT_TIMM),
     Format('mmpretrain', '', (_CANONICAL,), r'(head\.|neck\.|fc\.)', _KEEP_NAMES),
@@ -97,8 +119,10 @@ def detect_format(names: list[str], origin: str = 'checkpoint', wanted: str = 'a
     """Return the format of a file with these tensor names.
 
     Raises:
-        CheckpointError: If the names fit no format, or not the one that was asked for.
+        CheckpointError: If the names fit no format, or not the one that was asked for, or there is none of that name.
     """
+    if wanted != 'auto' and wanted not in format_names():
+        raise CheckpointError(f'unknown checkpoint format {wanted!r}; known: auto, {", ".join(format_names())}')
     for candidate in FORMATS:
         inside = [n[len(candidate.prefix) :] for n in names if n.startswith(candidate.prefix)]
         fits = all(any(re.match(mark, n) for n in inside) for mark in candidate.marks)
@@ -122,13 +146,9 @@ def to_encoder(content: Mapping[str, Any], origin: str, wanted: str = 'auto', br
     Raises:
         CheckpointError: If the format is unknown or has no such branch.
     """
-    if wanted != 'auto' and wanted not in format_names():
-        raise CheckpointError(f'unknown checkpoint format {wanted!r}; known: auto, {", ".join(format_names())}')
     state = unwrap_state_dict(content)
     found = detect_format(list(state), origin, wanted)
-    prefix = {'base': found.prefix, 'momentum': found.momentum_prefix}.get(branch)
-    if prefix is None:
-        raise CheckpointError(f'{origin} (format {found.name}) has no {branch} encoder; use branch="base"')
+    prefix = found.prefix_of(branch, origin)
     kept, dropped = {}, []
     for name, tensor in state.items():
         inner = name[len(prefix) :]

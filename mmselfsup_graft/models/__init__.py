@@ -1,14 +1,16 @@
 """Models: backbones, necks, heads, losses and the algorithms put together from them."""
 
-from .algorithms import MAE, MoCoV3, SelfSupAlgorithm, SimMIM
+from .algorithms import MAE, GraftedClassifier, MoCoV3, SelfSupAlgorithm, SimMIM
 from .backbones import MaskedBEiT, MaskedConvNeXt, MaskedResNet, MaskedResNetCIFAR, MaskedViT, SelfSupViT
-from .heads import ContrastiveHead, SimMIMHead
+from .heads import ContrastiveHead, FirstFCHead, SimMIMHead
 from .momentum import MomentumEncoder
 from .necks import MAEDecoder, PixelShuffleNeck, PortableSyncBN
 
 __all__ = [
     'MAE',
     'ContrastiveHead',
+    'FirstFCHead',
+    'GraftedClassifier',
     'MAEDecoder',
     'MaskedBEiT',
     'MaskedConvNeXt',

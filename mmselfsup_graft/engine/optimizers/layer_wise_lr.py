@@ -1,7 +1,7 @@
 """Learning rate and weight decay by layer: the heart of Layer Grafted Pre-training."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -13,6 +13,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
 _PREFIX = 'backbone.'
+_HEAD = 'head.'
 
 
 def scales_from_list(values: Sequence[float], num_blocks: int) -> list[float]:
@@ -66,11 +67,17 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
     there is one group and everything is decayed, which is MoCo v3's behaviour; ``no_decay_1d=True`` exempts 1-D
     tensors then, which is MAE's.
 
+    Fine-tuning, where ``layer_wise_decay_ratio`` is BEiT's layer decay, adds two more:
+
+    - ``no_decay_names=['cls_token', ...]``: tensors of these names (whole last components) are not decayed either;
+    - ``head_lr_scale=f``: the head, a group of its own then, learns ``f`` times as fast as its layer id says.
+
     Raises:
-        ConfigError: For both keys at once, unknown keys, or a list that does not divide the depth.
+        ConfigError: For both of the first two keys at once, unknown keys, a list that does not divide the depth, names
+            that are no list, or a factor that is no positive number.
     """
 
-    PARAMWISE_KEYS = ('lr_layer_wise', 'layer_wise_decay_ratio', 'no_decay_1d')
+    PARAMWISE_KEYS = ('lr_layer_wise', 'layer_wise_decay_ratio', 'no_decay_1d', 'no_decay_names', 'head_lr_scale')
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         options = dict(paramwise_cfg or {})
@@ -81,6 +88,8 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
             raise ConfigError('paramwise_cfg: give lr_layer_wise or layer_wise_decay_ratio, not both')
         super().__init__(optim_wrapper_cfg, None)
         self.options = options
+        self.no_decay_names = _names(options.get('no_decay_names', ()))
+        self.head_lr_scale = _factor(options.get('head_lr_scale'))
 
     def layer_scales(self, model: nn.Module) -> list[float] | None:
         """Scale per layer id of ``model.backbone``; None if no layer-wise rule is configured."""
@@ -96,14 +105,16 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         depth, scales = depth_of(cast(nn.Module, model.backbone)), self.layer_scales(model)
         split_decay = scales is not None or self.options.get('no_decay_1d', False)
         base_lr, decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
-        groups: dict[tuple[int, bool], dict] = {}
+        groups: dict[tuple[int, bool, bool], dict] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             inside = name.startswith(_PREFIX)
             layer = depth.layer_id(name[len(_PREFIX) :]) if inside else depth.num_blocks + 1
-            key = (layer if scales is not None else 0, split_decay and parameter.ndim <= 1)
-            scale = scales[layer] if scales is not None else 1.0
+            undecayed = (split_decay and parameter.ndim <= 1) or name.rpartition('.')[2] in self.no_decay_names
+            in_head = self.head_lr_scale is not None and name.startswith(_HEAD)
+            scale = (scales[layer] if scales is not None else 1.0) * ((in_head and self.head_lr_scale) or 1.0)
+            key = (layer if scales is not None else 0, in_head, undecayed)
             group = groups.setdefault(
                 key,
                 {
@@ -111,7 +122,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
                     'param_names': [],
                     'lr': base_lr * scale,
                     'lr_scale': scale,
-                    'weight_decay': 0.0 if key[1] else decay,
+                    'weight_decay': 0.0 if undecayed else decay,
                     'layer_id': key[0] if scales is not None else 'all',
                 },
             )
@@ -131,6 +142,18 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         return OPTIM_WRAPPERS.build(
             {'type': 'OptimWrapper', **self.optim_wrapper_cfg}, default_args={'optimizer': optimizer}
         )
+
+
+def _names(value: Any) -> frozenset[str]:
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise ConfigError(f'paramwise_cfg.no_decay_names takes a list of names, got {value!r}')
+    return frozenset(value)
+
+
+def _factor(value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+        raise ConfigError(f'paramwise_cfg.head_lr_scale must be a number > 0, got {value!r}')
+    return None if value is None else float(value)
 
 
 def groups_table(groups: Sequence[dict]) -> str:

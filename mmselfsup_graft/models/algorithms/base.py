@@ -5,18 +5,17 @@ from typing import Any
 
 import torch
 from mmengine.dist import broadcast
-from mmengine.logging import print_log
 from mmpretrain.models import BaseSelfSupervisor
 from torch import nn
 
-from mmselfsup_graft.checkpoints import Depth, depth_of, graft_weights, parse_graft, plan_graft
 from mmselfsup_graft.errors import ConfigError
 
 from ..foreign_weights import refuse_pretrained_init
 from ..losses import l1_weight_distance
+from .grafting import Grafting
 
 
-class SelfSupAlgorithm(BaseSelfSupervisor):
+class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
     """Base of all algorithms: an encoder that may be grafted, frozen from below and held near its start.
 
     Args:
@@ -55,11 +54,7 @@ class SelfSupAlgorithm(BaseSelfSupervisor):
         super().__init__(
             backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
         )
-        self.depth: Depth = depth_of(self.backbone)
-        self.graft = parse_graft(graft or [])
-        plan_graft(self.graft, self.depth)  # refuse an impossible graft before anything is read
-        self.frozen_layers = frozen_layers
-        self._freeze()
+        self.set_up_graft(graft, frozen_layers)
         self.l1_weight, self.l1_to_block = self._parse_l1(l1_distance)
         self._l1_reference: dict[str, torch.Tensor] = {}
 
@@ -74,56 +69,9 @@ class SelfSupAlgorithm(BaseSelfSupervisor):
             raise ConfigError(f'l1_distance.to_block must lie in 0..{self.depth.num_blocks + 1} for this backbone')
         return float(options['weight']), int(options['to_block'])
 
-    # ---------------------------------------------------------------- freezing
-    def _freeze(self) -> None:
-        if not 0 <= self.frozen_layers <= self.depth.num_blocks:
-            raise ConfigError(
-                f'frozen_layers={self.frozen_layers} is outside 0..{self.depth.num_blocks}, the depth of this backbone'
-            )
-        # what a source may lack (a mask token) would be frozen in its random start
-        exempt = getattr(self.backbone, 'graft_optional', ())
-        if self.frozen_layers:
-            for name, parameter in self.backbone.named_parameters():
-                if self.depth.layer_id(name) <= self.frozen_layers and not name.startswith(exempt or ('\0',)):
-                    parameter.requires_grad = False
-
-    def train(self, mode: bool = True) -> 'SelfSupAlgorithm':
-        """Set train mode; frozen layers of the encoder stay in eval mode."""
-        super().train(mode)
-        if mode:
-            self._frozen_to_eval(self.backbone)
-        return self
-
-    def _frozen_to_eval(self, backbone: nn.Module) -> None:
-        """Put the frozen layers of an encoder (ours or a copy of it) into eval mode."""
-        for name, module in backbone.named_modules():
-            if name and self.frozen_layers and self.depth.layer_id(name) <= self.frozen_layers:
-                module.eval()
-
-    # ---------------------------------------------------------------- grafting
-    def init_weights(self) -> None:
-        """Fresh initialisation, then the graft, then everything that follows from the encoder's first weights."""
-        super().init_weights()
-        if self.graft:
-            self._apply_graft()
-        self.after_graft()
-
-    def _dump_init_info(self) -> None:
-        """Leave out mmengine's several hundred lines per run; the graft report says where weights come from."""
-
-    def _apply_graft(self) -> None:
-        weights, report = graft_weights(
-            self.graft,
-            self.backbone.state_dict(),
-            self.depth,
-            grid=getattr(self.backbone, 'patch_resolution', None),
-            optional=getattr(self.backbone, 'graft_optional', ()),
-        )
-        self.backbone.load_state_dict(weights, strict=False)
-        print_log(report.text(), logger='current')
-
     def after_graft(self) -> None:
         """Take note of the encoder's first weights; subclasses extend it (copies for a momentum encoder)."""
+        super().after_graft()
         if self.l1_weight:
             covered = ((n, p) for n, layer, p in self.encoder_parameters() if layer <= self.l1_to_block)
             self._l1_reference = {name: p.detach().clone() for name, p in covered if p.requires_grad}

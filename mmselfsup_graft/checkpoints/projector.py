@@ -1,0 +1,69 @@
+"""The first layer of a pre-trained projector, for fine-tuning from there."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+from .formats import StateDict, detect_format, unwrap_state_dict
+from .io import read_checkpoint
+
+_NORM = ('weight', 'bias', 'running_mean', 'running_var')
+
+
+@dataclass(frozen=True)
+class ProjectorStart:
+    """First linear layer of a projector and the batch norm after it.
+
+    Args:
+        weight: [H, D] of the linear layer, which has no bias.
+        norm: Weight, bias and running statistics [H] of the batch norm; None if the file has none.
+        format: Name of the format of the file.
+        origin: The file, for messages.
+    """
+
+    weight: torch.Tensor
+    norm: StateDict | None
+    format: str
+    origin: str
+
+
+def to_projector_start(
+    content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str = 'base'
+) -> ProjectorStart:
+    """Take the first layer of the projector out of checkpoint content.
+
+    Args:
+        content: What :func:`read_checkpoint` returned.
+        origin: File name for messages.
+        wanted: A format name, or ``auto`` to detect it.
+        branch: ``base`` or ``momentum`` projector of the file.
+
+    Raises:
+        CheckpointError: If the format is unknown, the file has no projector, or that one's first layer has a bias.
+    """
+    state = unwrap_state_dict(content)
+    found = detect_format(list(state), origin, wanted)
+    parent = found.prefix_of(branch, origin).removesuffix('backbone.')
+    linear, norm = (name.format(parent) for name in found.projector or ('', ''))
+    weight = state.get(f'{linear}.weight')
+    if weight is None or weight.ndim != 2:
+        expected = f'{linear}.weight is missing' if found.projector else 'the format has none'
+        raise CheckpointError(
+            f'{origin} (format {found.name}) holds no projector ({expected}): fine-tuning from its first layer needs a '
+            'checkpoint of contrastive pre-training; use a plain linear head for others'
+        )
+    if f'{linear}.bias' in state:
+        raise CheckpointError(f'{origin}: the first layer of its projector has a bias, expected one without')
+    inner = {part: state[f'{norm}.{part}'] for part in _NORM if f'{norm}.{part}' in state}
+    return ProjectorStart(weight, inner if len(inner) == len(_NORM) else None, found.name, origin)
+
+
+def read_projector_start(
+    path: str | os.PathLike, wanted: str = 'auto', branch: str = 'base', unsafe_pickle: bool = False
+) -> ProjectorStart:
+    """Read a checkpoint file and take the first layer of its projector out; see :func:`to_projector_start`."""
+    return to_projector_start(read_checkpoint(path, unsafe_pickle), str(path), wanted, branch)

@@ -1,0 +1,58 @@
+"""Supervised classifier on a grafted encoder: fine-tuning."""
+
+from collections.abc import Sequence
+
+from mmpretrain.models import ImageClassifier
+from torch import nn
+
+from mmselfsup_graft.registry import MODELS
+
+from ..foreign_weights import refuse_pretrained_init
+from .grafting import Grafting
+
+
+@MODELS.register_module()
+class GraftedClassifier(Grafting, ImageClassifier):
+    """mmpretrain's classifier whose encoder starts from a graft, as every algorithm of the toolbox does.
+
+    Every tensor of the encoder must arrive; a position table of another grid is resized bicubically and, being fixed,
+    is not trained (MAE's fine-tuning, arXiv 2111.06377). Without ``graft`` it learns from fresh weights.
+
+    Args:
+        backbone: Config of the encoder.
+        neck: Config of the neck, e.g. global pooling after a ResNet; a ViT's class token needs none.
+        head: Config of the head: :class:`mmpretrain.models.LinearClsHead` or :class:`FirstFCHead`.
+        graft: Sources of the encoder's weights, see :mod:`mmselfsup_graft.checkpoints.graft`.
+        frozen_layers: Freeze the stem and blocks ``[0, frozen_layers)`` of the encoder and keep them in eval mode.
+        train_cfg: ``dict(augments=[...], probs=None)``: mixing of images within a batch, as in mmpretrain.
+        data_preprocessor: Config of the preprocessor that normalises batches on the device and mixes them.
+        init_cfg: As in mmengine.
+
+    Raises:
+        ConfigError: For a graft that does not fit the depth, ``frozen_layers`` outside it, or weights to be loaded
+            by ``init_cfg``.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict | None = None,
+        head: dict | None = None,
+        graft: Sequence[dict] | None = None,
+        frozen_layers: int = 0,
+        train_cfg: dict | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
+        if not isinstance(data_preprocessor, nn.Module):
+            data_preprocessor = {'type': 'mmpretrain.ClsDataPreprocessor', **(data_preprocessor or {})}
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            head=head,
+            train_cfg=train_cfg,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        self.set_up_graft(graft, frozen_layers)

@@ -1,0 +1,89 @@
+"""What every trained model of the toolbox shares: an encoder that may be grafted and frozen from below."""
+
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import nn
+
+from mmselfsup_graft.checkpoints import Depth, GraftSource, depth_of, graft_weights, parse_graft, plan_graft
+from mmselfsup_graft.errors import ConfigError
+
+
+class Grafting(BaseModule):
+    """Mixin for a model with a ``backbone``: grafted start, frozen lower layers.
+
+    It stands before the model's other parent, whose ``__init__`` runs as usual; then :meth:`set_up_graft` is called.
+    """
+
+    backbone: nn.Module
+    depth: Depth
+    graft: list[GraftSource]
+    frozen_layers: int
+
+    def set_up_graft(self, graft: Sequence[dict] | None, frozen_layers: int) -> None:
+        """Take note of the sources, refuse what does not fit, freeze.
+
+        Args:
+            graft: Sources of the encoder's weights, see :mod:`mmselfsup_graft.checkpoints.graft`.
+            frozen_layers: Freeze the stem and blocks ``[0, frozen_layers)``; 0 freezes nothing.
+
+        Raises:
+            ConfigError: For a graft that does not fit the depth or ``frozen_layers`` outside it.
+        """
+        self.depth = depth_of(self.backbone)
+        self.graft = parse_graft(graft or [])
+        plan_graft(self.graft, self.depth)  # refuse an impossible graft before anything is read
+        self.frozen_layers = frozen_layers
+        self._freeze()
+
+    # ---------------------------------------------------------------- freezing
+    def _freeze(self) -> None:
+        if not 0 <= self.frozen_layers <= self.depth.num_blocks:
+            raise ConfigError(
+                f'frozen_layers={self.frozen_layers} is outside 0..{self.depth.num_blocks}, the depth of this backbone'
+            )
+        # what a source may lack (a mask token) would be frozen in its random start
+        exempt = getattr(self.backbone, 'graft_optional', ())
+        if self.frozen_layers:
+            for name, parameter in self.backbone.named_parameters():
+                if self.depth.layer_id(name) <= self.frozen_layers and not name.startswith(exempt or ('\0',)):
+                    parameter.requires_grad = False
+
+    def train(self, mode: bool = True) -> 'Grafting':
+        """Set train mode; frozen layers of the encoder stay in eval mode."""
+        super().train(mode)
+        if mode:
+            self._frozen_to_eval(self.backbone)
+        return self
+
+    def _frozen_to_eval(self, backbone: nn.Module) -> None:
+        """Put the frozen layers of an encoder (ours or a copy of it) into eval mode."""
+        for name, module in backbone.named_modules():
+            if name and self.frozen_layers and self.depth.layer_id(name) <= self.frozen_layers:
+                module.eval()
+
+    # ---------------------------------------------------------------- grafting
+    def init_weights(self) -> None:
+        """Fresh initialisation, then the graft, then everything that follows from the encoder's first weights."""
+        super().init_weights()
+        if self.graft:
+            self._apply_graft()
+        self.after_graft()
+
+    def _dump_init_info(self) -> None:
+        """Leave out mmengine's several hundred lines per run; the graft report says where weights come from."""
+
+    def _apply_graft(self) -> None:
+        weights, report = graft_weights(
+            self.graft,
+            self.backbone.state_dict(),
+            self.depth,
+            grid=getattr(self.backbone, 'patch_resolution', None),
+            optional=getattr(self.backbone, 'graft_optional', ()),
+        )
+        self.backbone.load_state_dict(weights, strict=False)
+        print_log(report.text(), logger='current')
+
+    def after_graft(self) -> None:
+        """Take note of the encoder's first weights; subclasses extend it."""
