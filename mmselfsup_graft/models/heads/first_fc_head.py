@@ -30,6 +30,7 @@ class FirstFCHead(ClsHead):
             whose projector's first layer is taken by :meth:`init_weights`.
         hidden_channels: Width H of the first layer; None reads it from ``projector``.
         nonlinear: Put the projector's batch norm, its statistics included, and a ReLU between the layers.
+        loss: Config of the loss; None is the plain cross entropy.
         **kwargs: See :class:`mmpretrain.models.ClsHead`.
 
     Raises:
@@ -44,9 +45,10 @@ class FirstFCHead(ClsHead):
         projector: Mapping[str, Any] | None = None,
         hidden_channels: int | None = None,
         nonlinear: bool = False,
+        loss: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(loss=dict(loss or {'type': 'mmpretrain.CrossEntropyLoss'}), **kwargs)
         self.source = _source(projector)
         self._start: ProjectorStart | None = None
         if hidden_channels is None:
