@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from .. import registry as ours
 from ..checkpoints import GraftSource
+from ..datasets import Part
 from ..errors import ConfigError
 from ..evaluation import FewShotProtocol, KNNProtocol
 
@@ -164,6 +165,8 @@ def _untyped(key: str, around: dict, scope: str) -> Section:
         'randomness': parameters(set_random_seed),
         'auto_scale_lr': frozenset({'enable', 'base_batch_size'}),
         'graft': parameters(GraftSource),
+        'projector': (parameters(GraftSource) or frozenset()) - {'layers'},
+        'part': parameters(Part),
         'l1_distance': frozenset({'weight', 'to_block'}),
         'evaluation': frozenset({'train', 'test', 'few_shot', 'knn'}),
         'few_shot': parameters(FewShotProtocol),

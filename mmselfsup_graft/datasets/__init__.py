@@ -6,6 +6,7 @@ from .fashion_mnist import FashionMNIST
 from .image_folder import ImageFolder
 from .image_list import ImageList, parse_image_list
 from .imagenet import ImageNet
+from .part import Part
 from .sample_photos import SamplePhotos
 from .samplers import SeededSampler
 from .splits import balanced_indices, balanced_subset, write_image_list
@@ -20,6 +21,7 @@ __all__ = [
     'LoadImage',
     'PILGaussianBlur',
     'PILGaussianNoise',
+    'Part',
     'RandomApply',
     'SamplePhotos',
     'SeededSampler',

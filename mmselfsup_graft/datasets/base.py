@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from mmselfsup_graft.errors import ConfigError, DataError
 
+from .part import parse_parts, take_parts
 from .seeding import preserved_random_state, sample_seed, seed_generators
 from .transforms import CorruptImage, build_pipeline
 
@@ -41,9 +42,11 @@ class SelfSupDataset(BaseDataset):
             original), ``'raise'`` raises. ``None`` stands for ``'raise'`` in test mode, where a replacement would
             falsify the result, and for ``'skip'`` otherwise.
         seed: Seed of the random numbers of all samples; :meth:`set_seed` changes it.
+        part: ``dict(share=..., seed=0, rest=False)``, or a list of such dicts applied in order: keep a class-balanced
+            share of the samples, or all but it, see :class:`mmselfsup_graft.datasets.Part`. Before ``indices``.
 
     Raises:
-        ConfigError: ``on_corrupt`` is unknown.
+        ConfigError: ``on_corrupt`` is unknown or ``part`` malformed.
         DataError: There is no sample, or an image is unreadable and must not or cannot be replaced.
     """
 
@@ -60,10 +63,12 @@ class SelfSupDataset(BaseDataset):
         lazy_init: bool = False,
         on_corrupt: str | None = None,
         seed: int = 0,
+        part: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         if on_corrupt not in (None, 'skip', 'raise'):
             raise ConfigError(f"{type(self).__name__}: on_corrupt is {on_corrupt!r}, expected 'skip' or 'raise'")
         self.on_corrupt = on_corrupt or ('raise' if test_mode else 'skip')
+        self.parts = parse_parts(part)
         self._clock = torch.tensor([seed, 0], dtype=torch.int64)  # seed, epoch
         self._corrupt = torch.zeros(0, dtype=torch.uint8)
         self._labels: np.ndarray | None = None
@@ -88,10 +93,10 @@ class SelfSupDataset(BaseDataset):
             self._reset_shared()
 
     def filter_data(self) -> list[dict]:
-        """Refuse an empty dataset."""
+        """Refuse an empty dataset; take the parts that were asked for."""
         if not self.data_list:
             raise DataError(f'{type(self).__name__}: no samples in {self.data_root!r}; check the path')
-        return self.data_list
+        return take_parts(self.data_list, self.parts, type(self).__name__)
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list:
         try:

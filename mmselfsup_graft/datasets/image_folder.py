@@ -4,12 +4,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS
 
 from .base import SelfSupDataset
+from .part import held_out
 from .scanning import IMAGE_EXTENSIONS, scan_images
 
 
@@ -86,27 +85,6 @@ class ImageFolder(SelfSupDataset):
         names = self.classes or tuple(sorted({class_of(path) for path in paths}))
         self._metainfo['classes'] = names
         return label_paths(folder, paths, names)
-
-
-def held_out(labels: Sequence[int], share: float) -> np.ndarray:
-    """Return which of the N samples belong to the fixed random test side of their class, bool of shape (N,).
-
-    The image of a class that has no other is not held out.
-
-    Raises:
-        DataError: Every class has a single image, so that none can be held out.
-    """
-    values, is_test = np.asarray(labels), np.zeros(len(labels), dtype=bool)
-    for label in np.unique(values):
-        members = np.flatnonzero(values == label)
-        count = min(max(1, round(share * len(members))), len(members) - 1)
-        is_test[np.random.RandomState(0).permutation(members)[:count]] = True  # a stream frozen for all versions
-    if not is_test.any():
-        raise DataError(
-            f'no class has two images or more ({len(values)} images), so none can be held out for testing; '
-            'read them without labels (with_label=False) or use subset="all"'
-        )
-    return is_test
 
 
 def class_of(path: str) -> str:

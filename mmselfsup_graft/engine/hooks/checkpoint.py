@@ -1,6 +1,9 @@
 """Checkpoint hook whose files can be read without unpickling code."""
 
+from pathlib import Path
+
 import numpy as np
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
@@ -11,16 +14,20 @@ from mmselfsup_graft.registry import HOOKS
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's checkpoint hook with three differences.
+    """mmengine's checkpoint hook with four differences.
 
     Logged scalars are stored as plain numbers, so ``torch.load(weights_only=True)`` reads the file; the last checkpoint
-    is never deleted before the new one is complete, which needs ``max_keep_ckpts`` of at least 2; and a run is not
-    resumed with another batch size or number of processes.
+    is never deleted before the new one is complete, which needs ``max_keep_ckpts`` of at least 2; a run is not resumed
+    with another batch size or number of processes; and with ``save_best`` the checkpoint of an epoch is written after
+    that epoch's validation, so that a resumed run knows every score of the epochs that it does not repeat.
 
-    Args are those of :class:`mmengine.hooks.CheckpointHook` that have to do with keeping a run.
+    Args are those of :class:`mmengine.hooks.CheckpointHook` that have to do with keeping a run. ``save_best`` is the
+    name of a metric, more is better; of equal scores the first is best. The best weights lie beside the others as
+    ``best_METRIC_epoch_N.pth``; the one before is deleted when a checkpoint that no longer refers to it is complete.
 
     Raises:
-        ConfigError: If ``max_keep_ckpts`` is 1, or when resuming with another batch.
+        ConfigError: If ``max_keep_ckpts`` is 1, if ``save_best`` is no metric of the validation or counts iterations,
+            or when resuming with another batch.
     """
 
     def __init__(
@@ -34,7 +41,10 @@ class SafeCheckpointHook(CheckpointHook):
         save_last: bool = True,
         save_begin: int = 0,
         backend_args: dict | None = None,
+        save_best: str | None = None,
     ) -> None:
+        if save_best is not None and (not by_epoch or not isinstance(save_best, str)):
+            raise ConfigError(f'SafeCheckpointHook: save_best={save_best!r} takes one metric and needs by_epoch=True')
         if max_keep_ckpts == 1:
             raise ConfigError(
                 'max_keep_ckpts=1 would delete the only checkpoint before the next one is written; use 2 (or -1: all)'
@@ -50,6 +60,7 @@ class SafeCheckpointHook(CheckpointHook):
             save_begin=save_begin,
             backend_args=backend_args,
         )
+        self.best_metric = save_best
 
     def before_train(self, runner: Runner) -> None:
         """Prepare as mmengine does; say so if checkpoints will fall inside a step of accumulated gradients."""
@@ -62,6 +73,61 @@ class SafeCheckpointHook(CheckpointHook):
                 'will lose the gradients gathered since the last step and differ a little from an uninterrupted one'
             )
 
+    # ---------------------------------------------------------------- the best epoch
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save, unless a validation follows whose result belongs into the checkpoint."""
+        if not self._follows_validation(runner, runner.epoch + 1):
+            super().after_train_epoch(runner)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Keep the weights if they are the best so far, then save what :meth:`after_train_epoch` left."""
+        done = runner.epoch
+        if not self._follows_validation(runner, done):
+            return
+        self._keep_best(runner, metrics)
+        due = self.interval > 0 and done >= self.save_begin and (done - self.save_begin) % self.interval == 0
+        if due or (self.save_last and done == runner.max_epochs):
+            runner.logger.info(f'Saving checkpoint at {done} epochs')
+            self._save_checkpoint_with_step(runner, done, {'epoch': done, 'iter': runner.iter})
+            self._remove_former_best(runner)
+
+    def _follows_validation(self, runner: Runner, epochs: int) -> bool:
+        """Whether the checkpoint after ``epochs`` epochs waits for a validation (never one outside of training)."""
+        loop = runner._train_loop
+        return self.best_metric is not None and hasattr(loop, 'validates_after') and loop.validates_after(epochs)
+
+    def _keep_best(self, runner: Runner, metrics: dict[str, float]) -> None:
+        if self.best_metric not in metrics:
+            raise ConfigError(
+                f'save_best={self.best_metric!r} is no result of the validation, which gives {", ".join(metrics)}'
+            )
+        score, hub = float(metrics[self.best_metric]), runner.message_hub
+        if score <= hub.runtime_info.get('best_score', float('-inf')):
+            return
+        name = f'{self._best_stem()}{runner.epoch}.pth'
+        for key, value in {'best_score': score, 'best_epoch': runner.epoch, 'best_file': name}.items():
+            hub.update_info(key, value)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            save_optimizer=False,
+            save_param_scheduler=False,
+            meta={'epoch': runner.epoch, 'iter': runner.iter},
+            backend_args=self.backend_args,
+        )
+        runner.logger.info(f'best {self.best_metric} so far, {score:.4f} after epoch {runner.epoch}: saved as {name}')
+
+    def _best_stem(self) -> str:
+        return f'best_{str(self.best_metric).replace("/", "_")}_epoch_'
+
+    def _remove_former_best(self, runner: Runner) -> None:
+        current = runner.message_hub.runtime_info.get('best_file')
+        if is_main_process():
+            for path in Path(self.out_dir).glob(f'{self._best_stem()}*.pth'):
+                if path.name != current:
+                    path.unlink()
+
+    # ---------------------------------------------------------------- what is in a file
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace history buffers by lists and numpy's scalars by Python's; note the batch behind an iteration."""
         checkpoint['meta']['batch'] = _batch(runner)

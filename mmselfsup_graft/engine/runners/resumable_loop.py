@@ -29,6 +29,12 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
                 f'{self.dataloader.batch_size} per process; lower train_dataloader.batch_size'
             )
 
+    def validates_after(self, epochs: int) -> bool:
+        """Whether mmengine's loop validates when ``epochs`` epochs are done: at the interval and after the last one."""
+        if self.runner.val_loop is None or epochs < self.val_begin:
+            return False
+        return epochs % self.val_interval == 0 or epochs == self.max_epochs
+
     def run_epoch(self) -> None:
         """Run one epoch, or the rest of the one that a checkpoint was written in."""
         self.runner.call_hook('before_train_epoch')
