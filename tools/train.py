@@ -27,8 +27,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and train."""
     args = parse(argv)
-    from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, load_config, set_epochs, train
-    from mmselfsup_graft.errors import CheckpointError
+    from mmselfsup_graft.apis.train import (
+        enable_amp,
+        enable_auto_scale_lr,
+        enable_resume,
+        load_config,
+        set_epochs,
+        train,
+    )
 
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
@@ -42,10 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.resume:
-        cfg.resume = True
-        cfg.resume_from = None if args.resume == 'auto' else args.resume
-        if cfg.resume_from and not Path(cfg.resume_from).is_file():
-            raise CheckpointError(f'--resume {cfg.resume_from}: no such file')
+        enable_resume(cfg, args.resume)
     if args.print_config:
         print(cfg.pretty_text)
         return

@@ -12,6 +12,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
+from ..version import __version__
+
 Status = Literal['ok', 'optional', 'bad']
 
 PYTHON_RANGE = ((3, 10), (3, 13))
@@ -50,6 +52,13 @@ def check_environment() -> list[Row]:
     rows += [_mmcv_ops_row()]
     rows += [_package_row(name, spec, required=False) for name, spec in _requirements('transfer')]
     return rows + _device_rows()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of what computes, and of this package: part of every result."""
+    names = ['torch', 'torchvision', 'onedl-mmengine', 'onedl-mmpretrain', 'scikit-learn']
+    found = {IMPORT_NAMES.get(name, name): _version_of(name) or 'unknown' for name in names}
+    return {'python': platform.python_version(), **found, 'mmselfsup_graft': __version__}
 
 
 def can_pretrain(rows: list[Row]) -> bool:

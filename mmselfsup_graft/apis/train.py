@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dist import init_dist
 from mmengine.runner import Runner
 
-from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 
 from .config_check import apply_cfg_options, check_config
 from .setup import register_all_modules
@@ -67,6 +67,18 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
         raise ConfigError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')
     cfg.auto_scale_lr.enable = True
+
+
+def enable_resume(cfg: Config, source: str) -> None:
+    """Go on from a checkpoint; ``auto`` takes the newest one of the work directory.
+
+    Raises:
+        CheckpointError: If there is no such file.
+    """
+    cfg.resume = True
+    cfg.resume_from = None if source == 'auto' else source
+    if cfg.resume_from and not Path(cfg.resume_from).is_file():
+        raise CheckpointError(f'--resume {cfg.resume_from}: no such file')
 
 
 def prepare_distributed(cfg: Config) -> None:

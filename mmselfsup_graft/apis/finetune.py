@@ -1,0 +1,202 @@
+"""Fine-tuning a checkpoint: from its config to one result row."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from mmengine.runner import Runner
+
+from mmselfsup_graft.checkpoints import GraftSource, parse_graft, read_encoder, read_projector_start
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
+
+from .environment import versions
+from .recipe import write_json
+from .results import append_rows, config_sha256, file_sha256
+from .train import train
+
+_NEEDED = ('train_dataloader', 'val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
+_STARTED = 'finetune.json'
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """A fine-tuning run that was checked and can start.
+
+    Attributes:
+        cfg: The config with the checkpoint and the held-out part filled in.
+        source: The checkpoint.
+        format: Its format.
+        sha256: Hash of its content.
+        config_sha256: Hash of the resolved config.
+        protocol: What is done, in numbers.
+    """
+
+    cfg: Config
+    source: GraftSource
+    format: str
+    sha256: str
+    config_sha256: str
+    protocol: FineTuneProtocol
+
+
+# ---------------------------------------------------------------- before the run
+def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') -> FineTuning:
+    """Check config and checkpoint, and put the checkpoint into the config.
+
+    A ``model.graft`` of one entry keeps its other keys (``branch='momentum'``, say). A head that starts from the
+    projector takes it from the same file. For ``selection='holdout'`` the validation data becomes a held-out part of
+    the training data.
+
+    Args:
+        cfg: A checked config of ``configs/benchmarks/finetune``; it is changed.
+        checkpoint: File of any known format.
+        selection: ``test`` or ``holdout``, see :class:`FineTuneProtocol`.
+
+    Raises:
+        ConfigError: If the config is for no fine-tuning or the selection unknown.
+        CheckpointError: If the file cannot be read, or has no projector where the head needs it.
+    """
+    _check(cfg)
+    protocol = FineTuneProtocol.from_config(cfg, selection=selection)
+    entries = cfg.model.get('graft') or [{}]
+    entry = {**(entries[0] if len(entries) == 1 else {}), 'checkpoint': str(checkpoint)}
+    (source,) = parse_graft([entry])
+    encoder = read_encoder(checkpoint, source.format, source.branch, source.unsafe_pickle)
+    cfg.model.graft = [entry]
+    if protocol.from_first_fc:
+        start = read_projector_start(checkpoint, source.format, source.branch, source.unsafe_pickle)
+        projector = {key: value for key, value in entry.items() if key != 'layers'}
+        # the width is written down too: the tuned model can be built again without this file
+        cfg.model.head.update(projector=projector, hidden_channels=len(start.weight))
+    if selection == 'holdout':
+        _hold_out(cfg, protocol)
+    return FineTuning(cfg, source, encoder.format, file_sha256(checkpoint), config_sha256(cfg), protocol)
+
+
+def _check(cfg: Config) -> None:
+    if str(cfg.model.get('type', '')).rpartition('.')[2] != 'GraftedClassifier':
+        raise ConfigError(
+            f'fine-tuning needs a config with model.type GraftedClassifier, got {cfg.model.get("type")}; '
+            'see configs/benchmarks/finetune'
+        )
+    missing = [key for key in _NEEDED if cfg.get(key) is None]
+    if missing:
+        raise ConfigError(f'fine-tuning needs {missing[0]} in the config; see configs/_base_/datasets/*_finetune_*')
+    hook = cfg.get('default_hooks', {}).get('checkpoint', {})
+    if hook.get('type') != 'SafeCheckpointHook' or not hook.get('save_best'):
+        raise ConfigError(
+            'fine-tuning tests its best checkpoint and needs default_hooks.checkpoint=dict(type="SafeCheckpointHook", '
+            'save_best="accuracy/top1")'
+        )
+
+
+def _hold_out(cfg: Config, protocol: FineTuneProtocol) -> None:
+    """Validate on a part of the training data, looked at as the test data are, and train on the rest."""
+    train_set, pipeline = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset.pipeline
+    parts = train_set.get('part') or []
+    parts = [parts] if isinstance(parts, Mapping) else list(parts)
+    part = {'share': protocol.holdout_share, 'seed': protocol.holdout_seed}
+    train_set.part = [*parts, {**part, 'rest': True}]
+    loader = cfg.val_dataloader.to_dict()
+    loader['dataset'] = {**train_set.to_dict(), 'part': [*parts, part], 'pipeline': pipeline, 'test_mode': True}
+    cfg.val_dataloader = loader
+
+
+# ---------------------------------------------------------------- the run
+def finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
+    """Train, test the best checkpoint, and append the result row to ``results.jsonl`` in ``cfg.work_dir``.
+
+    Args:
+        run: A prepared run; ``cfg.work_dir`` must be set, ``cfg.resume`` goes on with an earlier one.
+        config: The config's file.
+
+    Returns:
+        The row; None on all processes but the first.
+
+    Raises:
+        ConfigError: When resuming a run that had another checkpoint or selection.
+    """
+    _same_run(run)
+    runner = train(run.cfg)
+    result = score_best(runner, run.protocol.metric)
+    if not is_main_process():
+        return None
+    row = {
+        'protocol': 'finetune',
+        'settings': asdict(run.protocol),
+        'result': result,
+        'selection': run.protocol.selection,
+        'seed': runner.seed,
+        'block': None,
+        'config': str(config),
+        'config_sha256': run.config_sha256,
+        'checkpoint': run.source.checkpoint,
+        'checkpoint_sha256': run.sha256,
+        'checkpoint_format': run.format,
+        'images': {'train': len(runner.train_dataloader.dataset), 'test': len(runner.test_dataloader.dataset)},
+        'left_out': {'train': getattr(runner.train_dataloader.dataset, 'num_corrupt', 0), 'test': 0},
+        'versions': versions(),
+    }
+    append_rows(Path(runner.work_dir) / 'results.jsonl', [row])
+    return row
+
+
+def _same_run(run: FineTuning) -> None:
+    """Write down what a run starts from; refuse to resume it from something else."""
+    path = Path(run.cfg.work_dir) / _STARTED
+    now = {'checkpoint_sha256': run.sha256, 'selection': run.protocol.selection}
+    before = json.loads(path.read_text()) if run.cfg.get('resume') and path.is_file() else now
+    differing = [key for key in now if before.get(key) != now[key]]
+    if differing:
+        raise ConfigError(
+            f'cannot resume the run in {run.cfg.work_dir}: its {differing[0]} was {before.get(differing[0])}, now it '
+            f'is {now[differing[0]]}; use another --work-dir'
+        )
+    if is_main_process():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, now)
+
+
+def score_best(runner: Runner, metric: str) -> dict[str, Any]:
+    """Load the best checkpoint of a finished run and score it on the test data.
+
+    Args:
+        runner: Runner after training.
+        metric: Name of the score by which the best epoch was chosen.
+
+    Returns:
+        ``accuracy`` of the best epoch on the test data, all its ``metrics``, ``best_epoch``, ``selection_accuracy``
+        (the score it was chosen by), ``last_accuracy`` (of the last epoch, on the same data as that), ``epochs``.
+    """
+    info = runner.message_hub.runtime_info
+    last = float(runner.message_hub.get_scalar(f'val/{metric}').current())
+    found = {'best_epoch': info['best_epoch'], 'selection_accuracy': info['best_score'], 'last_accuracy': last}
+    barrier()  # the first process writes the file
+    runner.load_checkpoint(str(_best_file(runner)))
+    metrics = runner.build_test_loop(runner._test_loop).run()
+    scores = {name: float(value) for name, value in metrics.items()}
+    return {'accuracy': scores[metric], 'metrics': scores, **found, 'epochs': runner.max_epochs}
+
+
+def _best_file(runner: Runner) -> Path:
+    folder = next((hook.out_dir for hook in runner.hooks if getattr(hook, 'best_metric', None)), runner.work_dir)
+    return Path(folder) / runner.message_hub.get_info('best_file')
+
+
+def result_text(row: dict[str, Any]) -> str:
+    """The result in one line."""
+    result, settings = row['result'], row['settings']
+    chosen = {
+        'test': 'chosen on the evaluation set, as in the papers',
+        'holdout': f'chosen on a held-out {100 * settings["holdout_share"]:g} % of the training set',
+    }[row['selection']]
+    return (
+        f'fine-tuned: {settings["metric"]} {result["accuracy"]:.2f} % with epoch {result["best_epoch"]} of '
+        f'{result["epochs"]}, {chosen} ({result["selection_accuracy"]:.2f} % there; last epoch '
+        f'{result["last_accuracy"]:.2f} %)'
+    )

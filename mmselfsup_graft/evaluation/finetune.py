@@ -1,0 +1,77 @@
+"""What the fine-tuning protocol of a config is, in numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmselfsup_graft.errors import ConfigError
+
+SELECTIONS = ('test', 'holdout')
+
+
+@dataclass(frozen=True)
+class FineTuneProtocol:
+    """Fine-tuning of the whole encoder with labels (MAE, arXiv 2111.06377; Layer Grafted Pre-training, 2302.14138).
+
+    Attributes:
+        epochs: Length of the training.
+        batch_size: Images per optimiser step on one process, accumulated ones included.
+        lr: Peak learning rate of the head; rates of the layers are shares of it.
+        layer_decay: Factor from each layer to the one below; None for one rate.
+        head_lr_scale: Factor of the head's rate.
+        weight_decay: Of tensors with two and more dimensions, class token and position table excepted.
+        drop_path: Rate of the last block.
+        from_first_fc: Whether the head begins with the first layer of the projector.
+        nonlinear: Whether batch norm and ReLU follow that layer.
+        frozen_layers: Stem and so many blocks stay as they are.
+        metric: Of the validation, more is better.
+        validate_every: Epochs between two validations; the last epoch is always validated.
+        selection: ``test``: the best epoch is chosen on the evaluation set, as in the papers; ``holdout``: on a
+            held-out part of the training set, and the evaluation set is scored once.
+        holdout_share: Share of every class that is held out.
+        holdout_seed: Of the draw.
+    """
+
+    epochs: int = 100
+    batch_size: int = 128
+    lr: float = 2e-3
+    layer_decay: float | None = 0.65
+    head_lr_scale: float = 1.0
+    weight_decay: float = 0.05
+    drop_path: float = 0.1
+    from_first_fc: bool = False
+    nonlinear: bool = False
+    frozen_layers: int = 0
+    metric: str = 'accuracy/top1'
+    validate_every: int = 1
+    selection: str = 'test'
+    holdout_share: float = 0.1
+    holdout_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.selection not in SELECTIONS:
+            raise ConfigError(f'finetune: selection is {self.selection!r}; choose from {", ".join(SELECTIONS)}')
+        if not 0.0 < self.holdout_share < 1.0:
+            raise ConfigError(f'finetune: holdout_share is {self.holdout_share}; it must lie between 0 and 1')
+
+    @classmethod
+    def from_config(cls, cfg: Mapping[str, Any], **options: Any) -> 'FineTuneProtocol':
+        """Read the protocol off a config; ``options`` are those that a config does not say (the selection)."""
+        model, wrapper = cfg['model'], cfg['optim_wrapper']
+        head, optimizer, rates = model['head'], wrapper['optimizer'], wrapper.get('paramwise_cfg') or {}
+        steps = wrapper.get('accumulative_counts', 1)
+        return cls(
+            epochs=cfg['train_cfg']['max_epochs'],
+            batch_size=cfg['train_dataloader']['batch_size'] * steps,
+            lr=optimizer['lr'],
+            layer_decay=rates.get('layer_wise_decay_ratio'),
+            head_lr_scale=rates.get('head_lr_scale', 1.0),
+            weight_decay=optimizer.get('weight_decay', 0.0),
+            drop_path=model['backbone'].get('drop_path_rate', 0.0),
+            from_first_fc=str(head['type']).endswith('FirstFCHead'),
+            nonlinear=head.get('nonlinear', False),
+            frozen_layers=model.get('frozen_layers', 0),
+            metric=cfg['default_hooks']['checkpoint']['save_best'],
+            validate_every=cfg['train_cfg'].get('val_interval', 1),
+            **options,
+        )
