@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from PIL import Image
+from tiny_finetuning import shrink_classifier
 
 from mmselfsup_graft.apis.recipe import load_recipe
 from mmselfsup_graft.apis.train import load_config
@@ -61,7 +62,7 @@ every_recipe = pytest.mark.parametrize('path', RECIPES, ids=name_of)
 
 
 def test_configs_are_found():
-    assert {path.parent.name for path in COMPLETE} >= {'mae', 'mocov3', 'layer_grafted', 'simmim'}
+    assert {path.parent.name for path in COMPLETE} >= {'mae', 'mocov3', 'layer_grafted', 'simmim', 'finetune'}
     assert len(COMPLETE) >= 15
     assert RECIPES
 
@@ -89,7 +90,9 @@ def test_name_says_what_the_config_does(path):
     assert name, path.stem
     cfg = load_config(path)
     backbone = cfg.model.backbone
-    assert path.parent.name == name['algorithm'].replace('-', '_')
+    tuned = cfg.model.type == 'GraftedClassifier'
+    assert path.parent.name == (name['algorithm'].split('-')[0] if tuned else name['algorithm'].replace('-', '_'))
+    assert name['algorithm'].endswith('-first-fc') == (cfg.model.head.type == 'FirstFCHead')
     if is_resnet(backbone):
         depth, width = re.fullmatch(r'resnet(\d+)(?:-w(\d+))?', name['backbone']).groups()
         assert (backbone.depth, backbone.get('base_channels', 64)) == (int(depth), int(width or 64))
@@ -106,12 +109,18 @@ def test_name_says_what_the_config_does(path):
     assert cfg.train_cfg.max_epochs == int(name['epochs']) == cfg.param_scheduler[0].end
     kinds = {'in1k': 'ImageNet', 'digits': 'Digits', 'fashion-mnist': 'FashionMNIST'}
     kinds |= {'folder': 'ImageFolder', 'photos': 'SamplePhotos'}
+    kinds |= {'in1k-norm05': 'ImageNet', 'in1k-10pct': 'ImageList', 'fashion-mnist-1pct': 'FashionMNIST'}
     assert cfg.train_dataloader.dataset.type == kinds[name['data']]
 
 
 @every_config
 def test_evaluation_reads_the_size_that_the_encoder_takes(path):
     cfg = load_config(path)
+    if cfg.model.type == 'GraftedClassifier':
+        sizes = {t['size'] for t in cfg.val_dataloader.dataset.pipeline if t.type.endswith('CenterCrop')} or {28}
+        assert sizes == {cfg.model.backbone.get('img_size', 28)}
+        assert cfg.test_dataloader == cfg.val_dataloader
+        return
     if 'evaluation' not in cfg:
         assert cfg.train_dataloader.dataset.type == 'SamplePhotos'  # nothing to classify there
         return
@@ -134,29 +143,37 @@ def pictures(folder: Path, count: int = 2 * BATCH) -> None:
         Image.fromarray(noise).resize((70 + 3 * number, 66)).save(place / f'{number}.JPEG')
 
 
-def fashion(folder: Path, count: int = 2 * BATCH) -> None:
-    folder.mkdir(parents=True)
+def fashion(folder: Path, count: int = 20) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     contents = {
         'images-idx3': (rng.integers(0, 256, (count, 28, 28), dtype=np.uint8), b'\x00\x00\x08\x03'),
-        'labels-idx1': (rng.integers(0, 10, count, dtype=np.uint8), b'\x00\x00\x08\x01'),
+        'labels-idx1': (np.arange(count, dtype=np.uint8) % 10, b'\x00\x00\x08\x01'),
     }
     for name, (array, magic) in contents.items():
         head = magic + np.array(array.shape, dtype='>u4').tobytes()
-        with gzip.open(folder / f'train-{name}-ubyte.gz', 'wb') as file:
-            file.write(head + array.tobytes())
+        for stem in ('train', 't10k'):
+            (folder / f'{stem}-{name}-ubyte.gz').write_bytes(gzip.compress(head + array.tobytes()))
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory) -> dict[str, str]:
     """``data_root`` of each type of data set that reads one."""
     root = tmp_path_factory.mktemp('data')
-    pictures(root / 'imagenet' / 'train')
+    for split in ('train', 'val'):
+        pictures(root / 'imagenet' / split)
+    listed = [f'train/n0000000{number % 2}/{number}.JPEG {number % 2}' for number in range(2 * BATCH)]
+    (root / 'list.txt').write_text('\n'.join(listed) + '\n')
     pictures(root / 'folder')
     fashion(root / 'fashion')
     return {
         name: str(root / place)
-        for name, place in {'ImageNet': 'imagenet', 'ImageFolder': 'folder', 'FashionMNIST': 'fashion'}.items()
+        for name, place in {
+            'ImageNet': 'imagenet',
+            'ImageList': 'imagenet',
+            'ImageFolder': 'folder',
+            'FashionMNIST': 'fashion',
+        }.items()
     }
 
 
@@ -221,21 +238,33 @@ def fresh_source(backbone: dict[str, Any], target: Path) -> dict[str, torch.Tens
     return state
 
 
+def shrunk_loader(loader: dict[str, Any], data: dict[str, str]) -> dict[str, Any]:
+    """One small batch of the data that :func:`data` holds."""
+    loader.update(batch_size=BATCH, num_workers=0, persistent_workers=False, pin_memory=False)
+    dataset = loader['dataset']
+    dataset['indices'] = BATCH
+    if 'data_root' in dataset:
+        dataset['data_root'] = data[dataset['type']]
+    if dataset['type'] == 'ImageList':
+        dataset['ann_file'] = str(Path(data['ImageList']).parent / 'list.txt')
+    return loader
+
+
 def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict[str, torch.Tensor] | None]:
     """The config at tiny sizes, and the encoder that it grafts, if any."""
     content = load_config(path).to_dict()
-    model = content['model']
+    model, grafted = content['model'], None
     old = image_size(Config(content))
-    loader = replaced(content['train_dataloader'], 'size', old, shrink_model(model, old))
-    loader.update(batch_size=BATCH, num_workers=0, persistent_workers=False, pin_memory=False)
-    loader['dataset']['indices'] = BATCH
-    if 'data_root' in loader['dataset']:
-        loader['dataset']['data_root'] = data[loader['dataset']['type']]
-    content['train_dataloader'] = loader
+    if model['type'] == 'GraftedClassifier':
+        grafted = shrink_classifier(model, WIDTH, DEPTH, folder)
+        size = model['backbone'].get('img_size', old)
+    else:
+        size = shrink_model(model, old)
+    for key in [key for key in content if key.endswith('_dataloader')]:
+        content[key] = shrunk_loader(replaced(content[key], 'size', old, size), data)
     content['train_cfg']['max_epochs'] = 1
     content['param_scheduler'][0].update(warmup=0, end=1)  # a warm-up starts at rate 0: nothing would move
-    grafted = None
-    if model.get('graft'):
+    if grafted is None and model.get('graft'):
         assert len(model['graft']) == 1
         grafted = fresh_source(model['backbone'], folder / 'source.pth')
         model['graft'][0]['checkpoint'] = str(folder / 'source.pth')
@@ -284,7 +313,7 @@ def test_one_training_step(path, data, tmp_path, quick):
     assert all(value.isfinite().all() for value in parameters.values())
 
     if grafted is not None:
-        for prefix in ('backbone.', 'momentum_encoder.backbone.'):
+        for prefix in ('backbone.', 'momentum_encoder.backbone.')[: 1 if cfg.model.type == 'GraftedClassifier' else 2]:
             found = dict(parts(start.state, prefix))
             assert found.keys() == grafted.keys()
             assert all(torch.equal(found[name], value) for name, value in grafted.items())

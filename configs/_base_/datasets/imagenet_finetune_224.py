@@ -15,7 +15,8 @@ train_pipeline = [
     # mmpretrain's RandAugment works on BGR arrays
     dict(type='mmpretrain.PILToNumpy', to_bgr=True),
     dict(
-        type='mmpretrain.RandAugment',
+        type='RandAugment',
+        _scope_='mmpretrain',  # its policies name transforms without their scope
         policies='timm_increasing',
         num_policies=2,
         total_level=10,
