@@ -44,6 +44,7 @@ def fake(path: Path) -> Path:
         ('dist_train.sh', ('config.py', '0')),
         ('dist_test.sh', ('config.py', 'model.pth')),
         ('dist_test.sh', ('config.py', 'model.pth', 'x')),
+        ('dist_finetune.sh', ('config.py', 'model.pth')),
         ('dist_recipe.sh', ('recipe.py',)),
         ('slurm_train.sh', ('partition', 'job', 'config.py')),
         ('slurm_test.sh', ('partition', 'job', 'config.py')),

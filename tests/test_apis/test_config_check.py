@@ -247,3 +247,13 @@ def test_default_types_belong_to_the_top_level_only():
 def test_suggest():
     assert suggest('stage_on', ['stage_one', 'other']) == " (did you mean 'stage_one'?)"
     assert suggest('xyz', ['stage_one']) == ''
+
+
+def test_parts_and_projectors_are_checked():
+    dataset = dict(type='Digits', part=[dict(share=0.1, sed=1)])
+    with pytest.raises(ConfigError, match=r"unknown key 'train_dataloader.dataset.part.0.sed' .*did you mean 'seed'"):
+        check_config(Config(dict(default_scope='mmselfsup_graft', train_dataloader=dict(dataset=dataset))))
+    head = dict(type='FirstFCHead', num_classes=2, in_channels=4, projector=dict(checkpoint='x.pth', layers=(0, 1)))
+    model = dict(type='GraftedClassifier', backbone=dict(type='SelfSupViT'), head=head)
+    with pytest.raises(ConfigError, match=r"unknown key 'model.head.projector.layers'"):
+        check_config(Config(dict(default_scope='mmselfsup_graft', model=model)))

@@ -71,6 +71,33 @@ def test_without_options_there_is_one_group(model: Any) -> None:
     assert [(g['lr'], g['weight_decay'], g['lr_scale']) for g in groups] == [(2.0, 0.1, 1.0)]
 
 
+def test_fine_tuning_options(model: Any) -> None:
+    """The head is a group of its own with a factor; named tensors are not decayed, others keep their rule."""
+    options = {'layer_wise_decay_ratio': 0.5, 'head_lr_scale': 3, 'no_decay_names': ['cls_token']}
+    found = _by_name(_constructor(**options).param_groups(model))
+    plain = _constructor(layer_wise_decay_ratio=0.5).param_groups(model)
+    for name, group in _by_name(plain).items():
+        factor = 3.0 if name.startswith('head.') else 1.0
+        assert found[name]['lr'] == pytest.approx(factor * group['lr'], rel=1e-12), name
+        assert found[name]['layer_id'] == group['layer_id']
+        assert found[name]['weight_decay'] == (0.0 if name == 'backbone.cls_token' else group['weight_decay'])
+    assert plain[0]['weight_decay'] == ADAMW['weight_decay'] != found['backbone.cls_token']['weight_decay']
+    assert len({id(group) for name, group in found.items() if name.startswith('head.')}) == 2
+    everything = _constructor(head_lr_scale=0.5).param_groups(model)
+    assert [group['lr'] for group in everything] == [2.0, 1.0]
+
+
+@pytest.mark.parametrize('value', [0, -1.0, '10', True])
+def test_a_factor_of_the_head_is_a_positive_number(value: Any) -> None:
+    with pytest.raises(ConfigError, match='head_lr_scale must be a number > 0'):
+        _constructor(head_lr_scale=value)
+
+
+def test_names_without_decay_are_a_list() -> None:
+    with pytest.raises(ConfigError, match="no_decay_names takes a list of names, got 'cls_token'"):
+        _constructor(no_decay_names='cls_token')
+
+
 def test_no_decay_1d(model: Any) -> None:
     groups = _constructor(no_decay_1d=True).param_groups(model)
     assert [(g['lr'], g['weight_decay']) for g in groups] == [(2.0, 0.1), (2.0, 0.0)]

@@ -69,7 +69,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
 
     Fine-tuning, where ``layer_wise_decay_ratio`` is BEiT's layer decay, adds two more:
 
-    - ``no_decay_names=['cls_token', ...]``: tensors of these names (whole last components) are not decayed either;
+    - ``no_decay_names=['cls_token', ...]``: tensors whose name ends in one of these components are not decayed either;
     - ``head_lr_scale=f``: the head, a group of its own then, learns ``f`` times as fast as its layer id says.
 
     Raises:

@@ -1,6 +1,7 @@
 """What every trained model of the toolbox shares: an encoder that may be grafted and frozen from below."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
@@ -16,7 +17,7 @@ class Grafting(BaseModule):
     It stands before the model's other parent, whose ``__init__`` runs as usual; then :meth:`set_up_graft` is called.
     """
 
-    backbone: nn.Module
+    backbone: Any  # a module whose attributes mypy cannot know
     depth: Depth
     graft: list[GraftSource]
     frozen_layers: int
