@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         join_processes(recipe, args.launcher)
     else:
         run_recipe(recipe, work_dir, args.jobs, args.launcher)
+    report = write_report(recipe, work_dir)
     if is_main_process():
-        print(write_report(recipe, work_dir))
+        print(report)
         print(f'checkpoints, table and pictures: {work_dir}')
 
 

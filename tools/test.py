@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``.
 
-For a pre-training config the frozen encoder is scored by few-shot logistic regression and k-NN on the config's
-``evaluation`` data; the checkpoint may be of any known format. A config with ``test_dataloader`` is run as usual.
+The frozen encoder is scored by the protocols of the config's ``evaluation`` section; the checkpoint may be of any known
+format. Every score is appended to ``results.jsonl`` of the work directory. A config with ``test_dataloader`` is run as
+usual.
 """
 
 import argparse
@@ -18,6 +19,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Score a checkpoint')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--protocols', nargs='+', metavar='NAME', help='only these of the evaluation section')
+    parser.add_argument('--block', type=int, help='score the feature after so many blocks; default: the final feature')
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
     parser.add_argument('--out', help='JSON file for the result; default: test.json in the work directory')
     add_cfg_options(parser)
@@ -28,29 +31,28 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and score."""
     args = parse(argv)
-    from mmselfsup_graft.apis.report import evaluation_table, table_text
     from mmselfsup_graft.apis.train import load_config, prepare_distributed
 
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem)
     cfg.launcher = args.launcher
+    prepare_distributed(cfg)
     if cfg.get('test_dataloader') is not None:
         from mmselfsup_graft.engine import GraftRunner
 
         cfg.load_from = args.checkpoint
-        prepare_distributed(cfg)
         GraftRunner.from_cfg(cfg).test()
         return
-    prepare_distributed(cfg)
-    from mmengine.dist import is_main_process
+    from mmselfsup_graft.apis.results import score_and_record
 
-    if not is_main_process():
-        return  # scikit-learn's solvers run in one process
-    result = evaluation_table(cfg, args.checkpoint)
-    print(table_text(result))
+    recorded = score_and_record(cfg, args.config, args.checkpoint, args.protocols, args.block)
+    if recorded is None:
+        return  # another process writes
+    rows, text = recorded
+    print(text)
     target = Path(args.out or Path(cfg.work_dir) / 'test.json')
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({'checkpoint': args.checkpoint, **result}, indent=1))
+    target.write_text(json.dumps({'checkpoint': args.checkpoint, 'results': rows}, indent=1))
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torchvision.transforms
 from mmengine.registry import FUNCTIONS, STRATEGIES, Registry
@@ -28,7 +28,7 @@ from .. import registry as ours
 from ..checkpoints import GraftSource
 from ..datasets import Part
 from ..errors import ConfigError
-from ..evaluation import FewShotProtocol, KNNProtocol
+from ..evaluation import PROTOCOLS
 
 _TOP_LEVEL: dict[str, Registry] = {
     **dict.fromkeys(('model', 'tta_model'), ours.MODELS),
@@ -168,9 +168,9 @@ def _untyped(key: str, around: dict, scope: str) -> Section:
         'projector': (parameters(GraftSource) or frozenset()) - {'layers'},
         'part': parameters(Part),
         'l1_distance': frozenset({'weight', 'to_block'}),
-        'evaluation': frozenset({'train', 'test', 'few_shot', 'knn'}),
-        'few_shot': parameters(FewShotProtocol),
-        'knn': parameters(KNNProtocol),
+        'evaluation': frozenset({'train', 'test', 'augmented', 'loader', *PROTOCOLS}),
+        'loader': frozenset({'batch_size', 'num_workers'}),
+        **{name: parameters(cast(Callable, protocol)) for name, protocol in PROTOCOLS.items()},
     }
     return Section(key, schemas[key]) if key in schemas else Section(None, None)
 

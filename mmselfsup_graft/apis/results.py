@@ -3,12 +3,17 @@
 import hashlib
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 
-from mmselfsup_graft.errors import CheckpointError
+from .environment import versions
+from .scoring import Evaluation, Scores, file_sha256, read_evaluation, score_checkpoint
+from .table import notes_text, table_text
 
 
 def config_sha256(cfg: Config) -> str:
@@ -17,20 +22,47 @@ def config_sha256(cfg: Config) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def file_sha256(path: str | os.PathLike) -> str:
-    """Hash of a file's content.
+def result_rows(
+    cfg: Config,
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    evaluation: Evaluation,
+    scores: Scores,
+    block: int | None = None,
+) -> list[dict[str, Any]]:
+    """One row per protocol.
 
-    Raises:
-        CheckpointError: If the file cannot be read.
+    Args:
+        cfg: The resolved config.
+        config: Its file.
+        checkpoint: The scored file.
+        evaluation: What was asked.
+        scores: What came out.
+        block: Block of the features; None for the final ones.
+
+    Returns:
+        Rows with ``protocol``, its ``settings`` and ``result``, ``selection`` and ``seed`` (None where nothing is
+        selected or random), ``block``, ``config``, ``config_sha256``, ``checkpoint``, ``checkpoint_sha256``,
+        ``checkpoint_format``, ``images`` and ``left_out`` of train and test, and ``versions``.
     """
-    try:
-        with open(path, 'rb') as file:
-            digest = hashlib.sha256()
-            for piece in iter(lambda: file.read(1 << 20), b''):
-                digest.update(piece)
-    except OSError as error:
-        raise CheckpointError(f'checkpoint {path} does not exist (or is not a file); check the path') from error
-    return digest.hexdigest()
+    common = {
+        'block': block,
+        'config': str(config),
+        'config_sha256': config_sha256(cfg),
+        'checkpoint': str(checkpoint),
+        'checkpoint_sha256': file_sha256(checkpoint),
+        'checkpoint_format': scores.checkpoint_format,
+        'images': scores.images,
+        'left_out': scores.left_out,
+        'versions': versions(),
+    }
+    rows = []
+    for name, protocol in evaluation.protocols.items():
+        settings = asdict(protocol)
+        own = {'selection': settings.get('selection'), 'seed': settings.get('seed')}
+        row = {'protocol': name, 'settings': settings, 'result': scores.results[name], **own, **common}
+        rows.append(json.loads(json.dumps(row)))
+    return rows
 
 
 def append_rows(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
@@ -38,3 +70,34 @@ def append_rows(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'a', encoding='utf-8') as file:
         file.write(''.join(json.dumps(row) + '\n' for row in rows))
+
+
+def score_and_record(
+    cfg: Config,
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    protocols: Sequence[str] | None = None,
+    block: int | None = None,
+) -> tuple[list[dict[str, Any]], str] | None:
+    """Score a checkpoint, append its rows to ``results.jsonl`` of ``cfg.work_dir`` and keep the features there.
+
+    Args:
+        cfg: The resolved config, with ``work_dir``.
+        config: Its file.
+        checkpoint: The file to score.
+        protocols: Only these; None takes all of the ``evaluation`` section.
+        block: Block of the features; None for the final ones.
+
+    Returns:
+        The rows, and a table to show; None on all processes but the first.
+    """
+    evaluation = read_evaluation(cfg, protocols)
+    scores = score_checkpoint(cfg, checkpoint, evaluation, block, Path(cfg.work_dir) / 'features')
+    if not is_main_process():
+        return None
+    rows = result_rows(cfg, config, checkpoint, evaluation, scores, block)
+    append_rows(Path(cfg.work_dir) / 'results.jsonl', rows)
+    settings = {name: asdict(protocol) for name, protocol in evaluation.protocols.items()}
+    table = table_text({'rows': {Path(checkpoint).stem: scores.results}, 'protocol': settings})
+    left_out = [f'{count} unreadable {side} images were left out' for side, count in scores.left_out.items() if count]
+    return rows, '\n'.join(text for text in (table, notes_text(scores.results), *left_out) if text)

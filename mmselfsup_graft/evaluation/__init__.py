@@ -1,16 +1,37 @@
 """Evaluation of frozen features."""
 
-from .features import extract_features, load_backbone, pixels_as_features
-from .few_shot import FewShotProtocol, centre_and_normalise, few_shot_accuracies
-from .knn import KNNProtocol, knn_accuracy
+from .backbones import BlockFeature, load_backbone
+from .cache import FeatureCache
+from .features import AugmentedBatches, extract_features, pixel_encoder, pixels_as_features
+from .few_shot import FewShotProtocol, few_shot_accuracies
+from .heads import LinearHeads
+from .knn import KNNProtocol, knn_accuracy, knn_grid
+from .linear import CachedBatches, LinearProtocol, linear_accuracy
+from .logistic import LogisticProtocol, centre_and_normalise, fit_logistic, logistic_accuracy
+from .protocols import PROTOCOLS, Protocol, score_features
 
 __all__ = [
+    'PROTOCOLS',
+    'AugmentedBatches',
+    'BlockFeature',
+    'CachedBatches',
+    'FeatureCache',
     'FewShotProtocol',
     'KNNProtocol',
+    'LinearHeads',
+    'LinearProtocol',
+    'LogisticProtocol',
+    'Protocol',
     'centre_and_normalise',
     'extract_features',
     'few_shot_accuracies',
+    'fit_logistic',
     'knn_accuracy',
+    'knn_grid',
+    'linear_accuracy',
     'load_backbone',
+    'logistic_accuracy',
+    'pixel_encoder',
     'pixels_as_features',
+    'score_features',
 ]

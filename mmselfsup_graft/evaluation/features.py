@@ -1,52 +1,22 @@
 """Frozen features of a data set."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dataset import default_collate
+from mmengine.dist import all_gather, get_rank, get_world_size
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
-from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights
 from mmselfsup_graft.errors import DataError
-from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.registry import MODELS
 
-
-def load_backbone(backbone: dict, checkpoint: str | os.PathLike | None, seed: int = 0) -> nn.Module:
-    """Build an encoder and fill it from a checkpoint of any known format, or freshly if there is none.
-
-    Args:
-        backbone: Config of the encoder.
-        checkpoint: File to load all weights from; None for a random encoder.
-        seed: Of the fresh initialisation.
-
-    Raises:
-        CheckpointError: If any tensor of the encoder is missing in the file or has another shape.
-    """
-    refuse_pretrained_init(backbone, 'evaluation')
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = MODELS.build(backbone)
-        model._dump_init_info = lambda *_: None  # mmengine would list every tensor on the terminal
-        model.init_weights()
-    if checkpoint is not None:
-        weights, _ = graft_weights(
-            [GraftSource(str(checkpoint))],
-            model.state_dict(),
-            depth_of(model),
-            grid=getattr(model, 'patch_resolution', None),
-            optional=getattr(model, 'graft_optional', ()),
-        )
-        model.load_state_dict(weights, strict=False)
-    model.eval()  # returns None for mmpretrain's backbones
-    return model
-
-
-def _loader(dataset: Dataset, batch_size: int, num_workers: int) -> DataLoader:
-    return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=default_collate)
+from .backbones import Pixels, pooled
+from .linear import Batch, LinearProtocol, batch_shares
+from .logistic import FeatureSet
+from .progress import Progress
 
 
 def _labels(samples: Sequence) -> list[int]:
@@ -55,11 +25,30 @@ def _labels(samples: Sequence) -> list[int]:
     return [int(sample.gt_label) for sample in samples]
 
 
+def device_of(backbone: nn.Module) -> torch.device:
+    """Where an encoder lives; one without parameters is on the CPU."""
+    return next(backbone.parameters(), torch.empty(0)).device
+
+
 @torch.no_grad()
+def encode_batch(backbone: nn.Module, preprocessor: nn.Module, batch: dict) -> tuple[torch.Tensor, list[int]]:
+    """Features [B, D] float32 and labels of a collated batch.
+
+    Raises:
+        DataError: If samples carry no labels.
+    """
+    batch = preprocessor(batch, False)
+    inputs = batch['inputs']
+    inputs = inputs[0] if isinstance(inputs, list | tuple) else inputs
+    return pooled(backbone(inputs)[-1].float()), _labels(batch['data_samples'])
+
+
 def extract_features(
-    backbone: nn.Module, preprocessor: nn.Module, dataset: Dataset, batch_size: int = 256, num_workers: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+    backbone: nn.Module, preprocessor: nn.Module, dataset: Any, batch_size: int = 256, num_workers: int = 0
+) -> FeatureSet:
     """Features of all samples of a data set.
+
+    Over ranks: each process takes a contiguous share, all get the whole in the order of the data set.
 
     Args:
         backbone: Encoder in eval mode; its last output is the feature: [B, D] (class token after the final norm for a
@@ -73,33 +62,102 @@ def extract_features(
         Features [N, D] float32 and labels [N] int64, without the images that cannot be read.
 
     Raises:
-        DataError: If samples carry no labels.
+        DataError: If samples carry no labels, or there are fewer of them than processes.
     """
-    device = next(backbone.parameters()).device
-    preprocessor = preprocessor.to(device)
-    features, labels = [], []
-    for batch in _loader(dataset, batch_size, num_workers):
-        batch = preprocessor(batch, False)
-        inputs = batch['inputs']
-        inputs = inputs[0] if isinstance(inputs, list | tuple) else inputs
-        output = backbone(inputs)[-1].float()
-        features.append((output.flatten(2).mean(2) if output.dim() == 4 else output).cpu().numpy())
-        labels += _labels(batch['data_samples'])
-    return _readable(dataset, np.concatenate(features), np.array(labels, dtype=np.int64))
+    if len(dataset) < get_world_size():
+        raise DataError(f'{len(dataset)} images cannot be shared by {get_world_size()} processes; use fewer')
+    share = np.array_split(np.arange(len(dataset)), get_world_size())[get_rank()]
+    subset = dataset if get_world_size() == 1 else Subset(dataset, share.tolist())
+    preprocessor = preprocessor.to(device_of(backbone))
+    features: list[torch.Tensor] = []
+    labels: list[int] = []
+    loader = DataLoader(subset, batch_size=batch_size, num_workers=num_workers, collate_fn=default_collate)
+    progress = Progress('extracting features', len(loader))
+    for batch in loader:
+        rows, truth = encode_batch(backbone, preprocessor, batch)
+        features.append(rows.cpu())
+        labels += truth
+        progress.step()
+    # in the place of an unreadable image the data set gave another one: its row is left out
+    corrupt = getattr(dataset, 'corrupt_mask', np.zeros(len(dataset), dtype=bool))[share]
+    readable = _gather(torch.from_numpy(~corrupt)).numpy()
+    joined = _gather(torch.cat(features)).numpy()
+    return joined[readable], _gather(torch.tensor(labels, dtype=torch.int64)).numpy()[readable]
 
 
-def _readable(dataset: Dataset, features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Leave out the rows of unreadable images, in whose place the data set gave another one."""
-    corrupt = getattr(dataset, 'corrupt_mask', np.zeros(len(labels), dtype=bool))
-    return features[~corrupt], labels[~corrupt]
+def _gather(share: torch.Tensor) -> torch.Tensor:
+    """Join the processes' shares [n, ...], whose lengths may differ by one, in the order of the processes."""
+    if get_world_size() == 1:
+        return share
+    lengths = [int(each) for each in all_gather(torch.tensor(len(share)))]
+    padded = share.new_zeros(max(lengths), *share.shape[1:])
+    padded[: len(share)] = share
+    return torch.cat([each[:length] for each, length in zip(all_gather(padded), lengths)])
 
 
-def pixels_as_features(dataset: Dataset, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+def pixel_encoder() -> tuple[nn.Module, nn.Module]:
+    """An encoder that passes pixels on, and the preprocessor that goes with it."""
+    return Pixels(), MODELS.build({'type': 'mmpretrain.SelfSupDataPreprocessor'})
+
+
+def pixels_as_features(dataset: Dataset, batch_size: int = 256) -> FeatureSet:
     """The pixels of the evaluation crop themselves, in [0, 1]: [N, C * H * W] and labels [N]."""
-    pixels, labels = [], []
-    for batch in _loader(dataset, batch_size, 0):
-        inputs = batch['inputs']
-        inputs = inputs[0] if isinstance(inputs, list | tuple) else inputs
-        pixels.append(inputs.flatten(1).float().numpy() / 255.0)
-        labels += _labels(batch['data_samples'])
-    return _readable(dataset, np.concatenate(pixels), np.array(labels, dtype=np.int64))
+    return extract_features(*pixel_encoder(), dataset, batch_size)
+
+
+class AugmentedBatches(Sampler):
+    """Batches for the linear sweep: every epoch the frozen encoder sees augmented images once, for all heads.
+
+    Args:
+        backbone: Encoder in eval mode.
+        preprocessor: Normalises a collated batch on the device.
+        dataset: Augmented, labelled training images; told seed and epoch, on which augmentations depend.
+        indices: [N] samples to train on.
+        protocol: Says batch size and seed.
+        batch_size: Images per forward pass.
+        num_workers: Loader processes.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        preprocessor: nn.Module,
+        dataset: Any,
+        indices: np.ndarray,
+        protocol: LinearProtocol,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> None:
+        self.backbone, self.preprocessor = backbone, preprocessor.to(device_of(backbone))
+        self.dataset, self.indices, self.protocol, self.batch_size = dataset, indices, protocol, batch_size
+        dataset.set_seed(protocol.seed)
+        self._epoch = 0
+        # loader batches are pieces of shares: an encoder in eval mode does not mind, and memory stays small
+        self.loader = DataLoader(
+            dataset,
+            batch_sampler=self,
+            num_workers=num_workers,
+            collate_fn=default_collate,
+            persistent_workers=num_workers > 0,
+        )
+
+    def _shares(self) -> Iterator[tuple[np.ndarray, int]]:
+        return batch_shares(len(self.indices), self.protocol.batch_size, self.protocol.seed, self._epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the pieces of this process's shares, for the loader."""
+        for share, _ in self._shares():
+            for start in range(0, len(share), self.batch_size):
+                yield self.indices[share[start : start + self.batch_size]].tolist()
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Yield the shares of an epoch."""
+        self._epoch = epoch
+        self.dataset.set_epoch(epoch)
+        pieces = iter(self.loader)
+        for share, total in self._shares():
+            count = -(-len(share) // self.batch_size)
+            encoded = [encode_batch(self.backbone, self.preprocessor, next(pieces)) for _ in range(count)]
+            features = torch.cat([rows for rows, _ in encoded])
+            labels = torch.tensor([label for _, truth in encoded for label in truth], device=features.device)
+            yield Batch(features, labels, total)

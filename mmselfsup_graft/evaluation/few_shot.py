@@ -1,11 +1,12 @@
 """Few-shot logistic regression on frozen features."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from mmselfsup_graft.errors import DataError
+
+from .logistic import FeatureSet, centre_and_normalise, fit_logistic
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class FewShotProtocol:
         shots: Labels per class.
         draws: Random draws of the labelled images per number of shots; the same draws for every row of a table.
         inverse_regularisation: scikit-learn's C; 4000 equals the official ``lambda = 0.00025 / n``. No intercept.
+        tol: See :class:`LogisticProtocol`.
         max_iter: Limit of the solver.
         seed: Of the draws.
     """
@@ -23,15 +25,9 @@ class FewShotProtocol:
     shots: tuple[int, ...] = (1, 2, 5, 10)
     draws: int = 10
     inverse_regularisation: float = 4000.0
+    tol: float = 1e-4
     max_iter: int = 1000
     seed: int = 0
-
-
-def centre_and_normalise(features: np.ndarray) -> np.ndarray:
-    """Subtract from each row its own mean and divide by its L2 norm; features [N, D], in float64."""
-    features = features.astype(np.float64)
-    features = features - features.mean(axis=1, keepdims=True)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def draw_shots(labels: np.ndarray, shots: int, rng: np.random.Generator) -> np.ndarray:
@@ -49,9 +45,7 @@ def draw_shots(labels: np.ndarray, shots: int, rng: np.random.Generator) -> np.n
     return np.concatenate(chosen)
 
 
-def few_shot_accuracies(
-    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], protocol: FewShotProtocol
-) -> dict[int, dict]:
+def few_shot_accuracies(train: FeatureSet, test: FeatureSet, protocol: FewShotProtocol) -> dict[int, dict]:
     """Accuracy per number of shots.
 
     Args:
@@ -66,10 +60,8 @@ def few_shot_accuracies(
     Raises:
         DataError: If the smallest class has too few training images for any of them.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     train_x, test_x = centre_and_normalise(train[0]), centre_and_normalise(test[0])
+    strength = 1 / protocol.inverse_regularisation
     results = {}
     smallest = int(np.unique(train[1], return_counts=True)[1].min())
     if smallest < min(protocol.shots):
@@ -78,14 +70,9 @@ def few_shot_accuracies(
         accuracies, unfinished = [], 0
         for draw in range(protocol.draws):
             chosen = draw_shots(train[1], shots, np.random.default_rng((protocol.seed, shots, draw)))
-            model = LogisticRegression(
-                C=protocol.inverse_regularisation, fit_intercept=False, max_iter=protocol.max_iter
-            )
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter('always', ConvergenceWarning)
-                model.fit(train_x[chosen], train[1][chosen])
-            unfinished += any(issubclass(w.category, ConvergenceWarning) for w in caught)
-            accuracies.append(100.0 * float(model.score(test_x, test[1])))
+            fit = fit_logistic(train_x[chosen], train[1][chosen], strength, protocol.tol, protocol.max_iter)
+            unfinished += not fit.converged
+            accuracies.append(fit.accuracy(test_x, test[1]))
         results[shots] = {
             'mean': float(np.mean(accuracies)),
             'std': float(np.std(accuracies)),

@@ -34,7 +34,7 @@ def evaluation(images: int = 200, **options: Any) -> dict[str, Any]:
     """The ``evaluation`` section of a config, on few images and draws."""
     pipeline = [dict(type='LoadImage', channels=1), *_PACK]
     sides = {split: digits(split, pipeline, indices=images) for split in ('train', 'test')}
-    return {**sides, 'few_shot': dict(shots=[1, 2], draws=2), 'knn': dict(k=5), **options}
+    return {**sides, 'few_shot': dict(shots=[1, 2], draws=2), 'knn': dict(k=[5]), **options}
 
 
 def tiny_config(kind: str = 'cl', images: int = 48, batch: int = 8, epochs: int = 2, **options: Any) -> dict[str, Any]:

@@ -10,5 +10,5 @@ evaluation = dict(
     train=dict(type='ImageFolder', data_root='data/images', subset='train', pipeline=evaluation_pipeline),
     test=dict(type='ImageFolder', data_root='data/images', subset='test', pipeline=evaluation_pipeline),
     few_shot=dict(shots=[1, 2, 5, 10], draws=10),
-    knn=dict(k=20),
+    knn=dict(k=[20]),
 )

@@ -9,5 +9,5 @@ evaluation = dict(
     train=dict(type='ImageNet', data_root='data/imagenet', split='train', pipeline=evaluation_pipeline),
     test=dict(type='ImageNet', data_root='data/imagenet', split='val', pipeline=evaluation_pipeline),
     few_shot=dict(shots=[1, 2, 5, 13], draws=5),
-    knn=dict(k=20),
+    knn=dict(k=[20]),
 )

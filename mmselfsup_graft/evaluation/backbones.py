@@ -1,0 +1,110 @@
+"""Frozen encoders: built, filled from a checkpoint of any format, and cut after a block."""
+
+import os
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
+from mmselfsup_graft.registry import MODELS
+
+
+def load_backbone(
+    backbone: dict, checkpoint: str | os.PathLike | None, seed: int = 0, block: int | None = None
+) -> nn.Module:
+    """Build an encoder and fill it from a checkpoint of any known format, or freshly if there is none.
+
+    Args:
+        backbone: Config of the encoder.
+        checkpoint: File to load all weights from; None for a random encoder.
+        seed: Of the fresh initialisation.
+        block: Give the feature after so many blocks (see :class:`BlockFeature`); None for the final feature.
+
+    Returns:
+        The encoder in eval mode. Its attribute ``checkpoint_format`` names the format of the file, or is None.
+
+    Raises:
+        CheckpointError: If any tensor of the encoder is missing in the file or has another shape.
+        ConfigError: If there is no such block.
+    """
+    refuse_pretrained_init(backbone, 'evaluation')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = MODELS.build(backbone)
+        model._dump_init_info = lambda *_: None  # mmengine would list every tensor on the terminal
+        model.init_weights()
+    found = None
+    if checkpoint is not None:
+        grid = getattr(model, 'patch_resolution', None)
+        optional = getattr(model, 'graft_optional', ())
+        source = [GraftSource(str(checkpoint))]
+        weights, report = graft_weights(source, model.state_dict(), depth_of(model), grid, optional)
+        model.load_state_dict(weights, strict=False)
+        (found,) = report.formats.values()
+    model = model if block is None else BlockFeature(model, block)
+    model.checkpoint_format = found
+    model.eval()  # returns None for mmpretrain's backbones
+    return model
+
+
+class BlockFeature(nn.Module):
+    """The feature after block k of an encoder, for any backbone that can tell its depth.
+
+    Tokens [B, L, D] give the class token without the final norm (the mean of the tokens where there is no class token),
+    maps [B, D, H, W] are averaged over H and W.
+
+    Args:
+        backbone: The encoder.
+        block: Number of blocks that are passed, counted from 1.
+
+    Raises:
+        ConfigError: If the encoder has fewer blocks.
+    """
+
+    def __init__(self, backbone: nn.Module, block: int) -> None:
+        super().__init__()
+        depth = depth_of(backbone)
+        if not 1 <= block <= depth.num_blocks:
+            raise ConfigError(f'block {block} does not exist: the encoder has blocks 1 to {depth.num_blocks}')
+        self.backbone = backbone
+        # the last prefix of a block is the block itself; what comes before it (a down-sampling layer) leads to it
+        backbone.get_submodule(depth.blocks[block - 1][-1]).register_forward_hook(self._keep)
+        self._output: torch.Tensor | None = None
+
+    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._output = output[0] if isinstance(output, list | tuple) else output
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        """Feature [B, D] of images [B, C, H, W], as a tuple like that of a backbone."""
+        # a class-token-only path may leave modules out; `encode` passes all of them
+        run = getattr(self.backbone, 'encode', self.backbone)
+        run(x)
+        output, self._output = self._output, None
+        if output is None:
+            raise ConfigError(f'{type(self.backbone).__name__} does not call the module of this block')
+        return (pooled(output, hasattr(self.backbone, 'cls_token') and self.backbone.cls_token is not None),)
+
+
+def pooled(output: torch.Tensor, class_token: bool = True) -> torch.Tensor:
+    """One vector per image, [B, D], from [B, D], tokens [B, L, D] or a map [B, D, H, W].
+
+    Args:
+        output: What a backbone or one of its blocks gave.
+        class_token: Whether the first token is a class token; without one all tokens are averaged.
+    """
+    if output.dim() == 4:
+        return output.flatten(2).mean(2)
+    if output.dim() == 3:
+        return output[:, 0] if class_token else output.mean(1)
+    return output
+
+
+class Pixels(nn.Module):
+    """Stands in for an encoder: the pixels themselves, in [0, 1]."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        """[B, C * H * W] of images [B, C, H, W] in 0..255, as a tuple like that of a backbone."""
+        return (x.flatten(1) / 255.0,)

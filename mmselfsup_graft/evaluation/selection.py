@@ -1,0 +1,48 @@
+"""Who chooses among settings: the test set, as the papers do, or a held-out part of the training set."""
+
+import numpy as np
+
+from mmselfsup_graft.errors import ConfigError, DataError
+
+SELECTIONS = {
+    'first': 'nothing is selected: the first setting counts',
+    'test': 'the best on the evaluation set itself (the protocol of the papers)',
+    'holdout': 'the best on a held-out part of the training set; the evaluation set is scored once',
+}
+
+
+def check_selection(protocol: str, selection: str, share: float, allowed: tuple[str, ...]) -> None:
+    """Refuse an unknown way of selecting or a share outside (0, 1).
+
+    Raises:
+        ConfigError: If either is wrong.
+    """
+    if selection not in allowed:
+        raise ConfigError(f'evaluation.{protocol}.selection is {selection!r}; choose from {", ".join(allowed)}')
+    if not 0.0 < share < 1.0:
+        raise ConfigError(f'evaluation.{protocol}.holdout_share is {share}; it must lie between 0 and 1')
+
+
+def split_holdout(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split samples into kept and held out, with the same share of every class.
+
+    Args:
+        labels: [N].
+        share: Part of each class to hold out, rounded, at least one image.
+        seed: Of the choice.
+
+    Returns:
+        Sorted indices of the kept samples and of the held-out ones.
+
+    Raises:
+        DataError: If a class has fewer than two images.
+    """
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise DataError(f"class {label} has one training image; selection='holdout' needs two of every class")
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        held[rng.choice(members, count, replace=False)] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
