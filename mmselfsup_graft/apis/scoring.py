@@ -23,6 +23,7 @@ from mmselfsup_graft.evaluation import (
     extract_features,
     linear_accuracy,
     load_backbone,
+    make_protocol,
     pixel_encoder,
     score_features,
 )
@@ -85,7 +86,9 @@ def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluati
     missing = [name for name in ('train', 'test') if name not in section]
     if missing:
         raise ConfigError(f'evaluation.{missing[0]} is missing; give the config of a labelled data set')
-    protocols = {name: _protocol(name, section[name]) for name in PROTOCOLS if name in section}
+    protocols = {
+        name: make_protocol(name, section[name], f'evaluation.{name}') for name in PROTOCOLS if name in section
+    }
     if names is not None:
         lacking = [name for name in names if name not in protocols]
         if lacking:
@@ -101,15 +104,6 @@ def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluati
         )
     loader = section.get('loader', {})
     return Evaluation({name: section[name] for name in _DATA if name in section}, protocols, **loader)
-
-
-def _protocol(name: str, options: dict) -> Protocol:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    kind: Callable[..., Protocol] = PROTOCOLS[name]
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ConfigError(f'evaluation.{name}: {error}') from error
 
 
 def preprocessor_of(cfg: Config) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from .hooks import (
     HistoryHook,
+    KNNHook,
     MomentumScheduleHook,
     NonFiniteLossHook,
     RandomStateHook,
@@ -16,6 +17,7 @@ __all__ = [
     'AutocastOptimWrapper',
     'GraftRunner',
     'HistoryHook',
+    'KNNHook',
     'LayerWiseLRConstructor',
     'MomentumScheduleHook',
     'NonFiniteLossHook',

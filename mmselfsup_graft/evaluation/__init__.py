@@ -8,7 +8,7 @@ from .heads import LinearHeads
 from .knn import KNNProtocol, knn_accuracy, knn_grid
 from .linear import CachedBatches, LinearProtocol, linear_accuracy
 from .logistic import LogisticProtocol, centre_and_normalise, fit_logistic, logistic_accuracy
-from .protocols import PROTOCOLS, Protocol, score_features
+from .protocols import PROTOCOLS, Protocol, make_protocol, score_features
 
 __all__ = [
     'PROTOCOLS',
@@ -31,6 +31,7 @@ __all__ = [
     'linear_accuracy',
     'load_backbone',
     'logistic_accuracy',
+    'make_protocol',
     'pixel_encoder',
     'pixels_as_features',
     'score_features',

@@ -1,6 +1,9 @@
 """The protocols of a config's ``evaluation`` section by name: settings, and the function that scores."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from mmselfsup_graft.errors import ConfigError
 
 from .few_shot import FewShotProtocol, few_shot_accuracies
 from .knn import KNNProtocol, knn_accuracy
@@ -16,6 +19,24 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     'knn': KNNProtocol,
     'linear': LinearProtocol,
 }
+
+
+def make_protocol(name: str, options: Mapping[str, Any], where: str) -> Protocol:
+    """A protocol from a section of a config.
+
+    Args:
+        name: Key of :data:`PROTOCOLS`.
+        options: Settings; lists become tuples.
+        where: Place of the section, for messages.
+
+    Raises:
+        ConfigError: If there is an unknown key or a value outside its range.
+    """
+    kind: Callable[..., Protocol] = PROTOCOLS[name]
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+    except TypeError as error:
+        raise ConfigError(f'{where}: {error}') from error
 
 
 def score_features(train: FeatureSet, test: FeatureSet, protocol: Protocol) -> dict[Any, Any]:

@@ -13,10 +13,10 @@ MAE = ROOT / 'configs/mae/mae_vit-micro-p4_1xb64-coslr-100e_digits-16px.py'
 
 
 def test_fields_of_a_graft_and_of_a_protocol_may_be_new() -> None:
-    options = {'model.graft.0.layers': (0, 4), 'evaluation.knn.temperature': 0.1, 'evaluation.few_shot.seed': 3}
+    options = {'model.graft.0.layers': (0, 4), 'evaluation.knn.temperature': [0.1], 'evaluation.few_shot.seed': 3}
     cfg = load_config(GRAFTED, options)
     assert tuple(cfg.model.graft[0].layers) == (0, 4)
-    assert (cfg.evaluation.knn.temperature, cfg.evaluation.few_shot.seed) == (0.1, 3)
+    assert (cfg.evaluation.knn.temperature, cfg.evaluation.few_shot.seed) == ([0.1], 3)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from helpers import build, mae_config, moco_config, vit_config
 from torch.utils.data import Dataset
 
-from mmselfsup_graft.apis.report import preprocessor_of
+from mmselfsup_graft.apis.scoring import preprocessor_of
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.errors import CheckpointError, DataError
 from mmselfsup_graft.evaluation import extract_features, load_backbone, pixels_as_features

@@ -32,19 +32,19 @@ def samples(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_equals_the_slow_reference(k, temperature):
     train, test = samples(50, 1), samples(60, 2)
     expected = slow_knn(train, test, k, temperature)
-    assert knn_accuracy(train, test, KNNProtocol(k=k, temperature=temperature)) == pytest.approx(expected)
+    assert knn_accuracy(train, test, KNNProtocol((k,), (temperature,)))['accuracy'] == pytest.approx(expected)
     assert 33 < expected < 100
 
 
 def test_more_neighbours_than_images_means_all_of_them():
     train, test = samples(8, 1), samples(60, 2)
     expected = slow_knn(train, test, 8, 0.07)
-    assert knn_accuracy(train, test, KNNProtocol(k=20)) == pytest.approx(expected)
+    assert knn_accuracy(train, test, KNNProtocol())['accuracy'] == pytest.approx(expected)
 
 
 def test_votes_are_weighted():
     """One very near neighbour beats two far ones of another class; with a high temperature the two win."""
     train = (np.array([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]), np.array([0, 1, 1]))
     test = (np.array([[1.0, 0.05]]), np.array([0]))
-    assert knn_accuracy(train, test, KNNProtocol(k=3, temperature=0.07)) == 100.0
-    assert knn_accuracy(train, test, KNNProtocol(k=3, temperature=100.0)) == 0.0
+    assert knn_accuracy(train, test, KNNProtocol((3,)))['accuracy'] == 100.0
+    assert knn_accuracy(train, test, KNNProtocol((3,), (100.0,)))['accuracy'] == 0.0

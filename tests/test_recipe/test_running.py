@@ -132,7 +132,7 @@ def test_the_run_shows_progress_and_ends_with_the_table(finished):
     for row in result['rows'].values():
         assert set(row['few_shot']) == {'1', '2'}
         assert 0 < row['few_shot']['2']['mean'] < 100
-    assert f'{result["rows"]["raw pixels"]["knn"]:.1f}' in table
+    assert f'{result["rows"]["raw pixels"]["knn"]["accuracy"]:.1f}' in table
 
 
 def test_the_run_leaves_its_pictures(finished):

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from test_tools.tiny_runs import Outcome, call_tool, fresh_name, load, tiny_config, write_config
 
-from mmselfsup_graft.apis.report import evaluate_checkpoint
+from mmselfsup_graft.apis.scoring import evaluate_checkpoint
 from mmselfsup_graft.apis.train import load_config
 
 
@@ -93,16 +93,15 @@ def test_scores_as_table_and_as_json(trained, tmp_path):
     result = json.loads((tmp_path / 'test.json').read_text())
     assert result['checkpoint'] == str(trained / 'run' / 'epoch_2.pth')
     expected = evaluate_checkpoint(load_config(trained / 'tiny.py'), str(trained / 'run' / 'epoch_2.pth'))
-    (row,) = result['rows'].values()
-    assert row['knn'] == expected['knn']
-    assert row['few_shot'] == json.loads(json.dumps(expected['few_shot']))
-    assert 5 < row['knn'] <= 100
+    found = {row['protocol']: row['result'] for row in result['results']}
+    assert found == json.loads(json.dumps(expected))
+    assert 5 < found['knn']['accuracy'] <= 100
     assert '5-NN' in done.out
-    assert f'{row["knn"]:.1f}' in done.out
-    assert f'{row["few_shot"]["2"]["mean"]:.1f} ±' in done.out
+    assert f'{found["knn"]["accuracy"]:.1f}' in done.out
+    assert f'{found["few_shot"]["2"]["mean"]:.1f} ±' in done.out
 
 
 def test_the_result_goes_where_it_is_asked_to(trained, tmp_path):
     score(trained, '--work-dir', tmp_path / 'work', '--out', tmp_path / 'deep' / 'result.json')
     assert (tmp_path / 'deep' / 'result.json').is_file()
-    assert not (tmp_path / 'work').exists()
+    assert {path.name for path in (tmp_path / 'work').iterdir()} == {'features', 'results.jsonl'}

@@ -2,12 +2,14 @@
 
 from .checkpoint import SafeCheckpointHook
 from .history import HistoryHook
+from .knn import KNNHook
 from .momentum import MomentumScheduleHook, cosine_momentum
 from .nonfinite import NonFiniteLossHook
 from .random_state import RandomStateHook
 
 __all__ = [
     'HistoryHook',
+    'KNNHook',
     'MomentumScheduleHook',
     'NonFiniteLossHook',
     'RandomStateHook',

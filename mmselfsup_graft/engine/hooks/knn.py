@@ -1,0 +1,111 @@
+"""k-NN accuracy of the encoder during pre-training."""
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.evaluation import extract_features, make_protocol, score_features
+from mmselfsup_graft.registry import DATASETS, HOOKS
+
+
+@HOOKS.register_module()
+class KNNHook(Hook):
+    """Score ``model.backbone`` by k-NN every few epochs, for watching only.
+
+    The accuracy goes into the log, into mmengine's message hub as ``val/knn`` and, as a line of its own, into the run's
+    ``history.jsonl``. Loss, weights and random state are left alone: a run ends with the same bits with it or without.
+
+    Over ranks: extraction is shared, the first process scores.
+
+    Args:
+        train: Config of a labelled data set to look for neighbours in; its pipeline must not augment.
+        test: Config of a labelled data set to score on.
+        interval: Epochs between two scores; the last epoch is always scored.
+        knn: Settings of :class:`KNNProtocol`.
+        batch_size: Images per forward pass.
+        num_workers: Loader processes.
+
+    Raises:
+        ConfigError: If ``knn`` holds unknown keys or values, or the model has no backbone.
+    """
+
+    priority = 'BELOW_NORMAL'  # before the checkpoint, so that a resumed run's history has the line
+
+    def __init__(
+        self,
+        train: dict,
+        test: dict,
+        interval: int = 1,
+        knn: dict | None = None,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> None:
+        if interval < 1:
+            raise ConfigError(f'KNNHook: interval must be at least 1, got {interval}')
+        self.protocol = make_protocol('knn', knn or {}, 'KNNHook.knn')
+        self.configs, self.interval = (train, test), interval
+        self.loading = (batch_size, num_workers)
+        self._datasets: list[Any] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Build the data sets, so that a fault shows before the training and not after an epoch."""
+        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not isinstance(getattr(model, 'backbone', None), nn.Module):
+            raise ConfigError(f'KNNHook: {type(model).__name__} has no backbone to score')
+        with _same_random_state():
+            self._datasets = [DATASETS.build(config) for config in self.configs]
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Score and write."""
+        if not (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
+            return
+        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        with _same_random_state(), _evaluating(model.backbone):
+            sets = [
+                extract_features(model.backbone, model.data_preprocessor, dataset, *self.loading)
+                for dataset in self._datasets
+            ]
+            if not is_main_process():
+                return
+            accuracy = score_features(sets[0], sets[1], self.protocol)['accuracy']
+        runner.message_hub.update_scalar('val/knn', accuracy)
+        runner.logger.info(f'k-NN after epoch {runner.epoch + 1}: {accuracy:.2f} %')
+        row = {'iter': runner.iter - 1, 'epoch': runner.epoch, 'knn': accuracy}
+        with (Path(runner.work_dir) / 'history.jsonl').open('a') as file:
+            file.write(json.dumps(row) + '\n')
+
+
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    """Put all generators, also those of the GPUs, back to where they stood."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode, with every part's own mode put back afterwards."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
