@@ -19,18 +19,23 @@ from PIL import Image
 from tiny_finetuning import shrink_classifier
 
 from mmselfsup_graft.apis.recipe import load_recipe
+from mmselfsup_graft.apis.results import score_and_record
+from mmselfsup_graft.apis.scoring import read_evaluation
 from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import GraftRunner, LayerWiseLRConstructor
+from mmselfsup_graft.evaluation import PROTOCOLS
 from mmselfsup_graft.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 RECIPES = sorted(CONFIGS.glob('recipes/*.py'))
-COMPLETE = [
-    path
+_WITH_MODEL = {
+    path: cfg
     for path in sorted(CONFIGS.rglob('*.py'))
-    if '_base_' not in path.parts and path not in RECIPES and 'model' in Config.fromfile(str(path))
-]
+    if '_base_' not in path.parts and path not in RECIPES and 'model' in (cfg := Config.fromfile(str(path)))
+}
+FROZEN = [path for path, cfg in _WITH_MODEL.items() if 'train_dataloader' not in cfg]  # an encoder to score
+COMPLETE = [path for path in _WITH_MODEL if path not in FROZEN]
 WIDTH, DEPTH, BATCH = 32, 6, 4
 
 
@@ -40,7 +45,8 @@ def is_resnet(backbone: dict[str, Any]) -> bool:
 
 def image_size(cfg: Config) -> int:
     """Side of the images that a config trains on: of the encoder if it is built for one, else of the crops."""
-    crops = [*numbers(cfg.train_dataloader.dataset.to_dict(), 'size')]
+    loader = cfg.get('train_dataloader')
+    crops = [*numbers(loader.dataset.to_dict(), 'size')] if loader else []
     return cfg.model.backbone.get('img_size') or crops[0]
 
 
@@ -58,6 +64,7 @@ def name_of(path: Path) -> str:
 
 
 every_config = pytest.mark.parametrize('path', COMPLETE, ids=name_of)
+every_frozen = pytest.mark.parametrize('path', FROZEN, ids=name_of)
 every_recipe = pytest.mark.parametrize('path', RECIPES, ids=name_of)
 
 
@@ -65,6 +72,8 @@ def test_configs_are_found():
     assert {path.parent.name for path in COMPLETE} >= {'mae', 'mocov3', 'layer_grafted', 'simmim', 'finetune'}
     assert len(COMPLETE) >= 15
     assert RECIPES
+    assert {path.parent.name for path in FROZEN} == {'linear', 'few_shot', 'knn'}
+    assert all(path.parent.parent.name == 'benchmarks' for path in FROZEN)
 
 
 # ---------------------------------------------------------------- what a config must say
@@ -113,7 +122,7 @@ def test_name_says_what_the_config_does(path):
     assert cfg.train_dataloader.dataset.type == kinds[name['data']]
 
 
-@every_config
+@pytest.mark.parametrize('path', COMPLETE + FROZEN, ids=name_of)
 def test_evaluation_reads_the_size_that_the_encoder_takes(path):
     cfg = load_config(path)
     if cfg.model.type == 'GraftedClassifier':
@@ -124,9 +133,9 @@ def test_evaluation_reads_the_size_that_the_encoder_takes(path):
     if 'evaluation' not in cfg:
         assert cfg.train_dataloader.dataset.type == 'SamplePhotos'  # nothing to classify there
         return
-    for side in ('train', 'test'):
+    for side in {'train', 'test', 'augmented'} & set(cfg.evaluation):
         dataset = cfg.evaluation[side]
-        sizes = {t['size'] for t in dataset.pipeline if t.type.endswith('CenterCrop')}
+        sizes = {t['size'] for t in dataset.pipeline if t.type.endswith(('CenterCrop', 'RandomResizedCrop'))}
         assert (sizes or {dataset.get('img_size', 28)}) == {image_size(cfg)}
         loading = dataset.pipeline[0]
         assert loading.channels == cfg.model.backbone.get('in_channels', 3)
@@ -164,6 +173,7 @@ def data(tmp_path_factory) -> dict[str, str]:
         pictures(root / 'imagenet' / split)
     listed = [f'train/n0000000{number % 2}/{number}.JPEG {number % 2}' for number in range(2 * BATCH)]
     (root / 'list.txt').write_text('\n'.join(listed) + '\n')
+    (root / 'imagenet' / '1percent.txt').write_text('\n'.join(listed) + '\n')
     pictures(root / 'folder')
     fashion(root / 'fashion')
     return {
@@ -329,6 +339,63 @@ def test_one_training_step(path, data, tmp_path, quick):
         assert torch.equal(checkpoint['state_dict'][name], value), name
     again = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
     again.load_state_dict(checkpoint['state_dict'])
+
+
+# ---------------------------------------------------------------- encoders to score
+def shrunk_frozen(path: Path, data: dict[str, str]) -> Config:
+    """The config with a tiny encoder, on a few generated images, with a short sweep."""
+    content = load_config(path).to_dict()
+    backbone, section = content['model']['backbone'], content['evaluation']
+    old = backbone['img_size']
+    if old > 64:
+        backbone.update(img_size=32, patch_size=8)
+    backbone['arch'] = dict(embed_dims=WIDTH, num_layers=2, num_heads=2, feedforward_channels=64)
+    for side in {'train', 'test', 'augmented'} & set(section):
+        dataset = replaced(section[side], 'size', old, backbone['img_size'])
+        dataset.update(data_root=data[dataset['type']], indices=2 * BATCH)
+        if dataset.get('ann_file'):
+            dataset['ann_file'] = '1percent.txt'
+        section[side] = dataset
+    section.setdefault('loader', {}).update(batch_size=BATCH, num_workers=0)
+    if 'linear' in section:
+        section['linear'].update(epochs=2, batch_size=BATCH)
+    return Config(content)
+
+
+@every_frozen
+def test_frozen_configs_score_a_checkpoint(path, data, tmp_path):
+    load_config(path)  # the strict check
+    cfg = shrunk_frozen(path, data)
+    fresh_mae(cfg.model.backbone.to_dict(), tmp_path / 'mae.pth')
+    cfg.work_dir = str(tmp_path / 'run')
+    rows, _ = score_and_record(cfg, path, tmp_path / 'mae.pth')
+    expected = {'linear': 'linear', 'few_shot': 'logistic', 'knn': 'knn'}[path.parent.name]
+    assert [row['protocol'] for row in rows] == [expected]
+    assert 0 <= rows[0]['result']['accuracy'] <= 100
+    assert rows[0]['checkpoint_format'] == 'mae'
+    assert rows[0]['images'] == {'train': 2 * BATCH, 'test': 2 * BATCH}
+
+
+@every_frozen
+def test_frozen_configs_hold_the_official_settings(path):
+    cfg = load_config(path)
+    protocols = read_evaluation(cfg).protocols
+    for name, protocol in protocols.items():
+        assert type(protocol) is PROTOCOLS[name]
+    if 'linear' in protocols:
+        sweep = protocols['linear']
+        assert len(sweep.heads()) == 70
+        name = re.search(r'_(\d+)xb(\d+)-coslr-(\d+)e_', path.stem)
+        assert (int(name[1]) * int(name[2]), int(name[3])) == (sweep.batch_size, sweep.epochs)
+        assert sweep.augment
+        assert sweep.selection == 'test'
+    if 'logistic' in protocols:
+        assert protocols['logistic'].regularisation == 0.00025
+        assert protocols['logistic'].normalise
+        assert '1percent' in path.stem
+    if 'in1k' in path.stem:
+        assert f'vit-{cfg.model.backbone.arch}-p16' in path.stem
+        assert cfg.model.backbone.img_size == 224
 
 
 # ---------------------------------------------------------------- the official recipes

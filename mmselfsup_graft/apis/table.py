@@ -20,7 +20,9 @@ def table_text(result: dict[str, Any]) -> str:
         cells = ''.join(f'{cell(row):>{width}}' for _, width, cell in columns)
         cost = f'{row["iterations"]:>12}{row["train_seconds"]:>9.0f}' if 'iterations' in row else ''
         lines.append(f'{name:16}{cells}{cost}')
-    if 'few_shot' in settings and any(len(row['few_shot']) < len(settings['few_shot']['shots']) for row in rows.values()):
+    if 'few_shot' in settings and any(
+        len(row['few_shot']) < len(settings['few_shot']['shots']) for row in rows.values()
+    ):
         lines.append('-: the smallest class has fewer training images than that')
     return '\n'.join(lines)
 

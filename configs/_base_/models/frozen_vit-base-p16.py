@@ -1,0 +1,10 @@
+# the encoder alone, to be scored; ImageNet statistics on 0..255
+model = dict(
+    backbone=dict(type='SelfSupViT', arch='base', img_size=224, patch_size=16),
+    data_preprocessor=dict(
+        type='mmpretrain.SelfSupDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        to_rgb=False,
+    ),
+)

@@ -1,0 +1,5 @@
+_base_ = [
+    '../../_base_/models/frozen_vit-mini-p4_28.py',
+    '../../_base_/evaluation/fashion_mnist_knn_28.py',
+    '../../_base_/default_runtime.py',
+]
