@@ -188,15 +188,17 @@ def score_encoder(
         dataset = DATASETS.build(evaluation.data[name])
         sizes[name] = len(dataset)
         sets[name] = cache.get(evaluation.data[name], dataset, extract)
-    results: dict[str, dict] = {}
-    for name, protocol in evaluation.protocols.items():
+    results: dict[str, dict] = dict.fromkeys(evaluation.protocols, {})
+    # what all processes share comes first: they would wait for the first one's solvers, and time out
+    shared_first = sorted(evaluation.protocols.items(), key=lambda item: not isinstance(item[1], LinearProtocol))
+    for name, protocol in shared_first:
         if isinstance(protocol, LinearProtocol):
             source = _augmented(encoder, evaluation, protocol, sets['train'][1], sizes['train'])
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
             result = linear_accuracy(sets['train'], sets['test'], protocol, source, device)
+            results[name] = result
         elif is_main_process():
-            result = score_features(sets['train'], sets['test'], protocol)
-        results[name] = result if is_main_process() else {}
+            results[name] = score_features(sets['train'], sets['test'], protocol)
     images = {name: len(data[1]) for name, data in sets.items()}
     left_out = {name: sizes[name] - images[name] for name in sizes}
     return Scores(results if is_main_process() else {}, left_out, images, found)

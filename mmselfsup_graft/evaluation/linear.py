@@ -146,7 +146,9 @@ class _Scorer:
         return 100.0 * right.cpu().numpy() / self.count
 
 
-class _Best(NamedTuple):
+class Best(NamedTuple):
+    """The head that did best on the set that selects, see :func:`train_heads`."""
+
     accuracy: float
     epoch: int
     head: int
@@ -156,7 +158,7 @@ class _Best(NamedTuple):
 
 def train_heads(
     batches: Batches, scored: FeatureSet, classes: int, protocol: LinearProtocol, device: torch.device | str = 'cpu'
-) -> _Best:
+) -> Best:
     """Train all heads and keep the best one of all epochs on the set that selects.
 
     Args:
@@ -165,21 +167,24 @@ def train_heads(
         classes: Number of classes.
         protocol: See :class:`LinearProtocol`.
         device: Where the heads live.
+
+    Returns:
+        Its accuracy (per cent), epoch and number, the accuracies of all heads after that epoch, and a copy of it.
     """
     bases, decays = (np.array(column) for column in zip(*protocol.heads()))
     rates, width = bases * protocol.rate_factor(), scored[0].shape[1]
     heads = LinearHeads(rates, decays, width, classes, protocol.seed, protocol.add_batch_norm, device)
     score, progress = _Scorer(scored, device), Progress('linear evaluation', protocol.epochs)
-    best: _Best | None = None
+    best: Best | None = None
     for epoch in range(protocol.epochs):
         for batch in batches(epoch):
             heads.step(batch.features, batch.labels, batch.total, protocol.cosine(epoch))
         accuracies = score(heads)
         index = len(accuracies) - 1 - int(accuracies[::-1].argmax())  # of equal heads the last
         if best is None or accuracies[index] > best.accuracy:
-            best = _Best(float(accuracies[index]), epoch, index, accuracies, heads.head(index))
+            best = Best(float(accuracies[index]), epoch, index, accuracies, heads.head(index))
         progress.step(note=f', best so far {best.accuracy:.2f} %')
-    if best is None:
+    if best is None:  # the protocol refuses that
         raise ConfigError('evaluation.linear.epochs must be at least 1')
     return best
 
