@@ -188,7 +188,7 @@ def score_encoder(
         dataset = DATASETS.build(evaluation.data[name])
         sizes[name] = len(dataset)
         sets[name] = cache.get(evaluation.data[name], dataset, extract)
-    results: dict[str, dict] = dict.fromkeys(evaluation.protocols, {})
+    results: dict[str, dict] = {name: {} for name in evaluation.protocols}
     # what all processes share comes first: they would wait for the first one's solvers, and time out
     shared_first = sorted(evaluation.protocols.items(), key=lambda item: not isinstance(item[1], LinearProtocol))
     for name, protocol in shared_first:

@@ -28,7 +28,7 @@ class LogisticProtocol:
     regularisation: float = 0.00025
     normalise: bool = True
     tol: float = 1e-6
-    max_iter: int = 1000
+    max_iter: int = 5000
 
 
 @dataclass(frozen=True)

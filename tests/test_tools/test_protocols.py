@@ -257,4 +257,4 @@ def test_raw_pixels_by_all_protocols_and_in_a_table():
     assert lines[1].split()[-5:] == ['logistic', '5-NN', 'linear', 'iterations', 'seconds']
     accuracies = [f'{scores.results[name]["accuracy"]:.1f}' for name in ('logistic', 'knn', 'linear')]
     assert lines[2].split()[-5:] == [*accuracies, '12', '3']
-    assert scores.results['linear']['accuracy'] > 50
+    assert scores.results['linear']['accuracy'] > 30
