@@ -366,7 +366,7 @@ def shrunk_frozen(path: Path, data: dict[str, str]) -> Config:
 def test_frozen_configs_score_a_checkpoint(path, data, tmp_path):
     load_config(path)  # the strict check
     cfg = shrunk_frozen(path, data)
-    fresh_mae(cfg.model.backbone.to_dict(), tmp_path / 'mae.pth')
+    fresh_source(cfg.model.backbone.to_dict(), tmp_path / 'mae.pth')
     cfg.work_dir = str(tmp_path / 'run')
     rows, _ = score_and_record(cfg, path, tmp_path / 'mae.pth')
     expected = {'linear': 'linear', 'few_shot': 'logistic', 'knn': 'knn'}[path.parent.name]
