@@ -85,10 +85,13 @@ def _root(cfg: Config) -> _Place:
 def _check_option(cfg: Config, option: str) -> None:
     """Follow a dotted key as far as it exists and ask the section reached about the first part that is new."""
     place = _root(cfg)
-    for part in option.split('.'):
+    parts = option.split('.')
+    for number, part in enumerate(parts):
         where = f'{place.path}.{part}' if place.path else part
         if isinstance(place.node, dict):
             if part not in place.node:
+                if number + 1 < len(parts) and parts[number + 1].isdigit():
+                    raise ConfigError(f"unknown key '{option}' ('{where}' is not set, so it has no items)")
                 _check_new_key(place, part, where)
                 return
         elif not isinstance(place.node, (list, tuple)):

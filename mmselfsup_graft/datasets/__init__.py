@@ -10,7 +10,7 @@ from .part import Part
 from .sample_photos import SamplePhotos
 from .samplers import SeededSampler
 from .splits import balanced_indices, balanced_subset, write_image_list
-from .transforms import LoadImage, PILGaussianBlur, PILGaussianNoise, RandomApply, TwoViews
+from .transforms import LoadImage, PILGaussianBlur, PILGaussianNoise, RandomApply, TwoViews, Views
 
 __all__ = [
     'Digits',
@@ -27,6 +27,7 @@ __all__ = [
     'SeededSampler',
     'SelfSupDataset',
     'TwoViews',
+    'Views',
     'balanced_indices',
     'balanced_subset',
     'parse_image_list',

@@ -1,6 +1,8 @@
 """What mmengine needs to train our models: runner, loop, hooks, optimiser constructors, schedules."""
 
 from .hooks import (
+    CollapseHook,
+    GradientConflictHook,
     HistoryHook,
     KNNHook,
     MomentumScheduleHook,
@@ -15,6 +17,8 @@ from .schedulers import WarmupCosineLR
 __all__ = [
     'LARS',
     'AutocastOptimWrapper',
+    'CollapseHook',
+    'GradientConflictHook',
     'GraftRunner',
     'HistoryHook',
     'KNNHook',

@@ -2,7 +2,7 @@
 
 from .algorithms import MAE, GraftedClassifier, MoCoV3, SelfSupAlgorithm, SimMIM
 from .backbones import MaskedBEiT, MaskedConvNeXt, MaskedResNet, MaskedResNetCIFAR, MaskedViT, SelfSupViT
-from .heads import ContrastiveHead, FirstFCHead, SimMIMHead
+from .heads import ContrastiveHead, FirstFCHead, NTXentHead, SimMIMHead, VICRegHead
 from .momentum import MomentumEncoder
 from .necks import MAEDecoder, PixelShuffleNeck, PortableSyncBN
 
@@ -11,6 +11,7 @@ __all__ = [
     'ContrastiveHead',
     'FirstFCHead',
     'GraftedClassifier',
+    'JointEmbedding',
     'MAEDecoder',
     'MaskedBEiT',
     'MaskedConvNeXt',
@@ -19,10 +20,13 @@ __all__ = [
     'MaskedViT',
     'MoCoV3',
     'MomentumEncoder',
+    'MultiTask',
+    'NTXentHead',
     'PixelShuffleNeck',
     'PortableSyncBN',
     'SelfSupAlgorithm',
     'SelfSupViT',
     'SimMIM',
     'SimMIMHead',
+    'VICRegHead',
 ]

@@ -7,6 +7,7 @@ import torch
 from helpers import assert_close, block_class_tokens, golden, moco_from_golden, tensor
 
 from mmselfsup_graft.checkpoints import MOCOV3_MODEL
+from mmselfsup_graft.models.algorithms.projection import project_views
 from mmselfsup_graft.models.losses import info_nce
 
 
@@ -51,7 +52,7 @@ def test_features_and_block_class_tokens(step: dict[str, Any]) -> None:
 def test_queries_keys_and_the_two_terms(step: dict[str, Any]) -> None:
     model = moco_from_golden()
     views = _views(step)
-    queries = [model.head.predict(p) for p in model.project(model.backbone, model.neck, views, None)]
+    queries = [model.head.predict(p) for p in project_views(model.backbone, model.neck, views)]
     keys = model.keys(views)
     for number in (1, 2):
         assert_close(queries[number - 1], step[f'q{number}'], name=f'q{number}')

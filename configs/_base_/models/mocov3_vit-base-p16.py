@@ -1,7 +1,6 @@
 # MoCo v3 with ViT-B/16: projector 768-4096-4096-256, predictor 256-4096-256, patch projection frozen
 model = dict(
     type='MoCoV3',
-    base_momentum=0.99,
     backbone=dict(
         type='SelfSupViT', arch='base', img_size=224, patch_size=16, init='mocov3', stop_grad_patch_embed=True
     ),

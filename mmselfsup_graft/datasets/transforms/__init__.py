@@ -3,7 +3,7 @@
 from .augment import PILGaussianBlur, PILGaussianNoise, RandomApply
 from .building import build_pipeline
 from .loading import CorruptImage, LoadImage
-from .views import TwoViews
+from .views import TwoViews, Views
 
 __all__ = [
     'CorruptImage',
@@ -12,5 +12,6 @@ __all__ = [
     'PILGaussianNoise',
     'RandomApply',
     'TwoViews',
+    'Views',
     'build_pipeline',
 ]

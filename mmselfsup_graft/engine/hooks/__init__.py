@@ -1,6 +1,8 @@
 """Hooks."""
 
 from .checkpoint import SafeCheckpointHook
+from .collapse import CollapseHook
+from .conflict import GradientConflictHook
 from .history import HistoryHook
 from .knn import KNNHook
 from .momentum import MomentumScheduleHook, cosine_momentum
@@ -8,6 +10,8 @@ from .nonfinite import NonFiniteLossHook
 from .random_state import RandomStateHook
 
 __all__ = [
+    'CollapseHook',
+    'GradientConflictHook',
     'HistoryHook',
     'KNNHook',
     'MomentumScheduleHook',

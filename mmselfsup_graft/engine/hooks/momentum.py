@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
 
 
@@ -24,21 +25,37 @@ def cosine_momentum(base: float, progress: float) -> float:
 class MomentumScheduleHook(Hook):
     """Give the model its momentum for the coming iteration, and one update per optimiser step.
 
-    The model needs attributes ``base_momentum``, ``momentum`` and ``update_due``. With gradient accumulation only the
-    first micro-batch of a step updates the moving average.
+    Works on every part of the model with the attributes ``base_momentum``, ``momentum`` and ``update_due``: the model
+    itself or the objectives inside it. With gradient accumulation only the first micro-batch of a step updates the
+    moving average.
 
     Args:
         cosine: Raise the momentum to 1 by a half cosine over fractional epochs; else keep ``base_momentum``.
+
+    Raises:
+        ConfigError: If the model has no such part.
     """
 
     priority = 'NORMAL'
 
     def __init__(self, cosine: bool = True) -> None:
         self.cosine = cosine
+        self._followers: list[Any] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the parts of the model that follow by a moving average."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._followers = [part for part in model.modules() if hasattr(part, 'base_momentum')]
+        if not self._followers:
+            raise ConfigError(
+                f'MomentumScheduleHook: {type(model).__name__} has no momentum encoder; remove the hook '
+                '(default_hooks.momentum=None)'
+            )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Set ``model.momentum`` and ``model.update_due``."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        """Set ``momentum`` and ``update_due``."""
         progress = runner.iter / runner.max_iters
-        model.momentum = cosine_momentum(model.base_momentum, progress) if self.cosine else model.base_momentum
-        model.update_due = runner.iter % runner.optim_wrapper._accumulative_counts == 0
+        update_due = runner.iter % runner.optim_wrapper._accumulative_counts == 0
+        for part in self._followers:
+            part.momentum = cosine_momentum(part.base_momentum, progress) if self.cosine else part.base_momentum
+            part.update_due = update_due

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
@@ -14,6 +13,7 @@ from mmselfsup_graft.registry import MODELS
 from ..masking import mask_from_noise
 from ..momentum import MomentumEncoder
 from .base import SelfSupAlgorithm
+from .projection import project_views, takes_joined_views
 
 
 @MODELS.register_module()
@@ -48,8 +48,7 @@ class MoCoV3(SelfSupAlgorithm):
         self.update_due = True
         self.view_mask_ratio = view_mask_ratio
         self.momentum_encoder = MomentumEncoder(self.backbone, self.neck)
-        # batch norm inside the encoder must see one view at a time; without it both views share one forward pass
-        self._joint_views = not any(isinstance(m, _BatchNorm) for m in self.backbone.modules())
+        self._joint_views = takes_joined_views(self.backbone)
 
     def train(self, mode: bool = True) -> 'MoCoV3':
         """Set train mode; what is frozen stays in eval mode, in the momentum encoder too."""
@@ -69,20 +68,6 @@ class MoCoV3(SelfSupAlgorithm):
         for name, parameter in self.neck.named_parameters():
             yield f'neck.{name}', self.depth.num_blocks + 1, parameter
 
-    def project(
-        self, backbone: nn.Module, neck: nn.Module, views: Sequence[torch.Tensor], keeps: Sequence[torch.Tensor] | None
-    ) -> list[torch.Tensor]:
-        """Projected features [B, D] of each view [B, C, H, W]; the projector's batch norm sees one view at a time."""
-        if self._joint_views and len({view.shape for view in views}) == 1:
-            keep = None if keeps is None else torch.cat(list(keeps))
-            joined = torch.cat(list(views))
-            outputs = backbone(joined) if keep is None else backbone(joined, keep)
-            features = outputs[-1].chunk(len(views))
-        else:
-            arguments = zip(views) if keeps is None else zip(views, keeps)
-            features = [backbone(*each)[-1] for each in arguments]
-        return [neck((feature,))[0] for feature in features]
-
     def _keeps(self, views: Sequence[torch.Tensor], noise: Sequence[torch.Tensor] | None) -> list[torch.Tensor] | None:
         if self.view_mask_ratio is None:
             return None
@@ -95,7 +80,8 @@ class MoCoV3(SelfSupAlgorithm):
         """Update the momentum encoder if that is due and return its features [B, D] of each view."""
         if self.training and self.update_due:
             self.momentum_encoder.update(self.backbone, self.neck, self.momentum)
-        return self.project(self.momentum_encoder.backbone, self.momentum_encoder.neck, views, keeps)
+        follower = self.momentum_encoder
+        return project_views(follower.backbone, follower.neck, views, keeps, self._joint_views)
 
     def loss(
         self, inputs: Sequence[torch.Tensor], data_samples: Any = None, noise: Sequence[torch.Tensor] | None = None
@@ -116,7 +102,7 @@ class MoCoV3(SelfSupAlgorithm):
         if self.training and len(inputs[0]) * get_world_size() < 2:
             raise ConfigError('MoCoV3 and its batch norm need a batch of 2 or more, got 1; raise batch_size')
         keeps = self._keeps(inputs, noise)
-        first, second = self.project(self.backbone, self.neck, inputs, keeps)
+        first, second = project_views(self.backbone, self.neck, inputs, keeps, self._joint_views)
         key_first, key_second = self.keys(inputs, keeps)
         loss = self.head.loss(first, key_second) + self.head.loss(second, key_first)
         return self.add_l1({'loss': loss})

@@ -2,10 +2,13 @@
 
 from .contrastive_head import ContrastiveHead
 from .first_fc_head import FirstFCHead
+from .joint_embedding_heads import NTXentHead, VICRegHead
 from .simmim_head import SimMIMHead
 
 __all__ = [
     'ContrastiveHead',
     'FirstFCHead',
+    'NTXentHead',
     'SimMIMHead',
+    'VICRegHead',
 ]

@@ -1,0 +1,93 @@
+"""Gradient conflict of a trained multi-task model, from its config and checkpoint to a picture and a proposal."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from mmselfsup_graft.analysis import ConflictProfile, GraftProposal, measure_conflict, propose_graft
+from mmselfsup_graft.errors import ConfigError, DataError
+
+from .report import load_model
+
+
+def profile_of_checkpoint(cfg: Config, checkpoint: Path, batches: int, seed: int = 0) -> ConflictProfile:
+    """Measure the conflict on batches of the config's training data, in train mode, without training.
+
+    Args:
+        cfg: Config of a :class:`MultiTask` run.
+        checkpoint: A checkpoint of that run.
+        batches: Number of batches; more than an epoch has go into the next epoch.
+        seed: Of the order of the samples, their augmentation and the masks.
+
+    Raises:
+        ConfigError: If the model has not several objectives.
+        CheckpointError: If the checkpoint is none of this model.
+    """
+    model: Any = load_model(cfg, checkpoint)
+    if not hasattr(model, 'objective_losses'):
+        raise ConfigError(
+            f'{type(model).__name__} has one objective; the conflict is measured on a MultiTask model '
+            '(configs/layer_grafted/multi-task_*.py)'
+        )
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model = model.to(device).train()
+    profile, started = ConflictProfile(), time.time()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for number, batch in enumerate(_batches(cfg, batches, seed)):
+            inputs = model.data_preprocessor(batch, True)['inputs']
+            profile.rows += measure_conflict(model, inputs, number)
+            left = (time.time() - started) / (number + 1) * (batches - number - 1)
+            print(f'\rbatch {number + 1}/{batches}, {left:.0f} s left ', end='', flush=True)
+    print()
+    return profile
+
+
+def _batches(cfg: Config, count: int, seed: int) -> Iterator[Any]:
+    from mmselfsup_graft.engine import GraftRunner
+
+    loader = GraftRunner.build_dataloader(cfg.train_dataloader, seed=seed)
+    if len(loader) == 0:
+        raise DataError(f'the training data is smaller than one batch of {loader.batch_size}; lower the batch size')
+    epoch = 0
+    while count > 0:
+        loader.sampler.set_epoch(epoch)
+        for _, batch in zip(range(count), loader):
+            yield batch
+            count -= 1
+        epoch += 1
+
+
+def report_conflict(
+    profile: ConflictProfile, out_dir: Path, base_lr: float, low_factor: float
+) -> dict[tuple[str, str], GraftProposal]:
+    """Write ``gradient_conflict.csv`` and one picture per pair of objectives; returns the proposal for each pair."""
+    from mmselfsup_graft.visualization import draw_conflict
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    profile.write_csv(out_dir / 'gradient_conflict.csv')
+    proposals = {}
+    for pair in profile.pairs():
+        proposals[pair] = proposal = propose_graft(profile.over_blocks(pair), base_lr, low_factor)
+        cosines = {group: profile.cosines(pair, group) for group in profile.groups()}
+        above = None if proposal.graft_at is None else f'blocks.{proposal.graft_at}'
+        target = out_dir / f'gradient_conflict_{pair[0]}_{pair[1]}.png'
+        draw_conflict(cosines, target, f'gradients of {pair[0]} and {pair[1]}', above)
+    return proposals
+
+
+def profile_table(profile: ConflictProfile, pair: tuple[str, str]) -> str:
+    """Mean, spread and share of negative cosines per group, as text."""
+    lines = [f'{"group":>10}  {"mean":>7}  {"spread":>7}  {"negative":>8}']
+    for group in profile.groups():
+        values = profile.cosines(pair, group)
+        values = values[~np.isnan(values)]
+        if len(values):
+            share = 100 * (values < 0).mean()
+            lines.append(f'{group:>10}  {values.mean():>+7.3f}  {values.std():>7.3f}  {share:>6.0f} %')
+    return '\n'.join(lines)
