@@ -171,6 +171,22 @@ def mae_config(
     }
 
 
+def multi_task_config(backbone: dict | None = None, weights: tuple[float, float] = (1.0, 1.0), **kwargs: Any) -> dict:
+    """Config of a small MultiTask of MAE (view 2) and MoCo v3 (views 0 and 1)."""
+    backbone = backbone or vit_config()
+    mim, cl = mae_config(backbone), moco_config(backbone)
+    del mim['backbone'], cl['backbone']
+    return {
+        'type': 'MultiTask',
+        'backbone': backbone,
+        'objectives': {
+            'mim': {'model': mim, 'views': 2, 'weight': weights[0]},
+            'cl': {'model': cl, 'views': [0, 1], 'weight': weights[1]},
+        },
+        **kwargs,
+    }
+
+
 def build(config: Mapping[str, Any]) -> Any:
     """Build a model from its config."""
     from mmselfsup_graft.registry import MODELS

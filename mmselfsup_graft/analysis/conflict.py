@@ -86,7 +86,10 @@ class ConflictProfile:
         """
         try:
             with Path(path).open(newline='') as file:
-                lines = list(csv.DictReader(file))
+                reader = csv.DictReader(file)
+                lines = list(reader)
+            if tuple(reader.fieldnames or ()) != _COLUMNS:
+                raise ValueError(f'its columns are {reader.fieldnames}')
             types = (int, str, str, str, float, float, float)
             return cls([ConflictRow(*(kind(line[c]) for kind, c in zip(types, _COLUMNS))) for line in lines])
         except (OSError, KeyError, ValueError, TypeError) as error:

@@ -28,12 +28,11 @@ def profile_of_checkpoint(cfg: Config, checkpoint: Path, batches: int, seed: int
         ConfigError: If the model has not several objectives.
         CheckpointError: If the checkpoint is none of this model.
     """
-    model: Any = load_model(cfg, checkpoint)
-    if not hasattr(model, 'objective_losses'):
+    if cfg.model.type.rpartition('.')[2] != 'MultiTask':
         raise ConfigError(
-            f'{type(model).__name__} has one objective; the conflict is measured on a MultiTask model '
-            '(configs/layer_grafted/multi-task_*.py)'
+            f'{cfg.model.type} has one objective; the conflict is measured on a MultiTask model (configs/multi_task/)'
         )
+    model: Any = load_model(cfg, checkpoint)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = model.to(device).train()
     profile, started = ConflictProfile(), time.time()

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmselfsup_graft.engine import MomentumScheduleHook
 from mmselfsup_graft.engine.hooks import cosine_momentum
+from mmselfsup_graft.errors import ConfigError
 
 
 def _runner(model: Any, max_iters: int, accumulate: int = 1) -> SimpleNamespace:
@@ -32,6 +33,7 @@ def test_cosine() -> None:
     assert cosine_momentum(0.99, 0.5) == pytest.approx(0.995)
     assert cosine_momentum(0.99, 1.0) == 1.0
     runner, hook = _runner(_toy(), 7), MomentumScheduleHook()
+    hook.before_train(runner)
     for runner.iter in range(7):
         hook.before_train_iter(runner, runner.iter)
         expected = 1 - 0.1 * (1 + math.cos(math.pi * runner.iter / 7)) / 2
@@ -42,7 +44,9 @@ def test_cosine() -> None:
 def test_constant() -> None:
     runner = _runner(_toy(), 7)
     runner.iter = 4
-    MomentumScheduleHook(cosine=False).before_train_iter(runner, 4)
+    hook = MomentumScheduleHook(cosine=False)
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 4)
     assert runner.model.momentum == 0.9
 
 
@@ -53,8 +57,24 @@ def test_wrapped_model() -> None:
     nn.Module.__init__(wrapped)
     wrapped.module = _toy()
     runner = _runner(wrapped, 4)
-    MomentumScheduleHook().before_train_iter(runner, 0)
+    hook = MomentumScheduleHook()
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
     assert wrapped.module.momentum == 0.9
+
+
+def test_parts_of_a_model() -> None:
+    model = nn.ModuleDict({'a': _toy(), 'b': nn.Linear(1, 1), 'c': _toy()})
+    runner, hook = _runner(model, 4), MomentumScheduleHook(cosine=False)
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
+    assert [model[name].momentum for name in 'ac'] == [0.9, 0.9]
+    assert not hasattr(model['b'], 'momentum')
+
+
+def test_a_model_without_momentum_encoder_is_refused() -> None:
+    with pytest.raises(ConfigError, match='Linear has no momentum encoder'):
+        MomentumScheduleHook().before_train(_runner(nn.Linear(1, 1), 4))
 
 
 @pytest.mark.parametrize('accumulate', [1, 3])
@@ -64,6 +84,7 @@ def test_one_update_per_optimiser_step(accumulate: int) -> None:
     model.init_weights()
     runner, hook = _runner(model, 6, accumulate), MomentumScheduleHook(cosine=False)
     changed, stepped = [], []
+    hook.before_train(runner)
     for runner.iter in range(6):
         hook.before_train_iter(runner, runner.iter)
         average = model.momentum_encoder.neck.fc0.weight.clone()
