@@ -4,13 +4,25 @@ Every batch starts from the stored weights: base encoder for both losses, the mo
 is averaged once before the keys are computed.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from helpers import assert_close, golden, load_moco, mae_from_golden, moco_from_golden, tensor
+from helpers import (
+    assert_close,
+    build,
+    golden,
+    load_moco,
+    mae_from_golden,
+    moco_from_golden,
+    multi_task_config,
+    tensor,
+    vit_config,
+)
 
-from mmselfsup_graft.models import MAE
+from mmselfsup_graft.analysis import conflict_of_losses, layer_groups
+from mmselfsup_graft.models import MAE, MultiTask
 
 INPUTS, VIEWS, EXPECTED = 'gradient_cosine_inputs.npz', 'gradient_cosine_views.npz', 'gradient_cosine.npz'
 
@@ -83,3 +95,35 @@ def test_cosine_between_the_two_gradients() -> None:
         of_contrast = _gradients(moco, _contrastive(moco, batch))
         ours = [torch.cosine_similarity(of_mim[g], of_contrast[g], dim=0).item() for g in expected['groups']]
         assert_close(np.array(ours), cosines, rtol=0, atol=1e-8, name=f'batch {batch}')
+
+
+def _multi_task() -> MultiTask:
+    """Both objectives on one encoder; sizes and options of the file's models."""
+    mae, moco = mae_from_golden(), moco_from_golden()
+    backbone = vit_config(
+        moco.backbone.embed_dims,
+        moco.depth.num_blocks,
+        moco.backbone.layers[0].attn.num_heads,
+        *(golden(VIEWS)['view1'].shape[-1], mae.head.patch_size),
+        feedforward=moco.backbone.layers[0].ffn.layers[0][0].out_features,
+        in_channels=mae.head.in_channels,
+    )
+    model = build(multi_task_config(backbone)).double()
+    model.backbone.load_state_dict(moco.backbone.state_dict())
+    for name, alone in (('mim', mae), ('cl', moco)):
+        model.objectives[name] = model._sharing(alone)
+    return model.train()
+
+
+def test_the_conflict_analysis_gives_these_numbers() -> None:
+    """The same through a multi-task model: one encoder, both losses, cosine and norms of every group."""
+    expected, inputs, views = golden(EXPECTED), golden(INPUTS), golden(VIEWS)
+    for batch, noise in enumerate(inputs['mask_noise']):
+        model = _multi_task()  # every batch starts from the stored momentum encoder
+        model.objectives['mim'].loss = partial(model.objectives['mim'].loss, noise=tensor(noise))
+        images = [tensor(each[batch]) for each in (views['view1'], views['view2'], inputs['image'])]
+        rows = conflict_of_losses(model.objective_losses(images), layer_groups(model.backbone))
+        assert [row.group for row in rows] == expected['groups'].tolist()
+        for name, found in (('cosine', 'cosine'), ('mim_grad_norm', 'norm_first'), ('cl_grad_norm', 'norm_second')):
+            ours = np.array([getattr(row, found) for row in rows])
+            assert_close(ours, expected[name][batch], rtol=1e-8, atol=1e-9, name=f'{name}, batch {batch}')
