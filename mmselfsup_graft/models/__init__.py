@@ -1,6 +1,6 @@
 """Models: backbones, necks, heads, losses and the algorithms put together from them."""
 
-from .algorithms import MAE, GraftedClassifier, MoCoV3, SelfSupAlgorithm, SimMIM
+from .algorithms import MAE, GraftedClassifier, JointEmbedding, MoCoV3, MultiTask, SelfSupAlgorithm, SimMIM
 from .backbones import MaskedBEiT, MaskedConvNeXt, MaskedResNet, MaskedResNetCIFAR, MaskedViT, SelfSupViT
 from .heads import ContrastiveHead, FirstFCHead, NTXentHead, SimMIMHead, VICRegHead
 from .momentum import MomentumEncoder
