@@ -8,17 +8,27 @@ configs = dict(
     reverse='../layer_grafted/layer-grafted-cl-to-mim_vit-mini-p4_1xb128-coslr-60e_fashion-mnist-28px.py',
 )
 
+# sized for two cores: patches of 7 pixels, 16 of them, and 6,000 of the 60,000 training images
+_decoder = {'neck.patch_size': 7, 'neck.num_patches': 16, 'head.patch_size': 7}
+_mim = {f'model.{key}': value for key, value in _decoder.items()}
+_multi = {f'model.objectives.mim.model.{key}': value for key, value in _decoder.items()}
+options = {
+    'train_dataloader.dataset.indices': 6000,
+    'evaluation.train.indices': 6000,
+    'model.backbone.patch_size': 7,
+}
+
 _from_mim = {'model.graft': [dict(checkpoint='stage:mim')]}
 _from_cl = {'model.graft': [dict(checkpoint='stage:cl', layers=(0, 4))]}
 stages = [
-    dict(name='mim', config='mim', share=0.5),
+    dict(name='mim', config='mim', share=0.5, options=_mim),
     dict(name='cl', config='cl', share=0.5),
-    dict(name='multi_task', config='multi'),
+    dict(name='multi_task', config='multi', options=_multi),
     dict(name='cl_alone', config='cl'),
     dict(name='lgp', config='lgp', share=0.5, options=_from_mim),
     dict(name='frozen', config='frozen', share=0.5, options=_from_mim),
-    dict(name='cl_to_mim', config='reverse', share=0.5, options=_from_cl),
-    dict(name='mim_alone', config='mim'),
+    dict(name='cl_to_mim', config='reverse', share=0.5, options={**_mim, **_from_cl}),
+    dict(name='mim_alone', config='mim', options=_mim),
 ]
 
 report = dict(
@@ -33,6 +43,3 @@ report = dict(
     ],
     reconstruct=['mim_alone', 'cl_to_mim'],
 )
-
-# sized for two cores: 6,000 of the 60,000 training images
-options = {'train_dataloader.dataset.indices': 6000, 'evaluation.train.indices': 6000}
