@@ -1,34 +1,40 @@
 """Every config: passes the strict check, is named by the rule, and really trains one step at tiny sizes on the CPU."""
 
-import gzip
 import json
 import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import sklearn.datasets
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
-from PIL import Image
-from tiny_finetuning import shrink_classifier
+from tiny_configs import (
+    BATCH,
+    WIDTH,
+    fashion,
+    fresh_source,
+    image_size,
+    is_resnet,
+    pictures,
+    replaced,
+    shrunk,
+)
 
 from mmselfsup_graft.apis.recipe import load_recipe
 from mmselfsup_graft.apis.results import score_and_record
 from mmselfsup_graft.apis.scoring import read_evaluation
 from mmselfsup_graft.apis.train import load_config
-from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import GraftRunner, LayerWiseLRConstructor
 from mmselfsup_graft.evaluation import PROTOCOLS
 from mmselfsup_graft.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 RECIPES = sorted(CONFIGS.glob('recipes/*.py'))
+CASCADES = [path for path in RECIPES if 'study' not in path.stem]
 _WITH_MODEL = {
     path: cfg
     for path in sorted(CONFIGS.rglob('*.py'))
@@ -36,27 +42,6 @@ _WITH_MODEL = {
 }
 FROZEN = [path for path, cfg in _WITH_MODEL.items() if 'train_dataloader' not in cfg]  # an encoder to score
 COMPLETE = [path for path in _WITH_MODEL if path not in FROZEN]
-WIDTH, DEPTH, BATCH = 32, 6, 4
-
-
-def is_resnet(backbone: dict[str, Any]) -> bool:
-    return 'ResNet' in backbone['type']
-
-
-def image_size(cfg: Config) -> int:
-    """Side of the images that a config trains on: of the encoder if it is built for one, else of the crops."""
-    loader = cfg.get('train_dataloader')
-    crops = [*numbers(loader.dataset.to_dict(), 'size')] if loader else []
-    return cfg.model.backbone.get('img_size') or crops[0]
-
-
-def numbers(value: Any, key: str) -> Iterator[int]:
-    """Every number that stands under a key, at any depth."""
-    items = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list | tuple) else ())
-    for name, inner in items:
-        if name == key and isinstance(inner, int):
-            yield inner
-        yield from numbers(inner, key)
 
 
 def name_of(path: Path) -> str:
@@ -69,7 +54,9 @@ every_recipe = pytest.mark.parametrize('path', RECIPES, ids=name_of)
 
 
 def test_configs_are_found():
-    assert {path.parent.name for path in COMPLETE} >= {'mae', 'mocov3', 'layer_grafted', 'simmim', 'finetune'}
+    assert {path.parent.name for path in COMPLETE} >= {
+        *('mae', 'mocov3', 'layer_grafted', 'simmim', 'multi_task', 'finetune')
+    }
     assert len(COMPLETE) >= 15
     assert RECIPES
     assert {path.parent.name for path in FROZEN} == {'linear', 'few_shot', 'knn'}
@@ -99,9 +86,8 @@ def test_name_says_what_the_config_does(path):
     assert name, path.stem
     cfg = load_config(path)
     backbone = cfg.model.backbone
-    tuned = cfg.model.type == 'GraftedClassifier'
-    assert path.parent.name == (name['algorithm'].split('-')[0] if tuned else name['algorithm'].replace('-', '_'))
-    assert name['algorithm'].endswith('-first-fc') == (cfg.model.head.type == 'FirstFCHead')
+    assert name['algorithm'].startswith(path.parent.name.replace('_', '-'))  # variants add to the name
+    assert name['algorithm'].endswith('-first-fc') == (cfg.model.get('head', {}).get('type') == 'FirstFCHead')
     if is_resnet(backbone):
         depth, width = re.fullmatch(r'resnet(\d+)(?:-w(\d+))?', name['backbone']).groups()
         assert (backbone.depth, backbone.get('base_channels', 64)) == (int(depth), int(width or 64))
@@ -125,7 +111,7 @@ def test_name_says_what_the_config_does(path):
 @pytest.mark.parametrize('path', COMPLETE + FROZEN, ids=name_of)
 def test_evaluation_reads_the_size_that_the_encoder_takes(path):
     cfg = load_config(path)
-    if cfg.model.type == 'GraftedClassifier':
+    if cfg.model.get('type') == 'GraftedClassifier':
         sizes = {t['size'] for t in cfg.val_dataloader.dataset.pipeline if t.type.endswith('CenterCrop')} or {28}
         assert sizes == {cfg.model.backbone.get('img_size', 28)}
         assert cfg.test_dataloader == cfg.val_dataloader
@@ -142,29 +128,6 @@ def test_evaluation_reads_the_size_that_the_encoder_takes(path):
 
 
 # ---------------------------------------------------------------- one real training step
-def pictures(folder: Path, count: int = 2 * BATCH) -> None:
-    """Generated photos of several sizes and modes, in two class folders."""
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        place = folder / f'n0000000{number % 2}'
-        place.mkdir(parents=True, exist_ok=True)
-        noise = rng.integers(0, 256, (5 + number, 7, 3), dtype=np.uint8)
-        Image.fromarray(noise).resize((70 + 3 * number, 66)).save(place / f'{number}.JPEG')
-
-
-def fashion(folder: Path, count: int = 20) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    contents = {
-        'images-idx3': (rng.integers(0, 256, (count, 28, 28), dtype=np.uint8), b'\x00\x00\x08\x03'),
-        'labels-idx1': (np.arange(count, dtype=np.uint8) % 10, b'\x00\x00\x08\x01'),
-    }
-    for name, (array, magic) in contents.items():
-        head = magic + np.array(array.shape, dtype='>u4').tobytes()
-        for stem in ('train', 't10k'):
-            (folder / f'{stem}-{name}-ubyte.gz').write_bytes(gzip.compress(head + array.tobytes()))
-
-
 @pytest.fixture(scope='module')
 def data(tmp_path_factory) -> dict[str, str]:
     """``data_root`` of each type of data set that reads one."""
@@ -185,102 +148,6 @@ def data(tmp_path_factory) -> dict[str, str]:
             'FashionMNIST': 'fashion',
         }.items()
     }
-
-
-def replaced(value: Any, key: str, old: Any, new: Any) -> Any:
-    """A copy of nested dicts and lists with ``key=old`` turned into ``key=new`` wherever it stands."""
-    if isinstance(value, dict):
-        return {k: new if k == key and v == old else replaced(v, key, old, new) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [replaced(each, key, old, new) for each in value]
-    return value
-
-
-def shrink_model(model: dict[str, Any], size: int) -> int:
-    """Turn the sizes of a model for images of ``size`` down, in place; all else stays. Returns the new image size."""
-    shrink = shrink_resnet if is_resnet(model['backbone']) else shrink_vit
-    size, width = shrink(model['backbone'], size)
-    neck, head = model['neck'], model['head']
-    if neck['type'] == 'MAEDecoder':
-        patch = model['backbone']['patch_size']
-        neck.update(num_patches=(size // patch) ** 2, patch_size=patch, embed_dim=WIDTH)
-        neck.update(decoder_embed_dim=WIDTH, decoder_depth=1, decoder_num_heads=2)
-        head.update(patch_size=patch)
-    elif neck['type'] == 'PixelShuffleNeck':
-        neck.update(in_channels=width)
-    else:
-        neck.update(in_channels=width, hid_channels=48, out_channels=16)
-        head['predictor'].update(in_channels=16, hid_channels=48, out_channels=16)
-    if model.get('l1_distance'):
-        model['l1_distance']['to_block'] = min(model['l1_distance']['to_block'], DEPTH + 1)
-    return size
-
-
-def shrink_vit(backbone: dict[str, Any], size: int) -> tuple[int, int]:
-    """New image size and width."""
-    if size > 64:
-        backbone.update(img_size=32, patch_size=8)
-    backbone['arch'] = dict(embed_dims=WIDTH, num_layers=DEPTH, num_heads=2, feedforward_channels=64)
-    return backbone['img_size'], WIDTH
-
-
-def shrink_resnet(backbone: dict[str, Any], size: int) -> tuple[int, int]:
-    """New image size and width; residual branches start open: the first step would not reach behind a closed one."""
-    backbone.update(depth=18, stem_channels=4, base_channels=4, zero_init_residual=False)
-    return min(size, 64), 32
-
-
-def fresh_source(backbone: dict[str, Any], target: Path) -> dict[str, torch.Tensor]:
-    """Write a fresh encoder of the same size, a ViT named as in MAE's own files; returns it in our names."""
-    from mmselfsup_graft.checkpoints import VIT_TIMM
-
-    own = {} if is_resnet(backbone) else {'init': 'mae', 'stop_grad_patch_embed': False}
-    encoder = MODELS.build({**backbone, **own})
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        encoder.init_weights()
-    state = {name: value.clone() for name, value in encoder.state_dict().items()}
-    if is_resnet(backbone):  # as a SimMIM of ours leaves it
-        token = {'backbone.mask_token': torch.zeros(1, 4, 1, 1)}
-        save_atomically({'state_dict': token | {f'backbone.{name}': v for name, v in state.items()}}, target)
-    else:
-        save_atomically({'model': {VIT_TIMM.from_canonical(name): v for name, v in state.items()}}, target)
-    return state
-
-
-def shrunk_loader(loader: dict[str, Any], data: dict[str, str]) -> dict[str, Any]:
-    """One small batch of the data that :func:`data` holds."""
-    loader.update(batch_size=BATCH, num_workers=0, persistent_workers=False, pin_memory=False)
-    dataset = loader['dataset']
-    dataset['indices'] = BATCH
-    if 'data_root' in dataset:
-        dataset['data_root'] = data[dataset['type']]
-    if dataset['type'] == 'ImageList':
-        dataset['ann_file'] = str(Path(data['ImageList']).parent / 'list.txt')
-    return loader
-
-
-def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict[str, torch.Tensor] | None]:
-    """The config at tiny sizes, and the encoder that it grafts, if any."""
-    content = load_config(path).to_dict()
-    model, grafted = content['model'], None
-    old = image_size(Config(content))
-    if model['type'] == 'GraftedClassifier':
-        grafted = shrink_classifier(model, WIDTH, DEPTH, folder)
-        size = model['backbone'].get('img_size', old)
-    else:
-        size = shrink_model(model, old)
-    for key in [key for key in content if key.endswith('_dataloader')]:
-        content[key] = shrunk_loader(replaced(content[key], 'size', old, size), data)
-    content['train_cfg']['max_epochs'] = 1
-    content['param_scheduler'][0].update(warmup=0, end=1)  # a warm-up starts at rate 0: nothing would move
-    if grafted is None and model.get('graft'):
-        assert len(model['graft']) == 1
-        grafted = fresh_source(model['backbone'], folder / 'source.pth')
-        model['graft'][0]['checkpoint'] = str(folder / 'source.pth')
-    content['work_dir'] = str(folder / 'run')
-    content['experiment_name'] = path.stem
-    return Config(content), grafted
 
 
 class Start(Hook):
@@ -314,18 +181,22 @@ def test_one_training_step(path, data, tmp_path, quick):
     assert moved == trainable
     assert 'backbone.pos_embed' not in trainable
     assert ('backbone.mask_token' in trainable) == (cfg.model.type == 'SimMIM')
-    if is_resnet(cfg.model.backbone):
-        assert trainable >= {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters()}
-    else:
-        frozen_stem = cfg.model.backbone.get('stop_grad_patch_embed', False)
-        assert ('backbone.patch_embed.projection.weight' in trainable) != frozen_stem
-        assert 'backbone.cls_token' in trainable
+    expected = {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters()}
+    expected -= {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters() if 'pos_embed' in name}
+    if cfg.model.backbone.get('stop_grad_patch_embed'):
+        expected = {name for name in expected if 'patch_embed' not in name}
+    layer_id, frozen = runner.model.depth.layer_id, cfg.model.get('frozen_layers', 0)
+    if frozen:
+        expected = {name for name in expected if layer_id(name.removeprefix('backbone.')) > frozen}
+    assert {name for name in trainable if name.startswith('backbone.')} == expected
     assert all(value.isfinite().all() for value in parameters.values())
 
     if grafted is not None:
-        for prefix in ('backbone.', 'momentum_encoder.backbone.')[: 1 if cfg.model.type == 'GraftedClassifier' else 2]:
+        for prefix in ('backbone.', 'momentum_encoder.backbone.')[: 2 if cfg.model.type == 'MoCoV3' else 1]:
             found = dict(parts(start.state, prefix))
-            assert found.keys() == grafted.keys()
+            assert found.keys() >= grafted.keys()
+            whole = len(cfg.model.graft) == 2 or not cfg.model.graft[0].get('layers')
+            assert (found.keys() == grafted.keys()) == whole
             assert all(torch.equal(found[name], value) for name, value in grafted.items())
 
     rows = [json.loads(line) for line in (tmp_path / 'run' / 'history.jsonl').read_text().splitlines()]
@@ -400,7 +271,7 @@ def test_frozen_configs_hold_the_official_settings(path):
 
 # ---------------------------------------------------------------- the official recipes
 def official(size: str) -> Config:
-    (path,) = [p for p in COMPLETE if p.parent.name == 'layer_grafted' and f'vit-{size}-p16' in p.stem]
+    (path,) = [p for p in COMPLETE if p.stem.startswith(f'layer-grafted_vit-{size}-p16_')]
     return load_config(path)
 
 
@@ -475,8 +346,8 @@ def test_official_sizes(lgp):
 
 
 # ---------------------------------------------------------------- recipes
-@every_recipe
-def test_recipes_read_and_feed_forward(path):
+@pytest.mark.parametrize('path', CASCADES, ids=name_of)
+def test_cascades_read_and_feed_forward(path):
     recipe = load_recipe(path)
     names = [stage.name for stage in recipe.stages]
     assert len(names) == len(set(names)) >= 3
@@ -496,14 +367,47 @@ def test_recipes_read_and_feed_forward(path):
 def test_recipes_compare_at_equal_cost(path):
     recipe = load_recipe(path)
     rows = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report.rows}
-    assert list(rows) == ['MIM', 'CL', 'LGP']
-    length = {name: stage.cfg.train_cfg.max_epochs for name, stage in rows.items()}
-    assert length['MIM'] == length['CL'] == length['LGP'] + recipe.stage('mim').cfg.train_cfg.max_epochs
+    assert {'MIM', 'CL', 'LGP'} <= set(rows)
+    length = {name: total_epochs(recipe, stage) for name, stage in rows.items()}
+    assert {value for name, value in length.items() if 'half' not in name} == {length['MIM']}
+    assert all(2 * value == length['MIM'] for name, value in length.items() if 'half' in name)
     for stage in recipe.stages:
         assert stage.cfg.param_scheduler[0].end == stage.cfg.train_cfg.max_epochs
     evaluations = [stage.cfg.evaluation.to_dict() for stage in rows.values()]
-    assert evaluations[0] == evaluations[1] == evaluations[2]
+    assert all(evaluation == evaluations[0] for evaluation in evaluations)
     assert all(recipe.stage(name).cfg.model.type in ('MAE', 'SimMIM') for name in recipe.report.reconstruct)
+
+
+def total_epochs(recipe, stage) -> int:
+    return stage.cfg.train_cfg.max_epochs + sum(total_epochs(recipe, recipe.stage(name)) for name in stage.needs)
+
+
+def test_the_study_trains_what_its_rows_say():
+    (path,) = [each for each in RECIPES if 'study' in each.stem]
+    recipe = load_recipe(path)
+    stages = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report.rows}
+    kinds = {name: (stage.cfg.model.type, stage.needs) for name, stage in stages.items()}
+    assert kinds == {
+        'MIM': ('MAE', ()),
+        'CL': ('MoCoV3', ()),
+        'multi-task': ('MultiTask', ()),
+        'MIM->CL frozen': ('MoCoV3', ('mim',)),
+        'LGP': ('MoCoV3', ('mim',)),
+        'CL->MIM': ('MAE', ('cl',)),
+        'CL, half length': ('MoCoV3', ()),
+    }
+    assert stages['LGP'].cfg.optim_wrapper.paramwise_cfg.lr_layer_wise == [0.1, 0.1, 1.0]
+    assert stages['LGP'].cfg.model.get('frozen_layers', 0) == 0
+    assert stages['MIM->CL frozen'].cfg.model.frozen_layers == 4
+    assert stages['CL->MIM'].cfg.model.frozen_layers == 4
+    assert stages['CL->MIM'].cfg.model.graft == [{'checkpoint': 'stage:cl', 'layers': (0, 4)}]
+    for stage in recipe.stages:
+        assert (
+            MODELS.build(
+                stage.cfg.model if not stage.needs else {**stage.cfg.model, 'graft': None}
+            ).backbone.num_patches
+            == 16
+        )
 
 
 def test_simmim_resnet50_groups_are_the_published_ones():

@@ -26,6 +26,9 @@ def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
     return None if newest is None else str(newest)
 
 
+_OF_MMENGINE = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+
+
 @RUNNERS.register_module()
 class GraftRunner(Runner):
     """Runner whose checkpoints are written whole or not at all and read without running code.
@@ -35,6 +38,12 @@ class GraftRunner(Runner):
 
     _resume: bool
     _load_from: str | None
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know."""
+        super().register_default_hooks(
+            {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _OF_MMENGINE}
+        )
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:

@@ -1,0 +1,196 @@
+"""Configs at tiny sizes, the files they start from, and the data they read."""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from PIL import Image
+from tiny_finetuning import shrink_classifier
+
+from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.checkpoints import VIT_TIMM, GraftSource, resnet_depth, save_atomically, vit_depth
+from mmselfsup_graft.models import SelfSupViT
+from mmselfsup_graft.registry import MODELS
+
+WIDTH, DEPTH, BATCH = 32, 6, 4
+
+
+def numbers(value: Any, key: str) -> Iterator[int]:
+    """Every number that stands under a key, at any depth."""
+    items = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list | tuple) else ())
+    for name, inner in items:
+        if name == key and isinstance(inner, int):
+            yield inner
+        yield from numbers(inner, key)
+
+
+def image_size(cfg: Config) -> int:
+    """Side of the images that a config trains on: of the encoder if it is built for one, else of the crops."""
+    loader = cfg.get('train_dataloader')
+    crops = [*numbers(loader.dataset.to_dict(), 'size')] if loader else []
+    return cfg.model.backbone.get('img_size') or crops[0]
+
+
+def is_resnet(backbone: dict[str, Any]) -> bool:
+    return 'ResNet' in backbone['type']
+
+
+def pictures(folder: Path, count: int = 2 * BATCH) -> None:
+    """Generated photos of several sizes and modes, in two class folders."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        place = folder / f'n0000000{number % 2}'
+        place.mkdir(parents=True, exist_ok=True)
+        noise = rng.integers(0, 256, (5 + number, 7, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((70 + 3 * number, 66)).save(place / f'{number}.JPEG')
+
+
+def fashion(folder: Path, count: int = 20) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    contents = {
+        'images-idx3': (rng.integers(0, 256, (count, 28, 28), dtype=np.uint8), b'\x00\x00\x08\x03'),
+        'labels-idx1': (np.arange(count, dtype=np.uint8) % 10, b'\x00\x00\x08\x01'),
+    }
+    for name, (array, magic) in contents.items():
+        head = magic + np.array(array.shape, dtype='>u4').tobytes()
+        for stem in ('train', 't10k'):
+            (folder / f'{stem}-{name}-ubyte.gz').write_bytes(gzip.compress(head + array.tobytes()))
+
+
+def replaced(value: Any, key: str, old: Any, new: Any) -> Any:
+    """A copy of nested dicts and lists with ``key=old`` turned into ``key=new`` wherever it stands."""
+    if isinstance(value, dict):
+        return {k: new if k == key and v == old else replaced(v, key, old, new) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [replaced(each, key, old, new) for each in value]
+    return value
+
+
+def shrink_model(model: dict[str, Any], size: int) -> int:
+    """Turn the sizes of a model for images of ``size`` down, in place; all else stays. Returns the new image size."""
+    shrink = shrink_resnet if is_resnet(model['backbone']) else shrink_vit
+    blocks = None if is_resnet(model['backbone']) else number_of_blocks(model['backbone'])
+    size, width = shrink(model['backbone'], size)
+    if blocks:
+        scale_ranges(model, blocks)
+    if model['type'] == 'MultiTask':
+        for objective in model['objectives'].values():
+            shrink_parts({**objective['model'], 'backbone': model['backbone']}, size, width)
+    else:
+        shrink_parts(model, size, width)
+    return size
+
+
+def shrink_parts(model: dict[str, Any], size: int, width: int) -> None:
+    """Fit neck and head to a small backbone of ``width``, and what counts its blocks to their number."""
+    neck, head = model['neck'], model['head']
+    if neck['type'] == 'MAEDecoder':
+        patch = model['backbone']['patch_size']
+        neck.update(num_patches=(size // patch) ** 2, patch_size=patch, embed_dim=WIDTH)
+        neck.update(decoder_embed_dim=WIDTH, decoder_depth=1, decoder_num_heads=2)
+        head.update(patch_size=patch)
+    elif neck['type'] == 'PixelShuffleNeck':
+        neck.update(in_channels=width)
+    else:
+        neck.update(in_channels=width, hid_channels=48, out_channels=16)
+        if 'predictor' in head:
+            head['predictor'].update(in_channels=16, hid_channels=48, out_channels=16)
+
+
+def number_of_blocks(backbone: dict[str, Any]) -> int:
+    """Depth of a ViT's config."""
+    arch = backbone['arch']
+    return SelfSupViT.arch_zoo[arch]['num_layers'] if isinstance(arch, str) else arch['num_layers']
+
+
+def scale_ranges(model: dict[str, Any], blocks: int) -> None:
+    """Turn everything that counts blocks of a deeper model into the same share of ``DEPTH``, in place."""
+    for source in model.get('graft') or []:
+        if source.get('layers'):
+            source['layers'] = [layer * DEPTH // blocks for layer in source['layers']]
+    if model.get('frozen_layers'):
+        model['frozen_layers'] = model['frozen_layers'] * DEPTH // blocks
+    if model.get('l1_distance'):
+        model['l1_distance']['to_block'] = model['l1_distance']['to_block'] * DEPTH // blocks
+
+
+def shrink_vit(backbone: dict[str, Any], size: int) -> tuple[int, int]:
+    """New image size and width."""
+    if size > 64:
+        backbone.update(img_size=32, patch_size=8)
+    backbone['arch'] = dict(embed_dims=WIDTH, num_layers=DEPTH, num_heads=2, feedforward_channels=64)
+    return backbone['img_size'], WIDTH
+
+
+def shrink_resnet(backbone: dict[str, Any], size: int) -> tuple[int, int]:
+    """New image size and width; residual branches start open: the first step would not reach behind a closed one."""
+    backbone.update(depth=18, stem_channels=4, base_channels=4, zero_init_residual=False)
+    return min(size, 64), 32
+
+
+def fresh_source(backbone: dict[str, Any], target: Path, seed: int = 7) -> dict[str, torch.Tensor]:
+    """Write a fresh encoder of the same size, a ViT named as in MAE's own files; returns it in our names."""
+    own = {} if is_resnet(backbone) else {'init': 'mae', 'stop_grad_patch_embed': False}
+    encoder = MODELS.build({**backbone, **own})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder.init_weights()
+    state = {name: value.clone() for name, value in encoder.state_dict().items()}
+    if is_resnet(backbone):  # as a SimMIM of ours leaves it
+        token = {'backbone.mask_token': torch.zeros(1, 4, 1, 1)}
+        save_atomically({'state_dict': token | {f'backbone.{name}': v for name, v in state.items()}}, target)
+    else:
+        save_atomically({'model': {VIT_TIMM.from_canonical(name): v for name, v in state.items()}}, target)
+    return state
+
+
+def write_sources(model: dict[str, Any], folder: Path) -> dict[str, torch.Tensor]:
+    """Write a file per source of the model's graft; returns the tensors that must arrive, in our names."""
+    expected = {}
+    depth = resnet_depth((2, 2, 2, 2)) if is_resnet(model['backbone']) else vit_depth(DEPTH)
+    for number, source in enumerate(model['graft']):
+        path = folder / f'source_{number}.pth'
+        source['checkpoint'] = str(path)
+        state = fresh_source(model['backbone'], path, seed=7 + number)
+        provided = GraftSource(str(path), tuple(source['layers']) if source.get('layers') else None)
+        layers = provided.layer_ids(depth.num_blocks)
+        expected.update({name: value for name, value in state.items() if depth.layer_id(name) in layers})
+    return expected
+
+
+def shrunk_loader(loader: dict[str, Any], data: dict[str, str]) -> dict[str, Any]:
+    """One small batch of the data that :func:`data` holds."""
+    loader.update(batch_size=BATCH, num_workers=0, persistent_workers=False, pin_memory=False)
+    dataset = loader['dataset']
+    dataset['indices'] = BATCH
+    if 'data_root' in dataset:
+        dataset['data_root'] = data[dataset['type']]
+    if dataset['type'] == 'ImageList':
+        dataset['ann_file'] = str(Path(data['ImageList']).parent / 'list.txt')
+    return loader
+
+
+def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict[str, torch.Tensor] | None]:
+    """The config at tiny sizes, and the tensors of the encoder that it grafts, if any."""
+    content = load_config(path).to_dict()
+    model, grafted = content['model'], None
+    old = image_size(Config(content))
+    if model['type'] == 'GraftedClassifier':
+        grafted = shrink_classifier(model, WIDTH, DEPTH, folder)
+        size = model['backbone'].get('img_size', old)
+    else:
+        size = shrink_model(model, old)
+    for key in [key for key in content if key.endswith('_dataloader')]:
+        content[key] = shrunk_loader(replaced(content[key], 'size', old, size), data)
+    content['train_cfg']['max_epochs'] = 1
+    content['param_scheduler'][0].update(warmup=0, end=1)  # a warm-up starts at rate 0: nothing would move
+    if grafted is None and model.get('graft'):
+        grafted = write_sources(model, folder)
+    content['work_dir'] = str(folder / 'run')
+    content['experiment_name'] = path.stem
+    return Config(content), grafted
