@@ -8,4 +8,6 @@ _base_ = [
 
 # everything is decayed, as in MoCo v3
 optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999), weight_decay=0.1), paramwise_cfg=dict(_delete_=True))
-default_hooks = dict(momentum=dict(type='MomentumScheduleHook'), checkpoint=dict(interval=5))
+default_hooks = dict(
+    momentum=dict(type='MomentumScheduleHook'), collapse=dict(type='CollapseHook'), checkpoint=dict(interval=5)
+)

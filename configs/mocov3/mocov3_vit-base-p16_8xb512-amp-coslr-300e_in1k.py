@@ -6,4 +6,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-default_hooks = dict(momentum=dict(type='MomentumScheduleHook'), checkpoint=dict(interval=10))
+default_hooks = dict(
+    momentum=dict(type='MomentumScheduleHook'), collapse=dict(type='CollapseHook'), checkpoint=dict(interval=10)
+)

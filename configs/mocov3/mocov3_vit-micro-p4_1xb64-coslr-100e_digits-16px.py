@@ -15,4 +15,6 @@ optim_wrapper = dict(optimizer=dict(lr=2e-3, betas=(0.9, 0.999), weight_decay=0.
 param_scheduler = [dict(type='WarmupCosineLR', warmup=10, end=100, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=100)
 auto_scale_lr = dict(base_batch_size=64)
-default_hooks = dict(momentum=dict(type='MomentumScheduleHook'), checkpoint=dict(interval=10))
+default_hooks = dict(
+    momentum=dict(type='MomentumScheduleHook'), collapse=dict(type='CollapseHook'), checkpoint=dict(interval=10)
+)

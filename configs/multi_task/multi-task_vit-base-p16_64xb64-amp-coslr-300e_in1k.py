@@ -8,5 +8,9 @@ _base_ = [
 ]
 
 train_dataloader = dict(batch_size=64)
-default_hooks = dict(momentum=dict(type='MomentumScheduleHook'), checkpoint=dict(interval=10))
+default_hooks = dict(
+    momentum=dict(type='MomentumScheduleHook'),
+    collapse=dict(type='CollapseHook', parts=['backbone', 'objectives.cl.neck']),
+    checkpoint=dict(interval=10),
+)
 custom_hooks = [dict(type='GradientConflictHook', interval=1000)]

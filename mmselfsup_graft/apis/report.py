@@ -1,6 +1,9 @@
 """The report at the end of a recipe: one table of frozen-feature accuracies, and pictures."""
 
+import itertools
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,9 +30,14 @@ def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
     rows = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report['rows']}
     cfg, cache = next(iter(rows.values())).cfg, work_dir / 'features'
     evaluation = read_evaluation(cfg)
-    table: dict[str, dict[str, Any]] = {'raw pixels': score_pixels(evaluation).results}
+    say = _announce(2 + len(rows))
+    say('raw pixels')
+    pixels = score_pixels(evaluation)
+    say('random encoder')
+    table: dict[str, dict[str, Any]] = {'raw pixels': pixels.results}
     table['random encoder'] = score_checkpoint(cfg, None, cache=cache).results
     for name, stage in rows.items():
+        say(name)
         checkpoint = stage_checkpoint(work_dir, stage.name)
         table[name] = score_checkpoint(stage.cfg, checkpoint, cache=cache).results
         chain = _with_needs(recipe, stage.name)
@@ -37,7 +45,25 @@ def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
         table[name]['stages'] = chain
         table[name]['train_seconds'] = sum(each['seconds'] for each in cost)
         table[name]['iterations'] = sum(each['iterations'] for each in cost)
-    return {'rows': table, 'protocol': {name: asdict(each) for name, each in evaluation.protocols.items()}}
+    return {
+        'rows': table,
+        'protocol': {name: asdict(each) for name, each in evaluation.protocols.items()},
+        'images': pixels.images,
+        'left_out': pixels.left_out,
+    }
+
+
+def _announce(total: int) -> Callable[[str], None]:
+    """Say on the first process which row is scored, and how long the rest may take."""
+    started, done = time.monotonic(), itertools.count()
+
+    def say(name: str) -> None:
+        number = next(done)
+        left = f', {(time.monotonic() - started) / number * (total - number):.0f} s left' if number else ''
+        if is_main_process():
+            print(f'scoring {name} ({number + 1}/{total}{left})', flush=True)
+
+    return say
 
 
 def _with_needs(recipe: Recipe, name: str) -> list[str]:
@@ -57,7 +83,7 @@ def write_report(recipe: Recipe, work_dir: Path) -> str:
     for stage in recipe.stages:
         stage_checkpoint(work_dir, stage.name)
     if is_main_process():
-        print('scoring and drawing ...', flush=True)
+        print('drawing ...', flush=True)
         draw_pictures(recipe, work_dir)
     if not recipe.report.get('rows'):
         return 'this recipe names no rows to compare'
@@ -69,6 +95,9 @@ def write_report(recipe: Recipe, work_dir: Path) -> str:
         return ''
     write_json(work_dir / 'table.json', json.loads(json.dumps(result)))
     text = table_text(result)
+    for side, count in result['left_out'].items():
+        if count:
+            text += f'\n{count} {side} images could not be read and are left out; {result["images"][side]} are scored'
     (work_dir / 'table.txt').write_text(text + '\n')
     return text
 
@@ -105,12 +134,14 @@ def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> Non
 
 def load_model(cfg: Config, checkpoint: Path) -> torch.nn.Module:
     """The whole pre-training model of a config with the weights of one of its own checkpoints, in eval mode."""
-    from mmselfsup_graft.checkpoints import read_checkpoint
+    from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 
     # its weights are all in the checkpoint: nothing is grafted again
     options = {'graft': None, 'l1_distance': None, 'data_preprocessor': preprocessing(cfg)}
     model = MODELS.build({**cfg.model, **options})
-    model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
+    state = read_checkpoint(checkpoint).get('state_dict', {})
+    check_fit(checkpoint, state, model.state_dict())
+    model.load_state_dict(state)
     return model.eval()
 
 

@@ -96,6 +96,29 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0][:160] if text else type(error).__name__
 
 
+def check_fit(filename: str | os.PathLike, given: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Compare the tensors of a file with those of the model that shall take them all.
+
+    Args:
+        filename: For the message.
+        given: State dict of the file.
+        wanted: State dict of the model.
+
+    Raises:
+        CheckpointError: If one is missing, unknown to the model or of another shape.
+    """
+    problems = [f'{name} is missing' for name in wanted if name not in given]
+    problems += [f'{name} is not in the model' for name in given if name not in wanted]
+    problems += [
+        f'{name} has shape {tuple(given[name].shape)}, the model has {tuple(wanted[name].shape)}'
+        for name in wanted
+        if name in given and given[name].shape != wanted[name].shape
+    ]
+    if problems:
+        more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''
+        raise CheckpointError(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
+
+
 def save_atomically(content: Any, path: str | os.PathLike) -> None:
     """Write ``content`` with ``torch.save`` so that ``path`` holds either the old file or the whole new one."""
     path = Path(path)

@@ -17,6 +17,7 @@ from .transforms import CorruptImage, build_pipeline
 
 # So many unreadable images in a row mean a wrong path or a dead disk, not damaged files.
 _MAX_UNREADABLE_IN_A_ROW = 1000
+_NAMED_UNREADABLE = 20
 
 
 class SelfSupDataset(BaseDataset):
@@ -186,7 +187,11 @@ class SelfSupDataset(BaseDataset):
             raise DataError(f'{name} cannot be read ({reason}); {_ADVICE}')
         if not self._corrupt[idx]:
             self._corrupt[idx] = 1
-            print_log(f'{name} cannot be read ({reason}); skipped', logger='current', level=logging.WARNING)
+            met = self.num_corrupt
+            if met <= _NAMED_UNREADABLE:
+                more = '; further ones are only counted' if met == _NAMED_UNREADABLE else ''
+                text = f'{name} cannot be read ({reason}); skipped{more}'
+                print_log(text, logger='current', level=logging.WARNING)
 
     # What is known about the data
 

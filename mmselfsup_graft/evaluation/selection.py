@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.datasets.part import held_out
+from mmselfsup_graft.errors import ConfigError
 
 SELECTIONS = {
     'first': 'nothing is selected: the first setting counts',
@@ -28,21 +29,14 @@ def split_holdout(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarr
 
     Args:
         labels: [N].
-        share: Part of each class to hold out, rounded, at least one image.
+        share: Part of each class to hold out, rounded, at least one image; a class with a single image keeps it.
         seed: Of the choice.
 
     Returns:
         Sorted indices of the kept samples and of the held-out ones.
 
     Raises:
-        DataError: If a class has fewer than two images.
+        DataError: If every class has a single image.
     """
-    rng = np.random.default_rng(seed)
-    held = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) < 2:
-            raise DataError(f"class {label} has one training image; selection='holdout' needs two of every class")
-        count = min(max(1, round(share * len(members))), len(members) - 1)
-        held[rng.choice(members, count, replace=False)] = True
+    held = held_out(labels.tolist(), share, seed)
     return np.flatnonzero(~held), np.flatnonzero(held)

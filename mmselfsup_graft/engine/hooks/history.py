@@ -120,7 +120,7 @@ def _notes(runner: Runner) -> list[str]:
         notes.append(f'only {runner.max_iters} steps of the optimiser, too few to learn much; train for more epochs')
     unreadable = getattr(loader.dataset, 'num_corrupt', 0)
     if unreadable:
-        notes.append(f'{unreadable} of {images} images could not be read and were skipped; the log names them')
+        notes.append(f'{unreadable} of {images} images could not be read and were skipped; the log names the first')
     return notes
 
 

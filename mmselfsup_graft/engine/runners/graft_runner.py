@@ -9,7 +9,7 @@ from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmselfsup_graft.checkpoints import read_checkpoint
+from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.registry import RUNNERS
 
@@ -80,7 +80,7 @@ class GraftRunner(Runner):
         checkpoint.get('meta', {}).pop('config', None)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        _check_fit(filename, checkpoint['state_dict'], model.state_dict())
+        check_fit(filename, checkpoint['state_dict'], model.state_dict())
         model.load_state_dict(checkpoint['state_dict'])
         self.logger.info(f'loaded {len(checkpoint["state_dict"])} tensors from {filename}')
         return checkpoint
@@ -103,16 +103,3 @@ class GraftRunner(Runner):
         elif newest is not None:
             self.logger.warning(f'{newest} of an earlier run is not used: this run starts from the beginning')
         super().load_or_resume()
-
-
-def _check_fit(filename: str, given: dict, wanted: dict) -> None:
-    problems = [f'{name} is missing' for name in wanted if name not in given]
-    problems += [f'{name} is not in the model' for name in given if name not in wanted]
-    problems += [
-        f'{name} has shape {tuple(given[name].shape)}, the model has {tuple(wanted[name].shape)}'
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
-    ]
-    if problems:
-        more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''
-        raise CheckpointError(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
