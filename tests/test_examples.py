@@ -1,0 +1,61 @@
+"""The runner-free examples run, are short, and mean the same as the toolbox."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.engine import LayerWiseLRConstructor
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / 'examples').glob('*.py'))
+
+
+def module_of(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'examples' / f'{name}.py')
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('path', EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_readable_at_a_glance(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 130
+
+
+def test_layer_grafted_runs_and_scores_both_stages() -> None:
+    command = [sys.executable, 'examples/layer_grafted.py', '--epochs', '1']
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    scores = dict(re.findall(r'^(\w+) accuracy .* class: \{1: ([\d.]+)', done.stdout, flags=re.M))
+    assert scores.keys() == {'MIM', 'LGP'}
+    assert all(10 < float(value) < 100 for value in scores.values())
+    assert '42 tensors from' in done.stdout
+    assert ' 0 tensors stay fresh' in done.stdout
+
+
+def test_layer_grafted_uses_the_rates_of_the_toolbox(tmp_path: Path) -> None:
+    example = module_of('layer_grafted')
+    torch.manual_seed(0)
+    mim = example.mae()
+    mim.init_weights()
+    save_atomically({'state_dict': mim.state_dict()}, tmp_path / 'mim.pth')
+    model = example.moco(str(tmp_path / 'mim.pth'))
+    model.init_weights()
+    for encoder in (model.backbone, model.momentum_encoder.backbone):
+        assert all(torch.equal(value, mim.backbone.state_dict()[name]) for name, value in encoder.state_dict().items())
+    groups = example.parameter_groups(model, 2e-3, [0.1, 0.1, 1.0])
+    wrapper = {'type': 'OptimWrapper', 'optimizer': {'type': 'AdamW', 'lr': 2e-3, 'weight_decay': 0.05}}
+    expected = LayerWiseLRConstructor(wrapper, {'lr_layer_wise': [0.1, 0.1, 1.0]}).param_groups(model)
+    wanted = {id(p): (group['lr'], group['weight_decay']) for group in expected for p in group['params']}
+    assert {id(group['params'][0]): (group['peak'], group['weight_decay']) for group in groups} == wanted
