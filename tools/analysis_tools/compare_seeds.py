@@ -1,0 +1,43 @@
+#!/usr/bin/env python
+"""Mean and spread over seeds: ``compare_seeds.py WORK_DIR WORK_DIR ... [--claim "LGP > CL @ 1 label"]``.
+
+Each WORK_DIR is the work directory of one recipe run (``tools/run_recipe.py --cfg-options randomness.seed=N``). A
+claim is tested on the paired differences over seeds: it holds, does not hold, or is undecided.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from mmselfsup_graft.apis.cli import run_tool
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Mean and spread of recipe tables over seeds')
+    parser.add_argument('work_dirs', nargs='+', type=Path, help='work directories with a table.json')
+    parser.add_argument('--claim', action='append', default=[], help='"ROW > OTHER ROW @ COLUMN"; may be repeated')
+    parser.add_argument('--out', type=Path, help='JSON file to write')
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read, average, judge."""
+    args = parse(argv)
+    from mmselfsup_graft.apis.recipe import write_json
+    from mmselfsup_graft.apis.seeds import judge, read_tables, seeds_text, verdicts_text
+
+    table = read_tables(args.work_dirs)
+    verdicts = [judge(table, claim) for claim in args.claim]
+    print(seeds_text(table))
+    if verdicts:
+        print(f'\npaired differences in points over seeds, 95 % interval\n{verdicts_text(verdicts)}')
+    if args.out:
+        cells = {row: {c: table.of(row, c).tolist() for c in table.columns} for row in table.rows}
+        write_json(args.out, json.loads(json.dumps({'values': cells, 'claims': [asdict(each) for each in verdicts]})))
+
+
+if __name__ == '__main__':
+    run_tool(main)
