@@ -48,6 +48,7 @@ def fake(path: Path) -> Path:
         ('dist_recipe.sh', ('recipe.py',)),
         ('slurm_train.sh', ('partition', 'job', 'config.py')),
         ('slurm_test.sh', ('partition', 'job', 'config.py')),
+        ('slurm_finetune.sh', ('partition', 'job', 'config.py')),
         ('install.sh', ('--what',)),
     ],
 )
@@ -91,6 +92,7 @@ def test_one_node_is_the_default_and_the_environment_of_the_checkout_comes_first
     [
         ('slurm_train.sh', 'work', ['train.py', '--launcher', 'slurm', 'c.py', '--work-dir', 'work', '--amp']),
         ('slurm_test.sh', 'm.pth', ['test.py', '--launcher', 'slurm', 'c.py', 'm.pth', '--amp']),
+        ('slurm_finetune.sh', 'm.pth', ['finetune.py', '--launcher', 'slurm', 'c.py', 'm.pth', '--amp']),
     ],
 )
 def test_srun_gets_the_resources_and_the_tool_its_arguments(script, last, tail, tmp_path):

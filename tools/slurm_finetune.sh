@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Fine-tune a checkpoint under slurm.
+set -euo pipefail
+usage() {
+    cat <<'USAGE'
+Usage: bash tools/slurm_finetune.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/finetune.py]
+
+Environment:
+  GPUS (8)  GPUS_PER_NODE (at most 8)  CPUS_PER_TASK (5)  SRUN_ARGS (more arguments for srun)  PORT (29500)
+USAGE
+}
+source "$(dirname "${BASH_SOURCE[0]}")/_launch.sh"
+need 4 "$@"
+srun_launch "$1" "$2" finetune.py "$3" "$4" "${@:5}"
