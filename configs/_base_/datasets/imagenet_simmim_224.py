@@ -1,8 +1,5 @@
-# ImageNet for SimMIM: crop and flip. 8 GPUs x 256 = the published batch of 2048.
-# ImageNet statistics on 0..255. Images are RGB from the start (PIL), so no channels are swapped.
-data_preprocessor = dict(
-    type='mmpretrain.SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=False
-)
+# ImageNet for SimMIM: a wider crop, bilinear. 8 GPUs x 256 = the published batch of 2048.
+_base_ = './imagenet_mae_224.py'
 
 train_pipeline = [
     dict(type='LoadImage', channels=3),
@@ -11,15 +8,4 @@ train_pipeline = [
     dict(type='mmpretrain.PackInputs'),
 ]
 
-dataset = dict(type='ImageNet', data_root='data/imagenet', split='train', pipeline=train_pipeline)
-
-train_dataloader = dict(
-    batch_size=256,
-    num_workers=10,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
-    sampler=dict(type='SeededSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
-    dataset=dataset,
-)
+train_dataloader = dict(batch_size=256, dataset=dict(pipeline=train_pipeline))

@@ -1,36 +1,21 @@
-# MAE and MoCo v3 on one mini ViT; views 0 and 1 are contrasted, view 2 is masked
-_base_ = './mocov3_vit-mini-p4.py'
+# MAE and MoCo v3 on one mini ViT, sizes of mae_vit-mini-p4 and mocov3_vit-mini-p4
+_base_ = './multi-task_vit-base-p16.py'
 
-contrast = dict(type='MoCoV3', neck=_base_.model.neck, head=_base_.model.head)
-masked = dict(
-    type='MAE',
-    mask_ratio=0.75,
-    neck=dict(
-        type='MAEDecoder',
-        num_patches=16,
-        patch_size=4,
-        in_chans=1,
-        embed_dim=64,
-        decoder_embed_dim=64,
-        decoder_depth=2,
-        decoder_num_heads=4,
-    ),
-    head=dict(
-        type='mmpretrain.MAEPretrainHead',
-        norm_pix=False,
-        patch_size=4,
-        in_channels=1,
-        loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'),
-    ),
+decoder = dict(
+    num_patches=16, patch_size=4, in_chans=1, embed_dim=64, decoder_embed_dim=64, decoder_depth=2, decoder_num_heads=4
+)
+masked = dict(neck=decoder, head=dict(norm_pix=False, patch_size=4, in_channels=1))
+contrast = dict(
+    neck=dict(in_channels=64, hid_channels=256, out_channels=64),
+    head=dict(predictor=dict(in_channels=64, hid_channels=256, out_channels=64)),
 )
 
-# one patch projection serves both, so it learns; the layout of the position table is MAE's
 model = dict(
-    _delete_=True,
-    type='MultiTask',
-    backbone=dict(_base_.model.backbone, init='mae', stop_grad_patch_embed=False),
-    objectives=dict(
-        mim=dict(model=masked, views=2, weight=1.0),
-        cl=dict(model=contrast, views=[0, 1], weight=1.0),
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=64, num_layers=6, num_heads=4, feedforward_channels=256),
+        img_size=16,
+        patch_size=4,
+        in_channels=1,
     ),
+    objectives=dict(mim=dict(model=masked), cl=dict(model=contrast)),
 )
