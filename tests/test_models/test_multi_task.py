@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import assert_close, build, mae_config, moco_config, multi_task_config, vit_config
 
-from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.checkpoints import save_atomically, sincos_table
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models import MultiTask
 
@@ -73,6 +73,18 @@ def test_the_encoder_exists_once() -> None:
     assert twin.objectives['cl'].backbone is twin.backbone is not model.backbone
     half = _model().float()
     assert {p.dtype for p in half.parameters()} == {torch.float32}
+
+
+def test_the_parts_of_the_objectives_are_initialised() -> None:
+    model, views = _model().eval(), _views()
+    decoder = model.objectives['mim'].neck
+    assert torch.equal(decoder.decoder_pos_embed, sincos_table((4, 4), 16, 'mae').double())
+    assert 0.01 < decoder.mask_token.std() < 0.04
+    prediction, mask = model.objectives['mim'].forward_masked(views[2])
+    hidden = prediction[0][mask.mask[0] == 1]
+    assert hidden.std(dim=0).mean() > 1e-2  # what is predicted depends on where
+    state = model.objectives['cl'].momentum_encoder.backbone.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.backbone.state_dict().items())
 
 
 def test_weights_survive_saving() -> None:

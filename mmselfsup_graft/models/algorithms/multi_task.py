@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from mmengine.model import ModuleDict
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
@@ -42,7 +42,7 @@ class MultiTask(SelfSupAlgorithm):
             raise ConfigError(f'MultiTask needs two objectives or more, got {len(objectives)}')
         self.weights: dict[str, float] = {}
         self.views: dict[str, int | list[int]] = {}
-        self.objectives = nn.ModuleDict()
+        self.objectives = ModuleDict()  # mmengine's, which hands init_weights on
         for name, options in objectives.items():
             _check_objective(name, options)
             self.weights[name] = float(options.get('weight', 1.0))
