@@ -21,6 +21,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--protocols', nargs='+', metavar='NAME', help='only these of the evaluation section')
     parser.add_argument('--block', type=int, help='score the feature after so many blocks; default: the final feature')
+    parser.add_argument('--features', help='folder for extracted features, e.g. one for several configs')
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
     parser.add_argument('--out', help='JSON file for the result; default: test.json in the work directory')
     add_cfg_options(parser)
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     from mmselfsup_graft.apis.results import score_and_record
 
-    recorded = score_and_record(cfg, args.config, args.checkpoint, args.protocols, args.block)
+    recorded = score_and_record(cfg, args.config, args.checkpoint, args.protocols, args.block, args.features)
     if recorded is None:
         return  # another process writes
     rows, text = recorded

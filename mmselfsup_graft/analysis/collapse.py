@@ -20,11 +20,14 @@ def feature_std(features: torch.Tensor) -> float:
 def effective_rank(features: torch.Tensor) -> float:
     """Exponential of the entropy of the normalised singular values (Roy and Vetterli, EUSIPCO 2007).
 
-    Between 1 (all features on one line) and min(N, D). Centred first, so that a common offset does not count.
+    Between 1 (all features on one line) and min(N, D). Centred first, so that a common offset does not count. NaN if a
+    feature is not finite.
 
     Args:
         features: [N, D].
     """
+    if not features.isfinite().all():
+        return float('nan')  # the decomposition would raise
     centred = features.float() - features.float().mean(dim=0)
     values = torch.linalg.svdvals(centred)
     total = values.sum()

@@ -64,9 +64,18 @@ class ConflictProfile:
         return np.array([row.cosine for row in self.rows if (row.first, row.second) == pair and row.group == group])
 
     def over_blocks(self, pair: tuple[str, str]) -> np.ndarray:
-        """Cosines [T, num_blocks] of the blocks of the encoder."""
-        blocks = [group for group in self.groups() if group.startswith('blocks.')]
-        return np.stack([self.cosines(pair, group) for group in blocks], axis=1)
+        """Cosines [T, num_blocks] of the blocks of the encoder; NaN where a block was frozen.
+
+        Raises:
+            DataError: If no block was measured.
+        """
+        numbers = [int(group.removeprefix('blocks.')) for group in self.groups() if group.startswith('blocks.')]
+        if not numbers:
+            raise DataError('the profile holds no block of an encoder')
+        cosines = np.full((len(self.cosines(pair, f'blocks.{numbers[0]}')), max(numbers) + 1), np.nan)
+        for number in numbers:
+            cosines[:, number] = self.cosines(pair, f'blocks.{number}')
+        return cosines
 
     def write_csv(self, path: str | os.PathLike) -> None:
         """Write all rows, header first; the file is whole or not there."""
@@ -100,12 +109,15 @@ class ConflictProfile:
 
 
 def layer_groups(backbone: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Trainable parameters of an encoder by layer, from ``embed`` to ``norm``, and ``all``; empty groups left out."""
-    depth = depth_of(backbone)
+    """Trainable parameters of an encoder by layer, from ``embed`` to ``norm``, and ``all``; empty groups left out.
+
+    What only one objective may have (a mask token) belongs to no group: it has no second gradient to compare with.
+    """
+    depth, own = depth_of(backbone), tuple(getattr(backbone, 'graft_optional', ()))
     names = ['embed', *(f'blocks.{i}' for i in range(depth.num_blocks)), 'norm']
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in [*names, 'all']}
     for name, parameter in backbone.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and not name.startswith(own):
             groups[names[depth.layer_id(name)]].append(parameter)
             groups['all'].append(parameter)
     return {name: parameters for name, parameters in groups.items() if parameters}

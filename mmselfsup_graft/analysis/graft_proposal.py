@@ -11,9 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmselfsup_graft.errors import DataError
-
-_LEAST_BATCHES = 8
+LEAST_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -21,8 +19,9 @@ class GraftProposal:
     """What a conflict profile suggests.
 
     Attributes:
-        graft_at: Blocks ``[0, graft_at)`` (and the stem) keep the first objective's weights; None if the profile shows
-            no rise of the conflict with depth.
+        graft_at: Blocks ``[0, graft_at)`` (and the stem) keep the weights of the objective that was trained first; None
+            if the profile shows no rise of the conflict with depth. Which objective that should be the cosine, being
+            symmetric, cannot tell.
         lr_layer_wise: Value for ``paramwise_cfg.lr_layer_wise``; None together with ``graft_at``.
         reason: Why, in words and numbers.
     """
@@ -52,14 +51,17 @@ def propose_graft(cosines: np.ndarray, base_lr: float = 1.0, low_factor: float =
         base_lr: Learning rate above the cut.
         low_factor: Share of it below the cut, in [0, 1]; the published recipes use a tenth.
 
-    Raises:
-        DataError: If there are fewer than two blocks or too few batches to tell anything.
+    Returns:
+        The proposal; without a cut if there are too few blocks or batches, or the conflict does not rise with depth.
     """
+    frozen = np.flatnonzero(np.isnan(cosines).all(axis=0))
+    if len(frozen):
+        return _none(f'blocks {", ".join(map(str, frozen))} were frozen; measure a model that trains all of its blocks')
     cosines = cosines[~np.isnan(cosines).any(axis=1)]
-    if cosines.shape[1] < 2 or len(cosines) < _LEAST_BATCHES:
-        raise DataError(
-            f'a proposal needs at least 2 blocks and {_LEAST_BATCHES} batches with gradients in all of them, got '
-            f'{cosines.shape[1]} blocks and {len(cosines)} batches; measure more, and nothing frozen'
+    if cosines.shape[1] < 2 or len(cosines) < LEAST_BATCHES:
+        return _none(
+            f'it takes 2 blocks and {LEAST_BATCHES} batches with gradients in all of them, there are '
+            f'{cosines.shape[1]} blocks and {len(cosines)} batches; measure more'
         )
     cut = best_cut(cosines.mean(axis=0))
     halves = cosines[::2], cosines[1::2]
@@ -73,13 +75,15 @@ def propose_graft(cosines: np.ndarray, base_lr: float = 1.0, low_factor: float =
     )
     tested = ' and '.join(f'{fall:+.3f} ± {error:.3f}' for fall, error in tests)
     if any(fall <= 2 * error for fall, error in tests):
-        return GraftProposal(
-            None,
-            None,
-            f'no proposal: the conflict does not rise with depth beyond chance (best cut: {measured}; fall of the '
-            f'cosine, tested on the half of the batches that did not choose the cut: {tested} standard error)',
+        return _none(
+            f'the conflict does not rise with depth beyond chance (best cut: {measured}; fall of the cosine, tested on '
+            f'the half of the batches that did not choose the cut: {tested} standard error)'
         )
     return GraftProposal(cut, _rates(cut, cosines.shape[1], base_lr, low_factor), _reason(measured, tested, above))
+
+
+def _none(reason: str) -> GraftProposal:
+    return GraftProposal(None, None, f'no proposal: {reason}')
 
 
 def _rates(cut: int, num_blocks: int, base_lr: float, low_factor: float) -> tuple[float, ...]:
@@ -92,6 +96,6 @@ def _reason(measured: str, tested: str, above: np.ndarray) -> str:
     kind = 'the gradients oppose each other above' if above.mean() < 0 else 'even above the gradients agree on average'
     return (
         f'{measured}; the cosine falls at this cut (tested on the half of the batches that did not choose it: {tested} '
-        f'standard error); {kind}. Below the cut the first objective has learnt what the second would not undo: keep '
-        'its weights and train them slowly; above it let the second objective train at full rate'
+        f'standard error); {kind}. Below the cut the objectives can share: what the one has learnt there the other '
+        'does not undo, so keep its weights and train them slowly; above it let the other train at full rate'
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import GraftSource, parse_graft, read_encoder, read_projector_start
@@ -16,8 +16,8 @@ from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
 
 from .environment import versions
 from .recipe import write_json
-from .results import append_rows, config_sha256, file_sha256
-from .train import train
+from .results import append_rows, config_sha256, file_sha256, write_drawn
+from .train import prepare_distributed, train
 
 _NEEDED = ('train_dataloader', 'val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
 _STARTED = 'finetune.json'
@@ -32,7 +32,7 @@ class FineTuning:
         source: The checkpoint.
         format: Its format.
         sha256: Hash of its content.
-        config_sha256: Hash of the resolved config.
+        config_sha256: Hash of the resolved config, checkpoint and held-out part not filled in.
         protocol: What is done, in numbers.
     """
 
@@ -62,6 +62,7 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
         CheckpointError: If the file cannot be read, or has no projector where the head needs it.
     """
     _check(cfg)
+    digest = config_sha256(cfg)  # of what is written; the checkpoint has a hash of its own
     protocol = FineTuneProtocol.from_config(cfg, selection=selection)
     entries = cfg.model.get('graft') or [{}]
     entry = {**(entries[0] if len(entries) == 1 else {}), 'checkpoint': str(checkpoint)}
@@ -75,7 +76,7 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
         cfg.model.head.update(projector=projector, hidden_channels=len(start.weight))
     if selection == 'holdout':
         _hold_out(cfg, protocol)
-    return FineTuning(cfg, source, encoder.format, file_sha256(checkpoint), config_sha256(cfg), protocol)
+    return FineTuning(cfg, source, encoder.format, file_sha256(checkpoint), digest, protocol)
 
 
 def _check(cfg: Config) -> None:
@@ -121,14 +122,22 @@ def finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
     Raises:
         ConfigError: When resuming a run that had another checkpoint or selection.
     """
+    prepare_distributed(run.cfg)  # before the first process alone writes
     _same_run(run)
     runner = train(run.cfg)
     result = score_best(runner, run.protocol.metric)
     if not is_main_process():
         return None
+    # --auto-scale-lr changes the rate when the optimiser is built
+    rates = [group['initial_lr'] / group['lr_scale'] for group in runner.optim_wrapper.param_groups]
+    processes = get_world_size()
+    settings = {**asdict(run.protocol), 'lr': max(rates), 'processes': processes}
+    settings['effective_batch'] = processes * run.protocol.batch_size
+    if 'part' in run.cfg.train_dataloader.dataset:
+        write_drawn(runner.train_dataloader.dataset, runner.work_dir)
     row = {
         'protocol': 'finetune',
-        'settings': asdict(run.protocol),
+        'settings': settings,
         'result': result,
         'selection': run.protocol.selection,
         'seed': runner.seed,

@@ -11,6 +11,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from mmselfsup_graft.datasets import SelfSupDataset, dataset_entries, write_image_list
+from mmselfsup_graft.registry import DATASETS
+
 from .environment import versions
 from .scoring import Evaluation, Scores, file_sha256, read_evaluation, score_checkpoint
 from .table import notes_text, table_text
@@ -72,14 +75,20 @@ def append_rows(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
         file.write(''.join(json.dumps(row) + '\n' for row in rows))
 
 
+def write_drawn(dataset: SelfSupDataset, work_dir: str | os.PathLike) -> None:
+    """Write which labelled images a drawn training set holds, next to its results: ``train_images.txt``."""
+    write_image_list(dataset_entries(dataset), str(Path(work_dir) / 'train_images.txt'), overwrite=True)
+
+
 def score_and_record(
     cfg: Config,
     config: str | os.PathLike,
     checkpoint: str | os.PathLike,
     protocols: Sequence[str] | None = None,
     block: int | None = None,
+    features: str | os.PathLike | None = None,
 ) -> tuple[list[dict[str, Any]], str] | None:
-    """Score a checkpoint, append its rows to ``results.jsonl`` of ``cfg.work_dir`` and keep the features there.
+    """Score a checkpoint and append its rows to ``results.jsonl`` of ``cfg.work_dir``.
 
     Args:
         cfg: The resolved config, with ``work_dir``.
@@ -87,15 +96,19 @@ def score_and_record(
         checkpoint: The file to score.
         protocols: Only these; None takes all of the ``evaluation`` section.
         block: Block of the features; None for the final ones.
+        features: Folder in which extracted features are kept; None is ``features`` in the work directory.
 
     Returns:
         The rows, and a table to show; None on all processes but the first.
     """
     evaluation = read_evaluation(cfg, protocols)
-    scores = score_checkpoint(cfg, checkpoint, evaluation, block, Path(cfg.work_dir) / 'features')
+    folder = Path(features or Path(cfg.work_dir) / 'features')
+    scores = score_checkpoint(cfg, checkpoint, evaluation, block, folder)
     if not is_main_process():
         return None
     rows = result_rows(cfg, config, checkpoint, evaluation, scores, block)
+    if 'part' in evaluation.data['train']:
+        write_drawn(DATASETS.build(evaluation.data['train']), cfg.work_dir)
     append_rows(Path(cfg.work_dir) / 'results.jsonl', rows)
     settings = {name: asdict(protocol) for name, protocol in evaluation.protocols.items()}
     table = table_text({'rows': {Path(checkpoint).stem: scores.results}, 'protocol': settings})

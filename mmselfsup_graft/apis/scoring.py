@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from torch import nn
 
+from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.errors import CheckpointError, ConfigError, DataError
 from mmselfsup_graft.evaluation import (
     PROTOCOLS,
@@ -187,7 +188,10 @@ def score_encoder(
     for name in ('train', 'test'):
         dataset = DATASETS.build(evaluation.data[name])
         sizes[name] = len(dataset)
-        sets[name] = cache.get(evaluation.data[name], dataset, extract)
+        if name == 'test' or _needs_train_features(evaluation):
+            sets[name] = cache.get(evaluation.data[name], dataset, extract)
+        else:
+            sets[name] = np.empty((len(dataset), 0), dtype=np.float32), labels_of(dataset)
     results: dict[str, dict] = {name: {} for name in evaluation.protocols}
     # what all processes share comes first: they would wait for the first one's solvers, and time out
     shared_first = sorted(evaluation.protocols.items(), key=lambda item: not isinstance(item[1], LinearProtocol))
@@ -202,6 +206,26 @@ def score_encoder(
     images = {name: len(data[1]) for name, data in sets.items()}
     left_out = {name: sizes[name] - images[name] for name in sizes}
     return Scores(results if is_main_process() else {}, left_out, images, found)
+
+
+def _needs_train_features(evaluation: Evaluation) -> bool:
+    """Not for a sweep on augmented images that selects on the test set: it extracts its own in every epoch."""
+    return not all(
+        isinstance(protocol, LinearProtocol) and protocol.augment and protocol.selection == 'test'
+        for protocol in evaluation.protocols.values()
+    )
+
+
+def labels_of(dataset: SelfSupDataset) -> np.ndarray:
+    """Labels [N] of a data set.
+
+    Raises:
+        DataError: If it has none.
+    """
+    labels = dataset.labels()
+    if labels is None:
+        raise DataError('evaluation needs labelled images: put them into one sub-folder per class')
+    return labels
 
 
 def _augmented(

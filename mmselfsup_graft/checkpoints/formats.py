@@ -6,7 +6,7 @@ canonical (mmpretrain) names; every source key ends as kept or dropped, exactly 
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,8 @@ class Format:
     momentum_prefix: str | None = None
     projector: tuple[str, str] | None = None
 
-    def prefix_of(self, branch: str, origin: str) -> str:
-        """Prefix of the ``base`` or ``momentum`` encoder.
+    def prefix_of(self, branch: str, names: Iterable[str], origin: str) -> str:
+        """Prefix of the ``base`` or ``momentum`` encoder among these names.
 
         Raises:
             CheckpointError: If the format has no such branch.
@@ -55,7 +55,25 @@ class Format:
         prefix = {'base': self.prefix, 'momentum': self.momentum_prefix}.get(branch)
         if prefix is None:
             raise CheckpointError(f'{origin} (format {self.name}) has no {branch} encoder; use branch="base"')
+        return in_objective(prefix, names, origin)
+
+
+def in_objective(prefix: str, names: Iterable[str], origin: str) -> str:
+    """``prefix``, or where no name begins with it ``objectives.NAME.prefix``: parts of a multi-task model lie there.
+
+    Raises:
+        CheckpointError: If several objectives have it.
+    """
+    names = list(names)
+    if not prefix or any(name.startswith(prefix) for name in names):
         return prefix
+    matches = (re.match(rf'objectives\.[^.]+\.{re.escape(prefix)}', name) for name in names)
+    found = sorted({match[0] for match in matches if match})
+    if len(found) > 1:
+        raise CheckpointError(
+            f'{origin} has several objectives with such a part ({", ".join(found)}); keep one of them'
+        )
+    return found[0] if found else prefix
 
 
 _TIMM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.weight')
@@ -148,7 +166,7 @@ def to_encoder(content: Mapping[str, Any], origin: str, wanted: str = 'auto', br
     """
     state = unwrap_state_dict(content)
     found = detect_format(list(state), origin, wanted)
-    prefix = found.prefix_of(branch, origin)
+    prefix = found.prefix_of(branch, state, origin)
     kept, dropped = {}, []
     for name, tensor in state.items():
         inner = name[len(prefix) :]

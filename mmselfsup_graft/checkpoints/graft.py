@@ -172,7 +172,7 @@ def graft_weights(
             weights[name] = found
             report.loaded[name] = labels[index]
             report.resized += [name] if found.shape != encoder.state[name].shape else []
-        elif found is None and (name.endswith(_NEVER_REQUIRED) or name.startswith(optional or ('\0',))):
+        elif found is None and (name.endswith(_NEVER_REQUIRED) or name.startswith(optional)):
             report.fresh.append(name)
         else:
             problems.setdefault(encoder.origin, []).append(_describe(name, found, wanted))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
-from .formats import StateDict, detect_format, unwrap_state_dict
+from .formats import StateDict, detect_format, in_objective, unwrap_state_dict
 from .io import read_checkpoint
 
 _NORM = ('weight', 'bias', 'running_mean', 'running_var')
@@ -47,8 +47,9 @@ def to_projector_start(
     """
     state = unwrap_state_dict(content)
     found = detect_format(list(state), origin, wanted)
-    parent = found.prefix_of(branch, origin).removesuffix('backbone.')
+    parent = found.prefix_of(branch, state, origin).removesuffix('backbone.')
     linear, norm = (name.format(parent) for name in found.projector or ('', ''))
+    linear, norm = (in_objective(f'{name}.', state, origin).removesuffix('.') for name in (linear, norm))
     weight = state.get(f'{linear}.weight')
     if weight is None or weight.ndim != 2:
         expected = f'{linear}.weight is missing' if found.projector else 'the format has none'

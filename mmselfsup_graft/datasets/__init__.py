@@ -9,7 +9,7 @@ from .imagenet import ImageNet
 from .part import Part
 from .sample_photos import SamplePhotos
 from .samplers import SeededSampler
-from .splits import balanced_indices, balanced_subset, write_image_list
+from .splits import balanced_indices, balanced_subset, dataset_entries, write_image_list
 from .transforms import LoadImage, PILGaussianBlur, PILGaussianNoise, RandomApply, TwoViews, Views
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     'Views',
     'balanced_indices',
     'balanced_subset',
+    'dataset_entries',
     'parse_image_list',
     'write_image_list',
 ]

@@ -97,6 +97,9 @@ class SelfSupDataset(BaseDataset):
         """Refuse an empty dataset; take the parts that were asked for."""
         if not self.data_list:
             raise DataError(f'{type(self).__name__}: no samples in {self.data_root!r}; check the path')
+        for number, sample in enumerate(self.data_list):
+            if 'img_path' not in sample:
+                sample['number'] = number  # its name in a list of images, whatever part is taken
         return take_parts(self.data_list, self.parts, type(self).__name__)
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list:

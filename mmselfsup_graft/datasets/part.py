@@ -1,6 +1,6 @@
 """Seeded, class-balanced parts of a data set: a held-out side for choosing, a small labelled set for fine-tuning."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,20 @@ def take_parts(samples: list[dict], parts: Sequence[Part], owner: str) -> list[d
     return samples
 
 
+def shuffled_classes(labels: np.ndarray, seed: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield every class with its samples in a random order, from which splits take the first ones.
+
+    The order depends on the seed, the label and the samples of the class alone, so splits of one seed are nested.
+
+    Args:
+        labels: [N].
+        seed: 0 .. 2**32 - 1.
+    """
+    for label in np.unique(labels):
+        random = np.random.RandomState([seed, int(label)])  # its stream is frozen for all versions of numpy
+        yield int(label), random.permutation(np.flatnonzero(labels == label))
+
+
 def held_out(labels: Sequence[int], share: float, seed: int = 0) -> np.ndarray:
     """Return which of the N samples belong to a fixed random share of their class, bool of shape (N,).
 
@@ -64,10 +78,9 @@ def held_out(labels: Sequence[int], share: float, seed: int = 0) -> np.ndarray:
         DataError: Every class has a single image, so that none can be held out.
     """
     values, is_drawn = np.asarray(labels), np.zeros(len(labels), dtype=bool)
-    for label in np.unique(values):
-        members = np.flatnonzero(values == label)
+    for _, members in shuffled_classes(values, seed):
         count = min(max(1, round(share * len(members))), len(members) - 1)
-        is_drawn[np.random.RandomState(seed).permutation(members)[:count]] = True  # a stream frozen for all versions
+        is_drawn[members[:count]] = True
     if not is_drawn.any():
         raise DataError(
             f'no class has two images or more ({len(values)} images), so none can be held out for testing; '

@@ -11,6 +11,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from .base import SelfSupDataset
 from .image_folder import ImageFolder
 from .image_list import ListEntry, parse_image_list, read_image_list
+from .part import shuffled_classes
 from .scanning import subfolders
 
 _SPLIT_FOLDERS = {'train', 'val', 'valid', 'validation', 'test'}
@@ -43,13 +44,11 @@ def balanced_indices(
     if not len(values):
         raise DataError('there are no labelled samples to choose from')
     chosen = []
-    for label in np.unique(values):
-        members = np.flatnonzero(values == label)
+    for label, members in shuffled_classes(values, seed):
         count = per_class if share is None else max(1, round(share * len(members)))
         if count is None or count > len(members):
             raise DataError(f'class {label} has {len(members)} samples, {count} are asked for; ask for fewer')
-        random = np.random.RandomState([seed, int(label)])  # its stream is frozen for all versions of numpy
-        chosen.append(random.permutation(members)[:count])
+        chosen.append(members[:count])
     return np.sort(np.concatenate(chosen))
 
 
@@ -113,6 +112,22 @@ def list_entries(list_file: str, data_root: str = '') -> list[ListEntry]:
 
 def _relative(path: str, root: str) -> str:
     return os.path.relpath(path, root).replace(os.sep, '/')
+
+
+def dataset_entries(dataset: SelfSupDataset) -> list[ListEntry]:
+    """The images that a labelled data set holds after all its parts: paths relative to its root, or numbers in memory.
+
+    Raises:
+        DataError: The data set has no labels.
+    """
+    if dataset.labels() is None:
+        raise DataError(f'{type(dataset).__name__} has no labels, so it cannot be listed by class')
+    entries = []
+    for number in range(len(dataset)):
+        info = dataset.get_data_info(number)
+        path = _relative(info['img_path'], dataset.data_root) if 'img_path' in info else str(info['number'])
+        entries.append(ListEntry(path, int(info['gt_label'])))
+    return entries
 
 
 def image_list_text(entries: Sequence[ListEntry]) -> str:

@@ -40,7 +40,8 @@ class FeatureCache:
 
         Args:
             config: Config of the data set.
-            dataset: The data set; its list of samples is part of the hash, so a changed folder is noticed.
+            dataset: The data set; its list of samples, and size and time of their files, are part of the hash, so that
+                changed images are noticed. If some could not be read, nothing is kept: they may be mended.
             extract: Makes features [N, D] and labels [N] of a data set, on all processes.
         """
         if self.folder is None:
@@ -51,17 +52,22 @@ class FeatureCache:
         if stored[0] is not None:
             return stored[0]
         features = extract(dataset)
-        if is_main_process():
+        if is_main_process() and len(features[1]) == len(dataset):
             _write(path, features)
         return features
 
     def key(self, config: dict, dataset: Any) -> str:
-        """Hash of encoder, data config and list of samples."""
+        """Hash of encoder, data config, list of samples and state of their files."""
         text = json.dumps([__version__, self.origin, config], sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode())
         listed = getattr(dataset, 'data_bytes', None)  # mmengine keeps the samples pickled in one array
         samples = listed if listed is not None and len(listed) else pickle.dumps(getattr(dataset, 'data_list', None))
         digest.update(samples)
+        for number in range(len(dataset)):
+            file = dataset.get_data_info(number).get('img_path')
+            if file and os.path.exists(file):
+                state = os.stat(file)
+                digest.update(f'{state.st_size} {state.st_mtime_ns};'.encode())
         return digest.hexdigest()[:32]
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmselfsup_graft.errors import DataError
+from mmselfsup_graft.errors import ConfigError, DataError
 
-from .logistic import FeatureSet, centre_and_normalise, fit_logistic
+from .logistic import MAX_ITERATIONS, TOLERANCE, FeatureSet, centre_and_normalise, check_solver, fit_logistic
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,25 @@ class FewShotProtocol:
         tol: See :class:`LogisticProtocol`.
         max_iter: Limit of the solver.
         seed: Of the draws.
+
+    Raises:
+        ConfigError: If a value is outside its range.
     """
 
     shots: tuple[int, ...] = (1, 2, 5, 10)
     draws: int = 10
     inverse_regularisation: float = 4000.0
-    tol: float = 1e-4
-    max_iter: int = 1000
+    tol: float = TOLERANCE
+    max_iter: int = MAX_ITERATIONS
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.shots or min(self.shots) < 1 or self.draws < 1:
+            raise ConfigError(
+                f'evaluation.few_shot: shots={list(self.shots)} and draws={self.draws} must be at least 1, and there '
+                'must be some'
+            )
+        check_solver('few_shot', self.inverse_regularisation, self.tol, self.max_iter)
 
 
 def draw_shots(labels: np.ndarray, shots: int, rng: np.random.Generator) -> np.ndarray:

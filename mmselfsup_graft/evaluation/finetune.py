@@ -16,6 +16,8 @@ class FineTuneProtocol:
     Attributes:
         epochs: Length of the training.
         batch_size: Images per optimiser step on one process, accumulated ones included.
+        warmup_epochs: Of the learning rate.
+        min_lr: Where the cosine ends, of the head.
         lr: Peak learning rate of the head; rates of the layers are shares of it.
         layer_decay: Factor from each layer to the one below; None for one rate.
         head_lr_scale: Factor of the head's rate.
@@ -24,6 +26,9 @@ class FineTuneProtocol:
         from_first_fc: Whether the head begins with the first layer of the projector.
         nonlinear: Whether batch norm and ReLU follow that layer.
         frozen_layers: Stem and so many blocks stay as they are.
+        mixing: Mixup, cutmix and the like: type and settings of each, one is drawn per batch.
+        label_smoothing: Share of the label that goes to all classes.
+        augmentation: Types of the training pipeline with their settings, sizes and normalisation included.
         metric: Of the validation, more is better.
         validate_every: Epochs between two validations; the last epoch is always validated.
         selection: ``test``: the best epoch is chosen on the evaluation set, as in the papers; ``holdout``: on a
@@ -42,6 +47,11 @@ class FineTuneProtocol:
     from_first_fc: bool = False
     nonlinear: bool = False
     frozen_layers: int = 0
+    warmup_epochs: float = 5
+    min_lr: float = 1e-6
+    mixing: tuple[dict, ...] = ()
+    label_smoothing: float = 0.0
+    augmentation: tuple[dict, ...] = ()
     metric: str = 'accuracy/top1'
     validate_every: int = 1
     selection: str = 'test'
@@ -59,7 +69,8 @@ class FineTuneProtocol:
         """Read the protocol off a config; ``options`` are those that a config does not say (the selection)."""
         model, wrapper = cfg['model'], cfg['optim_wrapper']
         head, optimizer, rates = model['head'], wrapper['optimizer'], wrapper.get('paramwise_cfg') or {}
-        steps = wrapper.get('accumulative_counts', 1)
+        steps, schedule = wrapper.get('accumulative_counts', 1), cfg['param_scheduler'][0]
+        mixing = (model.get('train_cfg') or {}).get('augments') or []
         return cls(
             epochs=cfg['train_cfg']['max_epochs'],
             batch_size=cfg['train_dataloader']['batch_size'] * steps,
@@ -71,6 +82,11 @@ class FineTuneProtocol:
             from_first_fc=str(head['type']).endswith('FirstFCHead'),
             nonlinear=head.get('nonlinear', False),
             frozen_layers=model.get('frozen_layers', 0),
+            warmup_epochs=schedule.get('warmup', 0),
+            min_lr=schedule.get('min_ratio', 0.0) * optimizer['lr'],
+            mixing=tuple(mixing if isinstance(mixing, list | tuple) else [mixing]),
+            label_smoothing=(head.get('loss') or {}).get('label_smooth_val', 0.0),
+            augmentation=tuple(cfg['train_dataloader']['dataset']['pipeline']),
             metric=cfg['default_hooks']['checkpoint']['save_best'],
             validate_every=cfg['train_cfg'].get('val_interval', 1),
             **options,

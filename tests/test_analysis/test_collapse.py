@@ -40,3 +40,9 @@ def test_half_a_collapse_lies_between() -> None:
     line = torch.randn(200, 1, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0, 2.0, -1.0]])
     assert effective_rank(line) == pytest.approx(1, abs=1e-2)
     assert -0.1 < mean_cosine(line) < 0.1
+
+
+def test_features_that_are_not_finite_stop_nothing() -> None:
+    broken = torch.ones(4, 3)
+    broken[1, 1] = float('nan')
+    assert all(math.isnan(indicator(broken)) for indicator in (effective_rank, feature_std, mean_cosine))

@@ -111,3 +111,20 @@ def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
         ConflictProfile.read_csv(path)
     with pytest.raises(DataError, match='no conflict profile'):
         ConflictProfile.read_csv(tmp_path / 'missing.csv')
+
+
+def test_frozen_blocks_keep_the_numbers_of_the_others() -> None:
+    torch.manual_seed(0)
+    model = build(multi_task_config(frozen_layers=2))
+    model.init_weights()
+    profile = ConflictProfile(measure_conflict(model.double().train(), _views()))
+    assert profile.groups() == ['blocks.2', 'norm', 'all']
+    blocks = profile.over_blocks(('mim', 'cl'))
+    assert np.isnan(blocks[:, :2]).all()
+    assert not np.isnan(blocks[:, 2]).any()
+
+
+def test_a_mask_token_is_no_part_of_the_comparison() -> None:
+    resnet = build(dict(type='MaskedResNetCIFAR', depth=18, in_channels=1))
+    token = resnet.mask_token
+    assert all(p is not token for group in layer_groups(resnet).values() for p in group)

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from helpers import build, mae_config, moco_config, vit_config
+from helpers import build, mae_config, moco_config, multi_task_config, vit_config
 
-from mmselfsup_graft.checkpoints import MOCOV3_MODEL, read_projector_start
+from mmselfsup_graft.checkpoints import MOCOV3_MODEL, read_projector_start, to_encoder
+from mmselfsup_graft.checkpoints.projector import to_projector_start
 from mmselfsup_graft.errors import CheckpointError
 
 NORM = {'weight', 'bias', 'running_mean', 'running_var'}
@@ -58,3 +59,20 @@ def test_files_without_projector_are_refused(state, tmp_path) -> None:
         read_projector_start(tmp_path / 'bias.pth')
     with pytest.raises(CheckpointError, match='unknown checkpoint format'):
         read_projector_start(tmp_path / 'mae.pth', 'moko')
+
+
+def test_a_multi_task_model_has_projector_and_momentum_encoder_in_an_objective() -> None:
+    model = build(multi_task_config())
+    torch.manual_seed(1)
+    model.init_weights()
+    state = model.state_dict()
+    start = to_projector_start({'state_dict': state}, 'multi.pth')
+    assert torch.equal(start.weight, state['objectives.cl.neck.fc0.weight'])
+    assert start.norm is not None
+    followed = to_projector_start({'state_dict': state}, 'multi.pth', branch='momentum')
+    assert torch.equal(followed.weight, state['objectives.cl.momentum_encoder.neck.fc0.weight'])
+    encoder = to_encoder({'state_dict': state}, 'multi.pth', branch='momentum')
+    assert set(encoder.state) == set(model.backbone.state_dict())
+    twice = {**state, **{name.replace('.cl.', '.cl2.'): value for name, value in state.items() if '.cl.' in name}}
+    with pytest.raises(CheckpointError, match='several objectives'):
+        to_encoder({'state_dict': twice}, 'multi.pth', branch='momentum')

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from helpers import assert_close, build, mae_config, mlp_config, moco_config, run_ranks, vit_config
+from helpers import assert_close, build, mae_config, mlp_config, moco_config, multi_task_config, run_ranks, vit_config
 from torch import nn
 
+from mmselfsup_graft.analysis import measure_conflict
 from mmselfsup_graft.models.masking import block_mask_from_noise
 
 WORLD, BATCH = 2, 8
@@ -156,12 +157,51 @@ def lone_samples() -> Result:
     return batch_norm((2, 3))
 
 
+def multi_task() -> Result:
+    """MAE and MoCo v3 on one encoder; views and noise are this rank's rows."""
+    torch.manual_seed(1)
+    model = build(multi_task_config())
+    model.init_weights()
+    model.double().train()
+    generator = _seeded()
+    views = [torch.randn(BATCH, 3, 16, 16, generator=generator, dtype=torch.float64) for _ in range(3)]
+    mim = model.objectives['mim']
+    mim.loss = partial(mim.loss, noise=_share(torch.rand(BATCH, 16, generator=generator)))
+    rows = measure_conflict(model, [_share(view) for view in views])
+    result = _backward(_Summed(model), [_share(view) for view in views])
+    return {**result, 'cosines': torch.tensor([row.cosine for row in rows])}
+
+
+class _Summed(nn.Module):
+    """Sum of a model's losses, for :func:`_backward`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, views: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(list(self.model.loss(views).values())).sum()
+
+
+def joint_embedding() -> Result:
+    """SimCLR's loss behind a projector with batch norm."""
+    torch.manual_seed(1)
+    neck, head = mlp_config(16, 32, 8, 2), dict(type='NTXentHead', temperature=0.3)
+    model = build(dict(type='JointEmbedding', backbone=vit_config(), neck=neck, head=head))
+    model.init_weights()
+    generator = _seeded()
+    views = [torch.randn(BATCH, 3, 16, 16, generator=generator, dtype=torch.float64) for _ in range(2)]
+    return _backward(model.double().train(), [_share(view) for view in views], mode='loss')
+
+
 CASES: dict[str, Callable[[], Result]] = {
     'moco': moco,
     'moco with masked views': partial(moco, view_mask_ratio=0.5),
     'moco with frozen layers': partial(moco, frozen_layers=2),
     'moco on a ResNet': lambda: moco(moco_resnet_config()),
     'mae': mae,
+    'multi-task': multi_task,
+    'joint embedding': joint_embedding,
     'simmim on a ResNet': simmim,
     'batch norm': partial(batch_norm, (BATCH, 4)),
     'batch norm without affine': partial(batch_norm, (BATCH, 4), affine=False),
@@ -207,9 +247,15 @@ def test_loss_gradients_and_state(ranks: list[dict[str, Result]], name: str) -> 
             assert_close(share['state'][key], value, rtol=1e-10, atol=1e-13, name=f'{key}, rank {rank}')
 
 
+def test_conflict_is_that_of_the_joined_batch(ranks: list[dict[str, Result]]) -> None:
+    joined = CASES['multi-task']()['cosines']
+    for rank in ranks:
+        assert_close(rank['multi-task']['cosines'], joined, rtol=0, atol=1e-8)
+
+
 def test_local_terms_differ_between_ranks(ranks: list[dict[str, Result]]) -> None:
     """The comparison above means something only if the ranks saw different data; replicated terms are equal."""
-    for name in ('moco', 'moco on a ResNet', 'mae', 'simmim on a ResNet', 'info_nce', 'nt_xent', 'vicreg'):
+    for name in ('moco', 'mae', 'simmim on a ResNet', 'multi-task', 'joint embedding', 'info_nce', 'nt_xent', 'vicreg'):
         first, second = (rank[name]['loss'] for rank in ranks)
         assert abs(first - second) > 1e-4, name
     for name in ('vicreg, variance only', 'vicreg, covariance only'):

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from mmengine.hooks import Hook
 from test_tools.tiny_runs import assert_same_run, tiny_config, write_config
 
 from mmselfsup_graft.analysis import ConflictProfile
 from mmselfsup_graft.apis.train import load_config
-from mmselfsup_graft.engine import GraftRunner
-from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.engine import CollapseHook, GraftRunner
+from mmselfsup_graft.errors import ConfigError, GraftError
 
 CONFLICT = dict(type='GradientConflictHook', interval=4)
 MULTI_PARTS = ['backbone', 'objectives.cl.neck']
@@ -88,3 +90,27 @@ def test_collapse_is_logged_and_training_is_untouched(kind, parts, plain, tmp_pa
 def test_collapse_needs_its_parts(tmp_path) -> None:
     with pytest.raises(ConfigError, match="MAE has no part 'projector'"):
         train(tmp_path, 'mim', [dict(type='CollapseHook', parts=['projector'])])
+
+
+def test_a_run_gone_wrong_is_stopped_by_the_hook_that_keeps_the_batch(tmp_path) -> None:
+    class Break(Hook):
+        priority = 'HIGHEST'
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            with torch.no_grad():
+                runner.model.backbone.cls_token.fill_(float('nan'))
+
+    hooks = [dict(type='CollapseHook', interval=1)]
+    config = tiny_config('cl', epochs=1, default_hooks=dict(nonfinite=dict(interval=1)))
+    cfg = load_config(write_config(tmp_path / 'config.py', {**config, 'custom_hooks': hooks}))
+    cfg.work_dir, cfg.experiment_name = str(tmp_path), uuid.uuid4().hex
+    runner = GraftRunner.from_cfg(cfg)
+    runner.register_hook(Break())
+    with pytest.raises(GraftError, match='the loss became nan'):
+        runner.train()
+    assert (tmp_path / 'nonfinite_batch.pth').is_file()
+
+
+def test_collapse_interval() -> None:
+    with pytest.raises(ConfigError, match='interval must be at least 1'):
+        CollapseHook(interval=0)

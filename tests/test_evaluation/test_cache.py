@@ -22,6 +22,33 @@ class Counting:
         return np.full((len(dataset), 3), self.calls, np.float32), np.arange(len(dataset))
 
 
+def folder(root):
+    for number in range(3):
+        (root / str(number)).mkdir(parents=True)
+        Image.new('L', (4, 4)).save(root / str(number) / 'a.png')
+    return dict(type='ImageFolder', data_root=str(root))
+
+
+def test_an_image_that_has_changed_is_noticed(tmp_path):
+    config = folder(tmp_path)
+    before = FeatureCache(None, ORIGIN).key(config, DATASETS.build(config))
+    Image.new('L', (5, 5), 200).save(tmp_path / '1' / 'a.png')
+    assert FeatureCache(None, ORIGIN).key(config, DATASETS.build(config)) != before
+
+
+def test_nothing_is_kept_while_images_cannot_be_read(tmp_path):
+    config, calls = folder(tmp_path / 'images'), []
+
+    def extract(dataset):
+        calls.append(1)
+        return np.zeros((len(dataset) - 1, 3), np.float32), np.zeros(len(dataset) - 1, np.int64)
+
+    for _ in range(2):
+        FeatureCache(tmp_path / 'features', ORIGIN).get(config, DATASETS.build(config), extract)
+    assert len(calls) == 2
+    assert not (tmp_path / 'features').exists()
+
+
 @pytest.fixture
 def data():
     return DATASETS.build(CONFIG)

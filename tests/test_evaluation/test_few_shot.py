@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from mmselfsup_graft.errors import DataError
+from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import FewShotProtocol, centre_and_normalise, few_shot_accuracies
 from mmselfsup_graft.evaluation.few_shot import draw_shots
+from mmselfsup_graft.evaluation.logistic import fit_logistic
 
 
 def blobs(count: int, seed: int, classes: int = 4, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -54,12 +55,31 @@ def test_accuracies_equal_a_fit_by_hand():
             x, y = (each - each.mean(1, keepdims=True) for each in (x, y))
             x, y = (each / np.sqrt((each**2).sum(1, keepdims=True)) for each in (x, y))
             # the official objective: mean cross entropy + (0.00025 / n) / 2 |W|^2, that is C = n / (n * 0.00025)
-            model = LogisticRegression(C=1 / 0.00025, fit_intercept=False, max_iter=1000)
+            model = LogisticRegression(C=1 / 0.00025, fit_intercept=False, tol=1e-9, max_iter=100_000)
             expected.append(100 * np.mean(model.fit(x[chosen], train[1][chosen]).predict(y) == test[1]))
         assert result[shots]['accuracies'] == pytest.approx(expected, abs=1e-9)
         assert result[shots]['mean'] == pytest.approx(np.mean(expected))
         assert result[shots]['std'] == pytest.approx(np.std(expected))
     assert result[5]['mean'] > result[1]['mean'] > 25
+
+
+def test_the_solver_reaches_the_optimum_of_correlated_features():
+    rng = np.random.default_rng(0)
+    mixed = rng.standard_normal((300, 32)) @ (rng.standard_normal((32, 32)) * np.geomspace(1, 1e-2, 32))
+    features, labels = centre_and_normalise(mixed), rng.integers(0, 5, 300)
+    default = fit_logistic(features, labels, 1 / FewShotProtocol().inverse_regularisation)
+    assert default.converged
+    exact = fit_logistic(features, labels, 1 / FewShotProtocol().inverse_regularisation, tol=1e-10, max_iter=200_000)
+    assert default.objective == pytest.approx(exact.objective, rel=1e-3)
+
+
+IMPOSSIBLE = [{'shots': ()}, {'shots': (0,)}, {'draws': 0}, {'inverse_regularisation': 0.0}, {'tol': 0.0}]
+
+
+@pytest.mark.parametrize('options', IMPOSSIBLE)
+def test_impossible_settings_are_refused(options):
+    with pytest.raises(ConfigError, match='few_shot'):
+        FewShotProtocol(**options)
 
 
 def test_all_rows_of_a_table_see_the_same_draws(monkeypatch):

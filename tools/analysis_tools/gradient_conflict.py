@@ -21,6 +21,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--batches', type=int, default=50, help='batches to measure (default: 50)')
     parser.add_argument('--seed', type=int, default=0, help='of data order, augmentation and masks')
     parser.add_argument('--out-dir', help='where to write; default: beside the checkpoint or the CSV')
+    parser.add_argument(
+        '--lower', default='mim', help='objective that keeps the lower layers (default: mim, as in the paper)'
+    )
     parser.add_argument('--base-lr', type=float, default=1.0, help='learning rate above the proposed cut')
     parser.add_argument('--low-factor', type=float, default=0.1, help='share of it below the cut')
     add_cfg_options(parser)
@@ -50,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'{pair[0]} and {pair[1]}\n{profile_table(profile, pair)}')
         if proposal.graft_at is not None:
             rates = ', '.join(f'{rate:g}' for rate in proposal.lr_layer_wise or ())
-            print(f'proposal: layers=(0, {proposal.graft_at}) from {pair[0]}, paramwise_cfg lr_layer_wise=[{rates}]')
+            below = args.lower if args.lower in pair else 'the objective trained first'
+            print(f'proposal: layers=(0, {proposal.graft_at}) from {below}, paramwise_cfg lr_layer_wise=[{rates}]')
+            print('the order of the objectives is not measured: the cosine is symmetric, see --lower')
         print(f'reason: {proposal.reason}')
     print(f'CSV and pictures: {out_dir}')
 

@@ -102,7 +102,7 @@ class SafeCheckpointHook(CheckpointHook):
                 f'save_best={self.best_metric!r} is no result of the validation, which gives {", ".join(metrics)}'
             )
         score, hub = float(metrics[self.best_metric]), runner.message_hub
-        if score <= hub.runtime_info.get('best_score', float('-inf')):
+        if not score > hub.runtime_info.get('best_score', float('-inf')):  # NaN is no best
             return
         name = f'{self._best_stem()}{runner.epoch}.pth'
         for key, value in {'best_score': score, 'best_epoch': runner.epoch, 'best_file': name}.items():

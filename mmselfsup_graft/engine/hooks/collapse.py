@@ -29,12 +29,14 @@ class CollapseHook(Hook):
         parts: Names of sub-modules whose outputs are looked at.
 
     Raises:
-        ConfigError: If the model has no such part.
+        ConfigError: If the model has no such part or the interval is less than 1.
     """
 
     priority = 'HIGHEST'  # what it adds to the outputs must be there when they are logged
 
     def __init__(self, interval: int = 50, parts: Sequence[str] = ('backbone', 'neck')) -> None:
+        if interval < 1:
+            raise ConfigError(f'CollapseHook: interval must be at least 1, got {interval}')
         self.interval = interval
         self.parts = tuple(parts)
         self._seen: dict[str, torch.Tensor] = {}
@@ -63,7 +65,7 @@ class CollapseHook(Hook):
         if outputs is not None and self.every_n_train_iters(runner, self.interval):
             for part, feature in self._seen.items():
                 feature = feature.flatten(2).mean(2) if feature.dim() == 4 else feature  # [B, D]
-                for name, indicator in _INDICATORS.items():
+                for name, indicator in _INDICATORS.items() if len(feature) > 1 else ():
                     outputs[f'{part}_{name}'] = indicator(feature)
         self._seen.clear()
 

@@ -15,7 +15,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import extract_features, make_protocol, score_features
 from mmselfsup_graft.registry import DATASETS, HOOKS
 
@@ -39,6 +39,7 @@ class KNNHook(Hook):
 
     Raises:
         ConfigError: If ``knn`` holds unknown keys or values, or the model has no backbone.
+        DataError: If a data set has no labels.
     """
 
     priority = 'BELOW_NORMAL'  # before the checkpoint, so that a resumed run's history has the line
@@ -66,6 +67,9 @@ class KNNHook(Hook):
             raise ConfigError(f'KNNHook: {type(model).__name__} has no backbone to score')
         with _same_random_state():
             self._datasets = [DATASETS.build(config) for config in self.configs]
+            for name, dataset in zip(('train', 'test'), self._datasets):
+                if dataset.labels() is None:
+                    raise DataError(f'KNNHook.{name} has no labels: put the images into one sub-folder per class')
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Score and write."""

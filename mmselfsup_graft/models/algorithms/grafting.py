@@ -45,10 +45,10 @@ class Grafting(BaseModule):
                 f'frozen_layers={self.frozen_layers} is outside 0..{self.depth.num_blocks}, the depth of this backbone'
             )
         # what a source may lack (a mask token) would be frozen in its random start
-        exempt = getattr(self.backbone, 'graft_optional', ())
+        exempt = tuple(getattr(self.backbone, 'graft_optional', ()))
         if self.frozen_layers:
             for name, parameter in self.backbone.named_parameters():
-                if self.depth.layer_id(name) <= self.frozen_layers and not name.startswith(exempt or ('\0',)):
+                if self.depth.layer_id(name) <= self.frozen_layers and not name.startswith(exempt):
                     parameter.requires_grad = False
 
     def train(self, mode: bool = True) -> 'Grafting':
