@@ -25,6 +25,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help='choose the best epoch on the evaluation set (as in the papers) or on a held-out part of the training set',
     )
     parser.add_argument('--resume', nargs='?', const='auto', help='go on from a checkpoint (default: the newest)')
+    parser.add_argument('--epochs', type=int, help='length of the run; the learning-rate schedule follows')
     parser.add_argument('--amp', action='store_true', help='half precision where the machine has it')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
     add_cfg_options(parser)
@@ -36,11 +37,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config, train, test."""
     args = parse(argv)
     from mmselfsup_graft.apis.finetune import finetune, prepare_finetuning, result_text
-    from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, enable_resume, load_config
+    from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, enable_resume, load_config, set_epochs
 
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     cfg.launcher = args.launcher
+    if args.epochs is not None:
+        set_epochs(cfg, args.epochs)
     if args.amp:
         enable_amp(cfg)
     if args.auto_scale_lr:

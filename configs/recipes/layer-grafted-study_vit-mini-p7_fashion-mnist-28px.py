@@ -19,7 +19,7 @@ options = {
     'model.backbone.patch_size': 7,
 }
 
-# the best of three rates for each objective, see records/layer_grafted_fashion_mnist
+# the best of three rates for each row, see records/layer_grafted_fashion_mnist
 _mim = {**{f'model.{key}': value for key, value in _decoder.items()}, 'optim_wrapper.optimizer.lr': 2e-3}
 _cl = {'optim_wrapper.optimizer.lr': 4e-3}
 _from_mim = {'model.graft': [dict(checkpoint='stage:mim')]}
@@ -31,7 +31,9 @@ stages = [
     dict(name='cl_alone', config='cl', options=_cl),
     dict(name='lgp', config='lgp', share=0.5, options={**_cl, **_from_mim}),
     dict(name='frozen', config='frozen', share=0.5, options={**_cl, **_from_mim}),
-    dict(name='cl_to_mim', config='reverse', share=0.5, options={**_mim, **_from_cl}),
+    dict(
+        name='cl_to_mim', config='reverse', share=0.5, options={**_mim, **_from_cl, 'optim_wrapper.optimizer.lr': 1e-3}
+    ),
     dict(name='mim_alone', config='mim', options=_mim),
 ]
 

@@ -21,7 +21,7 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
         sys.exit(main(argv) or 0)
     except KeyboardInterrupt:
         print(
-            '\ninterrupted; run it again to go on from the last checkpoint (tools/train.py: with --resume)',
+            '\ninterrupted; the same command goes on from what was complete (train.py and finetune.py: with --resume)',
             file=sys.stderr,
         )
         sys.exit(130)

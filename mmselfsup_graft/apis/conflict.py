@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmselfsup_graft.analysis import ConflictProfile, GraftProposal, measure_conflict, propose_graft
 from mmselfsup_graft.errors import ConfigError, DataError
 
-from .report import load_model
+from .loading import load_model
 
 
 def profile_of_checkpoint(cfg: Config, checkpoint: Path, batches: int, seed: int = 0) -> ConflictProfile:
@@ -63,21 +63,49 @@ def _batches(cfg: Config, count: int, seed: int) -> Iterator[Any]:
 
 
 def report_conflict(
-    profile: ConflictProfile, out_dir: Path, base_lr: float, low_factor: float
-) -> dict[tuple[str, str], GraftProposal]:
-    """Write ``gradient_conflict.csv`` and one picture per pair of objectives; returns the proposal for each pair."""
+    profile: ConflictProfile, out_dir: Path, base_lr: float = 1.0, low_factor: float = 0.1, lower: str = 'mim'
+) -> str:
+    """Write ``gradient_conflict.csv``, and per pair of objectives a picture and what is proposed; returns the text.
+
+    Args:
+        profile: Measurements.
+        out_dir: Folder to write into.
+        base_lr: Learning rate above the proposed cut.
+        low_factor: Share of it below the cut.
+        lower: Objective that keeps the lower layers; the cosine, being symmetric, cannot tell.
+    """
     from mmselfsup_graft.visualization import draw_conflict
 
     out_dir.mkdir(parents=True, exist_ok=True)
     profile.write_csv(out_dir / 'gradient_conflict.csv')
-    proposals = {}
+    texts = []
     for pair in profile.pairs():
-        proposals[pair] = proposal = propose_graft(profile.over_blocks(pair), base_lr, low_factor)
+        proposal = propose_graft(profile.over_blocks(pair), base_lr, low_factor)
         cosines = {group: profile.cosines(pair, group) for group in profile.groups()}
         above = None if proposal.graft_at is None else f'blocks.{proposal.graft_at}'
         target = out_dir / f'gradient_conflict_{pair[0]}_{pair[1]}.png'
         draw_conflict(cosines, target, f'gradients of {pair[0]} and {pair[1]}', above)
-    return proposals
+        parts = [f'{pair[0]} and {pair[1]}', profile_table(profile, pair), *_proposal_lines(proposal, pair, lower)]
+        texts.append('\n'.join(parts))
+    text = '\n\n'.join(texts)
+    (out_dir / 'gradient_conflict.txt').write_text(text + '\n')
+    return text
+
+
+def _proposal_lines(proposal: GraftProposal, pair: tuple[str, str], lower: str) -> list[str]:
+    """The proposal as a config would have it, and its reason."""
+    if proposal.graft_at is None:
+        return [f'reason: {proposal.reason}']
+    below = lower if lower in pair else 'the objective that is trained first'
+    rates = ', '.join(f'{rate:g}' for rate in proposal.lr_layer_wise or ())
+    return [
+        f'proposal: cut before block {proposal.graft_at}. Start from the whole encoder of {below} (which objective '
+        'comes first is not measured: the cosine is symmetric), in the config of the other:',
+        "    model = dict(graft=[dict(checkpoint='...')])",
+        f'    optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, lr_layer_wise=[{rates}]))',
+        f'frozen instead: model.frozen_layers={proposal.graft_at}; upper part fresh: layers=(0, {proposal.graft_at})',
+        f'reason: {proposal.reason}',
+    ]
 
 
 def profile_table(profile: ConflictProfile, pair: tuple[str, str]) -> str:

@@ -56,7 +56,7 @@ def check_environment() -> list[Row]:
 
 def versions() -> dict[str, str]:
     """Versions of Python, of what computes, and of this package: part of every result."""
-    names = ['torch', 'torchvision', 'onedl-mmengine', 'onedl-mmpretrain', 'scikit-learn']
+    names = ['torch', 'torchvision', 'numpy', 'onedl-mmengine', 'onedl-mmpretrain', 'scikit-learn']
     found = {IMPORT_NAMES.get(name, name): _version_of(name) or 'unknown' for name in names}
     return {'python': platform.python_version(), **found, 'mmselfsup_graft': __version__}
 

@@ -16,7 +16,7 @@ from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
 
 from .environment import versions
 from .recipe import write_json
-from .results import append_rows, config_sha256, file_sha256, write_drawn
+from .results import append_rows, circumstances, config_sha256, file_sha256, keep_config, write_drawn
 from .train import prepare_distributed, train
 
 _NEEDED = ('train_dataloader', 'val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
@@ -129,10 +129,9 @@ def finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
     if not is_main_process():
         return None
     # --auto-scale-lr changes the rate when the optimiser is built
-    rates = [group['initial_lr'] / group['lr_scale'] for group in runner.optim_wrapper.param_groups]
-    processes = get_world_size()
-    settings = {**asdict(run.protocol), 'lr': max(rates), 'processes': processes}
-    settings['effective_batch'] = processes * run.protocol.batch_size
+    rates = [group['initial_lr'] / group.get('lr_scale', 1.0) for group in runner.optim_wrapper.param_groups]
+    settings = {**asdict(run.protocol), 'lr': max(rates)}
+    settings['effective_batch'] = get_world_size() * run.protocol.batch_size
     if 'part' in run.cfg.train_dataloader.dataset:
         write_drawn(runner.train_dataloader.dataset, runner.work_dir)
     row = {
@@ -150,15 +149,21 @@ def finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
         'images': {'train': len(runner.train_dataloader.dataset), 'test': len(runner.test_dataloader.dataset)},
         'left_out': {'train': getattr(runner.train_dataloader.dataset, 'num_corrupt', 0), 'test': 0},
         'versions': versions(),
+        **circumstances(),
     }
     append_rows(Path(runner.work_dir) / 'results.jsonl', [row])
+    keep_config(run.cfg, run.config_sha256)
     return row
 
 
 def _same_run(run: FineTuning) -> None:
     """Write down what a run starts from; refuse to resume it from something else."""
     path = Path(run.cfg.work_dir) / _STARTED
-    now = {'checkpoint_sha256': run.sha256, 'selection': run.protocol.selection}
+    now = {
+        'checkpoint_sha256': run.sha256,
+        'selection': run.protocol.selection,
+        'config_sha256': run.config_sha256,
+    }
     before = json.loads(path.read_text()) if run.cfg.get('resume') and path.is_file() else now
     differing = [key for key in now if before.get(key) != now[key]]
     if differing:

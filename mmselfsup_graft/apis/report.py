@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from mmselfsup_graft.analysis import ConflictProfile
 from mmselfsup_graft.datasets.sample_photos import PHOTOS, sample_photo
 from mmselfsup_graft.errors import DataError
-from mmselfsup_graft.registry import DATASETS, MODELS
+from mmselfsup_graft.registry import DATASETS
 
+from .conflict import report_conflict
+from .loading import load_model
 from .recipe import Recipe, read_done, stage_checkpoint, write_json
-from .scoring import preprocessing, read_evaluation, score_checkpoint, score_pixels
+from .scoring import read_evaluation, score_checkpoint, score_pixels
 from .table import table_text
 
 
@@ -103,7 +105,7 @@ def write_report(recipe: Recipe, work_dir: Path) -> str:
 
 
 def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
-    """Loss curves, learning rate over depth and reconstructions, as PNG in the work directory."""
+    """Loss curves, learning rate over depth, reconstructions and conflict, in the work directory."""
     from mmselfsup_graft.visualization import draw_loss_curves, draw_lr_over_depth
 
     runs = {stage.name: work_dir / stage.name for stage in recipe.stages}
@@ -111,6 +113,10 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
     draw_lr_over_depth(runs, work_dir / 'lr_over_depth.png')
     for name in recipe.report.get('reconstruct', []):
         draw_stage_reconstructions(recipe, name, work_dir)
+    for name, folder in runs.items():
+        measured = folder / 'gradient_conflict.csv'  # a stage with GradientConflictHook
+        if measured.is_file():
+            report_conflict(ConflictProfile.read_csv(measured), work_dir / f'conflict_{name}')
 
 
 def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> None:
@@ -130,19 +136,6 @@ def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> Non
     else:
         images = _first_images(DATASETS.build(stage.cfg.evaluation.test), count=10)
         draw_reconstructions(model, images, mean, std, target, 'held-out images')
-
-
-def load_model(cfg: Config, checkpoint: Path) -> torch.nn.Module:
-    """The whole pre-training model of a config with the weights of one of its own checkpoints, in eval mode."""
-    from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
-
-    # its weights are all in the checkpoint: nothing is grafted again
-    options = {'graft': None, 'l1_distance': None, 'data_preprocessor': preprocessing(cfg)}
-    model = MODELS.build({**cfg.model, **options})
-    state = read_checkpoint(checkpoint).get('state_dict', {})
-    check_fit(checkpoint, state, model.state_dict())
-    model.load_state_dict(state)
-    return model.eval()
 
 
 def _first_images(dataset: Any, count: int) -> torch.Tensor:

@@ -5,24 +5,37 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 
 from mmselfsup_graft.datasets import SelfSupDataset, dataset_entries, write_image_list
 from mmselfsup_graft.registry import DATASETS
 
 from .environment import versions
+from .recipe import write_json
 from .scoring import Evaluation, Scores, file_sha256, read_evaluation, score_checkpoint
 from .table import notes_text, table_text
 
 
+_WHERE = ('work_dir', 'launcher', 'experiment_name')
+
+
 def config_sha256(cfg: Config) -> str:
-    """Hash of a resolved config, whatever the files it was written in; work directory and launcher do not count."""
-    content = {key: value for key, value in cfg.to_dict().items() if key not in ('work_dir', 'launcher')}
+    """Hash of a resolved config, whatever the files it was written in; where and under which name do not count."""
+    content = {key: value for key, value in cfg.to_dict().items() if key not in _WHERE}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def circumstances() -> dict[str, Any]:
+    """When and on what a result was computed: time (UTC), number of processes, device."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
+    now = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    return {'time': now, 'processes': get_world_size(), 'device': device}
 
 
 def result_rows(
@@ -46,7 +59,8 @@ def result_rows(
     Returns:
         Rows with ``protocol``, its ``settings`` and ``result``, ``selection`` and ``seed`` (None where nothing is
         selected or random), ``block``, ``config``, ``config_sha256``, ``checkpoint``, ``checkpoint_sha256``,
-        ``checkpoint_format``, ``images`` and ``left_out`` of train and test, and ``versions``.
+        ``checkpoint_format``, ``images``, ``left_out`` and ``samples_sha256`` (hash of the list of samples) of train
+        and test, ``versions``, ``time``, ``processes`` and ``device``.
     """
     common = {
         'block': block,
@@ -57,7 +71,9 @@ def result_rows(
         'checkpoint_format': scores.checkpoint_format,
         'images': scores.images,
         'left_out': scores.left_out,
+        'samples_sha256': scores.samples,
         'versions': versions(),
+        **circumstances(),
     }
     rows = []
     for name, protocol in evaluation.protocols.items():
@@ -73,6 +89,13 @@ def append_rows(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'a', encoding='utf-8') as file:
         file.write(''.join(json.dumps(row) + '\n' for row in rows))
+
+
+def keep_config(cfg: Config, digest: str) -> None:
+    """Write the resolved config into its work directory, under the hash that the rows name."""
+    path = Path(cfg.work_dir) / f'config_{digest[:12]}.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, json.loads(json.dumps(cfg.to_dict(), default=str)))
 
 
 def write_drawn(dataset: SelfSupDataset, work_dir: str | os.PathLike) -> None:
@@ -110,6 +133,7 @@ def score_and_record(
     if 'part' in evaluation.data['train']:
         write_drawn(DATASETS.build(evaluation.data['train']), cfg.work_dir)
     append_rows(Path(cfg.work_dir) / 'results.jsonl', rows)
+    keep_config(cfg, rows[0]['config_sha256'])
     settings = {name: asdict(protocol) for name, protocol in evaluation.protocols.items()}
     table = table_text({'rows': {Path(checkpoint).stem: scores.results}, 'protocol': settings})
     left_out = [f'{count} unreadable {side} images were left out' for side, count in scores.left_out.items() if count]

@@ -26,6 +26,7 @@ from mmselfsup_graft.evaluation import (
     load_backbone,
     make_protocol,
     pixel_encoder,
+    samples_sha256,
     score_features,
 )
 from mmselfsup_graft.registry import DATASETS, MODELS
@@ -58,12 +59,14 @@ class Scores:
         results: Protocol name -> what it returned; empty on all processes but the first.
         left_out: Unreadable images that were left out, of ``train`` and ``test``.
         images: Images that took part, of ``train`` and ``test``.
+        samples: Hash of the list of samples of ``train`` and ``test``.
         checkpoint_format: Format of the file, None for a random encoder or pixels.
     """
 
     results: dict[str, dict[Any, Any]]
     left_out: dict[str, int]
     images: dict[str, int]
+    samples: dict[str, str]
     checkpoint_format: str | None = None
 
 
@@ -184,10 +187,10 @@ def score_encoder(
         found: Format of the checkpoint.
     """
     extract = partial(extract_features, *encoder, batch_size=evaluation.batch_size, num_workers=evaluation.num_workers)
-    sizes, sets = {}, {}
+    sizes, sets, samples = {}, {}, {}
     for name in ('train', 'test'):
         dataset = DATASETS.build(evaluation.data[name])
-        sizes[name] = len(dataset)
+        sizes[name], samples[name] = len(dataset), samples_sha256(dataset)
         if name == 'test' or _needs_train_features(evaluation):
             sets[name] = cache.get(evaluation.data[name], dataset, extract)
         else:
@@ -197,7 +200,7 @@ def score_encoder(
     shared_first = sorted(evaluation.protocols.items(), key=lambda item: not isinstance(item[1], LinearProtocol))
     for name, protocol in shared_first:
         if isinstance(protocol, LinearProtocol):
-            source = _augmented(encoder, evaluation, protocol, sets['train'][1], sizes['train'])
+            source = _augmented(encoder, evaluation, protocol, sets['train'][1])
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
             result = linear_accuracy(sets['train'], sets['test'], protocol, source, device)
             results[name] = result
@@ -205,7 +208,7 @@ def score_encoder(
             results[name] = score_features(sets['train'], sets['test'], protocol)
     images = {name: len(data[1]) for name, data in sets.items()}
     left_out = {name: sizes[name] - images[name] for name in sizes}
-    return Scores(results if is_main_process() else {}, left_out, images, found)
+    return Scores(results if is_main_process() else {}, left_out, images, samples, found)
 
 
 def _needs_train_features(evaluation: Evaluation) -> bool:
@@ -233,21 +236,25 @@ def _augmented(
     evaluation: Evaluation,
     protocol: LinearProtocol,
     labels: np.ndarray,
-    size: int,
 ) -> Callable[[np.ndarray], AugmentedBatches] | None:
     """Source of augmented batches, if the sweep wants one, from indices of the training images.
 
     Raises:
-        DataError: If a part shall be held out and the augmented images are not those of ``evaluation.train``.
+        DataError: If the augmented images are not those of ``evaluation.train``, or some could not be read and a part
+            shall be held out.
     """
     if not protocol.augment:
         return None
-    dataset = DATASETS.build(evaluation.data['augmented'])
-    if protocol.selection == 'holdout':
-        if len(labels) < size:
-            raise DataError(f'{size - len(labels)} training images cannot be read; replace or remove them to hold out')
-        if not np.array_equal(dataset.labels(), labels):
-            raise DataError('evaluation.augmented must hold the images of evaluation.train in the same order')
+    dataset, plain = (DATASETS.build(evaluation.data[name]) for name in ('augmented', 'train'))
+    if not np.array_equal(labels_of(dataset), labels_of(plain)):
+        raise DataError(
+            f'evaluation.augmented ({len(dataset)} images) must hold the images of evaluation.train ({len(plain)}) in '
+            'the same order; give both the same images, or set evaluation.linear.augment=False'
+        )
+    if protocol.selection == 'holdout' and len(labels) < len(plain):
+        raise DataError(
+            f'{len(plain) - len(labels)} training images cannot be read; replace or remove them to hold out'
+        )
 
     def source(kept: np.ndarray) -> AugmentedBatches:
         index = kept if protocol.selection == 'holdout' else np.arange(len(dataset))

@@ -2,6 +2,12 @@
 
 from typing import Any
 
+_CHOSEN = {
+    'first': 'the first setting, nothing is chosen',
+    'test': 'the best setting is chosen on the evaluation set itself, as in the papers',
+    'holdout': 'the best setting is chosen on a held-out part of the training set',
+}
+
 
 def table_text(result: dict[str, Any]) -> str:
     """The table of several encoders: accuracies in per cent.
@@ -24,6 +30,7 @@ def table_text(result: dict[str, Any]) -> str:
         len(row['few_shot']) < len(settings['few_shot']['shots']) for row in rows.values()
     ):
         lines.append('-: the smallest class has fewer training images than that')
+    lines += [f'{name}: {_CHOSEN[each["selection"]]}' for name, each in settings.items() if 'selection' in each]
     return '\n'.join(lines)
 
 
@@ -41,7 +48,7 @@ def notes_text(results: dict[str, dict]) -> str:
         best = results['linear']
         lines.append(
             f'linear: base lr {best["base_lr"]:g} (times {best["rate_factor"]:g}), weight decay '
-            f'{best["weight_decay"]:g}, epoch {best["epoch"] + 1}; {best["selection"]}'
+            f'{best["weight_decay"]:g}, epoch {best["epoch"]}; {best["selection"]}'
         )
     return '\n'.join(lines)
 

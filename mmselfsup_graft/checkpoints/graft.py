@@ -99,7 +99,7 @@ class LoadReport:
             lines.append(f'  {count:4d} tensors from {origin} (format {self.formats[origin]})')
             unused = self.unused.get(origin, [])
             if unused:
-                lines.append(f'       {len(unused)} of its tensors are not used here: {_grouped(unused)}')
+                lines.append(f'       {len(unused)} of its tensors are no part of this encoder: {_grouped(unused)}')
         lines += [f'       resized: {", ".join(self.resized)}'] if self.resized else []
         lines.append(f'  {len(self.fresh):4d} tensors stay fresh' + (f': {_grouped(self.fresh)}' if self.fresh else ''))
         return '\n'.join(lines)

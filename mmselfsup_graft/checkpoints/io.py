@@ -93,6 +93,8 @@ def _explain_unpickling(path: Path, message: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
+    if len(text) < 8:  # a bare number or name tells nothing
+        return type(error).__name__
     return text.splitlines()[0][:160] if text else type(error).__name__
 
 
@@ -129,6 +131,7 @@ def save_atomically(content: Any, path: str | os.PathLike) -> None:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # a temporary file is readable by its owner only
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -123,7 +123,12 @@ class ImageList(SelfSupDataset):
 
     def __init__(self, data_root: str, ann_file: str, **kwargs: Any) -> None:
         inside = os.path.join(data_root, ann_file)  # ann_file itself if absolute
-        self.list_file = inside if os.path.isfile(inside) or not os.path.isfile(ann_file) else ann_file
+        self.list_file = next((path for path in (inside, ann_file) if os.path.isfile(path)), None) or ann_file
+        if not os.path.isfile(self.list_file):
+            raise DataError(
+                f'list {ann_file!r} is neither there nor at {inside!r}; check ann_file (docs/data.md says what the '
+                'public lists are and how to make one)'
+            )
         super().__init__(data_root=data_root, ann_file=ann_file, **kwargs)
 
     def load_data_list(self) -> list[dict]:

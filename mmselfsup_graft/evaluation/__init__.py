@@ -1,7 +1,7 @@
 """Evaluation of frozen features."""
 
 from .backbones import BlockFeature, load_backbone
-from .cache import FeatureCache
+from .cache import FeatureCache, samples_sha256
 from .features import AugmentedBatches, extract_features, pixel_encoder, pixels_as_features
 from .few_shot import FewShotProtocol, few_shot_accuracies
 from .heads import LinearHeads
@@ -34,5 +34,6 @@ __all__ = [
     'make_protocol',
     'pixel_encoder',
     'pixels_as_features',
+    'samples_sha256',
     'score_features',
 ]

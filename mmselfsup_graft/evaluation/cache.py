@@ -21,6 +21,13 @@ from .logistic import FeatureSet
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
+def samples_sha256(dataset: Any) -> str:
+    """Hash of the list of samples of a data set: paths, or arrays in memory, and labels."""
+    listed = getattr(dataset, 'data_bytes', None)  # mmengine keeps the samples pickled in one array
+    samples = listed if listed is not None and len(listed) else pickle.dumps(getattr(dataset, 'data_list', None))
+    return hashlib.sha256(samples).hexdigest()
+
+
 class FeatureCache:
     """Features in ``<folder>/<hash>.npz``; the hash is that of all they depend on.
 
@@ -60,9 +67,7 @@ class FeatureCache:
         """Hash of encoder, data config, list of samples and state of their files."""
         text = json.dumps([__version__, self.origin, config], sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode())
-        listed = getattr(dataset, 'data_bytes', None)  # mmengine keeps the samples pickled in one array
-        samples = listed if listed is not None and len(listed) else pickle.dumps(getattr(dataset, 'data_list', None))
-        digest.update(samples)
+        digest.update(samples_sha256(dataset).encode())
         for number in range(len(dataset)):
             file = dataset.get_data_info(number).get('img_path')
             if file and os.path.exists(file):
@@ -90,6 +95,7 @@ def _write(path: Path, features: FeatureSet) -> None:
             np.savez(file, features=features[0], labels=features[1])
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # a temporary file is readable by its owner only
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -208,7 +208,7 @@ def linear_accuracy(
 
     Returns:
         ``accuracy`` (per cent), the head's ``base_lr``, ``lr`` and ``weight_decay``, its number ``head`` and ``epoch``
-        (from 0), ``accuracies`` of all heads after that epoch on the set that selected, ``selection`` in words and
+        (from 1), ``accuracies`` of all heads after that epoch on the set that selected, ``selection`` in words and
         ``rate_factor``; with a held-out part also ``holdout_accuracy``.
     """
     classes = 1 + int(max(train[1].max(), test[1].max()))
@@ -226,7 +226,7 @@ def linear_accuracy(
         'lr': base * protocol.rate_factor(),
         'weight_decay': decay,
         'head': best.head,
-        'epoch': best.epoch,
+        'epoch': best.epoch + 1,
         'selection': SELECTIONS[protocol.selection],
         'rate_factor': protocol.rate_factor(),
         'accuracies': best.accuracies.tolist(),

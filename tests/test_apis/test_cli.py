@@ -55,7 +55,7 @@ def test_foreign_errors_say_their_type_and_where_to_look(capsys):
 def test_an_interrupt_says_how_to_go_on(capsys):
     code, text = end(raising(KeyboardInterrupt()), capsys)
     assert code == 130
-    assert 'to go on from the last checkpoint' in text
+    assert 'goes on from what was complete' in text
 
 
 def test_the_origin_is_shown_if_asked_for(monkeypatch):

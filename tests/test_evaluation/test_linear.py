@@ -115,7 +115,7 @@ def test_the_best_epoch_and_the_last_of_equal_heads_are_reported():
     epoch = next(i for i, row in enumerate(rows) if row.max() == best)
     head = max(i for i, value in enumerate(rows[epoch]) if value == best)
     assert result['accuracy'] == pytest.approx(best)
-    assert (result['epoch'], result['head']) == (epoch, head)
+    assert (result['epoch'], result['head']) == (epoch + 1, head)
     assert (result['base_lr'], result['weight_decay']) == protocol.heads()[head]
     assert result['lr'] == pytest.approx(result['base_lr'] * 16 / 256)
     assert result['accuracies'] == pytest.approx(rows[epoch].tolist())
@@ -141,8 +141,8 @@ def test_selection_on_a_held_out_part():
     chosen = slow_sweep(*inner, protocol)
     best = max(row.max() for row in chosen)
     assert result['holdout_accuracy'] == pytest.approx(best)
-    assert chosen[result['epoch']][result['head']] == pytest.approx(best)
-    on_test = slow_sweep(inner[0], test, protocol)[result['epoch']][result['head']]
+    assert chosen[result['epoch'] - 1][result['head']] == pytest.approx(best)
+    on_test = slow_sweep(inner[0], test, protocol)[result['epoch'] - 1][result['head']]
     assert result['accuracy'] == pytest.approx(on_test)
     assert 'held-out part' in result['selection']
 

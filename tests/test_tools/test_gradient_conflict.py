@@ -45,8 +45,19 @@ def test_a_profile_becomes_a_proposal(tmp_path) -> None:
     ConflictProfile(rows).write_csv(tmp_path / 'measured.csv')
     done = call_tool(TOOL, '--csv', tmp_path / 'measured.csv', '--base-lr', 1.5e-4)
     assert done.code == 0, done.err
-    assert 'layers=(0, 4) from mim, paramwise_cfg lr_layer_wise=[1.5e-05, 1.5e-05, 0.00015]' in done.out
-    assert (tmp_path / 'measured_conflict' / 'gradient_conflict_mim_cl.png').is_file()
+    assert 'cut before block 4. Start from the whole encoder of mim' in done.out
+    assert 'lr_layer_wise=[1.5e-05, 1.5e-05, 0.00015]' in done.out
+    assert (tmp_path / 'measured' / 'gradient_conflict_mim_cl.png').is_file()
+    assert (tmp_path / 'measured' / 'gradient_conflict.txt').read_text().strip() in done.out
+    done = call_tool(TOOL, '--csv', tmp_path / 'measured.csv', '--lower', 'cl')
+    assert 'the whole encoder of cl' in done.out
+
+
+def test_too_few_batches_are_drawn_without_a_proposal(run, tmp_path) -> None:
+    done = call_tool(TOOL, *run, '--batches', 3, '--out-dir', tmp_path)
+    assert done.code == 0, done.err
+    assert 'no proposal: it takes 2 blocks and 8 batches' in done.out
+    assert (tmp_path / 'gradient_conflict_mim_cl.png').is_file()
 
 
 def test_bad_input(run, tmp_path) -> None:

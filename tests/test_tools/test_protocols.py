@@ -82,9 +82,14 @@ def test_a_row_can_be_traced(scored):
         assert row['images'] == {'train': 60, 'test': 60}
         assert row['left_out'] == {'train': 0, 'test': 0}
         assert row['versions']['torch'] == version('torch')
-        names = {'python', 'torch', 'torchvision', 'mmengine', 'mmpretrain', 'scikit-learn', 'mmselfsup_graft'}
+        names = {'python', 'torch', 'torchvision', 'numpy', 'mmengine', 'mmpretrain', 'scikit-learn', 'mmselfsup_graft'}
         assert set(row['versions']) == names
         assert 'unknown' not in row['versions'].values()
+        assert set(row['samples_sha256']) == {'train', 'test'}
+        assert row['processes'] == 1
+        assert row['device']
+        kept = json.loads((folder / 'work' / f'config_{row["config_sha256"][:12]}.json').read_text())
+        assert kept['evaluation']['train']['indices'] == 60
     assert rows['linear']['selection'] == 'test'
     assert rows['knn']['selection'] == 'first'
     assert rows['logistic']['selection'] is None
@@ -228,7 +233,7 @@ def test_holding_out_of_augmented_images(resnet, tmp_path):
     assert found[0]['accuracies'] == pytest.approx(found[1]['accuracies'])
     other = write_config(tmp_path / 'other.py', resnet_config(linear=sweep, augmented=dict(augmented, indices=50)))
     message = call_tool('test', other, resnet / 'resnet18.pth', '--work-dir', tmp_path / 'run').error()
-    assert 'evaluation.augmented must hold the images of evaluation.train' in message
+    assert 'evaluation.augmented (50 images) must hold the images of evaluation.train (60)' in message
 
 
 def test_a_pre_training_config_with_a_sweep(tmp_path):

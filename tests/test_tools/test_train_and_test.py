@@ -104,4 +104,5 @@ def test_scores_as_table_and_as_json(trained, tmp_path):
 def test_the_result_goes_where_it_is_asked_to(trained, tmp_path):
     score(trained, '--work-dir', tmp_path / 'work', '--out', tmp_path / 'deep' / 'result.json')
     assert (tmp_path / 'deep' / 'result.json').is_file()
-    assert {path.name for path in (tmp_path / 'work').iterdir()} == {'features', 'results.jsonl'}
+    names = {path.name.split('_')[0] for path in (tmp_path / 'work').iterdir()}
+    assert names == {'features', 'results.jsonl', 'config'}

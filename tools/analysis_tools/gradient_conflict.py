@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure or read, draw, propose."""
     args = parse(argv)
     from mmselfsup_graft.analysis import ConflictProfile
-    from mmselfsup_graft.apis.conflict import profile_of_checkpoint, profile_table, report_conflict
+    from mmselfsup_graft.apis.conflict import profile_of_checkpoint, report_conflict
     from mmselfsup_graft.apis.train import load_config
     from mmselfsup_graft.errors import ConfigError
 
@@ -48,16 +48,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = load_config(args.config, args.cfg_options)
         profile = profile_of_checkpoint(cfg, Path(args.checkpoint), args.batches, args.seed)
     source = Path(args.csv or args.checkpoint)
-    out_dir = Path(args.out_dir) if args.out_dir else source.with_name(f'{source.stem}_conflict')
-    for pair, proposal in report_conflict(profile, out_dir, args.base_lr, args.low_factor).items():
-        print(f'{pair[0]} and {pair[1]}\n{profile_table(profile, pair)}')
-        if proposal.graft_at is not None:
-            rates = ', '.join(f'{rate:g}' for rate in proposal.lr_layer_wise or ())
-            below = args.lower if args.lower in pair else 'the objective trained first'
-            print(f'proposal: layers=(0, {proposal.graft_at}) from {below}, paramwise_cfg lr_layer_wise=[{rates}]')
-            print('the order of the objectives is not measured: the cosine is symmetric, see --lower')
-        print(f'reason: {proposal.reason}')
-    print(f'CSV and pictures: {out_dir}')
+    out_dir = (
+        Path(args.out_dir) if args.out_dir else source.with_name(source.stem if args.csv else f'{source.stem}_conflict')
+    )
+    print(report_conflict(profile, out_dir, args.base_lr, args.low_factor, args.lower))
+    print(f'CSV, pictures and this text: {out_dir}')
 
 
 if __name__ == '__main__':

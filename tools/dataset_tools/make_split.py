@@ -2,7 +2,8 @@
 """Choose a class-balanced part of labelled images and write its list: ``python tools/dataset_tools/make_split.py ...``.
 
 The list has one ``relative/path label`` per line, as the data set ``ImageList`` and the official code of Layer Grafted
-Pre-training read it. The same seed gives the same list, and lists of one seed are nested.
+Pre-training read it. The same seed gives the same list, and lists of one seed are nested. OUT.json keeps where it came
+from.
 """
 
 import argparse
@@ -42,12 +43,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Choose and write."""
     args = parse(argv)
+    from mmselfsup_graft.apis.recipe import write_json
     from mmselfsup_graft.datasets.splits import balanced_indices, folder_entries, list_entries, write_image_list
 
     entries = list_entries(args.list, args.data_root) if args.list else folder_entries(args.data_root, args.split)
     labels = [entry.label for entry in entries]
     chosen = balanced_indices(labels, args.per_class, args.share, args.seed)
     write_image_list([entries[number] for number in chosen], args.out, args.force)
+    origin = {name: getattr(args, name) for name in ('data_root', 'split', 'list', 'per_class', 'share', 'seed')}
+    write_json(Path(f'{args.out}.json'), {**origin, 'images': len(chosen), 'of': len(entries)})
     print(f'{args.out}: {len(chosen)} of {len(entries)} images, {len(set(labels))} classes, seed {args.seed}')
 
 
