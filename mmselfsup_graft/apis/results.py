@@ -21,7 +21,6 @@ from .recipe import write_json
 from .scoring import Evaluation, Scores, file_sha256, read_evaluation, score_checkpoint
 from .table import notes_text, table_text
 
-
 _WHERE = ('work_dir', 'launcher', 'experiment_name')
 
 
