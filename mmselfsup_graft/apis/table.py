@@ -3,7 +3,6 @@
 from typing import Any
 
 _CHOSEN = {
-    'first': 'the first setting, nothing is chosen',
     'test': 'the best setting is chosen on the evaluation set itself, as in the papers',
     'holdout': 'the best setting is chosen on a held-out part of the training set',
 }
@@ -30,7 +29,8 @@ def table_text(result: dict[str, Any]) -> str:
         len(row['few_shot']) < len(settings['few_shot']['shots']) for row in rows.values()
     ):
         lines.append('-: the smallest class has fewer training images than that')
-    lines += [f'{name}: {_CHOSEN[each["selection"]]}' for name, each in settings.items() if 'selection' in each]
+    chosen = {name: _CHOSEN.get(each.get('selection')) for name, each in settings.items()}
+    lines += [f'{name}: {text}' for name, text in chosen.items() if text]
     return '\n'.join(lines)
 
 

@@ -40,16 +40,22 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
         runs: Name -> work directory with the ``param_groups.json`` of :class:`HistoryHook`.
         target: PNG to write.
     """
+    rates = {name: _peak_rates(Path(work_dir)) for name, work_dir in runs.items()}
+    deepest = list(max(rates.values(), key=len))  # stem, blocks, heads
     figure, axis = plt.subplots(figsize=(6, 3.2), layout='constrained')
-    for index, (name, work_dir) in enumerate(runs.items()):
-        summary = json.loads((Path(work_dir) / 'param_groups.json').read_text())
-        layers = summary['layers']
+    for index, (name, layers) in enumerate(rates.items()):
         offset = 0.12 * (index - (len(runs) - 1) / 2)  # side by side: equal rates would hide each other
-        places = [place + offset for place in range(len(layers))]
-        axis.plot(places, [layer['lr'] for layer in layers], 'o', label=name, markersize=4)
-        axis.set_xticks(range(len(layers)), [layer['name'] for layer in layers], rotation=60, fontsize=8)
+        places = [deepest.index(layer) + offset for layer in layers]
+        axis.plot(places, list(layers.values()), 'o', label=name, markersize=4)
+    axis.set_xticks(range(len(deepest)), deepest, rotation=60, fontsize=8)
     axis.set(yscale='log', xlabel='depth', ylabel='peak learning rate')
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(target, dpi=120)
     plt.close(figure)
+
+
+def _peak_rates(work_dir: Path) -> dict[str, float]:
+    """Peak learning rate by name of the layer, lowest first."""
+    summary = json.loads((work_dir / 'param_groups.json').read_text())
+    return {layer['name']: layer['lr'] for layer in summary['layers']}

@@ -74,3 +74,15 @@ def test_a_run_without_history_leaves_an_empty_panel(tmp_path, figures):
     draw_loss_curves({'young': tmp_path / 'young'}, tmp_path / 'loss.png')
     assert [len(line.get_xdata()) for line in figures[0].axes[0].lines] == [0]
     assert (tmp_path / 'loss.png').stat().st_size > 1000
+
+
+def test_heads_of_a_shallow_run_stand_with_the_others(tmp_path, figures):
+    for name, blocks in (('shallow', 1), ('deep', 3)):
+        (tmp_path / name).mkdir()
+        names = ['stem', *(f'block {i}' for i in range(blocks)), 'heads']
+        layers = [{'name': layer, 'lr': 1e-3} for layer in names]
+        (tmp_path / name / 'param_groups.json').write_text(json.dumps({'layers': layers}))
+    draw_lr_over_depth({name: tmp_path / name for name in ('shallow', 'deep')}, tmp_path / 'lr.png')
+    (axis,) = figures[0].axes
+    assert [text.get_text() for text in axis.get_xticklabels()] == ['stem', 'block 0', 'block 1', 'block 2', 'heads']
+    np.testing.assert_allclose(axis.lines[0].get_xdata(), [-0.06, 0.94, 3.94])
