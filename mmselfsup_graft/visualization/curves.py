@@ -41,7 +41,7 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
         target: PNG to write.
     """
     rates = {name: _peak_rates(Path(work_dir)) for name, work_dir in runs.items()}
-    deepest = list(max(rates.values(), key=len))  # stem, blocks, heads
+    deepest = max((list(layers) for layers in rates.values()), key=len)  # stem, blocks, heads
     figure, axis = plt.subplots(figsize=(6, 3.2), layout='constrained')
     for index, (name, layers) in enumerate(rates.items()):
         offset = 0.12 * (index - (len(runs) - 1) / 2)  # side by side: equal rates would hide each other
