@@ -6,6 +6,7 @@ loss scale is in them. Groups are ``embed``, ``blocks.0`` ..., ``norm`` and ``al
 """
 
 import csv
+import io
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ import torch
 from mmengine.dist import all_reduce
 from torch import nn
 
-from mmselfsup_graft.checkpoints import depth_of
+from mmselfsup_graft.checkpoints import depth_of, whole_file
 from mmselfsup_graft.errors import ConfigError, DataError
 
 _COLUMNS = ('iteration', 'first', 'second', 'group', 'cosine', 'norm_first', 'norm_second')
@@ -79,12 +80,12 @@ class ConflictProfile:
 
     def write_csv(self, path: str | os.PathLike) -> None:
         """Write all rows, header first; the file is whole or not there."""
-        temporary = Path(path).with_name(f'.{Path(path).name}.tmp')
-        with temporary.open('w', newline='') as file:
-            writer = csv.writer(file)
-            writer.writerow(_COLUMNS)
-            writer.writerows([getattr(row, column) for column in _COLUMNS] for row in self.rows)
-        os.replace(temporary, path)
+        text = io.StringIO(newline='')
+        writer = csv.writer(text)
+        writer.writerow(_COLUMNS)
+        writer.writerows([getattr(row, column) for column in _COLUMNS] for row in self.rows)
+        with whole_file(path) as file:
+            file.write(text.getvalue().encode())
 
     @classmethod
     def read_csv(cls, path: str | os.PathLike) -> 'ConflictProfile':

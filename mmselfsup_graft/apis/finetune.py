@@ -10,13 +10,13 @@ from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.runner import Runner
 
-from mmselfsup_graft.checkpoints import GraftSource, parse_graft, read_encoder, read_projector_start
+from mmselfsup_graft.checkpoints import GraftSource, file_sha256, parse_graft, read_encoder, read_projector_start
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
 
 from .environment import versions
 from .recipe import write_json
-from .results import append_rows, circumstances, config_sha256, file_sha256, keep_config, write_drawn
+from .results import append_rows, circumstances, config_sha256, keep_config, write_drawn
 from .train import prepare_distributed, train
 
 _NEEDED = ('train_dataloader', 'val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')

@@ -22,6 +22,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
+from mmselfsup_graft.checkpoints import file_sha256, whole_file
 from mmselfsup_graft.errors import ConfigError, GraftError
 
 from .config_check import apply_cfg_options, check_config
@@ -246,9 +247,8 @@ def is_done(stage: Stage, work_dir: Path) -> bool:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that ``path`` holds either the old text or the whole new one."""
-    temporary = path.with_name(f'.{path.name}.tmp')
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, path)
+    with whole_file(path) as file:
+        file.write(json.dumps(content, indent=1).encode())
 
 
 @contextmanager
@@ -290,13 +290,12 @@ def _finish(folder: Path, stage: Stage) -> None:
     newest = latest_checkpoint(folder)
     if newest is None:
         raise GraftError(f'stage {stage.name} ended without a checkpoint; set default_hooks.checkpoint.interval')
-    digest = hashlib.sha256(Path(newest).read_bytes()).hexdigest()
     progress = json.loads((folder / 'progress.json').read_text())
     write_json(
         folder / 'done.json',
         {
             'checkpoint': Path(newest).name,
-            'sha256': digest,
+            'sha256': file_sha256(newest),
             'fingerprint': stage.fingerprint,
             'seconds': progress['seconds'],
             'iterations': progress['max_iters'],

@@ -13,12 +13,13 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
 
+from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.datasets import SelfSupDataset, dataset_entries, write_image_list
 from mmselfsup_graft.registry import DATASETS
 
 from .environment import versions
 from .recipe import write_json
-from .scoring import Evaluation, Scores, file_sha256, read_evaluation, score_checkpoint
+from .scoring import Evaluation, Scores, read_evaluation, score_checkpoint
 from .table import notes_text, table_text
 
 _WHERE = ('work_dir', 'launcher', 'experiment_name')

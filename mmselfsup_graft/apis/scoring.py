@@ -1,6 +1,5 @@
 """Scoring frozen encoders by the protocols of a config's ``evaluation`` section."""
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from torch import nn
 
+from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.datasets import SelfSupDataset
-from mmselfsup_graft.errors import CheckpointError, ConfigError, DataError
+from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import (
     PROTOCOLS,
     AugmentedBatches,
@@ -120,22 +120,6 @@ def preprocessing(cfg: Config) -> dict[str, Any]:
     return cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
 
 
-def file_sha256(path: str | os.PathLike) -> str:
-    """Hash of a file's content.
-
-    Raises:
-        CheckpointError: If the file cannot be read.
-    """
-    try:
-        with open(path, 'rb') as file:
-            digest = hashlib.sha256()
-            for piece in iter(lambda: file.read(1 << 20), b''):
-                digest.update(piece)
-    except OSError as error:
-        raise CheckpointError(f'checkpoint {path} does not exist (or is not a file); check the path') from error
-    return digest.hexdigest()
-
-
 def score_checkpoint(
     cfg: Config,
     checkpoint: str | os.PathLike | None,
@@ -187,10 +171,11 @@ def score_encoder(
         found: Format of the checkpoint.
     """
     extract = partial(extract_features, *encoder, batch_size=evaluation.batch_size, num_workers=evaluation.num_workers)
-    sizes, sets, samples = {}, {}, {}
-    for name in ('train', 'test'):
-        dataset = DATASETS.build(evaluation.data[name])
-        sizes[name], samples[name] = len(dataset), samples_sha256(dataset)
+    datasets = {name: DATASETS.build(evaluation.data[name]) for name in ('train', 'test')}
+    sizes = {name: len(dataset) for name, dataset in datasets.items()}
+    samples = {name: samples_sha256(dataset) for name, dataset in datasets.items()}
+    sets = {}
+    for name, dataset in datasets.items():
         if name == 'test' or _needs_train_features(evaluation):
             sets[name] = cache.get(evaluation.data[name], dataset, extract)
         else:
@@ -200,7 +185,7 @@ def score_encoder(
     shared_first = sorted(evaluation.protocols.items(), key=lambda item: not isinstance(item[1], LinearProtocol))
     for name, protocol in shared_first:
         if isinstance(protocol, LinearProtocol):
-            source = _augmented(encoder, evaluation, protocol, sets['train'][1])
+            source = _augmented(encoder, evaluation, protocol, datasets['train'], sets['train'][1])
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
             result = linear_accuracy(sets['train'], sets['test'], protocol, source, device)
             results[name] = result
@@ -235,6 +220,7 @@ def _augmented(
     encoder: tuple[nn.Module, nn.Module],
     evaluation: Evaluation,
     protocol: LinearProtocol,
+    plain: SelfSupDataset,
     labels: np.ndarray,
 ) -> Callable[[np.ndarray], AugmentedBatches] | None:
     """Source of augmented batches, if the sweep wants one, from indices of the training images.
@@ -245,7 +231,7 @@ def _augmented(
     """
     if not protocol.augment:
         return None
-    dataset, plain = (DATASETS.build(evaluation.data[name]) for name in ('augmented', 'train'))
+    dataset = DATASETS.build(evaluation.data['augmented'])
     if not np.array_equal(labels_of(dataset), labels_of(plain)):
         raise DataError(
             f'evaluation.augmented ({len(dataset)} images) must hold the images of evaluation.train ({len(plain)}) in '

@@ -3,7 +3,7 @@
 from .depth import Depth, convnext_depth, depth_from_names, depth_of, resnet_depth, vit_depth
 from .formats import FORMATS, Encoder, Format, read_encoder, to_encoder, unwrap_state_dict
 from .graft import GraftSource, LoadReport, graft_weights, parse_graft, plan_graft
-from .io import check_fit, read_checkpoint, save_atomically
+from .io import check_fit, file_sha256, read_checkpoint, save_atomically, whole_file
 from .pos_embed import resize_position_table, sincos_table
 from .projector import ProjectorStart, read_projector_start
 from .rename import MAE_MODEL, MOCOV3_MODEL, VIT_TIMM, RenameTable
@@ -24,6 +24,7 @@ __all__ = [
     'convnext_depth',
     'depth_from_names',
     'depth_of',
+    'file_sha256',
     'graft_weights',
     'parse_graft',
     'plan_graft',
@@ -37,4 +38,5 @@ __all__ = [
     'to_encoder',
     'unwrap_state_dict',
     'vit_depth',
+    'whole_file',
 ]

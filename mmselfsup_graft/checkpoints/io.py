@@ -4,13 +4,15 @@ Reading never runs code from the file unless the caller says so, writing never l
 """
 
 import argparse
+import hashlib
 import os
 import pickle
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -121,14 +123,19 @@ def check_fit(filename: str | os.PathLike, given: Mapping[str, Any], wanted: Map
         raise CheckpointError(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
 
 
-def save_atomically(content: Any, path: str | os.PathLike) -> None:
-    """Write ``content`` with ``torch.save`` so that ``path`` holds either the old file or the whole new one."""
+@contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+    """Write so that ``path`` holds either the old file or the whole new one: aside, synced, then renamed.
+
+    Yields:
+        The binary file to write into; its folder is made if need be.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
     try:
         with os.fdopen(handle, 'wb') as file:
-            torch.save(content, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # a temporary file is readable by its owner only
@@ -136,3 +143,25 @@ def save_atomically(content: Any, path: str | os.PathLike) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def save_atomically(content: Any, path: str | os.PathLike) -> None:
+    """Write ``content`` with ``torch.save``, see :func:`whole_file`."""
+    with whole_file(path) as file:
+        torch.save(content, file)
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Hash of a checkpoint's content, read in pieces.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, 'rb') as file:
+            for piece in iter(lambda: file.read(1 << 20), b''):
+                digest.update(piece)
+    except OSError as error:
+        raise CheckpointError(f'checkpoint {path} does not exist (or is not a file); check the path') from error
+    return digest.hexdigest()

@@ -1,11 +1,11 @@
 """Seeded, class-balanced splits of labelled data: as indices, or as a list file in the official form."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 
 import numpy as np
 
+from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.errors import ConfigError, DataError
 
 from .base import SelfSupDataset
@@ -167,16 +167,5 @@ def write_image_list(entries: Sequence[ListEntry], path: str, overwrite: bool = 
     if os.path.lexists(path) and not overwrite:
         raise DataError(f'{path} exists and was left as it is; choose another name or ask to overwrite it (--force)')
     content = image_list_text(entries).encode()
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f'.{os.path.basename(path)}.', suffix='.tmp', dir=folder)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # a temporary file is readable by its owner only
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(path) as file:
+        file.write(content)

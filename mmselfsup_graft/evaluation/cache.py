@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import pickle
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 
+from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.version import __version__
 
 from .logistic import FeatureSet
@@ -60,7 +60,8 @@ class FeatureCache:
             return stored[0]
         features = extract(dataset)
         if is_main_process() and len(features[1]) == len(dataset):
-            _write(path, features)
+            with whole_file(path) as file:
+                np.savez(file, features=features[0], labels=features[1])
         return features
 
     def key(self, config: dict, dataset: Any) -> str:
@@ -84,19 +85,3 @@ def _read(path: Path) -> FeatureSet | None:
     except _DAMAGED:
         return None
     return (features, labels) if features.ndim == 2 and labels.shape == features.shape[:1] else None
-
-
-def _write(path: Path, features: FeatureSet) -> None:
-    """Write so that ``path`` holds the whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix='.', suffix='.tmp', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            np.savez(file, features=features[0], labels=features[1])
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # a temporary file is readable by its owner only
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

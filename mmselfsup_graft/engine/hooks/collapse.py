@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from mmselfsup_graft.analysis import effective_rank, feature_std, mean_cosine
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
+
+from .unwrapping import unwrapped_model
 
 _INDICATORS = {'std': feature_std, 'rank': effective_rank, 'cosine': mean_cosine}
 
@@ -44,7 +45,7 @@ class CollapseHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Watch the parts."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         modules = dict(model.named_modules())
         for part in self.parts:
             if part not in modules:

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmselfsup_graft.analysis import ConflictProfile, measure_conflict
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
+
+from .unwrapping import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -40,7 +41,7 @@ class GradientConflictHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Take up what was measured before the checkpoint that a run is resumed from."""
-        model = _unwrapped(runner)
+        model = unwrapped_model(runner)
         if not hasattr(model, 'objective_losses'):
             raise ConfigError(f'GradientConflictHook needs a MultiTask model, got {type(model).__name__}; remove it')
         path = self._path(runner)
@@ -54,7 +55,7 @@ class GradientConflictHook(Hook):
         """Measure on this batch if it is time."""
         if not self.every_n_train_iters(runner, self.interval):
             return
-        model = _unwrapped(runner)
+        model = unwrapped_model(runner)
         with torch.random.fork_rng():
             inputs = model.data_preprocessor(data_batch, True)['inputs']
             rows = measure_conflict(model, inputs, runner.iter)
@@ -68,7 +69,3 @@ class GradientConflictHook(Hook):
     @staticmethod
     def _path(runner: Runner) -> Path:
         return Path(runner.work_dir) / 'gradient_conflict.csv'
-
-
-def _unwrapped(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.registry import HOOKS
+
+from .unwrapping import unwrapped_model
 
 _LEFT_OUT = 0.25  # share of the images beyond which a dropped last batch is worth a word
 _FEW_STEPS = 300
@@ -130,7 +131,7 @@ def _number(value: torch.Tensor | float) -> float:
 
 def _lr_over_depth(runner: Runner) -> dict:
     """Peak learning rate of each layer; parameters without gradient have rate 0."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped_model(runner)
     depth = depth_of(model.backbone)
     rates = {
         id(p): group.get('initial_lr', group['lr'])

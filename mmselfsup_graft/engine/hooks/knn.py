@@ -1,23 +1,23 @@
 """k-NN accuracy of the encoder during pre-training."""
 
 import json
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import extract_features, make_protocol, score_features
 from mmselfsup_graft.registry import DATASETS, HOOKS
+
+from .unwrapping import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -62,10 +62,10 @@ class KNNHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Build the data sets, so that a fault shows before the training and not after an epoch."""
-        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         if not isinstance(getattr(model, 'backbone', None), nn.Module):
             raise ConfigError(f'KNNHook: {type(model).__name__} has no backbone to score')
-        with _same_random_state():
+        with preserved_random_state(), torch.random.fork_rng():
             self._datasets = [DATASETS.build(config) for config in self.configs]
             for name, dataset in zip(('train', 'test'), self._datasets):
                 if dataset.labels() is None:
@@ -75,8 +75,8 @@ class KNNHook(Hook):
         """Score and write."""
         if not (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
             return
-        model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        with _same_random_state(), _evaluating(model.backbone):
+        model = unwrapped_model(runner)
+        with preserved_random_state(), torch.random.fork_rng(), _evaluating(model.backbone):
             sets = [
                 extract_features(model.backbone, model.data_preprocessor, dataset, *self.loading)
                 for dataset in self._datasets
@@ -89,18 +89,6 @@ class KNNHook(Hook):
         row = {'iter': runner.iter - 1, 'epoch': runner.epoch, 'knn': accuracy}
         with (Path(runner.work_dir) / 'history.jsonl').open('a') as file:
             file.write(json.dumps(row) + '\n')
-
-
-@contextmanager
-def _same_random_state() -> Iterator[None]:
-    """Put all generators, also those of the GPUs, back to where they stood."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
 
 
 @contextmanager

@@ -4,11 +4,12 @@ import math
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
+
+from .unwrapping import unwrapped_model
 
 
 def cosine_momentum(base: float, progress: float) -> float:
@@ -44,7 +45,7 @@ class MomentumScheduleHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Find the parts of the model that follow by a moving average."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         self._followers = [part for part in model.modules() if hasattr(part, 'base_momentum')]
         if not self._followers:
             raise ConfigError(
