@@ -10,7 +10,7 @@ Installs what is missing (see tools/install.sh) and runs the cascade (masked ima
 learning grafted onto it) beside each objective alone, then scores all of them. The same command goes on where it
 was stopped.
 
-  --data digits           scikit-learn's 1,797 digits (default, about 5 minutes on 2 cores)
+  --data digits           scikit-learn's 1,797 digits (default, at most 5 minutes on 2 cores)
   --data fashion-mnist    6,000 images of Fashion-MNIST (Debian's package dataset-fashion-mnist, or downloaded)
   --data DIR              a folder of images, labelled by sub-folder or not at all
   --epochs N              length of every training (the cascade's two stages share it)

@@ -1,9 +1,9 @@
 _base_ = '../_base_/recipes/cascade.py'
 
 configs = dict(
-    mim='../mae/mae_vit-micro-p4_1xb64-coslr-100e_digits-16px.py',
-    cl='../mocov3/mocov3_vit-micro-p4_1xb64-coslr-100e_digits-16px.py',
-    lgp='../layer_grafted/layer-grafted_vit-micro-p4_1xb64-coslr-100e_digits-16px.py',
+    mim='../mae/mae_vit-micro-p4_1xb64-coslr-70e_digits-16px.py',
+    cl='../mocov3/mocov3_vit-micro-p4_1xb64-coslr-70e_digits-16px.py',
+    lgp='../layer_grafted/layer-grafted_vit-micro-p4_1xb64-coslr-70e_digits-16px.py',
     photos='../mae/mae_vit-mini-p4_1xb128-coslr-60e_photos-16px.py',
 )
 

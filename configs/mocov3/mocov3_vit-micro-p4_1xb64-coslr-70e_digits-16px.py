@@ -12,8 +12,8 @@ model = dict(backbone=dict(arch=dict(num_layers=3)))
 train_dataloader = dict(batch_size=64)
 # everything is decayed, as in MoCo v3
 optim_wrapper = dict(optimizer=dict(lr=2e-3, betas=(0.9, 0.999), weight_decay=0.1), paramwise_cfg=dict(_delete_=True))
-param_scheduler = [dict(type='WarmupCosineLR', warmup=10, end=100, by_epoch=True, convert_to_iter_based=True)]
-train_cfg = dict(max_epochs=100)
+param_scheduler = [dict(type='WarmupCosineLR', warmup=10, end=70, by_epoch=True, convert_to_iter_based=True)]
+train_cfg = dict(max_epochs=70)
 auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(
     momentum=dict(type='MomentumScheduleHook'), collapse=dict(type='CollapseHook'), checkpoint=dict(interval=10)

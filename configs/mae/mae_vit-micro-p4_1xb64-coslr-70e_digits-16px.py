@@ -11,7 +11,7 @@ model = dict(backbone=dict(arch=dict(num_layers=3)))
 
 train_dataloader = dict(batch_size=64)
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
-param_scheduler = [dict(type='WarmupCosineLR', warmup=10, end=100, by_epoch=True, convert_to_iter_based=True)]
-train_cfg = dict(max_epochs=100)
+param_scheduler = [dict(type='WarmupCosineLR', warmup=10, end=70, by_epoch=True, convert_to_iter_based=True)]
+train_cfg = dict(max_epochs=70)
 auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(checkpoint=dict(interval=10))
