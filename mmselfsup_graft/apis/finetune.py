@@ -14,9 +14,8 @@ from mmselfsup_graft.checkpoints import GraftSource, file_sha256, parse_graft, r
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
 
-from .environment import versions
 from .recipe import write_json
-from .results import append_rows, circumstances, config_sha256, keep_config, write_drawn
+from .results import append_rows, config_sha256, keep_config, provenance, write_drawn
 from .train import prepare_distributed, train
 
 _NEEDED = ('train_dataloader', 'val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
@@ -141,15 +140,9 @@ def finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
         'selection': run.protocol.selection,
         'seed': runner.seed,
         'block': None,
-        'config': str(config),
-        'config_sha256': run.config_sha256,
-        'checkpoint': run.source.checkpoint,
-        'checkpoint_sha256': run.sha256,
-        'checkpoint_format': run.format,
         'images': {'train': len(runner.train_dataloader.dataset), 'test': len(runner.test_dataloader.dataset)},
         'left_out': {'train': getattr(runner.train_dataloader.dataset, 'num_corrupt', 0), 'test': 0},
-        'versions': versions(),
-        **circumstances(),
+        **provenance((config, run.config_sha256), (run.source.checkpoint, run.sha256), run.format),
     }
     append_rows(Path(runner.work_dir) / 'results.jsonl', [row])
     keep_config(run.cfg, run.config_sha256)

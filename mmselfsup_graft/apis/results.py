@@ -22,20 +22,44 @@ from .recipe import write_json
 from .scoring import Evaluation, Scores, read_evaluation, score_checkpoint
 from .table import notes_text, table_text
 
-_WHERE = ('work_dir', 'launcher', 'experiment_name')
+_NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_from')
 
 
 def config_sha256(cfg: Config) -> str:
-    """Hash of a resolved config, whatever the files it was written in; where and under which name do not count."""
-    content = {key: value for key, value in cfg.to_dict().items() if key not in _WHERE}
+    """Hash of a resolved config, whatever the files it was written in.
+
+    Where it runs, under which name and whether it goes on from a checkpoint do not count.
+    """
+    content = {key: value for key, value in cfg.to_dict().items() if key not in _NOT_CONTENT}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def circumstances() -> dict[str, Any]:
-    """When and on what a result was computed: time (UTC), number of processes, device."""
+def provenance(
+    config: tuple[str | os.PathLike, str], checkpoint: tuple[str | os.PathLike, str], checkpoint_format: str | None
+) -> dict[str, Any]:
+    """What every result row says about its origin.
+
+    Args:
+        config: The config's file, and the hash of the resolved config.
+        checkpoint: The scored file, and the hash of its content.
+        checkpoint_format: Its format.
+
+    Returns:
+        ``config``, ``config_sha256``, ``checkpoint``, ``checkpoint_sha256``, ``checkpoint_format``, ``versions``,
+        ``time`` (UTC), ``processes`` (their number) and ``device``.
+    """
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
-    now = datetime.now(timezone.utc).isoformat(timespec='seconds')
-    return {'time': now, 'processes': get_world_size(), 'device': device}
+    return {
+        'config': str(config[0]),
+        'config_sha256': config[1],
+        'checkpoint': str(checkpoint[0]),
+        'checkpoint_sha256': checkpoint[1],
+        'checkpoint_format': checkpoint_format,
+        'versions': versions(),
+        'time': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'processes': get_world_size(),
+        'device': device,
+    }
 
 
 def result_rows(
@@ -58,22 +82,15 @@ def result_rows(
 
     Returns:
         Rows with ``protocol``, its ``settings`` and ``result``, ``selection`` and ``seed`` (None where nothing is
-        selected or random), ``block``, ``config``, ``config_sha256``, ``checkpoint``, ``checkpoint_sha256``,
-        ``checkpoint_format``, ``images``, ``left_out`` and ``samples_sha256`` (hash of the list of samples) of train
-        and test, ``versions``, ``time``, ``processes`` and ``device``.
+        selected or random), ``block``, ``images``, ``left_out`` and ``samples_sha256`` (hash of the list of samples) of
+        train and test, and what :func:`provenance` gives.
     """
     common = {
         'block': block,
-        'config': str(config),
-        'config_sha256': config_sha256(cfg),
-        'checkpoint': str(checkpoint),
-        'checkpoint_sha256': file_sha256(checkpoint),
-        'checkpoint_format': scores.checkpoint_format,
         'images': scores.images,
         'left_out': scores.left_out,
         'samples_sha256': scores.samples,
-        'versions': versions(),
-        **circumstances(),
+        **provenance((config, config_sha256(cfg)), (checkpoint, file_sha256(checkpoint)), scores.checkpoint_format),
     }
     rows = []
     for name, protocol in evaluation.protocols.items():

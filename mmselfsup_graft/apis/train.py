@@ -1,5 +1,6 @@
 """Training one config."""
 
+import argparse
 import os
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,27 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
     if options:
         apply_cfg_options(cfg, options)
     check_config(cfg)
+    return cfg
+
+
+def training_config(args: argparse.Namespace) -> Config:
+    """The config of a command line with ``config`` and the options of ``apis.cli.add_train_options``.
+
+    Raises:
+        ConfigError: See the functions called here.
+        CheckpointError: If there is no checkpoint to go on from.
+    """
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    cfg.launcher = args.launcher
+    if args.epochs is not None:
+        set_epochs(cfg, args.epochs)
+    if args.amp:
+        enable_amp(cfg)
+    if args.auto_scale_lr:
+        enable_auto_scale_lr(cfg)
+    if args.resume:
+        enable_resume(cfg, args.resume)
     return cfg
 
 

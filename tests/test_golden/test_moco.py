@@ -7,7 +7,7 @@ import torch
 from helpers import assert_close, block_class_tokens, golden, moco_from_golden, tensor
 
 from mmselfsup_graft.checkpoints import MOCOV3_MODEL
-from mmselfsup_graft.models.algorithms.projection import project_views
+from mmselfsup_graft.models.algorithms.two_views import project_views
 from mmselfsup_graft.models.losses import info_nce
 
 

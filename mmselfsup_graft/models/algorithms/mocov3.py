@@ -1,23 +1,20 @@
 """MoCo v3, and with a graft the second stage of Layer Grafted Pre-training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size
-from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from ..masking import mask_from_noise
 from ..momentum import MomentumEncoder
-from .base import SelfSupAlgorithm
-from .projection import project_views, takes_joined_views
+from .two_views import TwoViewAlgorithm, project_views
 
 
 @MODELS.register_module()
-class MoCoV3(SelfSupAlgorithm):
+class MoCoV3(TwoViewAlgorithm):
     """Contrastive learning with a momentum encoder (Chen et al., arXiv 2104.02057).
 
     ``loss = ctr(q1, k2) + ctr(q2, k1)``. With ``graft`` it is Layer Grafted Pre-training's second stage: base and
@@ -48,7 +45,6 @@ class MoCoV3(SelfSupAlgorithm):
         self.update_due = True
         self.view_mask_ratio = view_mask_ratio
         self.momentum_encoder = MomentumEncoder(self.backbone, self.neck)
-        self._joint_views = takes_joined_views(self.backbone)
 
     def train(self, mode: bool = True) -> 'MoCoV3':
         """Set train mode; what is frozen stays in eval mode, in the momentum encoder too."""
@@ -61,12 +57,6 @@ class MoCoV3(SelfSupAlgorithm):
         """The momentum encoder starts as a copy of the base encoder and projector, grafted or fresh."""
         super().after_graft()
         self.momentum_encoder.copy_from(self.backbone, self.neck)
-
-    def encoder_parameters(self) -> Iterator[tuple[str, int, nn.Parameter]]:
-        """Backbone parameters, then the projector's, which counts as the encoder's upper end."""
-        yield from super().encoder_parameters()
-        for name, parameter in self.neck.named_parameters():
-            yield f'neck.{name}', self.depth.num_blocks + 1, parameter
 
     def _keeps(self, views: Sequence[torch.Tensor], noise: Sequence[torch.Tensor] | None) -> list[torch.Tensor] | None:
         if self.view_mask_ratio is None:
@@ -81,7 +71,7 @@ class MoCoV3(SelfSupAlgorithm):
         if self.training and self.update_due:
             self.momentum_encoder.update(self.backbone, self.neck, self.momentum)
         follower = self.momentum_encoder
-        return project_views(follower.backbone, follower.neck, views, keeps, self._joint_views)
+        return project_views(follower.backbone, follower.neck, views, keeps, self.joined_views)
 
     def loss(
         self, inputs: Sequence[torch.Tensor], data_samples: Any = None, noise: Sequence[torch.Tensor] | None = None
@@ -94,15 +84,11 @@ class MoCoV3(SelfSupAlgorithm):
             noise: [B, L] per view, deciding which patches masked views hide; None draws it.
 
         Raises:
-            ConfigError: If there are not exactly two views, or a single image on a single process: it has no
-                negatives, and batch norm no variance.
+            ConfigError: See :meth:`check_views`.
         """
-        if len(inputs) != 2 or isinstance(inputs, torch.Tensor):
-            raise ConfigError('MoCoV3 needs two views of every image; use the TwoViews transform in the pipeline')
-        if self.training and len(inputs[0]) * get_world_size() < 2:
-            raise ConfigError('MoCoV3 and its batch norm need a batch of 2 or more, got 1; raise batch_size')
+        self.check_views(inputs)
         keeps = self._keeps(inputs, noise)
-        first, second = project_views(self.backbone, self.neck, inputs, keeps, self._joint_views)
+        first, second = project_views(self.backbone, self.neck, inputs, keeps, self.joined_views)
         key_first, key_second = self.keys(inputs, keeps)
         loss = self.head.loss(first, key_second) + self.head.loss(second, key_first)
         return self.add_l1({'loss': loss})
