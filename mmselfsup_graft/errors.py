@@ -7,11 +7,23 @@ leave with a non-zero code; see :func:`mmselfsup_graft.apis.cli.run_tool`.
 
 
 class GraftError(Exception):
-    """Base of all errors whose message is written for the user of a tool."""
+    """Base of all errors whose message is written for the user of a tool.
+
+    Attributes:
+        exit_code: What a tool that ends with it returns to the shell.
+    """
+
+    exit_code = 1
 
 
 class CheckpointError(GraftError):
     """A checkpoint cannot be read, is of the wrong kind or does not fit the model."""
+
+
+class FormatMismatchError(CheckpointError):
+    """A checkpoint is of another kind than the one that was named; as a wrong argument it ends a tool with 2."""
+
+    exit_code = 2
 
 
 class ConfigError(GraftError):

@@ -30,7 +30,7 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
             raise
         sys.stdout.flush()
         print(f'error: {describe(error)}', file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, 'exit_code', 1))
 
 
 def describe(error: BaseException) -> str:
@@ -67,6 +67,25 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
     add_cfg_options(parser)
     add_launch_options(parser)
+
+
+def add_convert_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the converters; ``apis.convert.convert_command`` reads them."""
+    add = parser.add_argument
+    add('--branch', help='which encoder of the file, e.g. base, momentum, teacher, student; default: the usual one')
+    add('--prefix', choices=['none', 'backbone'], default='none', help='what to put before every name')
+    add('--keep-head', action='store_true', help='keep the projection head that lies inside the encoder')
+    norm = parser.add_mutually_exclusive_group()
+    norm.add_argument('--keep-norm', action='store_true', help="keep a ViT's final norm, whatever the target")
+    norm.add_argument('--drop-norm', action='store_true', help="drop a ViT's final norm, whatever the target")
+    add('--img-size', metavar='H[xW]', help='resize position tables for images of this many pixels')
+    add('--dry-run', action='store_true', help='report everything, write nothing')
+    add('--report', metavar='FILE.json', help='write the full lists of names')
+    add('--overwrite', action='store_true', help='replace a file that is there')
+    add('--hash-name', action='store_true', help='append 8 digits of the SHA-256 to the name')
+    add('--allow-converted', action='store_true', help='take a file whose backbone was extracted before')
+    add('--no-verify', action='store_true', help="do not load the result into the target's model")
+    add('--unsafe-pickle', action='store_true', help='let the file run code while it is read; only if you trust it')
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

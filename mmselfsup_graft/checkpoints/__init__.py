@@ -1,26 +1,33 @@
-"""Checkpoints as data: depth, formats, safe reading, grafting. Pure functions that import torch and numpy only."""
+"""Checkpoints as data: depth, formats, safe reading, grafting, conversion. Pure functions, no framework."""
 
+from .convert import Conversion, convert
 from .depth import Depth, convnext_depth, depth_from_names, depth_of, resnet_depth, vit_depth
-from .formats import FORMATS, Encoder, Format, read_encoder, to_encoder, unwrap_state_dict
+from .formats import FORMATS, Encoder, Format, Normalisation, read_encoder, to_encoder, unwrap_state_dict
 from .graft import GraftSource, LoadReport, graft_weights, parse_graft, plan_graft
-from .io import check_fit, file_sha256, read_checkpoint, save_atomically, whole_file
-from .pos_embed import resize_position_table, sincos_table
+from .io import check_fit, file_sha256, read_checkpoint, save_atomically, save_weights, whole_file
+from .pos_embed import resize_position_table, resize_relative_table, sincos_table
 from .projector import ProjectorStart, read_projector_start
 from .rename import MAE_MODEL, MOCOV3_MODEL, VIT_TIMM, RenameTable
+from .targets import TARGETS, Target
 
 __all__ = [
     'FORMATS',
     'MAE_MODEL',
     'MOCOV3_MODEL',
+    'TARGETS',
     'VIT_TIMM',
+    'Conversion',
     'Depth',
     'Encoder',
     'Format',
     'GraftSource',
     'LoadReport',
+    'Normalisation',
     'ProjectorStart',
     'RenameTable',
+    'Target',
     'check_fit',
+    'convert',
     'convnext_depth',
     'depth_from_names',
     'depth_of',
@@ -32,8 +39,10 @@ __all__ = [
     'read_encoder',
     'read_projector_start',
     'resize_position_table',
+    'resize_relative_table',
     'resnet_depth',
     'save_atomically',
+    'save_weights',
     'sincos_table',
     'to_encoder',
     'unwrap_state_dict',

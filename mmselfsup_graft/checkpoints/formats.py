@@ -7,20 +7,52 @@ canonical (mmpretrain) names; every source key ends as kept or dropped, exactly 
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, FormatMismatchError
+from .computed import IDENTITY, Entries, Entry, Step, join_qkv, merge_class_token, scale_to_vector, swin_merge_to_mm
 from .io import read_checkpoint
-from .rename import VIT_TIMM, RenameTable
+from .rename import (
+    CONVNEXT_OFFICIAL,
+    CONVNEXT_TIMM,
+    CONVNEXT_TORCHVISION,
+    SWIN_OFFICIAL,
+    VIT_HUGGINGFACE,
+    VIT_MMSEG,
+    VIT_TIMM,
+    RenameTable,
+)
 
 StateDict = dict[str, torch.Tensor]
 
 # where state dicts are found in a file, first match wins; a file without any of these is itself the state dict
 _WRAPPERS = ('state_dict', 'model', 'module')
+_PARALLEL = 'module.'  # what torch's data parallel wrappers put before every name
 _KEEP_NAMES = RenameTable(())
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One of the encoders in a file.
+
+    Args:
+        prefix: Text before the names of its tensors; anchored at the start, with or without ``module.`` before it.
+        wrapper: Key at the top of the file that holds its tensors, where each encoder has one of its own.
+    """
+
+    prefix: str
+    wrapper: str | None = None
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What the images were normalised with: mean and standard deviation of R, G and B, full range 0..1."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -29,33 +61,227 @@ class Format:
 
     Args:
         name: What users call it.
-        prefix: Text before the names of the encoder's tensors; anchored at the start, matched case by case.
+        branches: Name -> encoder in the file; the first is taken unless another is asked for.
         marks: Regular expressions (searched at the start of a name, prefix removed); all must be found.
         not_encoder: Regular expression for names behind the prefix that are no part of the encoder.
         table: Names there -> canonical names.
-        momentum_prefix: Prefix of the exponential moving average of the encoder, where the file has one.
+        steps: What is computed after renaming.
         projector: Names of the first linear layer of the projector and of the batch norm after it, where the format
             has one; ``{}`` stands for the encoder's prefix without ``backbone.``.
+        also: Methods whose files look like this as well, for users who ask by method.
+        normalisation: How images were normalised; None where the format does not tell.
+        refusal: Why such a file cannot be read, if it cannot.
     """
 
     name: str
-    prefix: str
+    branches: Mapping[str, Branch]
     marks: tuple[str, ...]
     not_encoder: str
     table: RenameTable
-    momentum_prefix: str | None = None
+    steps: tuple[Step, ...] = ()
     projector: tuple[str, str] | None = None
+    also: tuple[str, ...] = ()
+    normalisation: Normalisation | None = field(default_factory=Normalisation)
+    refusal: str = ''
 
-    def prefix_of(self, branch: str, names: Iterable[str], origin: str) -> str:
-        """Prefix of the ``base`` or ``momentum`` encoder among these names.
 
-        Raises:
-            CheckpointError: If the format has no such branch.
-        """
-        prefix = {'base': self.prefix, 'momentum': self.momentum_prefix}.get(branch)
-        if prefix is None:
-            raise CheckpointError(f'{origin} (format {self.name}) has no {branch} encoder; use branch="base"')
-        return in_objective(prefix, names, origin)
+def _one(prefix: str) -> dict[str, Branch]:
+    return {'base': Branch(prefix)}
+
+
+_TIMM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.weight')
+_RESNET = r'layer1\.0\.'
+_CANONICAL = r'layers\.0\.attn\.qkv\.|layer1\.0\.|stages\.0\.0\.depthwise_conv\.|stages\.0\.blocks\.0\.attn\.w_msa\.'
+_MASK = r'mask_token|masked_embed|mask_gamma'
+_MOCOV3 = {'base': Branch('base_encoder.'), 'momentum': Branch('momentum_encoder.')}
+_SELF_DISTILLED = {'teacher': Branch('backbone.', 'teacher'), 'student': Branch('backbone.', 'student')}
+_OPENMMLAB = {'base': Branch('backbone.'), 'momentum': Branch('momentum_encoder.backbone.')}
+_VIT_HEAD, _RESNET_FC, _NECK = ('{}head.0', '{}head.1'), ('{}fc.0', '{}fc.1'), ('{}neck.fc0', '{}neck.bn0')
+
+# order matters: the first format whose marks are all found is taken
+FORMATS: tuple[Format, ...] = (
+    Format('moco', {'base': Branch('encoder_q.'), 'momentum': Branch('encoder_k.')}, (_RESNET,), r'fc\.', _KEEP_NAMES),
+    Format('mocov3', _MOCOV3, _TIMM_MARKS, r'head\.', VIT_TIMM, projector=_VIT_HEAD, also=('layer_grafted',)),
+    Format(
+        'mocov3-conv-stem',
+        _MOCOV3,
+        (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.0\.weight'),
+        r'head\.',
+        VIT_TIMM,
+        also=('mocov3', 'layer_grafted'),
+        refusal="a ViT with MoCo v3's convolutional stem, which no library here has",
+    ),
+    Format('mocov3-resnet', _MOCOV3, (_RESNET,), r'fc\.', _KEEP_NAMES, projector=_RESNET_FC, also=('mocov3',)),
+    Format('ibot', _SELF_DISTILLED, _TIMM_MARKS, rf'head\.|{_MASK}', VIT_TIMM, also=('dino',)),
+    Format('mmseg-vit', _one('backbone.'), (r'layers\.0\.attn\.attn\.in_proj_weight',), r'$^', VIT_MMSEG),
+    Format('mmseg-vit', _one(''), (r'layers\.0\.attn\.attn\.in_proj_weight',), r'(decode|auxiliary)_head\.', VIT_MMSEG),
+    Format(
+        'openmmlab',
+        _OPENMMLAB,
+        (_CANONICAL,),
+        r'$^',
+        _KEEP_NAMES,
+        projector=_NECK,
+        also=('mmpretrain', 'mmselfsup', 'a2mim', 'simmim', 'mae', 'mocov3', 'layer_grafted', 'tec'),
+        normalisation=None,
+    ),
+    Format('simmim', _one('encoder.'), _TIMM_MARKS, rf'head\.|{_MASK}', VIT_TIMM),
+    Format(
+        'simmim-swin',
+        _one('encoder.'),
+        (r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table',),
+        rf'head\.|{_MASK}|.*attn_mask$',
+        SWIN_OFFICIAL,
+        (swin_merge_to_mm,),
+        also=('simmim',),
+    ),
+    Format(
+        'swav',
+        _one(''),
+        (_RESNET, r'projection_head\.|prototypes\.'),
+        r'projection_head\.|prototypes\.',
+        _KEEP_NAMES,
+        normalisation=Normalisation(std=(0.228, 0.224, 0.225)),
+    ),
+    Format(
+        'tec',
+        _one(''),
+        (*_TIMM_MARKS, r'cls_token_mlp\.'),
+        rf'decoder_|encoder_adaptor\.|forward_(fea|att)_decoder\.|head\.|fc_norm\.|{_MASK}',
+        VIT_TIMM,
+        (merge_class_token,),
+    ),
+    Format('mae', _one(''), (*_TIMM_MARKS, r'decoder_blocks\.'), rf'decoder_|head\.|{_MASK}', VIT_TIMM),
+    Format(
+        'timm',
+        _one(''),
+        _TIMM_MARKS,
+        rf'decoder_|head\.|fc_norm\.|fc\.|{_MASK}',
+        VIT_TIMM,
+        also=('mae', 'mocov3', 'layer_grafted', 'tec', 'ibot', 'dino', 'deit'),
+    ),
+    Format(
+        'huggingface',
+        _one('vit.'),
+        (r'encoder\.layer\.0\.attention\.attention\.query\.weight',),
+        r'pooler\.|classifier\.|decoder\.',
+        VIT_HUGGINGFACE,
+        (join_qkv,),
+    ),
+    Format(
+        'huggingface',
+        _one(''),
+        (r'encoder\.layer\.0\.attention\.attention\.query\.weight',),
+        r'pooler\.|classifier\.|decoder\.|embeddings\.mask_token',
+        VIT_HUGGINGFACE,
+        (join_qkv,),
+    ),
+    Format(
+        'swin',
+        _one(''),
+        (r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table',),
+        r'head\.|.*attn_mask$',
+        SWIN_OFFICIAL,
+        (swin_merge_to_mm,),
+    ),
+    Format('convnext', _one(''), (r'stages\.0\.0\.dwconv\.',), r'head\.', CONVNEXT_OFFICIAL),
+    Format('timm-convnext', _one(''), (r'stages\.0\.blocks\.0\.conv_dw\.',), r'head\.(?!norm)', CONVNEXT_TIMM),
+    Format(
+        'torchvision-convnext',
+        _one(''),
+        (r'features\.1\.0\.block\.0\.weight',),
+        r'classifier\.(?!0)',
+        CONVNEXT_TORCHVISION,
+        (scale_to_vector,),
+    ),
+    Format(
+        'mmpretrain',
+        _one(''),
+        (_CANONICAL,),
+        r'(head|neck|fc)\.',
+        _KEEP_NAMES,
+        also=('mmselfsup', 'torchvision', 'timm', 'a2mim', 'simmim'),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where an encoder lies in a file.
+
+    Args:
+        format: The format that was found.
+        branch: Which of its encoders.
+        state: The tensors of the file among which it lies.
+        prefix: What stands before the encoder's names.
+        origin: The file, for messages.
+    """
+
+    format: Format
+    branch: str
+    state: StateDict
+    prefix: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder taken out of a checkpoint.
+
+    Args:
+        entries: Its tensors under canonical names, with where they came from, in the order of the file.
+        format: Name of the format it was found in.
+        branch: Which encoder of the file.
+        dropped: Names (as in the file) of tensors that are no part of the encoder.
+        origin: The file, for messages.
+        normalisation: How images were normalised, if the format tells.
+    """
+
+    entries: Entries
+    format: str
+    branch: str
+    dropped: tuple[str, ...]
+    origin: str
+    normalisation: Normalisation | None = None
+
+    @property
+    def state(self) -> StateDict:
+        """Canonical name -> tensor."""
+        return {entry.name: entry.tensor for entry in self.entries}
+
+
+def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None) -> StateDict:
+    """Take the tensors out of a checkpoint.
+
+    Args:
+        content: What :func:`read_checkpoint` returned.
+        wrapper: Key that holds them; None looks for ``state_dict``, ``model`` and ``module``, else takes the top.
+    """
+    for key in (wrapper,) if wrapper else _WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    else:
+        content = {} if wrapper else content
+    return {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def format_names() -> list[str]:
+    """Names accepted as ``format`` besides ``auto``: of formats, and of methods whose files have one of them."""
+    return sorted({name for each in FORMATS for name in (each.name, *each.also)})
+
+
+def _actual_prefix(prefix: str, names: Iterable[str], origin: str) -> str:
+    """``prefix`` as it stands in a file: behind ``module.``, or behind ``objectives.NAME.`` in a multi-task model.
+
+    Raises:
+        CheckpointError: If several objectives have it.
+    """
+    names = list(names)
+    for candidate in (_PARALLEL + prefix, prefix):
+        if any(name.startswith(candidate) for name in names):
+            return candidate
+    return in_objective(prefix, names, origin)
 
 
 def in_objective(prefix: str, names: Iterable[str], origin: str) -> str:
@@ -76,111 +302,97 @@ def in_objective(prefix: str, names: Iterable[str], origin: str) -> str:
     return found[0] if found else prefix
 
 
-_TIMM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.weight')
-_CANONICAL = r'layers\.0\.|layer1\.0\.|downsample_layers\.0\.|patch_embed\.projection\.'
-
-_VIT_HEAD, _RESNET_FC, _NECK = ('{}head.0', '{}head.1'), ('{}fc.0', '{}fc.1'), ('{}neck.fc0', '{}neck.bn0')
-
-
-def _mocov3(prefix: str) -> tuple[Format, Format]:
-    """MoCo v3's two formats, ViT and ResNet, below ``prefix``; its projector lies inside the encoder."""
-    base, momentum = f'{prefix}base_encoder.', f'{prefix}momentum_encoder.'
-    return (
-        Format('mocov3', base, _TIMM_MARKS, r'head\.', VIT_TIMM, momentum, _VIT_HEAD),
-        Format('mocov3-resnet', base, (r'layer1\.0\.',), r'fc\.', _KEEP_NAMES, momentum, _RESNET_FC),
-    )
+def _fits(candidate: Format, state: StateDict, prefix: str) -> bool:
+    for actual in (_PARALLEL + prefix, prefix):
+        inside = [name[len(actual) :] for name in state if name.startswith(actual)]
+        if inside and all(any(re.match(mark, name) for name in inside) for mark in candidate.marks):
+            return True
+    return False
 
 
-# order matters: the first format whose marks are all found is taken
-FORMATS: tuple[Format, ...] = (
-    *_mocov3('module.'),
-    *_mocov3(''),
-    Format('graft', 'backbone.', (_CANONICAL,), r'$^', _KEEP_NAMES, 'momentum_encoder.backbone.', _NECK),
-    Format('mae', '', _TIMM_MARKS, r'(mask_token|decoder_|head\.|fc_norm\.|fc\.)', VIT_TIMM),
-    Format('mae', 'module.', _TIMM_MARKS, r'(mask_token|decoder_|head\.|fc_norm\.|fc\.)', VIT_TIMM),
-    Format('mmpretrain', '', (_CANONICAL,), r'(head\.|neck\.|fc\.)', _KEEP_NAMES),
-)
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """An encoder taken out of a checkpoint.
-
-    Args:
-        state: Canonical name -> tensor, in the order of the file.
-        format: Name of the format it was found in.
-        dropped: Names (as in the file) of tensors that are no part of the encoder.
-        origin: The file, for messages.
-    """
-
-    state: StateDict
-    format: str
-    dropped: tuple[str, ...]
-    origin: str
-
-
-def unwrap_state_dict(content: Mapping[str, Any]) -> StateDict:
-    """Take the tensors out of a checkpoint: from ``state_dict``, ``model`` or ``module``, else from the top."""
-    for key in _WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    return {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-
-
-def format_names() -> list[str]:
-    """Names accepted as ``format`` besides ``auto``."""
-    return sorted({f.name for f in FORMATS})
-
-
-def detect_format(names: list[str], origin: str = 'checkpoint', wanted: str = 'auto') -> Format:
-    """Return the format of a file with these tensor names.
-
-    Raises:
-        CheckpointError: If the names fit no format, or not the one that was asked for, or there is none of that name.
-    """
-    if wanted != 'auto' and wanted not in format_names():
-        raise CheckpointError(f'unknown checkpoint format {wanted!r}; known: auto, {", ".join(format_names())}')
+def detect_format(content: Mapping[str, Any]) -> Format | None:
+    """First format that fits checkpoint content; None if none does."""
     for candidate in FORMATS:
-        inside = [n[len(candidate.prefix) :] for n in names if n.startswith(candidate.prefix)]
-        fits = all(any(re.match(mark, n) for n in inside) for mark in candidate.marks)
-        if inside and fits and wanted in ('auto', candidate.name):
+        if any(_fits(candidate, unwrap_state_dict(content, b.wrapper), b.prefix) for b in candidate.branches.values()):
             return candidate
-    known = ', '.join(format_names())
-    sample = ', '.join(names[:3]) or 'no tensors at all'
-    expected = f'a checkpoint of format {wanted}' if wanted != 'auto' else f'one of the known formats ({known})'
-    raise CheckpointError(f'{origin} is not {expected}: its tensors are named {sample} ...')
+    return None
 
 
-def to_encoder(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str = 'base') -> Encoder:
-    """Take the encoder out of checkpoint content and give it canonical names.
+def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str | None = None) -> Located:
+    """Find the encoder in checkpoint content.
 
     Args:
         content: What :func:`read_checkpoint` returned.
         origin: File name for messages.
-        wanted: A format name, or ``auto`` to detect it.
-        branch: ``base``, or ``momentum`` for the moving-average encoder where the format has one.
+        wanted: Name of a format or method, or ``auto`` to detect it.
+        branch: Name of one of the encoders in the file; None takes the format's first.
 
     Raises:
-        CheckpointError: If the format is unknown or has no such branch.
+        FormatMismatchError: If it is another format than the one that was asked for.
+        CheckpointError: If the format is unknown, cannot be read, or has no such branch.
     """
-    state = unwrap_state_dict(content)
-    found = detect_format(list(state), origin, wanted)
-    prefix = found.prefix_of(branch, state, origin)
-    kept, dropped = {}, []
-    for name, tensor in state.items():
+    known = format_names()
+    if wanted != 'auto' and wanted not in known:
+        raise CheckpointError(f'unknown checkpoint format {wanted!r}; known: auto, {", ".join(known)}')
+    found = detect_format(content)
+    names = list(unwrap_state_dict(content))
+    if found is None:
+        sample = ', '.join(names[:3]) or 'no tensors at all'
+        expected = (
+            f'a checkpoint of format {wanted}' if wanted != 'auto' else f'one of the known formats ({", ".join(known)})'
+        )
+        raise CheckpointError(f'{origin} is not {expected}: its tensors are named {sample} ...')
+    if wanted not in ('auto', found.name, *found.also):
+        raise FormatMismatchError(
+            f'{origin} is not a checkpoint of format {wanted}: its tensors are named as in format {found.name}'
+        )
+    if found.refusal:
+        raise CheckpointError(f'{origin} (format {found.name}) is {found.refusal}')
+    chosen = branch or next(iter(found.branches))
+    if chosen not in found.branches:
+        options = ' or '.join(f'branch="{name}"' for name in found.branches)
+        raise CheckpointError(f'{origin} (format {found.name}) has no {chosen} encoder; use {options}')
+    where = found.branches[chosen]
+    state = unwrap_state_dict(content, where.wrapper)
+    return Located(found, chosen, state, _actual_prefix(where.prefix, state, origin), origin)
+
+
+def take_encoder(located: Located, keep_head: bool = False) -> Encoder:
+    """Take a located encoder out and give it canonical names.
+
+    Args:
+        located: Where it lies.
+        keep_head: Keep everything behind the prefix, under its own name where it is no part of the encoder.
+
+    Raises:
+        CheckpointError: If there is nothing, or a value that must be computed cannot be.
+    """
+    found, prefix = located.format, located.prefix
+    entries: Entries = []
+    for name, tensor in located.state.items():
         inner = name[len(prefix) :]
-        if name.startswith(prefix) and not re.match(found.not_encoder, inner):
-            kept[found.table.to_canonical(inner)] = tensor
-        else:
-            dropped.append(name)
-    if not kept:
-        raise CheckpointError(f'{origin} (format {found.name}) holds no tensors of a {branch} encoder')
-    return Encoder(kept, found.name, tuple(dropped), origin)
+        if not name.startswith(prefix):
+            continue
+        if not re.match(found.not_encoder, inner):
+            entries.append(Entry(found.table.to_canonical(inner), tensor, ((name, IDENTITY),)))
+        elif keep_head:
+            entries.append(Entry(inner, tensor, ((name, IDENTITY),)))
+    if not entries:
+        raise CheckpointError(f'{located.origin} (format {found.name}) holds no tensors of a {located.branch} encoder')
+    for step in found.steps:
+        entries = step(entries)
+    used = {source for entry in entries for source, _ in entry.origins}
+    dropped = tuple(name for name in located.state if name not in used)
+    return Encoder(entries, found.name, located.branch, dropped, located.origin, found.normalisation)
+
+
+def to_encoder(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str | None = None) -> Encoder:
+    """Take the encoder out of checkpoint content and give it canonical names; see :func:`locate`."""
+    return take_encoder(locate(content, origin, wanted, branch))
 
 
 def read_encoder(
-    path: str | os.PathLike, wanted: str = 'auto', branch: str = 'base', unsafe_pickle: bool = False
+    path: str | os.PathLike, wanted: str = 'auto', branch: str | None = None, unsafe_pickle: bool = False
 ) -> Encoder:
-    """Read a checkpoint file and take its encoder out; see :func:`to_encoder`."""
+    """Read a checkpoint file and take its encoder out; see :func:`locate`."""
     return to_encoder(read_checkpoint(path, unsafe_pickle), str(path), wanted, branch)

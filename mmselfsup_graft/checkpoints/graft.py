@@ -30,14 +30,15 @@ class GraftSource:
         layers: Half-open range of blocks ``(start, stop)``; None for the whole encoder. A range that starts at 0
             brings the stem with it, one that stops at the depth brings the final norm.
         format: Format of the file, or ``auto``.
-        branch: ``base`` or ``momentum`` encoder of the file.
+        branch: Which encoder of the file (``base`` or ``momentum``, ``teacher`` or ``student``); None takes the usual
+            one of the format.
         unsafe_pickle: Allow the file to run code while it is read.
     """
 
     checkpoint: str
     layers: tuple[int, int] | None = None
     format: str = 'auto'
-    branch: str = 'base'
+    branch: str | None = None
     unsafe_pickle: bool = False
 
     def layer_ids(self, num_blocks: int) -> range:
@@ -155,7 +156,7 @@ def graft_weights(
     """
     plan = plan_graft(sources, depth)
     encoders = [read_encoder(s.checkpoint, s.format, s.branch, s.unsafe_pickle) for s in sources]
-    labels = [s.checkpoint + (f' ({s.branch} encoder)' if s.branch != 'base' else '') for s in sources]
+    labels = [s.checkpoint + (f' ({s.branch} encoder)' if s.branch else '') for s in sources]
     for encoder in encoders:
         _check_depth(encoder, depth)
     weights: StateDict = {}

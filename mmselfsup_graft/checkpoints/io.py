@@ -5,6 +5,7 @@ Reading never runs code from the file unless the caller says so, writing never l
 
 import argparse
 import hashlib
+import json
 import os
 import pickle
 import tempfile
@@ -18,6 +19,8 @@ import numpy as np
 import torch
 
 from ..errors import CheckpointError
+
+_SAFETENSORS = '.safetensors'
 
 
 class OpaqueRecord:
@@ -55,7 +58,7 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
     """Read a checkpoint file onto the CPU.
 
     Args:
-        path: A file written by ``torch.save``.
+        path: A file written by ``torch.save``, or a ``.safetensors`` file, which cannot hold code.
         unsafe_pickle: Allow the file to run code while it is read. Only for files whose origin you trust.
 
     Returns:
@@ -67,6 +70,8 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f'checkpoint {path} does not exist (or is not a file); check the path')
+    if path.suffix == _SAFETENSORS:
+        return _read_safetensors(path)
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
             content = torch.load(path, map_location='cpu', weights_only=not unsafe_pickle)
@@ -81,6 +86,26 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
     return dict(content)
 
 
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    load_file = _safetensors().load_file
+    try:
+        return dict(load_file(path))
+    except Exception as error:  # its own exception types are no part of its interface
+        raise CheckpointError(
+            f'checkpoint {path} is damaged or no safetensors file ({_first_line(error)}); copy or download it again'
+        ) from error
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise CheckpointError(
+            'reading and writing .safetensors files needs the package safetensors: pip install safetensors'
+        ) from error
+    return safetensors.torch
+
+
 def _explain_unpickling(path: Path, message: str) -> str:
     blocked = message.partition('GLOBAL ')[2].split(' ')[0]
     if not blocked:
@@ -88,7 +113,7 @@ def _explain_unpickling(path: Path, message: str) -> str:
     if blocked:
         return (
             f'checkpoint {path} was not read: it would run code while being read ({blocked}); if you trust where it '
-            'comes from, say so where you name it: dict(checkpoint=..., unsafe_pickle=True) in a graft'
+            'comes from, say so: --unsafe-pickle in a tool, dict(checkpoint=..., unsafe_pickle=True) in a graft'
         )
     return f'checkpoint {path} is damaged or no PyTorch file; check the path, or copy or download it again'
 
@@ -124,11 +149,18 @@ def check_fit(filename: str | os.PathLike, given: Mapping[str, Any], wanted: Map
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[bytes]]:
     """Write so that ``path`` holds either the old file or the whole new one: aside, synced, then renamed.
 
+    Args:
+        path: The file; its folder is made if need be.
+        overwrite: Replace a file that is there; otherwise it is an error, also if it appears while we write.
+
     Yields:
-        The binary file to write into; its folder is made if need be.
+        The binary file to write into.
+
+    Raises:
+        FileExistsError: If there is such a file and it must not be replaced.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +171,11 @@ def whole_file(path: str | os.PathLike) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # a temporary file is readable by its owner only
-        os.replace(temporary, path)
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)  # unlike a rename it fails if the name is taken
+            Path(temporary).unlink()
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -149,6 +185,32 @@ def save_atomically(content: Any, path: str | os.PathLike) -> None:
     """Write ``content`` with ``torch.save``, see :func:`whole_file`."""
     with whole_file(path) as file:
         torch.save(content, file)
+
+
+def save_weights(
+    state: Mapping[str, torch.Tensor], meta: Mapping[str, Any], path: str | os.PathLike, overwrite: bool = False
+) -> None:
+    """Write weights and what is known about them, see :func:`whole_file`.
+
+    Args:
+        state: Name -> tensor.
+        meta: Plain values, kept under ``meta``; in a ``.safetensors`` file as JSON in its header.
+        path: The file; its suffix decides on the kind.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        CheckpointError: If there is such a file, or the package safetensors is needed and missing.
+    """
+    path = Path(path)
+    content = {name: tensor.contiguous() for name, tensor in state.items()}
+    try:
+        with whole_file(path, overwrite) as file:
+            if path.suffix == _SAFETENSORS:
+                file.write(_safetensors().save(content, {'format': 'pt', 'meta': json.dumps(meta)}))
+            else:
+                torch.save({'state_dict': content, 'meta': dict(meta)}, file)
+    except FileExistsError as error:
+        raise CheckpointError(f'{path} exists; choose another name, or say --overwrite to replace it') from error
 
 
 def file_sha256(path: str | os.PathLike) -> str:

@@ -1,5 +1,6 @@
-"""Fixed 2-D sine-cosine position tables and their resizing."""
+"""Position tables: fixed 2-D sine-cosine ones, and the resizing of absolute and relative ones."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -60,3 +61,51 @@ def resize_position_table(table: torch.Tensor, grid: tuple[int, int], extra: int
     image = F.interpolate(image, size=tuple(grid), mode='bicubic', align_corners=False)
     resized = image.permute(0, 2, 3, 1).flatten(1, 2)  # [1, H * W, D]
     return torch.cat([head, resized.to(table.dtype)], dim=1)
+
+
+def resize_relative_table(table: torch.Tensor, grid: tuple[int, int], extra: int) -> torch.Tensor:
+    """Resample a table of relative position biases to another grid of patches (or another window).
+
+    As in SimMIM's release: the known offsets are placed at the sums of a geometric progression, dense around offset 0,
+    such that they span the new range, and a bicubic spline through them is read off at whole offsets.
+
+    Args:
+        table: [(2 H' - 1) (2 W' - 1) + extra, heads] with a square source grid (H' = W').
+        grid: Target grid (H, W), square.
+        extra: Rows at the end (of the class token) that are kept as they are.
+
+    Returns:
+        Table of [(2 H - 1) (2 W - 1) + extra, heads] in the dtype of the input.
+
+    Raises:
+        CheckpointError: If the source or target grid is not square.
+    """
+    from scipy.interpolate import RectBivariateSpline  # slow to import
+
+    patches = len(table) - extra
+    side, wanted = round(patches**0.5), 2 * grid[0] - 1
+    if side * side != patches or side % 2 == 0 or grid[0] != grid[1]:
+        raise CheckpointError(
+            f'relative position table of {patches} rows to a grid of {grid[0]} x {grid[1]}: both must be square'
+        )
+    if side == wanted:
+        return table
+    known = _stretched_offsets(side // 2, wanted // 2)
+    sought = np.arange(-(wanted // 2), wanted // 2 + 1)
+    maps = table[:patches].double().reshape(side, side, -1).permute(2, 0, 1).numpy()  # [heads, rows, columns]
+    resized = np.stack([RectBivariateSpline(known, known, values)(sought, sought) for values in maps], axis=-1)
+    rows = torch.from_numpy(resized.reshape(wanted * wanted, -1)).to(table.dtype)
+    return torch.cat([rows, table[patches:]])
+
+
+def _stretched_offsets(count: int, reach: int) -> np.ndarray:
+    """``count`` offsets 1, 1 + q, 1 + q + q^2 ... on both sides of 0, q such that the last is about ``reach``."""
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        ratio = (low + high) / 2
+        if (1 - ratio**count) / (1 - ratio) > reach:
+            high = ratio
+        else:
+            low = ratio
+    positive = np.cumsum(ratio ** np.arange(count))
+    return np.concatenate([-positive[::-1], [0.0], positive])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
-from .formats import StateDict, detect_format, in_objective, unwrap_state_dict
+from .formats import StateDict, in_objective, locate
 from .io import read_checkpoint
 
 _NORM = ('weight', 'bias', 'running_mean', 'running_var')
@@ -32,7 +32,7 @@ class ProjectorStart:
 
 
 def to_projector_start(
-    content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str = 'base'
+    content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str | None = None
 ) -> ProjectorStart:
     """Take the first layer of the projector out of checkpoint content.
 
@@ -40,14 +40,14 @@ def to_projector_start(
         content: What :func:`read_checkpoint` returned.
         origin: File name for messages.
         wanted: A format name, or ``auto`` to detect it.
-        branch: ``base`` or ``momentum`` projector of the file.
+        branch: Whose projector of the file; None takes that of the format's first encoder.
 
     Raises:
         CheckpointError: If the format is unknown, the file has no projector, or that one's first layer has a bias.
     """
-    state = unwrap_state_dict(content)
-    found = detect_format(list(state), origin, wanted)
-    parent = found.prefix_of(branch, state, origin).removesuffix('backbone.')
+    located = locate(content, origin, wanted, branch)
+    found, state = located.format, located.state
+    parent = located.prefix.removesuffix('backbone.')
     linear, norm = (name.format(parent) for name in found.projector or ('', ''))
     linear, norm = (in_objective(f'{name}.', state, origin).removesuffix('.') for name in (linear, norm))
     weight = state.get(f'{linear}.weight')
@@ -64,7 +64,7 @@ def to_projector_start(
 
 
 def read_projector_start(
-    path: str | os.PathLike, wanted: str = 'auto', branch: str = 'base', unsafe_pickle: bool = False
+    path: str | os.PathLike, wanted: str = 'auto', branch: str | None = None, unsafe_pickle: bool = False
 ) -> ProjectorStart:
     """Read a checkpoint file and take the first layer of its projector out; see :func:`to_projector_start`."""
     return to_projector_start(read_checkpoint(path, unsafe_pickle), str(path), wanted, branch)

@@ -3,16 +3,15 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-_NUMBER = '{i}'
+from functools import cache
 
 
 @dataclass(frozen=True)
 class RenameTable:
     """Pairs of name prefixes, (foreign, canonical), tried in order; the first that matches wins.
 
-    A prefix stands for whole dotted components: ``norm`` matches ``norm.weight`` and not ``norm1.weight``. ``{i}``
-    stands for a block number and is carried over. Names that no pair matches stay as they are.
+    A prefix stands for whole dotted components: ``norm`` matches ``norm.weight`` and not ``norm1.weight``. ``{i}`` and
+    ``{j}`` stand for numbers (of a stage, a block) and are carried over. Names that no pair matches stay as they are.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -26,16 +25,21 @@ class RenameTable:
         return _rename(name, ((canonical, foreign) for foreign, canonical in self.pairs))
 
 
+@cache
+def _pattern(prefix: str) -> re.Pattern[str]:
+    number = re.sub(r'\\{([ij])\\}', r'(?P<\1>\\d+)', re.escape(prefix))
+    return re.compile(rf'{number}(?=\.|$)')
+
+
 def _rename(name: str, pairs: Iterable[tuple[str, str]]) -> str:
     for source, target in pairs:
-        pattern = re.escape(source).replace(re.escape(_NUMBER), r'(\d+)')
-        match = re.match(rf'{pattern}(?=\.|$)', name)
+        match = _pattern(source).match(name)
         if match:
-            number = match[1] if match.groups() else ''
-            return target.replace(_NUMBER, number) + name[match.end() :]
+            return target.format(**match.groupdict()) + name[match.end() :]
     return name
 
 
+# ---------------------------------------------------------------- vision transformers
 def _timm_block(foreign: str, canonical: str) -> tuple[tuple[str, str], ...]:
     """Pairs for one pre-norm transformer block; attention's ``qkv`` and ``proj`` keep their names."""
     return (
@@ -43,11 +47,13 @@ def _timm_block(foreign: str, canonical: str) -> tuple[tuple[str, str], ...]:
         (f'{foreign}.norm2', f'{canonical}.ln2'),
         (f'{foreign}.mlp.fc1', f'{canonical}.ffn.layers.0.0'),
         (f'{foreign}.mlp.fc2', f'{canonical}.ffn.layers.1'),
+        (f'{foreign}.ls1.gamma', f'{canonical}.attn.gamma1.weight'),
+        (f'{foreign}.ls2.gamma', f'{canonical}.ffn.gamma2.weight'),
         (foreign, canonical),
     )
 
 
-# timm's ViT, also used by MAE, MoCo v3, Layer Grafted Pre-training, TEC, iBOT and DINO
+# timm's ViT, also used by MAE, MoCo v3, Layer Grafted Pre-training, TEC, iBOT, DINO and SimMIM
 VIT_TIMM = RenameTable(
     (
         *_timm_block('blocks.{i}', 'layers.{i}'),
@@ -57,7 +63,89 @@ VIT_TIMM = RenameTable(
     )
 )
 
+# mmsegmentation's VisionTransformer, whose attention is torch's own
+VIT_MMSEG = RenameTable(
+    (
+        ('layers.{i}.attn.attn.in_proj_weight', 'layers.{i}.attn.qkv.weight'),
+        ('layers.{i}.attn.attn.in_proj_bias', 'layers.{i}.attn.qkv.bias'),
+        ('layers.{i}.attn.attn.out_proj', 'layers.{i}.attn.proj'),
+    )
+)
 
+# ViTModel and ViTMAEModel of Hugging Face transformers, query, key and value in three tensors
+VIT_HUGGINGFACE = RenameTable(
+    (
+        ('embeddings.cls_token', 'cls_token'),
+        ('embeddings.position_embeddings', 'pos_embed'),
+        ('embeddings.patch_embeddings.projection', 'patch_embed.projection'),
+        *(
+            (f'encoder.layer.{{i}}.attention.attention.{x}', f'layers.{{i}}.attn.{x}')
+            for x in ('query', 'key', 'value')
+        ),
+        ('encoder.layer.{i}.attention.output.dense', 'layers.{i}.attn.proj'),
+        ('encoder.layer.{i}.intermediate.dense', 'layers.{i}.ffn.layers.0.0'),
+        ('encoder.layer.{i}.output.dense', 'layers.{i}.ffn.layers.1'),
+        ('encoder.layer.{i}.layernorm_before', 'layers.{i}.ln1'),
+        ('encoder.layer.{i}.layernorm_after', 'layers.{i}.ln2'),
+        ('layernorm', 'ln1'),
+    )
+)
+
+# ---------------------------------------------------------------- Swin and ConvNeXt
+# the release of Swin Transformer, also used by SimMIM
+SWIN_OFFICIAL = RenameTable(
+    (
+        ('layers.{i}.blocks.{j}.attn', 'stages.{i}.blocks.{j}.attn.w_msa'),
+        ('layers.{i}.blocks.{j}.mlp.fc1', 'stages.{i}.blocks.{j}.ffn.layers.0.0'),
+        ('layers.{i}.blocks.{j}.mlp.fc2', 'stages.{i}.blocks.{j}.ffn.layers.1'),
+        ('layers.{i}', 'stages.{i}'),
+        ('patch_embed.proj', 'patch_embed.projection'),
+        ('norm', 'norm3'),
+    )
+)
+
+CONVNEXT_OFFICIAL = RenameTable(
+    (
+        ('stages.{i}.{j}.dwconv', 'stages.{i}.{j}.depthwise_conv'),
+        ('stages.{i}.{j}.pwconv1', 'stages.{i}.{j}.pointwise_conv1'),
+        ('stages.{i}.{j}.pwconv2', 'stages.{i}.{j}.pointwise_conv2'),
+        ('norm', 'norm3'),
+    )
+)
+
+CONVNEXT_TIMM = RenameTable(
+    (
+        ('stages.{i}.blocks.{j}.conv_dw', 'stages.{i}.{j}.depthwise_conv'),
+        ('stages.{i}.blocks.{j}.mlp.fc1', 'stages.{i}.{j}.pointwise_conv1'),
+        ('stages.{i}.blocks.{j}.mlp.fc2', 'stages.{i}.{j}.pointwise_conv2'),
+        ('stages.{i}.blocks.{j}', 'stages.{i}.{j}'),
+        ('stem', 'downsample_layers.0'),
+        ('stages.{i}.downsample', 'downsample_layers.{i}'),
+        ('head.norm', 'norm3'),
+    )
+)
+
+# torchvision counts the stem, the stages and the layers between them in one list
+CONVNEXT_TORCHVISION = RenameTable(
+    (
+        *(
+            (f'features.{2 * i + 1}.{{j}}.{foreign}', f'stages.{i}.{{j}}.{canonical}')
+            for i in range(4)
+            for foreign, canonical in (
+                ('block.0', 'depthwise_conv'),
+                ('block.2', 'norm'),
+                ('block.3', 'pointwise_conv1'),
+                ('block.5', 'pointwise_conv2'),
+                ('layer_scale', 'gamma'),
+            )
+        ),
+        *((f'features.{2 * i}', f'downsample_layers.{i}') for i in range(4)),
+        ('classifier.0', 'norm3'),
+    )
+)
+
+
+# ---------------------------------------------------------------- whole pre-training models
 def _moved(pairs: Iterable[tuple[str, str]], foreign: str, canonical: str) -> tuple[tuple[str, str], ...]:
     """The same pairs below other parents, e.g. ``base_encoder.`` and ``backbone.``."""
     return tuple((foreign + a, canonical + b) for a, b in pairs)

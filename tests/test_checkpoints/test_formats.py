@@ -66,7 +66,7 @@ def test_mae_encoder_only_and_with_module_prefix(mae: State) -> None:
     encoder = _part(mae, 'backbone.')
     for prefix in ('', 'module.'):
         file = _foreign(encoder, VIT_TIMM, prefix)
-        _check(to_encoder(file, 'file'), 'mae', encoder, file)
+        _check(to_encoder(file, 'file'), 'timm', encoder, file)
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.'])
@@ -93,7 +93,7 @@ def test_mocov3_resnet(prefix: str, branch: str) -> None:
 @pytest.mark.parametrize('branch', ['base', 'momentum'])
 def test_own_checkpoint(moco: State, branch: str) -> None:
     wanted = _part(moco, 'backbone.' if branch == 'base' else 'momentum_encoder.backbone.')
-    _check(to_encoder({'meta': {}, 'state_dict': moco}, 'file', branch=branch), 'graft', wanted, moco)
+    _check(to_encoder({'meta': {}, 'state_dict': moco}, 'file', branch=branch), 'openmmlab', wanted, moco)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_mmpretrain_bare_and_as_classifier(backbone: dict[str, Any]) -> None:
     bare = {**encoder, 'head.fc.weight': torch.zeros(1)}
     _check(to_encoder(bare, 'file'), 'mmpretrain', encoder, bare)
     classifier = {f'backbone.{k}': v for k, v in encoder.items()} | {'head.fc.weight': torch.zeros(1)}
-    _check(to_encoder({'state_dict': classifier}, 'file'), 'graft', encoder, classifier)
+    _check(to_encoder({'state_dict': classifier}, 'file'), 'openmmlab', encoder, classifier)
 
 
 def test_unknown_format_is_one_clear_error() -> None:
@@ -119,7 +119,7 @@ def test_unknown_format_is_one_clear_error() -> None:
     message = str(caught.value)
     assert '\n' not in message
     assert message.startswith('some.pth is not one of the known formats')
-    assert all(name in message for name in ('mae', 'mocov3', 'mocov3-resnet', 'graft', 'mmpretrain', 'features.0'))
+    assert all(name in message for name in ('mae', 'mocov3', 'mocov3-resnet', 'openmmlab', 'mmpretrain', 'features.0'))
 
 
 def test_file_without_tensors() -> None:
@@ -130,8 +130,8 @@ def test_file_without_tensors() -> None:
 def test_asked_for_another_format(mae: State) -> None:
     with pytest.raises(CheckpointError, match='is not a checkpoint of format mocov3'):
         to_encoder(_foreign(mae, MAE_MODEL), 'some.pth', wanted='mocov3')
-    with pytest.raises(CheckpointError, match="unknown checkpoint format 'moco'"):
-        to_encoder(_foreign(mae, MAE_MODEL), 'some.pth', wanted='moco')
+    with pytest.raises(CheckpointError, match="unknown checkpoint format 'mocov9'"):
+        to_encoder(_foreign(mae, MAE_MODEL), 'some.pth', wanted='mocov9')
 
 
 def test_branch_that_the_file_lacks(mae: State, moco: State) -> None:

@@ -35,7 +35,7 @@ def test_found_in_both_branches(state, branch, official, wrapper, tmp_path) -> N
     assert start.norm is not None
     assert set(start.norm) == NORM
     assert all(torch.equal(value, state[f'{neck}.bn0.{part}']) for part, value in start.norm.items())
-    assert start.format == ('mocov3' if official else 'graft')
+    assert start.format == ('mocov3' if official else 'openmmlab')
 
 
 def test_resnet_projector_lies_on_fc(tmp_path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from helpers import TESTS, golden_folder
 
-# file -> test module that compares with it
-USED_BY = {
+# file of a set -> test module that compares with it
+LAYER_GRAFTED = {
     'classifier_gradient.npz': 'test_finetune',
     'contrastive_two_ranks.npz': 'test_contrastive_two_ranks',
     'finetune_param_groups.json': 'test_finetune',
@@ -35,22 +35,34 @@ USED_BY = {
     'train_three_steps_inputs.npz': 'test_train_three_steps',
     'train_three_steps_norms.json': 'test_train_three_steps',
 }
+# test_transfer lists the .json files itself
+TRANSFER_NUMERIC = {
+    'pos_embed_interp.npz': 'test_transfer',
+    'rel_pos_interp.npz': 'test_transfer',
+    'tec_tiny.npz': 'test_transfer',
+    'vit_tiny_timm_names.npz': 'test_transfer',
+}
+SETS = {'layer_grafted': LAYER_GRAFTED, 'transfer/numeric': TRANSFER_NUMERIC}
 
 
-def test_every_file_of_the_chosen_set_is_used() -> None:
-    present = {path.name for path in golden_folder().iterdir() if path.suffix in ('.npz', '.json')}
-    assert present, f'no golden files in {golden_folder()}'
-    assert present <= set(USED_BY), f'no test uses {sorted(present - set(USED_BY))}'
+@pytest.mark.parametrize('method', SETS)
+def test_every_file_of_the_chosen_set_is_used(method: str) -> None:
+    folder = golden_folder(method)
+    present = {path.name for path in folder.iterdir() if path.suffix in ('.npz', '.json')}
+    assert present, f'no golden files in {folder}'
+    assert present <= set(SETS[method]), f'no test uses {sorted(present - set(SETS[method]))}'
 
 
-def test_the_committed_set_holds_what_parity_needs() -> None:
-    committed = {path.name for path in (TESTS / 'data' / 'golden' / 'layer_grafted').iterdir()}
-    assert set(USED_BY) - committed <= {'gradient_cosine_views.npz'}  # left out for its size
-    assert 'README.md' in committed
+@pytest.mark.parametrize('method', SETS)
+def test_the_committed_set_holds_what_parity_needs(method: str) -> None:
+    root = TESTS / 'data' / 'golden'
+    committed = {path.name for path in (root / method).iterdir()}
+    assert set(SETS[method]) - committed <= {'gradient_cosine_views.npz'}  # left out for its size
+    assert (root / method.split('/')[0] / 'README.md').is_file()
 
 
-@pytest.mark.parametrize('name', USED_BY)
-def test_module_names_its_file(name: str) -> None:
-    tree = ast.parse((Path(__file__).parent / f'{USED_BY[name]}.py').read_text())
+@pytest.mark.parametrize(('name', 'module'), [pair for each in SETS.values() for pair in each.items()])
+def test_module_names_its_file(name: str, module: str) -> None:
+    tree = ast.parse((Path(__file__).parent / f'{module}.py').read_text())
     strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     assert name in strings  # as a value, not in a comment or a sentence

@@ -258,7 +258,7 @@ def test_a_file_without_projector_is_refused(first_fc, folder, tmp_path) -> None
     encoder = {k.removeprefix('module.base_encoder.'): v for k, v in content.items() if '.head.' not in k}
     torch.save({'model': {**encoder, 'decoder_pred.weight': torch.zeros(1)}}, tmp_path / 'mae.pth')
     message = call_tool('finetune', first_fc, tmp_path / 'mae.pth', '--work-dir', tmp_path / 'run').error()
-    assert 'mae.pth (format mae) holds no projector' in message
+    assert 'mae.pth (format timm) holds no projector' in message
     assert not (tmp_path / 'run').exists()
 
 

@@ -109,9 +109,9 @@ class Outcome:
     out: str
     err: str
 
-    def error(self) -> str:
+    def error(self, code: int = 1) -> str:
         """The error line: the tool must have failed with this one line on stderr and no traceback."""
-        assert self.code == 1, f'exit code {self.code}, stderr {self.err[-2000:]}'
+        assert self.code == code, f'exit code {self.code}, stderr {self.err[-2000:]}'
         lines = [line for line in self.err.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith('error: ')]
         assert len(errors) == 1, self.err[-2000:]

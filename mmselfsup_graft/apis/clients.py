@@ -1,0 +1,305 @@
+"""The models of other libraries that take a converted backbone: built from its shapes, to check that it fits."""
+
+import contextlib
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmselfsup_graft.checkpoints.convert import Architecture, Conversion
+
+_RESNETS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+
+
+class NoClient(Exception):
+    """There is no model to build here, for the reason in the message."""
+
+
+def build_client(conversion: Conversion, num_heads: int | None = None) -> nn.Module:
+    """Build the model that takes the converted backbone, on the CPU, with fresh weights.
+
+    Args:
+        conversion: What was converted.
+        num_heads: Attention heads of a ViT, which no shape tells; None takes 64 wide heads, or one.
+
+    Raises:
+        NoClient: If its library is not installed or it has no such model.
+    """
+    arch = conversion.architecture
+    builder = _BUILDERS.get((conversion.target.name, arch.family))
+    if builder is None:
+        raise NoClient(f'no model of {conversion.target.name} to check against')
+    heads = num_heads or (arch.width // 64 if arch.width % 64 == 0 else 1)
+    return builder(arch, heads, conversion.state)
+
+
+def _need(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise NoClient(f'{package} is not installed')
+
+
+# ---------------------------------------------------------------- OpenMMLab
+def _mm(config: Callable[[Architecture, int, Mapping[str, torch.Tensor]], dict[str, Any]], scope: str) -> Callable:
+    def build(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
+        from mmselfsup_graft.registry import MODELS
+
+        _need(scope)
+        if scope != 'mmpretrain':
+            _need_ops()
+            importlib.import_module(f'{scope}.models')
+        settings = config(arch, heads, state)
+        settings['type'] = f'{scope}.{settings["type"]}'
+        return MODELS.build(settings)
+
+    return build
+
+
+def _need_ops() -> None:
+    try:
+        importlib.import_module('mmcv.ops')
+    except ImportError as error:
+        raise NoClient('the compiled ops of mmcv are not installed (see tools/check_env.py)') from error
+
+
+def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    return {
+        'type': 'VisionTransformer',
+        'arch': _vit_arch(arch, heads),
+        'img_size': arch.img_size,
+        'patch_size': arch.patch_size,
+        'final_norm': any(name.startswith(('ln1.', 'backbone.ln1.')) for name in state),
+        'layer_scale_init_value': 1.0 if any('.gamma1.' in name for name in state) else 0.0,
+        'out_type': 'raw',
+    }
+
+
+def _vit_arch(arch: Architecture, heads: int) -> dict[str, Any]:
+    return {
+        'embed_dims': arch.width,
+        'num_layers': arch.blocks[0],
+        'num_heads': heads,
+        'feedforward_channels': arch.hidden,
+    }
+
+
+def _beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
+    return {
+        'type': 'BEiTViT',
+        'arch': _vit_arch(arch, tables[0].shape[1] if tables else heads),
+        'img_size': arch.img_size,
+        'patch_size': arch.patch_size,
+        'use_abs_pos_emb': any(name.endswith('pos_embed') for name in state),
+        'use_rel_pos_bias': bool(tables),
+        'layer_scale_init_value': 0.1 if any(name.endswith('.gamma_1') for name in state) else 0,
+        'final_norm': any(name.startswith(('ln1.', 'backbone.ln1.')) for name in state),
+        'out_type': 'raw',
+    }
+
+
+def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    bottleneck = any(name.endswith('layer1.0.conv3.weight') for name in state)
+    depth = 34 if arch.blocks == (3, 4, 6, 3) and not bottleneck else _RESNETS.get(arch.blocks)
+    if depth is None or arch.stem_kernel != 7:
+        raise NoClient(f'no ResNet with {arch.blocks} blocks and a stem of {arch.stem_kernel} x {arch.stem_kernel}')
+    return {'type': 'ResNet', 'depth': depth, 'stem_channels': arch.width, 'base_channels': arch.width}
+
+
+def _mmdet_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    return {**_resnet(arch, heads, state), 'norm_cfg': {'type': 'BN', 'requires_grad': True}}
+
+
+def _convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    return {'type': 'ConvNeXt', 'arch': {'depths': list(arch.blocks), 'channels': list(arch.widths)}}
+
+
+def _swin(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    tables = {n: v for n, v in state.items() if n.endswith('.0.attn.w_msa.relative_position_bias_table')}
+    window = (round(next(iter(tables.values())).shape[0] ** 0.5) + 1) // 2
+    settings = {
+        'embed_dims': arch.width,
+        'depths': list(arch.blocks),
+        'num_heads': [value.shape[1] for value in tables.values()],
+    }
+    return {
+        'type': 'SwinTransformer',
+        'arch': settings,
+        'img_size': 32 * window,  # the input size is in no tensor
+        'patch_size': arch.patch_size,
+        'window_size': window,
+    }
+
+
+def _mmseg_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    return {
+        'type': 'VisionTransformer',
+        **_mmseg_common(arch, heads),
+        'patch_bias': True,
+        'final_norm': any(name.startswith(('ln1.', 'backbone.ln1.')) for name in state),
+        'out_indices': list(range(arch.blocks[0])),
+    }
+
+
+def _mmseg_mae(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    scaled = any(name.endswith('.gamma_1') for name in state)
+    return {
+        'type': 'MAE',
+        **_mmseg_common(arch, heads),
+        'init_values': 0.1 if scaled else 1.0,
+        'out_indices': list(range(arch.blocks[0])),
+    }
+
+
+def _mmseg_common(arch: Architecture, heads: int) -> dict[str, Any]:
+    return {
+        'embed_dims': arch.width,
+        'num_layers': arch.blocks[0],
+        'num_heads': heads,
+        'mlp_ratio': arch.hidden // arch.width,
+        'img_size': (arch.img_size, arch.img_size),
+        'patch_size': arch.patch_size,
+        'norm_cfg': {'type': 'LN', 'eps': 1e-6},
+    }
+
+
+# ---------------------------------------------------------------- timm, torchvision, Hugging Face
+def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    _need('timm')
+    from timm.models.vision_transformer import VisionTransformer
+
+    scaled = any(name.endswith('ls1.gamma') for name in state)
+    return VisionTransformer(
+        img_size=arch.img_size,
+        patch_size=arch.patch_size,
+        embed_dim=arch.width,
+        depth=arch.blocks[0],
+        num_heads=heads,
+        mlp_ratio=arch.hidden / arch.width,
+        num_classes=0,
+        init_values=1.0 if scaled else None,
+    )
+
+
+def _timm_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    _need('timm')
+    from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+
+    block: Any = Bottleneck if 'layer1.0.conv3.weight' in state else BasicBlock
+    if arch.stem_kernel != 7 or arch.width != 64:
+        raise NoClient(f'no ResNet of timm with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
+    return ResNet(block, arch.blocks, num_classes=0)
+
+
+def _timm_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    _need('timm')
+    from timm.models.convnext import ConvNeXt
+
+    return ConvNeXt(depths=arch.blocks, dims=arch.widths, num_classes=0, patch_size=arch.stem_kernel)
+
+
+def _torchvision_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+    if arch.stem_kernel != 7 or arch.width != 64:
+        raise NoClient(f'no ResNet of torchvision with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
+    model = ResNet(Bottleneck if 'layer1.0.conv3.weight' in state else BasicBlock, list(arch.blocks))
+    model.fc = nn.Identity()
+    return model
+
+
+def _torchvision_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+
+    after = [*arch.widths[1:], None]
+    settings = [CNBlockConfig(w, out, n) for w, out, n in zip(arch.widths, after, arch.blocks)]
+    model = ConvNeXt(settings)
+    model.classifier[2] = nn.Identity()
+    return model
+
+
+def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    _need('transformers')
+    from transformers import ViTConfig, ViTModel
+
+    config = ViTConfig(
+        hidden_size=arch.width,
+        num_hidden_layers=arch.blocks[0],
+        num_attention_heads=heads,
+        intermediate_size=arch.hidden,
+        image_size=arch.img_size,
+        patch_size=arch.patch_size,
+        layer_norm_eps=1e-6,
+    )
+    return ViTModel(config, add_pooling_layer=False)
+
+
+_BUILDERS: dict[tuple[str, str], Callable[..., nn.Module]] = {
+    ('mmpretrain', 'vit'): _mm(_vit, 'mmpretrain'),
+    ('mmpretrain', 'beit'): _mm(_beit, 'mmpretrain'),
+    ('mmpretrain', 'resnet'): _mm(_resnet, 'mmpretrain'),
+    ('mmpretrain', 'convnext'): _mm(_convnext, 'mmpretrain'),
+    ('mmpretrain', 'swin'): _mm(_swin, 'mmpretrain'),
+    # the same backbones of mmpretrain, inside a detector or segmentor
+    ('mmdet', 'vit'): _mm(_vit, 'mmpretrain'),
+    ('mmdet', 'resnet'): _mm(_mmdet_resnet, 'mmdet'),
+    ('mmdet', 'convnext'): _mm(_convnext, 'mmpretrain'),
+    ('mmdet', 'swin'): _mm(_swin, 'mmpretrain'),
+    ('mmseg', 'vit'): _mm(_vit, 'mmpretrain'),
+    ('mmseg', 'beit'): _mm(_beit, 'mmpretrain'),
+    ('mmseg', 'resnet'): _mm(_mmdet_resnet, 'mmseg'),
+    ('mmseg', 'convnext'): _mm(_convnext, 'mmpretrain'),
+    ('mmseg', 'swin'): _mm(_swin, 'mmpretrain'),
+    ('mmseg-vit', 'vit'): _mm(_mmseg_vit, 'mmseg'),
+    ('mmseg-mae', 'vit'): _mm(_mmseg_mae, 'mmseg'),
+    ('mmseg-mae', 'beit'): _mm(_mmseg_mae, 'mmseg'),
+    ('timm', 'vit'): _timm_vit,
+    ('timm', 'resnet'): _timm_resnet,
+    ('timm', 'convnext'): _timm_convnext,
+    ('torchvision', 'resnet'): _torchvision_resnet,
+    ('torchvision', 'convnext'): _torchvision_convnext,
+    ('hf', 'vit'): _huggingface_vit,
+}
+
+# what a client has and no checkpoint fills; it stays at its first value
+_EXPECTED_FRESH = {
+    ('mmseg-mae', 'vit'): r'layers\.\d+\.(gamma_[12]|attn\.relative_position_)',
+    ('mmpretrain', 'convnext'): r'norm[0-2]\.',
+    ('mmpretrain', 'beit'): r'.*relative_position_index$',
+    ('mmseg', 'beit'): r'.*relative_position_index$',
+    ('mmseg-mae', 'beit'): r'.*relative_position_index$',
+}
+
+
+class Fit(dict):
+    """How a converted backbone fits its client: lists of names under missing, fresh, unexpected and mismatched."""
+
+    @property
+    def good(self) -> bool:
+        """Whether every tensor has its place and every place its tensor."""
+        return not (self['missing'] or self['unexpected'] or self['mismatched'])
+
+
+def check_client(conversion: Conversion, prefix: str = '') -> Fit:
+    """Load the converted backbone into its client and compare names and shapes.
+
+    Args:
+        conversion: What was converted.
+        prefix: What was put before every name.
+
+    Raises:
+        NoClient: If there is nothing to load it into.
+    """
+    with contextlib.redirect_stdout(None):
+        wanted = build_client(conversion).state_dict()
+    given = {name.removeprefix(prefix): value for name, value in conversion.state.items()}
+    fresh = _EXPECTED_FRESH.get((conversion.target.name, conversion.architecture.family), r'$^')
+    absent = [name for name in wanted if name not in given and not name.endswith('num_batches_tracked')]
+    return Fit(
+        missing=[name for name in absent if not re.match(fresh, name)],
+        fresh=[name for name in absent if re.match(fresh, name)],
+        unexpected=[name for name in given if name not in wanted],
+        mismatched=[n for n, v in given.items() if n in wanted and wanted[n].shape != v.shape],
+    )

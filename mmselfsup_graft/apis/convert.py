@@ -1,0 +1,270 @@
+"""Converting a checkpoint file: read, convert, verify, write, report."""
+
+import argparse
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmselfsup_graft.checkpoints import TARGETS, file_sha256, read_checkpoint, save_weights
+from mmselfsup_graft.checkpoints.convert import Conversion, convert, summary
+from mmselfsup_graft.checkpoints.formats import detect_format, format_names
+from mmselfsup_graft.errors import CheckpointError, ConfigError, FormatMismatchError
+from mmselfsup_graft.version import __version__
+
+from .clients import Fit, NoClient, check_client
+from .recipe import write_json
+from .setup import register_all_modules
+
+_SUFFIXES = ('.pth', '.pt', '.tar', '.bin', '.safetensors')
+_CONVERTED = 'mmpretrain'  # bare backbones in the names that OpenMMLab's detectors and segmentors expect
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What can be asked of a conversion.
+
+    Attributes:
+        target: Where the backbone goes, a key of :data:`TARGETS`.
+        method: Format or method of the file, or ``auto``.
+        branch: Which encoder of the file; None takes the usual one of its format.
+        prefix: ``none``, or ``backbone`` to put ``backbone.`` before every name.
+        keep_head: Keep the projection head that lies inside the encoder.
+        final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
+        img_size: (H, W) in pixels to which position tables are resized; None leaves them.
+        overwrite: Replace a file that is there.
+        hash_name: Append ``-`` and 8 hex digits of the file's SHA-256 to its name, as ``torch.hub`` checks it.
+        unsafe_pickle: Allow the file to run code while it is read.
+        allow_converted: Take a file whose backbone was extracted before.
+        verify: Load the result into the target's model, where that is installed.
+    """
+
+    target: str = 'mmdet'
+    method: str = 'auto'
+    branch: str | None = None
+    prefix: str = 'none'
+    keep_head: bool = False
+    final_norm: bool | None = None
+    img_size: tuple[int, int] | None = None
+    overwrite: bool = False
+    hash_name: bool = False
+    unsafe_pickle: bool = False
+    allow_converted: bool = False
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A finished conversion.
+
+    Attributes:
+        conversion: What was taken from where.
+        path: The written file; None for a dry run.
+        text: What to show: counts, how it fits, how to load it.
+        report: All names, for a machine to read.
+    """
+
+    conversion: Conversion
+    path: Path | None
+    text: str
+    report: dict[str, Any]
+
+
+def convert_file(
+    source: str | os.PathLike, destination: str | os.PathLike, options: ConvertOptions, dry_run: bool = False
+) -> Converted:
+    """Convert a checkpoint file.
+
+    Args:
+        source: File of any known format.
+        destination: File to write; its suffix decides on the kind.
+        options: What is asked.
+        dry_run: Do everything but write.
+
+    Raises:
+        FormatMismatchError: If the file is of another format than the one named, or was converted before.
+        CheckpointError: If it cannot be read or converted, does not fit the target, or the destination is taken.
+    """
+    source, destination = Path(source), Path(destination)
+    content = read_checkpoint(source, options.unsafe_pickle)
+    _check_destination(source, destination, options.overwrite)
+    method, note = _method(content, source, options)
+    prefix = 'backbone.' if options.prefix == 'backbone' else ''
+    if prefix and not TARGETS[options.target].prefix:
+        raise CheckpointError(f'target {options.target} takes names without prefix; leave --prefix backbone out')
+    done = convert(
+        content,
+        str(source),
+        options.target,
+        method,
+        options.branch,
+        options.keep_head,
+        options.final_norm,
+        options.img_size,
+        prefix,
+    )
+    fit, verified = _verify(done, prefix, options)
+    meta = _meta(done, source, prefix)
+    path = None if dry_run else _write(done, meta, destination, options)
+    shown = path or destination
+    text = '\n'.join(part for part in (note, summary(done), verified, _usage(done, shown, prefix)) if part)
+    report = {
+        'source': str(source),
+        'destination': None if path is None else str(path),
+        'meta': meta,
+        'kept': [list(row) for row in done.rows],
+        'dropped': list(done.dropped),
+        'fit': fit,
+    }
+    return Converted(done, path, text, report)
+
+
+def convert_command(args: argparse.Namespace, target: str) -> str:
+    """Convert as a command line with the options of ``apis.cli.add_convert_options`` says; returns what to show."""
+    options = ConvertOptions(
+        target=target,
+        method=args.method,
+        branch=args.branch,
+        prefix=args.prefix,
+        keep_head=args.keep_head,
+        final_norm=True if args.keep_norm else False if args.drop_norm else None,
+        img_size=_parse_size(args.img_size),
+        overwrite=args.overwrite,
+        hash_name=args.hash_name,
+        unsafe_pickle=args.unsafe_pickle,
+        allow_converted=args.allow_converted,
+        verify=not args.no_verify,
+    )
+    done = convert_file(args.source, args.destination, options, args.dry_run)
+    if args.report:
+        write_json(Path(args.report), json.loads(json.dumps(done.report)))
+    written = 'nothing written (dry run)' if done.path is None else f'written: {done.path}'
+    return f'{done.text}\n{written}'
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    match = re.fullmatch(r'(\d+)(?:x(\d+))?', text) if text is not None else None
+    if text is not None and match is None:
+        raise ConfigError(f'--img-size takes H or HxW in pixels, got {text!r}')
+    return (int(match[1]), int(match[2] or match[1])) if match else None
+
+
+def _check_destination(source: Path, destination: Path, overwrite: bool) -> None:
+    if destination.suffix not in _SUFFIXES:
+        raise CheckpointError(f'{destination} has none of the suffixes {", ".join(_SUFFIXES)}; give it one')
+    if destination.is_symlink():
+        raise CheckpointError(f'{destination} is a symbolic link; name the file that it points to, or remove it')
+    if destination.is_dir():
+        raise CheckpointError(f'{destination} is a folder; name a file in it')
+    if destination.exists() and destination.samefile(source):
+        raise CheckpointError(f'{destination} is the file that shall be converted; choose another name')
+    if destination.exists() and not overwrite:
+        raise CheckpointError(f'{destination} exists; choose another name, or say --overwrite to replace it')
+
+
+def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> tuple[str, str]:
+    """Format to ask for, and what to say about it; a file that was extracted before is named as such."""
+    found = detect_format(content)
+    if options.method == 'auto' or found is None or options.method in (found.name, *found.also):
+        return options.method, ''
+    if options.method not in format_names():
+        return options.method, ''
+    if found.name == _CONVERTED:
+        already = f'{source} holds a bare backbone already, there is no {options.method} checkpoint to extract it from'
+        if not options.allow_converted:
+            raise FormatMismatchError(f'{already}; use it as it is, or say --allow-converted to copy it')
+        return 'auto', f'{already}; copied'
+    raise FormatMismatchError(
+        f'{source} is no checkpoint of {options.method}: its tensors are named as in format {found.name}; '
+        f'say {found.name} or auto'
+    )
+
+
+def _verify(done: Conversion, prefix: str, options: ConvertOptions) -> tuple[Fit | None, str]:
+    """Load into the target's model; what does not fit is an error, unless it is the head that was asked for."""
+    if not options.verify:
+        return None, ''
+    register_all_modules()
+    try:
+        fit = check_client(done, prefix)
+    except NoClient as reason:
+        return None, f'not loaded into {options.target}: {reason}'
+    if options.keep_head:
+        fit['unexpected'] = [name for name in fit['unexpected'] if not name.startswith(('fc.', 'head.'))]
+    if not fit.good:
+        kind = next(kind for kind in ('missing', 'unexpected', 'mismatched') if fit[kind])
+        names = ', '.join(fit[kind][:3]) + (' ...' if len(fit[kind]) > 3 else '')
+        raise CheckpointError(
+            f'the result does not fit {options.target}: {len(fit[kind])} tensors are {kind} ({names}); '
+            'is the file complete? --no-verify writes it all the same'
+        )
+    fresh = f', {len(fit["fresh"])} of its tensors stay as initialised, as expected' if fit['fresh'] else ''
+    return fit, f'loaded into {options.target}: every tensor fits{fresh}'
+
+
+def _meta(done: Conversion, source: Path, prefix: str) -> dict[str, Any]:
+    norm = done.normalisation
+    return {
+        'tool': f'mmselfsup_graft {__version__}',
+        'source': source.name,
+        'source_sha256': file_sha256(source),
+        'format': done.format,
+        'branch': done.branch,
+        'target': done.target.name,
+        'prefix': prefix,
+        'architecture': {**asdict(done.architecture), 'num_heads': 'not visible in a checkpoint'},
+        # 0..255, as in a data preprocessor
+        'normalisation': None
+        if norm is None
+        else {
+            'order': 'RGB',
+            'mean': [round(255 * v, 3) for v in norm.mean],
+            'std': [round(255 * v, 3) for v in norm.std],
+        },
+    }
+
+
+def _write(done: Conversion, meta: dict[str, Any], destination: Path, options: ConvertOptions) -> Path:
+    if not options.hash_name:
+        save_weights(done.state, meta, destination, options.overwrite)
+        return destination
+    draft = destination.with_name(f'.{destination.stem}-{os.getpid()}{destination.suffix}')
+    try:
+        save_weights(done.state, meta, draft, overwrite=True)
+        final = destination.with_name(f'{destination.stem}-{file_sha256(draft)[:8]}{destination.suffix}')
+        if final.exists() and not options.overwrite:
+            raise CheckpointError(f'{final} exists already, with this very content')
+        os.replace(draft, final)
+    finally:
+        draft.unlink(missing_ok=True)
+    return final
+
+
+def _usage(done: Conversion, path: Path, prefix: str) -> str:
+    """How the file is loaded, and what to look out for."""
+    target = done.target.name
+    if target in ('timm', 'torchvision', 'hf', 'official'):
+        read = (
+            f'safetensors.torch.load_file({str(path)!r})'
+            if path.suffix == '.safetensors'
+            else f'torch.load({str(path)!r}, weights_only=True)["state_dict"]'
+        )
+        return f'use: model.load_state_dict({read})'
+    part = f', prefix={prefix!r}' if prefix else ''
+    lines = [f"use: backbone=dict(..., init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part}))"]
+    if target in ('mmdet', 'mmseg') and done.architecture.family == 'resnet':
+        lines.append(
+            "     with norm_cfg=dict(type='SyncBN'), norm_eval=False: frozen batch norm costs self-supervised "
+            'backbones much accuracy'
+        )
+    if target == 'mmseg-vit':
+        lines.append(
+            "     with patch_bias=True and norm_cfg=dict(type='LN', eps=1e-6): the defaults change the features"
+        )
+    if target == 'mmseg-mae' and done.architecture.family == 'vit':
+        lines.append(
+            "     with init_values=1.0 and norm_cfg=dict(type='LN', eps=1e-6): the defaults change the features"
+        )
+    return '\n'.join(lines)

@@ -1,0 +1,191 @@
+"""Values that a conversion computes instead of renaming them.
+
+A conversion is a list of :class:`Entry`; every step takes such a list and returns a new one. What a step does not
+concern it passes on.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+
+from ..errors import CheckpointError
+
+IDENTITY = 'identity'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor on its way from a file to a target.
+
+    Args:
+        name: Its name now.
+        tensor: Its value now.
+        origins: Names in the file that it was made from, each with what was done to it (``identity``: only renamed).
+    """
+
+    name: str
+    tensor: torch.Tensor
+    origins: tuple[tuple[str, str], ...]
+
+    def changed(self, op: str, tensor: torch.Tensor, name: str | None = None) -> 'Entry':
+        """The entry after one more operation."""
+        origins = tuple((source, _joined(before, op)) for source, before in self.origins)
+        return replace(self, name=name or self.name, tensor=tensor, origins=origins)
+
+
+Entries = list[Entry]
+Step = Callable[[Entries], Entries]
+
+
+def _joined(first: str, second: str) -> str:
+    return second if first == IDENTITY else f'{first}, {second}'
+
+
+def _of(entries: Iterable[Entry]) -> dict[str, Entry]:
+    return {entry.name: entry for entry in entries}
+
+
+# ---------------------------------------------------------------- TEC's class token
+def merge_class_token(entries: Entries) -> Entries:
+    """Replace TEC's class token by ``fc2(gelu(fc1(cls_token)))``, which is constant once training is over.
+
+    Raises:
+        CheckpointError: If the two layers are there but the class token or a part of them is not.
+    """
+    by_name = _of(entries)
+    prefix = 'cls_token_mlp.'
+    if not any(name.startswith(prefix) for name in by_name):
+        return entries
+    parts = ['cls_token', *(f'{prefix}{layer}.{kind}' for layer in ('fc1', 'fc2') for kind in ('weight', 'bias'))]
+    missing = [name for name in parts if name not in by_name]
+    if missing:
+        raise CheckpointError(f'the class token cannot be merged: {missing[0]} is missing; is the file complete?')
+    token, *layers = (by_name[name].tensor for name in parts)
+    weight1, bias1, weight2, bias2 = (value.float() for value in layers)
+    merged = F.linear(F.gelu(F.linear(token.float(), weight1, bias1)), weight2, bias2).to(token.dtype)
+    kept = [entry for entry in entries if not entry.name.startswith(prefix)]
+    return [entry.changed('cls_token_mlp', merged) if entry.name == 'cls_token' else entry for entry in kept]
+
+
+# ---------------------------------------------------------------- attention
+_QKV = re.compile(r'(layers\.\d+\.attn\.)qkv(\.(?:weight|bias))')
+_QUERY = re.compile(r'(layers\.\d+\.attn\.)(query|key|value)(\.(?:weight|bias))')
+_PARTS = ('query', 'key', 'value')
+
+
+def split_qkv(entries: Entries) -> Entries:
+    """Cut every fused projection [3 D, ...] into query, key and value [D, ...], in this order of rows."""
+    done: Entries = []
+    for entry in entries:
+        match = _QKV.fullmatch(entry.name)
+        if not match:
+            done.append(entry)
+            continue
+        for number, (part, rows) in enumerate(zip(_PARTS, entry.tensor.chunk(3))):
+            done.append(entry.changed(f'split_qkv:{number}', rows.clone(), f'{match[1]}{part}{match[2]}'))
+    return done
+
+
+def join_qkv(entries: Entries) -> Entries:
+    """Stack query, key and value of every block into one projection: the reverse of :func:`split_qkv`.
+
+    Raises:
+        CheckpointError: If one of the three is missing.
+    """
+    by_name, done = _of(entries), []
+    for entry in entries:
+        match = _QUERY.fullmatch(entry.name)
+        if not match:
+            done.append(entry)
+        elif match[2] == 'query':
+            names = [f'{match[1]}{part}{match[3]}' for part in _PARTS]
+            missing = [name for name in names if name not in by_name]
+            if missing:
+                raise CheckpointError(f'query, key and value cannot be joined: {missing[0]} is missing')
+            three = [by_name[name] for name in names]
+            origins = tuple((s, _joined(op, f'join_qkv:{i}')) for i, e in enumerate(three) for s, op in e.origins)
+            done.append(Entry(f'{match[1]}qkv{match[3]}', torch.cat([e.tensor for e in three]), origins))
+    return done
+
+
+_Q_BIAS = re.compile(r'(layers\.\d+\.attn\.)q_bias')
+
+
+def fuse_qv_bias(entries: Entries) -> Entries:
+    """Turn BEiT's ``q_bias`` and ``v_bias`` into a bias of the fused projection; keys have none there, so zeros."""
+    by_name, done = _of(entries), []
+    for entry in entries:
+        match = _Q_BIAS.fullmatch(entry.name)
+        value = by_name.get(f'{match[1]}v_bias') if match else None
+        if match and value is not None:
+            bias = torch.cat([entry.tensor, torch.zeros_like(entry.tensor), value.tensor])
+            origins = tuple(
+                (s, _joined(op, f'fuse_qv_bias:{i}')) for i, e in ((0, entry), (2, value)) for s, op in e.origins
+            )
+            done.append(Entry(f'{match[1]}qkv.bias', bias, origins))
+        elif not entry.name.endswith('.attn.v_bias') or entry.name.replace('v_bias', 'q_bias') not in by_name:
+            done.append(entry)
+    return done
+
+
+# ---------------------------------------------------------------- relative position tables
+_SHARED = 'rel_pos_bias.'
+
+
+def expand_shared_table(entries: Entries) -> Entries:
+    """Give every block its own copy of the relative position table that all blocks share."""
+    shared = [entry for entry in entries if entry.name.startswith(_SHARED)]
+    if not shared:
+        return entries
+    matches = (re.match(r'layers\.(\d+)\.', entry.name) for entry in entries)
+    blocks = sorted({int(match[1]) for match in matches if match})
+    copies = [
+        entry.changed('expand_shared', entry.tensor.clone(), f'layers.{i}.attn.{entry.name.removeprefix(_SHARED)}')
+        for i in blocks
+        for entry in shared
+    ]
+    return [entry for entry in entries if entry not in shared] + copies
+
+
+# ---------------------------------------------------------------- Swin
+_MERGE = re.compile(r'stages\.\d+\.downsample\.(reduction|norm)\.(weight|bias)')
+_QUARTERS = [0, 2, 1, 3]  # the release stacks the four neighbours by columns, mmcv's unfold by rows; its own inverse
+
+
+def swin_merge_to_mm(entries: Entries) -> Entries:
+    """Re-order what the patch merging layers read, from the release's four quarters to mmcv's interleaved order."""
+
+    def convert(x: torch.Tensor) -> torch.Tensor:  # [..., 4 C]
+        return x.unflatten(-1, (4, -1))[..., _QUARTERS, :].transpose(-1, -2).flatten(-2)
+
+    return _merge_layers(entries, convert, 'swin_merge')
+
+
+def swin_merge_from_mm(entries: Entries) -> Entries:
+    """The reverse of :func:`swin_merge_to_mm`."""
+
+    def convert(x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (-1, 4)).transpose(-1, -2)[..., _QUARTERS, :].flatten(-2)
+
+    return _merge_layers(entries, convert, 'swin_unmerge')
+
+
+def _merge_layers(entries: Entries, convert: Callable[[torch.Tensor], torch.Tensor], op: str) -> Entries:
+    return [e.changed(op, convert(e.tensor).contiguous()) if _MERGE.fullmatch(e.name) else e for e in entries]
+
+
+# ---------------------------------------------------------------- ConvNeXt
+_GAMMA = re.compile(r'stages\.\d+\.\d+\.gamma')
+
+
+def scale_to_map(entries: Entries) -> Entries:
+    """Layer scale [C] as the map [C, 1, 1] of torchvision's ConvNeXt."""
+    return [e.changed('reshape', e.tensor.reshape(-1, 1, 1)) if _GAMMA.fullmatch(e.name) else e for e in entries]
+
+
+def scale_to_vector(entries: Entries) -> Entries:
+    """Layer scale [C, 1, 1] of torchvision's ConvNeXt as the vector [C]."""
+    return [e.changed('reshape', e.tensor.reshape(-1)) if _GAMMA.fullmatch(e.name) else e for e in entries]

@@ -1,0 +1,218 @@
+"""Conversion of a checkpoint from any known format to any target, with an account of every tensor."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..errors import CheckpointError
+from .computed import IDENTITY, Entries
+from .formats import Encoder, Normalisation, StateDict, locate, take_encoder
+from .pos_embed import resize_position_table, resize_relative_table
+from .targets import TARGETS, Target, family_of, to_target
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the shapes of an encoder tell of its architecture; the number of attention heads is not among it.
+
+    Attributes:
+        family: ``vit``, ``beit``, ``swin``, ``convnext`` or ``resnet``.
+        blocks: Blocks per stage; a ViT has one stage.
+        widths: Channels per stage.
+        hidden: Width inside the feed-forward layers of a ViT, otherwise 0.
+        patch_size: Pixels of a patch of a ViT or Swin, otherwise 0.
+        img_size: Pixels of the side of the square images that a ViT's position table is for, otherwise 0.
+        stem_kernel: Kernel of the first convolution in pixels.
+    """
+
+    family: str
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+    hidden: int = 0
+    patch_size: int = 0
+    img_size: int = 0
+    stem_kernel: int = 0
+
+    @property
+    def width(self) -> int:
+        """Channels of the first stage."""
+        return self.widths[0]
+
+    def __str__(self) -> str:
+        blocks, widths = ('-'.join(map(str, each)) for each in (self.blocks, self.widths))
+        patch = f', patches of {self.patch_size} px' if self.patch_size else ''
+        size = f', images of {self.img_size} px' if self.img_size else ''
+        return f'{self.family} with {blocks} blocks, {widths} channels{patch}{size}'
+
+
+_BLOCK_NAMES = {
+    'vit': r'(layers)\.(\d+)\.',
+    'beit': r'(layers)\.(\d+)\.',
+    'resnet': r'(layer\d+)\.(\d+)\.',
+    'convnext': r'(stages\.\d+)\.(\d+)\.',
+    'swin': r'(stages\.\d+)\.blocks\.(\d+)\.',
+}
+_STEMS = {'resnet': 'conv1.weight', 'convnext': 'downsample_layers.0.0.weight'}  # others: a patch projection
+
+
+def architecture_of(encoder: Encoder) -> Architecture:
+    """Read the architecture off the shapes of an encoder under canonical names.
+
+    Raises:
+        CheckpointError: If its first layer is missing.
+    """
+    family, state = family_of(encoder), encoder.state
+    stem = _STEMS.get(family, 'patch_embed.projection.weight')
+    if stem not in state:
+        raise CheckpointError(f'{encoder.origin}: its first layer ({stem}) is missing; is the file complete?')
+    found = {m.groups() for name in state if (m := re.match(_BLOCK_NAMES[family], name))}
+    blocks = Counter(stage for stage, _ in found)
+    width, *_, kernel = state[stem].shape
+    num_stages = len(blocks)
+    if family == 'convnext':
+        widths = tuple(state[f'{stage}.0.depthwise_conv.weight'].shape[0] for stage in sorted(blocks))
+    else:
+        widths = tuple(width * 2**i for i in range(num_stages))
+    patches = state['pos_embed'].shape[1] - ('cls_token' in state) if 'pos_embed' in state else 0
+    tables = [v for n, v in state.items() if n.endswith('relative_position_bias_table')]
+    if family == 'beit' and not patches:  # (2 n - 1)^2 + 3 rows for n x n patches
+        patches = ((round((tables[0].shape[0] - 3) ** 0.5) + 1) // 2) ** 2
+    is_vit = family in ('vit', 'beit')
+    return Architecture(
+        family,
+        tuple(blocks[stage] for stage in sorted(blocks)),
+        widths,
+        hidden=state['layers.0.ffn.layers.0.0.weight'].shape[0] if is_vit else 0,
+        patch_size=kernel if is_vit or family == 'swin' else 0,
+        img_size=round(patches**0.5) * kernel if is_vit else 0,
+        stem_kernel=kernel,
+    )
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted encoder and the account of it.
+
+    Args:
+        entries: Tensors under the names of the target, with where they came from.
+        dropped: Names in the file of the tensors that were left out, in its order.
+        format: Format of the file.
+        branch: Which encoder of the file.
+        architecture: What the shapes tell of the backbone.
+        target: Where it goes.
+        normalisation: How images were normalised, if the format tells.
+    """
+
+    entries: Entries
+    dropped: tuple[str, ...]
+    format: str
+    branch: str
+    architecture: Architecture
+    target: Target
+    normalisation: Normalisation | None
+
+    @property
+    def state(self) -> StateDict:
+        """Target name -> tensor."""
+        return {entry.name: entry.tensor for entry in self.entries}
+
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        """(name in the file, name in the target, operation) of all that was taken."""
+        return [(source, entry.name, op) for entry in self.entries for source, op in entry.origins]
+
+
+def convert(
+    content: Mapping[str, Any],
+    origin: str,
+    target: str,
+    wanted: str = 'auto',
+    branch: str | None = None,
+    keep_head: bool = False,
+    final_norm: bool | None = None,
+    img_size: tuple[int, int] | None = None,
+    prefix: str = '',
+) -> Conversion:
+    """Convert checkpoint content.
+
+    Args:
+        content: What :func:`read_checkpoint` returned.
+        origin: File name for messages.
+        target: Name of a target, see :data:`TARGETS`.
+        wanted: Format or method of the file, or ``auto``.
+        branch: Which encoder of the file; None takes the format's first.
+        keep_head: Keep the projection head that lies inside the encoder, as MMDetection's converter does.
+        final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
+        img_size: (H, W) in pixels to which position tables of a ViT are resized; None leaves them.
+        prefix: Text to put before every name.
+
+    Raises:
+        CheckpointError: If the file does not fit, the target has no such backbone, or two tensors would get one name.
+    """
+    if target not in TARGETS:
+        raise CheckpointError(f'unknown target {target!r}; known: {", ".join(TARGETS)}')
+    where = TARGETS[target]
+    located = locate(content, origin, wanted, branch)
+    encoder = take_encoder(located, keep_head)
+    if img_size is not None:
+        encoder = replace(encoder, entries=_resized(encoder, img_size))
+    entries = to_target(encoder, where, final_norm)
+    used = {source for entry in entries for source, _ in entry.origins}
+    dropped = tuple(name for name in located.state if name not in used)
+    if prefix:
+        entries = [replace(entry, name=prefix + entry.name) for entry in entries]
+    twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
+    if twice:
+        raise CheckpointError(f'{origin}: two of its tensors would be called {twice[0]} in target {target}')
+    return Conversion(
+        entries, dropped, encoder.format, encoder.branch, architecture_of(encoder), where, encoder.normalisation
+    )
+
+
+# ---------------------------------------------------------------- position tables
+def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
+    """Entries whose position tables fit images of this size."""
+    if family_of(encoder) not in ('vit', 'beit'):
+        raise CheckpointError(f'{encoder.origin} holds no ViT: only position tables of a ViT depend on the image size')
+    patch = tuple(encoder.state['patch_embed.projection.weight'].shape[-2:])
+    if img_size[0] % patch[0] or img_size[1] % patch[1]:
+        raise CheckpointError(
+            f'image size {img_size[0]} x {img_size[1]} is no multiple of the patches of {patch[0]} x {patch[1]} pixels'
+        )
+    grid = (img_size[0] // patch[0], img_size[1] // patch[1])
+    extra = 1 if 'cls_token' in encoder.state else 0
+    done = []
+    for entry in encoder.entries:
+        if entry.name.endswith('relative_position_index'):
+            continue  # the target makes its own for the new size
+        new = entry.tensor
+        if entry.name == 'pos_embed':
+            new = resize_position_table(entry.tensor, grid, extra)
+        elif entry.name.endswith('relative_position_bias_table'):
+            new = resize_relative_table(entry.tensor, grid, 3 * extra)
+        done.append(entry if new is entry.tensor else entry.changed('resize', new))
+    return done
+
+
+# ---------------------------------------------------------------- what is told
+def grouped(names: Iterable[str]) -> str:
+    """Names counted by their first components: ``encoder_k (320), queue (1)``."""
+    groups = Counter(name.removeprefix('module.').split('.')[0] for name in names)
+    return ', '.join(f'{group} ({count})' for group, count in groups.items())
+
+
+def summary(conversion: Conversion) -> str:
+    """Counts of what was kept, computed and dropped."""
+    ops = Counter(re.sub(r':\d+', '', op) for _, _, op in conversion.rows)
+    kept = ops.pop(IDENTITY, 0)
+    dropped = f': {grouped(conversion.dropped)}' if conversion.dropped else ''
+    lines = [
+        f'format {conversion.format} ({conversion.branch} encoder, {conversion.architecture}) -> '
+        f'{conversion.target.name}: {conversion.target.about}',
+        f'  {kept:4d} tensors kept',
+        *(f'  {count:4d} by {op}' for op, count in ops.items()),
+        f'  {len(conversion.dropped):4d} dropped{dropped}',
+    ]
+    return '\n'.join(lines)

@@ -1,0 +1,177 @@
+"""Where a backbone can go: the names that other libraries give to the same tensors.
+
+The counterpart of :mod:`formats`: an encoder under canonical names becomes the state dict of a target.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..errors import CheckpointError
+from .computed import (
+    Entries,
+    Step,
+    expand_shared_table,
+    fuse_qv_bias,
+    scale_to_map,
+    split_qkv,
+    swin_merge_from_mm,
+)
+from .formats import Encoder
+from .rename import (
+    CONVNEXT_OFFICIAL,
+    CONVNEXT_TIMM,
+    CONVNEXT_TORCHVISION,
+    SWIN_OFFICIAL,
+    VIT_HUGGINGFACE,
+    VIT_MMSEG,
+    VIT_TIMM,
+    RenameTable,
+)
+
+_CANONICAL = RenameTable(())
+_MASK = r'mask_token|mask_gamma'
+_FINAL_NORM = r'ln1\.'
+
+# which kind of backbone an encoder is: the first whose mark is found among the canonical names
+_FAMILIES = (
+    ('beit', r'rel_pos_bias\.|layers\.\d+\.attn\.(q_bias|relative_position)'),
+    ('vit', r'layers\.\d+\.attn\.qkv\.'),
+    ('swin', r'stages\.\d+\.blocks\.\d+\.attn\.w_msa\.'),
+    ('convnext', r'stages\.\d+\.\d+\.depthwise_conv\.'),
+    ('resnet', r'layer1\.0\.'),
+)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What one family of backbones is called in a target.
+
+    Args:
+        table: Names there -> canonical names.
+        steps: What is computed before renaming.
+        lacks: Regular expression for canonical names that the target has no place for, besides mask tokens.
+    """
+
+    table: RenameTable = _CANONICAL
+    steps: tuple[Step, ...] = ()
+    lacks: str = r'$^'
+
+
+@dataclass(frozen=True)
+class Target:
+    """One place where a backbone can go.
+
+    Args:
+        name: What users call it.
+        families: Family of backbones -> its names there.
+        about: What takes the file, in a few words.
+        prefix: Whether the names may be given ``backbone.`` as prefix.
+    """
+
+    name: str
+    families: Mapping[str, Naming]
+    about: str
+    prefix: bool = True
+
+
+_MM_OTHERS = {
+    'resnet': Naming(),
+    'convnext': Naming(),
+    'swin': Naming(),
+    'beit': Naming(steps=(expand_shared_table,)),
+}
+_HEADLESS_VIT = Naming(lacks=_FINAL_NORM)
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target('mmpretrain', {'vit': Naming(), **_MM_OTHERS}, 'backbones of mmpretrain'),
+        Target(
+            'mmdet',
+            {'vit': _HEADLESS_VIT, **{k: v for k, v in _MM_OTHERS.items() if k != 'beit'}},
+            'backbones of mmdet, and mmpretrain.VisionTransformer (final_norm=False) inside a detector',
+        ),
+        Target(
+            'mmseg',
+            {'vit': _HEADLESS_VIT, **_MM_OTHERS},
+            'backbones of mmseg, and mmpretrain.VisionTransformer (final_norm=False) inside a segmentor',
+        ),
+        Target('mmseg-vit', {'vit': Naming(VIT_MMSEG, lacks=_FINAL_NORM)}, 'mmseg.VisionTransformer (patch_bias=True)'),
+        Target(
+            'mmseg-mae',
+            {'vit': _HEADLESS_VIT, 'beit': Naming(steps=(expand_shared_table, fuse_qv_bias), lacks=_FINAL_NORM)},
+            'mmseg.MAE (init_values=1.0 unless the file has layer scale)',
+        ),
+        Target(
+            'timm',
+            {
+                'vit': Naming(VIT_TIMM),
+                'beit': Naming(VIT_TIMM),
+                'resnet': Naming(),
+                'convnext': Naming(CONVNEXT_TIMM),
+            },
+            'timm models with num_classes=0',
+            prefix=False,
+        ),
+        Target(
+            'torchvision',
+            {'resnet': Naming(), 'convnext': Naming(CONVNEXT_TORCHVISION, (scale_to_map,))},
+            'torchvision models without their classifier',
+            prefix=False,
+        ),
+        Target(
+            'hf',
+            {'vit': Naming(VIT_HUGGINGFACE, (split_qkv,))},
+            'ViTModel of Hugging Face transformers (add_pooling_layer=False, layer_norm_eps=1e-6)',
+            prefix=False,
+        ),
+        Target(
+            'official',
+            {'swin': Naming(SWIN_OFFICIAL, (swin_merge_from_mm,)), 'convnext': Naming(CONVNEXT_OFFICIAL)},
+            'the releases of Swin Transformer and ConvNeXt',
+            prefix=False,
+        ),
+    )
+}
+
+
+def family_of(encoder: Encoder) -> str:
+    """Kind of backbone: ``vit``, ``beit`` (a ViT with relative positions), ``swin``, ``convnext`` or ``resnet``.
+
+    Raises:
+        CheckpointError: If the names tell of none of them.
+    """
+    names = [entry.name for entry in encoder.entries]
+    for family, mark in _FAMILIES:
+        if any(re.match(mark, name) for name in names):
+            return family
+    raise CheckpointError(f'{encoder.origin}: cannot tell what backbone this is; its tensors are {names[0]} ...')
+
+
+def to_target(encoder: Encoder, target: Target, final_norm: bool | None = None) -> Entries:
+    """Give an encoder the names and values of a target; what that has no place for is left out.
+
+    Args:
+        encoder: An encoder under canonical names.
+        target: Where it goes.
+        final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
+
+    Raises:
+        CheckpointError: If the target has no such backbone.
+    """
+    family = family_of(encoder)
+    naming = target.families.get(family)
+    if naming is None:
+        others = ', '.join(name for name, each in TARGETS.items() if family in each.families)
+        raise CheckpointError(
+            f'{encoder.origin} holds a backbone of the family {family}, which target {target.name} has no place for; '
+            f'such a backbone can go to {others}'
+        )
+    norm_lacks = naming.lacks == _FINAL_NORM if final_norm is None else not final_norm
+    entries = [e for e in encoder.entries if not re.match(_MASK, e.name)]
+    if family in ('vit', 'beit') and norm_lacks:
+        entries = [e for e in entries if not re.match(_FINAL_NORM, e.name)]
+    for step in naming.steps:
+        entries = step(entries)
+    return [replace(e, name=naming.table.from_canonical(e.name)) for e in entries]

@@ -1,0 +1,111 @@
+"""Converted backbones in the libraries they are for: every tensor fits, and the features are the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from helpers import build
+from torch import nn
+
+from mmselfsup_graft.apis.clients import NoClient, build_client, check_client
+from mmselfsup_graft.apis.setup import register_all_modules
+from mmselfsup_graft.checkpoints import convert
+
+HEADS = 3
+_ARCH = {'embed_dims': 24, 'num_layers': 3, 'num_heads': HEADS, 'feedforward_channels': 48}
+VIT = {'type': 'mmpretrain.VisionTransformer', 'arch': _ARCH, 'img_size': 32, 'patch_size': 8, 'out_type': 'raw'}
+RESNET = {'type': 'mmpretrain.ResNet', 'depth': 18}
+CONVNEXT = {'type': 'mmpretrain.ConvNeXt', 'arch': {'depths': [1, 2, 1, 1], 'channels': [8, 16, 24, 32]}}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def registered() -> None:
+    register_all_modules()
+
+
+def randomised(config: dict[str, Any]) -> nn.Module:
+    """A backbone in eval mode in which no weight has a special value."""
+    torch.manual_seed(0)
+    model = build(config)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.rand_like(value) + 0.5 if 'var' in name else 0.3 * torch.randn_like(value))
+    return model.train(False) or model
+
+
+def loaded(model: nn.Module, target: str, heads: int | None = None) -> nn.Module:
+    """The target's model with the converted weights."""
+    done = convert({'state_dict': model.state_dict()}, 'file', target)
+    assert check_client(done).good
+    client = build_client(done, heads)
+    missing, unexpected = client.load_state_dict(done.state, strict=False)
+    assert not unexpected
+    assert not [name for name in missing if not name.startswith(('norm0', 'norm1', 'norm2'))]
+    client.eval()
+    return client
+
+
+READ: dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]] = {
+    'mmpretrain': lambda model, x: model(x)[-1],
+    'timm': lambda model, x: model.forward_features(x),
+    'hf': lambda model, x: model(x).last_hidden_state,
+}
+
+
+@pytest.mark.parametrize('target', READ)
+def test_vit_gives_the_same_tokens(target: str) -> None:
+    model = randomised(VIT)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(x)[-1]  # [2, 17, 24]
+        actual = READ[target](loaded(model, target, HEADS), x)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
+def test_resnet_gives_the_same_map(target: str) -> None:
+    model = randomised(RESNET)
+    client = loaded(model, target)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        if target == 'mmpretrain':
+            actual = client(x)[-1]
+        else:
+            stem = client.maxpool(torch.relu(client.bn1(client.conv1(x))))
+            actual = client.layer4(client.layer3(client.layer2(client.layer1(stem))))
+        expected = model(x)[-1]
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
+def test_convnext_gives_the_same_feature(target: str) -> None:
+    model = randomised(CONVNEXT)
+    client = loaded(model, target)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        actual = client(x)[-1] if target == 'mmpretrain' else client(x)
+        expected = model(x)[-1]  # pooled, then the last norm
+    torch.testing.assert_close(actual.flatten(), expected.flatten(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    state = randomised(RESNET).state_dict()
+    del state['layer2.0.bn1.weight']
+    state['layer3.0.bn1.bias'] = torch.zeros(1)
+    state['layer9.weight'] = torch.zeros(1)
+    fit = check_client(convert(state, 'file', 'mmpretrain'))
+    assert not fit.good
+    assert fit == {
+        'missing': ['layer2.0.bn1.weight'],
+        'fresh': [],
+        'unexpected': ['layer9.weight'],
+        'mismatched': ['layer3.0.bn1.bias'],
+    }
+
+
+def test_a_model_that_the_library_lacks() -> None:
+    narrow = build({**RESNET, 'stem_channels': 16, 'base_channels': 16}).state_dict()
+    assert check_client(convert(narrow, 'file', 'mmpretrain')).good
+    with pytest.raises(NoClient, match='stem of 16 channels'):
+        check_client(convert(narrow, 'file', 'torchvision'))

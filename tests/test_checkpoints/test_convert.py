@@ -1,0 +1,153 @@
+"""Conversion between any two libraries: there and back, and an account of every tensor."""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers import build, moco_config, vit_config
+
+from mmselfsup_graft.checkpoints import TARGETS, convert
+from mmselfsup_graft.checkpoints.convert import summary
+from mmselfsup_graft.errors import CheckpointError, FormatMismatchError
+
+State = dict[str, torch.Tensor]
+_ARCH = {'embed_dims': 8, 'num_layers': 2, 'num_heads': 2, 'feedforward_channels': 16}
+_SWIN = {'embed_dims': 8, 'depths': [1, 1, 1, 1], 'num_heads': [2, 2, 2, 2]}
+_BEIT = {
+    'use_rel_pos_bias': True,
+    'use_abs_pos_emb': True,
+    'final_norm': True,
+    'layer_scale_init_value': 0.1,
+    'out_type': 'cls_token',
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    'vit': vit_config(width=8, depth=11),
+    'vit-scaled': {
+        'type': 'mmpretrain.VisionTransformer',
+        'arch': _ARCH,
+        'img_size': 16,
+        'patch_size': 4,
+        'layer_scale_init_value': 0.1,
+    },
+    'beit': {'type': 'mmpretrain.BEiTViT', 'arch': _ARCH, 'img_size': 16, 'patch_size': 4, **_BEIT},
+    'resnet': {'type': 'mmpretrain.ResNet', 'depth': 18, 'stem_channels': 4, 'base_channels': 4},
+    'convnext': {'type': 'mmpretrain.ConvNeXt', 'arch': {'depths': [1, 2, 1, 1], 'channels': [4, 8, 8, 8]}},
+    'swin': {'type': 'mmpretrain.SwinTransformer', 'arch': _SWIN, 'img_size': 64, 'patch_size': 2, 'window_size': 4},
+}
+
+
+def family(kind: str) -> str:
+    return kind.split('-')[0]
+
+
+def state_of(kind: str) -> State:
+    """Tensors of a small backbone, every value different."""
+    torch.manual_seed(0)
+    return {
+        name: torch.randn(value.shape) if value.is_floating_point() else value
+        for name, value in build(CONFIGS[kind]).state_dict().items()
+    }
+
+
+WAYS = [(kind, name) for kind in CONFIGS for name, target in TARGETS.items() if family(kind) in target.families]
+
+
+@pytest.mark.parametrize(('kind', 'target'), WAYS)
+def test_there_and_back_gives_the_same_tensors(kind: str, target: str) -> None:
+    state = state_of(kind)
+    there = convert(state, 'file', target)
+    back = convert({'state_dict': there.state}, 'file', 'mmpretrain')
+    assert not back.dropped
+    lacking = {name for name in state if name.startswith('ln1.')} if 'ln1.weight' not in back.state else set()
+    assert set(there.dropped) == lacking
+    if kind == 'beit' and target == 'mmseg-mae':  # separate biases become one
+        state = {n: v for n, v in state.items() if not n.endswith('_bias') or 'attn' not in n}
+    assert set(state) - lacking <= set(back.state)
+    for name in set(state) - lacking:
+        assert torch.equal(back.state[name], state[name]), name
+
+
+@pytest.mark.parametrize(('kind', 'target'), WAYS)
+def test_every_tensor_is_accounted_for_once(kind: str, target: str) -> None:
+    state = {f'backbone.{name}': value for name, value in state_of(kind).items()}
+    beside = {'backbone.mask_token': torch.zeros(1), 'head.fc.weight': torch.zeros(1)}
+    done = convert({'state_dict': {**state, **beside}, 'meta': {}}, 'file', target)
+    taken = {source for source, _, _ in done.rows}
+    assert not taken & set(done.dropped)
+    assert taken | set(done.dropped) == {*state, *beside}
+    assert set(beside) <= set(done.dropped)
+    names = [name for _, name, _ in done.rows]
+    assert len(done.state) == len(set(names))
+
+
+def test_types_and_values_of_renamed_tensors_are_kept() -> None:
+    state = {name: value.half() for name, value in state_of('vit').items()}
+    done = convert(state, 'file', 'timm')
+    assert {value.dtype for value in done.state.values()} == {torch.float16}
+    assert done.state['blocks.10.mlp.fc2.bias'] is state['layers.10.ffn.layers.1.bias']
+    assert list(done.state)[:3] == ['cls_token', 'pos_embed', 'patch_embed.proj.weight'], 'in the order of the file'
+
+
+def test_momentum_encoder_on_request() -> None:
+    state = {n: torch.full_like(v, i) for i, (n, v) in enumerate(build(moco_config()).state_dict().items())}
+    for branch, prefix in (('base', 'backbone.'), ('momentum', 'momentum_encoder.backbone.')):
+        done = convert({'state_dict': state}, 'file', 'timm', branch=branch)
+        assert torch.equal(done.state['norm.bias'], state[f'{prefix}ln1.bias'])
+
+
+def test_prefix() -> None:
+    done = convert(state_of('resnet'), 'file', 'mmdet', prefix='backbone.')
+    assert all(name.startswith('backbone.') for name in done.state)
+    assert convert({'state_dict': done.state}, 'file', 'mmdet').state.keys() == state_of('resnet').keys()
+
+
+@pytest.mark.parametrize('kind', ['vit', 'beit'])
+def test_position_tables_for_another_image_size(kind: str) -> None:
+    state = state_of(kind)
+    done = convert(state, 'file', 'mmpretrain', img_size=(24, 24))
+    config = {**CONFIGS[kind], 'img_size': 24}
+    wanted = {name: value.shape for name, value in build(config).state_dict().items()}
+    assert {n: v.shape for n, v in done.state.items()} == {n: s for n, s in wanted.items() if 'position_index' not in n}
+    assert done.architecture.img_size == 24
+    assert set(done.dropped) == {name for name in state if name.endswith('relative_position_index')}
+    same = convert(state, 'file', 'mmpretrain', img_size=(16, 16))
+    assert same.state['pos_embed'] is state['pos_embed']
+
+
+def test_what_cannot_be_done_is_said() -> None:
+    with pytest.raises(CheckpointError, match='unknown target'):
+        convert(state_of('vit'), 'file', 'keras')
+    with pytest.raises(CheckpointError, match=r'family resnet, which target hf has no place for; .* torchvision'):
+        convert(state_of('resnet'), 'file', 'hf')
+    with pytest.raises(CheckpointError, match='26 x 26 is no multiple of the patches of 4 x 4'):
+        convert(state_of('vit'), 'file', 'timm', img_size=(26, 26))
+    with pytest.raises(CheckpointError, match='holds no ViT'):
+        convert(state_of('resnet'), 'file', 'mmdet', img_size=(32, 32))
+    with pytest.raises(CheckpointError, match='both must be square'):
+        convert(state_of('beit'), 'file', 'mmpretrain', img_size=(16, 24))
+    with pytest.raises(FormatMismatchError, match='named as in format mmpretrain'):
+        convert(state_of('resnet'), 'file', 'mmdet', wanted='swav')
+    incomplete = {n: v for n, v in state_of('vit').items() if 'patch_embed' not in n}
+    with pytest.raises(CheckpointError, match=r'first layer \(patch_embed.projection.weight\) is missing'):
+        convert(incomplete, 'file', 'timm')
+    stem = {
+        'base_encoder.blocks.0.attn.qkv.weight': torch.zeros(1),
+        'base_encoder.patch_embed.proj.0.weight': torch.zeros(1),
+    }
+    with pytest.raises(CheckpointError, match='convolutional stem'):
+        convert({'state_dict': stem}, 'file', 'timm')
+
+
+def test_two_tensors_of_one_name_are_refused() -> None:
+    state = {**state_of('vit'), 'norm.weight': torch.zeros(8)}
+    with pytest.raises(CheckpointError, match=r'two of its tensors would be called norm\.weight'):
+        convert(state, 'file', 'timm')
+
+
+def test_summary_counts() -> None:
+    state = {**state_of('vit'), 'head.fc.weight': torch.zeros(1)}
+    text = summary(convert(state, 'file', 'hf'))
+    assert 'vit with 11 blocks, 8 channels, patches of 4 px, images of 16 px' in text
+    assert f'{len(state) - 1 - 22:4d} tensors kept' in text
+    assert '  66 by split_qkv' in text
+    assert '   1 dropped: head (1)' in text

@@ -1,0 +1,262 @@
+"""The converters as commands: what they write, what they say, and what they refuse."""
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import build, moco_config, vit_config
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from test_tools.tiny_runs import Outcome, call_tool, load, start_tool
+
+State = dict[str, torch.Tensor]
+CONVERT, MMDET = 'model_converters/convert', 'model_converters/selfsup2mmdet'
+
+
+@pytest.fixture(scope='module')
+def resnet() -> State:
+    torch.manual_seed(0)
+    return build({'type': 'mmpretrain.ResNet', 'depth': 18, 'stem_channels': 4, 'base_channels': 4}).state_dict()
+
+
+@pytest.fixture(scope='module')
+def files(resnet: State, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a MoCo, a SwAV and an own MoCo v3 checkpoint."""
+    folder = tmp_path_factory.mktemp('files')
+    head = {f'fc.{i}.{part}': torch.zeros(2) for i in (0, 2) for part in ('weight', 'bias')}
+    state = {f'module.encoder_{side}.{n}': v for side in 'qk' for n, v in {**resnet, **head}.items()}
+    state |= {'module.queue': torch.zeros(2, 3), 'module.queue_ptr': torch.zeros(1, dtype=torch.long)}
+    torch.save({'epoch': 1, 'arch': 'resnet18', 'state_dict': state, 'optimizer': {}}, folder / 'moco.pth')
+    swav = {f'module.{n}': v for n, v in resnet.items()}
+    swav |= {f'module.projection_head.{i}.weight': torch.zeros(1) for i in (0, 1, 3)}
+    torch.save({**swav, 'module.prototypes.weight': torch.zeros(1)}, folder / 'swav.pth')
+    own = build(moco_config(vit_config(width=16))).state_dict()
+    torch.save({'state_dict': own, 'meta': {'epoch': 3}}, folder / 'own.pth')
+    return folder
+
+
+def same(actual: State, expected: State) -> bool:
+    return actual.keys() == expected.keys() and all(torch.equal(actual[n], v) for n, v in expected.items())
+
+
+def mmdet(*arguments: Any) -> Outcome:
+    return call_tool(MMDET, *arguments, '--no-verify')  # mmdet is an extra
+
+
+# ---------------------------------------------------------------- what is written
+@pytest.mark.parametrize('method', ['moco', 'swav'])
+def test_mmdetections_command_line(files: Path, resnet: State, tmp_path: Path, method: str) -> None:
+    done = mmdet(files / f'{method}.pth', tmp_path / 'new' / 'out.pth', '--selfsup', method)
+    assert done.code == 0, done.err
+    content = load(tmp_path / 'new' / 'out.pth')
+    assert set(content) == {'state_dict', 'meta'}
+    assert same(content['state_dict'], resnet)
+    meta = content['meta']
+    assert (meta['format'], meta['target'], meta['prefix']) == (method, 'mmdet', '')
+    assert meta['source_sha256'] == hashlib.sha256((files / f'{method}.pth').read_bytes()).hexdigest()
+    assert meta['normalisation']['std'][0] == pytest.approx(58.14 if method == 'swav' else 58.395)
+    assert f'{len(resnet):4d} tensors kept' in done.out
+    assert f"init_cfg=dict(type='Pretrained', checkpoint='{tmp_path / 'new' / 'out.pth'}')" in done.out
+    assert 'SyncBN' in done.out
+
+
+def test_the_head_on_request(files: Path, resnet: State, tmp_path: Path) -> None:
+    done = mmdet(files / 'moco.pth', tmp_path / 'out.pth', '--selfsup', 'moco', '--keep-head')
+    assert done.code == 0, done.err
+    names = set(load(tmp_path / 'out.pth')['state_dict'])
+    assert names - set(resnet) == {'fc.0.weight', 'fc.0.bias', 'fc.2.weight', 'fc.2.bias'}
+
+
+def test_report_and_dry_run(files: Path, resnet: State, tmp_path: Path) -> None:
+    report = tmp_path / 'report.json'
+    out = tmp_path / 'out.pth'
+    options = ['--to', 'torchvision', '--dry-run', '--report', report]
+    done = call_tool(CONVERT, files / 'swav.pth', out, *options)
+    assert done.code == 0, done.err
+    assert 'nothing written' in done.out
+    assert not out.exists()
+    told = json.loads(report.read_text())
+    assert told['kept'] == [[f'module.{name}', name, 'identity'] for name in resnet]
+    assert told['dropped'] == [
+        *(f'module.projection_head.{i}.weight' for i in (0, 1, 3)),
+        'module.prototypes.weight',
+    ]
+    assert told['destination'] is None
+
+
+def test_the_result_is_loaded_into_its_target(files: Path, tmp_path: Path) -> None:
+    done = call_tool(CONVERT, files / 'own.pth', tmp_path / 'out.pth', '--to', 'hf')
+    assert done.code == 0, done.err
+    assert 'loaded into hf: every tensor fits' in done.out
+    assert '  18 by split_qkv' in done.out
+    assert 'momentum_encoder (' in done.out
+
+
+def test_prefix_norm_and_size(files: Path, tmp_path: Path) -> None:
+    options = ['--to', 'mmdet', '--prefix', 'backbone', '--keep-norm', '--img-size', '24']
+    done = call_tool(CONVERT, files / 'own.pth', tmp_path / 'out.pth', *options)
+    assert done.code == 0, done.err
+    state = load(tmp_path / 'out.pth')['state_dict']
+    assert state['backbone.pos_embed'].shape == (1, 37, 16)
+    assert 'backbone.ln1.weight' in state
+    assert "prefix='backbone.'" in done.out
+
+
+def test_safetensors_out_and_in(files: Path, tmp_path: Path) -> None:
+    done = call_tool(CONVERT, files / 'own.pth', tmp_path / 'out.safetensors', '--to', 'timm')
+    assert done.code == 0, done.err
+    with safe_open(tmp_path / 'out.safetensors', 'pt') as file:
+        meta = json.loads(file.metadata()['meta'])
+    assert meta['target'] == 'timm'
+    back = call_tool(CONVERT, tmp_path / 'out.safetensors', tmp_path / 'back.pth', '--to', 'mmpretrain')
+    assert back.code == 0, back.err
+    own = load(files / 'own.pth')['state_dict']
+    wanted = {n.removeprefix('backbone.'): v for n, v in own.items() if n.startswith('backbone.')}
+    assert same(load(tmp_path / 'back.pth')['state_dict'], wanted)
+    assert set(load_file(tmp_path / 'out.safetensors')) >= {'cls_token', 'blocks.0.norm1.weight'}
+
+
+def test_name_with_hash(files: Path, tmp_path: Path) -> None:
+    arguments = [files / 'own.pth', tmp_path / 'vit.pth', '--to', 'timm', '--hash-name']
+    assert call_tool(CONVERT, *arguments).code == 0
+    (path,) = tmp_path.iterdir()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path.name == f'vit-{digest[:8]}.pth'
+    assert 'exists already' in call_tool(CONVERT, *arguments).error()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# ---------------------------------------------------------------- what is refused
+def test_another_method_than_said(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out.pth'
+    assert 'format swav; say swav or auto' in mmdet(files / 'swav.pth', out, '--selfsup', 'moco').error(2)
+    assert mmdet(files / 'swav.pth', out, '--selfsup', 'simsiam').code == 2
+    assert mmdet(files / 'swav.pth', out).code == 2
+    assert not out.exists()
+
+
+def test_a_backbone_that_was_extracted_before(files: Path, resnet: State, tmp_path: Path) -> None:
+    torch.save({'state_dict': resnet}, tmp_path / 'bare.pth')
+    arguments = [tmp_path / 'bare.pth', tmp_path / 'out.pth', '--selfsup', 'moco']
+    assert 'holds a bare backbone already' in mmdet(*arguments).error(2)
+    assert not (tmp_path / 'out.pth').exists()
+    done = mmdet(*arguments, '--allow-converted')
+    assert done.code == 0, done.err
+    assert same(load(tmp_path / 'out.pth')['state_dict'], resnet)
+
+
+class Attack:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ('touch attacked',)
+
+
+def hostile(files: Path, folder: Path) -> dict[str, Path]:
+    """Files that cannot be converted, by what is wrong with them."""
+    whole = (files / 'swav.pth').read_bytes()
+    (folder / 'empty.pth').write_bytes(b'')
+    (folder / 'truncated.pth').write_bytes(whole[: len(whole) // 2])
+    (folder / 'text.pth').write_text('<html>404</html>')
+    (folder / 'truncated.safetensors').write_bytes(b'\x00\x01')
+    torch.save({'state_dict': {'a': torch.zeros(1)}, 'x': Attack()}, folder / 'code.pth')
+    torch.save({'state_dict': {'features.0.weight': torch.zeros(1)}}, folder / 'other.pth')
+    torch.save({'state_dict': {}}, folder / 'nothing.pth')
+    torch.save([1, 2], folder / 'list.pth')
+    state = load(files / 'swav.pth')
+    del state['module.layer2.0.conv1.weight']
+    torch.save(state, folder / 'incomplete.pth')
+    save_file({'trunk.0.weight': torch.zeros(1)}, folder / 'stranger.safetensors')
+    return {path.name: path for path in folder.iterdir()} | {'missing.pth': folder / 'missing.pth'}
+
+
+WORDS = {
+    'empty.pth': 'damaged',
+    'truncated.pth': 'damaged',
+    'text.pth': 'damaged',
+    'truncated.safetensors': 'damaged',
+    'code.pth': 'system',
+    'other.pth': 'features.0.weight',
+    'nothing.pth': 'no tensors at all',
+    'list.pth': 'expected a dict',
+    'incomplete.pth': 'layer2.0.conv1.weight',
+    'stranger.safetensors': 'trunk.0.weight',
+    'missing.pth': 'does not exist',
+}
+
+
+@pytest.mark.parametrize('name', WORDS)
+def test_hostile_and_broken_files(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'out').mkdir()
+    monkeypatch.chdir(tmp_path)
+    source = hostile(files, tmp_path / 'in')[name]
+    message = call_tool(CONVERT, source, tmp_path / 'out' / 'out.pth', '--to', 'mmpretrain').error()
+    assert WORDS[name] in message
+    assert not list((tmp_path / 'out').iterdir())
+    assert not (tmp_path / 'attacked').exists()
+
+
+def test_destinations_that_must_not_be_written(files: Path, tmp_path: Path) -> None:
+    there = tmp_path / 'there.pth'
+    there.write_text('mine')
+    (tmp_path / 'link.pth').symlink_to(there)
+    (tmp_path / 'dangling.pth').symlink_to(tmp_path / 'nowhere.pth')
+    (tmp_path / 'folder.pth').mkdir()
+    own = tmp_path / 'own.pth'
+    own.write_bytes((files / 'own.pth').read_bytes())
+    for name, words in (
+        ('there.pth', 'exists; choose another name'),
+        ('link.pth', 'is a symbolic link'),
+        ('dangling.pth', 'is a symbolic link'),
+        ('folder.pth', 'is a folder'),
+        ('own.pth', 'is the file that shall be converted'),
+        ('no_suffix', 'has none of the suffixes'),
+    ):
+        options = ['--overwrite'] if name in ('link.pth', 'own.pth', 'folder.pth') else []
+        assert words in call_tool(CONVERT, own, tmp_path / name, '--to', 'timm', *options).error()
+    assert there.read_text() == 'mine'
+    assert own.read_bytes() == (files / 'own.pth').read_bytes()
+    assert not (tmp_path / 'nowhere.pth').exists()
+    done = call_tool(CONVERT, own, there, '--to', 'timm', '--overwrite')
+    assert done.code == 0, done.err
+    assert 'blocks.0.attn.qkv.weight' in load(there)['state_dict']
+
+
+@pytest.mark.parametrize('overwrite', [True, False])
+def test_full_disk(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool) -> None:
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / 'out.pth'
+    if overwrite:
+        out.write_text('mine')
+    monkeypatch.setattr(os, 'fsync', no_space)
+    options = ['--overwrite'] if overwrite else []
+    assert 'No space left' in call_tool(CONVERT, files / 'own.pth', out, '--to', 'timm', *options).error()
+    assert [path.name for path in tmp_path.iterdir()] == (['out.pth'] if overwrite else [])
+    assert not overwrite or out.read_text() == 'mine'
+
+
+def test_a_second_writer(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out.pth'
+    arguments = [files / 'own.pth', out, '--to', 'timm', '--no-verify']
+    both = [start_tool(CONVERT, *arguments) for _ in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes == [0, 1], errors
+    assert sum('exists; choose another name' in each for each in errors) == 1
+    assert 'blocks.0.attn.qkv.weight' in load(out)['state_dict']
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_words_for_wrong_options(files: Path, tmp_path: Path) -> None:
+    own, out = files / 'own.pth', tmp_path / 'out.pth'
+    assert '--img-size takes H or HxW' in call_tool(CONVERT, own, out, '--to', 'timm', '--img-size', 'big').error()
+    assert 'no student encoder' in call_tool(CONVERT, own, out, '--to', 'timm', '--branch', 'student').error()
+    assert 'without prefix' in call_tool(CONVERT, own, out, '--to', 'timm', '--prefix', 'backbone').error()
+    assert 'can go to' in call_tool(CONVERT, own, out, '--to', 'torchvision').error()
+    assert call_tool(CONVERT, own, out, '--to', 'keras').code == 2

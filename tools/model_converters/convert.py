@@ -1,0 +1,32 @@
+#!/usr/bin/env python
+"""Carry a backbone from any known checkpoint to another library: ``convert.py SRC DST --to TARGET``."""
+
+import argparse
+from collections.abc import Sequence
+
+from mmselfsup_graft.apis.cli import add_convert_options, run_tool
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    from mmselfsup_graft.checkpoints import TARGETS
+
+    parser = argparse.ArgumentParser(description='Carry a backbone from a checkpoint to another library')
+    parser.add_argument('source', help='checkpoint of any known format')
+    parser.add_argument('destination', help='file to write: .pth, .pt or .safetensors')
+    parser.add_argument('--to', required=True, choices=list(TARGETS), help='where the backbone goes')
+    parser.add_argument('--from', dest='method', default='auto', help='format or method of the checkpoint')
+    add_convert_options(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert and tell."""
+    args = parse(argv)
+    from mmselfsup_graft.apis.convert import convert_command
+
+    print(convert_command(args, args.to))
+
+
+if __name__ == '__main__':
+    run_tool(main)
