@@ -52,6 +52,7 @@ def _mm(config: Callable[[Architecture, int, Mapping[str, torch.Tensor]], dict[s
             importlib.import_module(f'{scope}.models')
         settings = config(arch, heads, state)
         settings['type'] = f'{scope}.{settings["type"]}'
+        settings['in_channels'] = arch.in_channels
         return MODELS.build(settings)
 
     return build
@@ -179,6 +180,7 @@ def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor])
         num_heads=heads,
         mlp_ratio=arch.hidden / arch.width,
         num_classes=0,
+        in_chans=arch.in_channels,
         init_values=1.0 if scaled else None,
     )
 
@@ -190,19 +192,27 @@ def _timm_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tenso
     block: Any = Bottleneck if 'layer1.0.conv3.weight' in state else BasicBlock
     if arch.stem_kernel != 7 or arch.width != 64:
         raise NoClient(f'no ResNet of timm with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
-    return ResNet(block, arch.blocks, num_classes=0)
+    return ResNet(block, arch.blocks, num_classes=0, in_chans=arch.in_channels)
 
 
 def _timm_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
     _need('timm')
     from timm.models.convnext import ConvNeXt
 
-    return ConvNeXt(depths=arch.blocks, dims=arch.widths, num_classes=0, patch_size=arch.stem_kernel)
+    return ConvNeXt(
+        depths=arch.blocks, dims=arch.widths, num_classes=0, patch_size=arch.stem_kernel, in_chans=arch.in_channels
+    )
+
+
+def _only_colour(arch: Architecture) -> None:
+    if arch.in_channels != 3:
+        raise NoClient(f'models of torchvision take 3 channels, this one {arch.in_channels}')
 
 
 def _torchvision_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
     from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+    _only_colour(arch)
     if arch.stem_kernel != 7 or arch.width != 64:
         raise NoClient(f'no ResNet of torchvision with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
     model = ResNet(Bottleneck if 'layer1.0.conv3.weight' in state else BasicBlock, list(arch.blocks))
@@ -213,6 +223,7 @@ def _torchvision_resnet(arch: Architecture, heads: int, state: Mapping[str, torc
 def _torchvision_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
+    _only_colour(arch)
     after = [*arch.widths[1:], None]
     settings = [CNBlockConfig(w, out, n) for w, out, n in zip(arch.widths, after, arch.blocks)]
     model = ConvNeXt(settings)
@@ -231,6 +242,7 @@ def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.T
         intermediate_size=arch.hidden,
         image_size=arch.img_size,
         patch_size=arch.patch_size,
+        num_channels=arch.in_channels,
         layer_norm_eps=1e-6,
     )
     return ViTModel(config, add_pooling_layer=False)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmselfsup_graft.checkpoints import TARGETS, file_sha256, read_checkpoint, save_weights
+from mmselfsup_graft.checkpoints import TARGETS, check_destination, file_sha256, read_checkpoint, save_weights
 from mmselfsup_graft.checkpoints.convert import Conversion, convert, summary
 from mmselfsup_graft.checkpoints.formats import detect_format, format_names
 from mmselfsup_graft.errors import CheckpointError, ConfigError, FormatMismatchError
@@ -18,7 +18,6 @@ from .clients import Fit, NoClient, check_client
 from .recipe import write_json
 from .setup import register_all_modules
 
-_SUFFIXES = ('.pth', '.pt', '.tar', '.bin', '.safetensors')
 _CONVERTED = 'mmpretrain'  # bare backbones in the names that OpenMMLab's detectors and segmentors expect
 
 
@@ -89,7 +88,7 @@ def convert_file(
     """
     source, destination = Path(source), Path(destination)
     content = read_checkpoint(source, options.unsafe_pickle)
-    _check_destination(source, destination, options.overwrite)
+    check_destination(source, destination, options.overwrite)
     method, note = _method(content, source, options)
     prefix = 'backbone.' if options.prefix == 'backbone' else ''
     if prefix and not TARGETS[options.target].prefix:
@@ -107,7 +106,9 @@ def convert_file(
     )
     fit, verified = _verify(done, prefix, options)
     meta = _meta(done, source, prefix)
-    path = None if dry_run else _write(done, meta, destination, options)
+    path = None
+    if not dry_run:
+        path = save_weights(done.state, meta, destination, options.overwrite, options.hash_name)
     shown = path or destination
     text = '\n'.join(part for part in (note, summary(done), verified, _usage(done, shown, prefix)) if part)
     report = {
@@ -149,19 +150,6 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if text is not None and match is None:
         raise ConfigError(f'--img-size takes H or HxW in pixels, got {text!r}')
     return (int(match[1]), int(match[2] or match[1])) if match else None
-
-
-def _check_destination(source: Path, destination: Path, overwrite: bool) -> None:
-    if destination.suffix not in _SUFFIXES:
-        raise CheckpointError(f'{destination} has none of the suffixes {", ".join(_SUFFIXES)}; give it one')
-    if destination.is_symlink():
-        raise CheckpointError(f'{destination} is a symbolic link; name the file that it points to, or remove it')
-    if destination.is_dir():
-        raise CheckpointError(f'{destination} is a folder; name a file in it')
-    if destination.exists() and destination.samefile(source):
-        raise CheckpointError(f'{destination} is the file that shall be converted; choose another name')
-    if destination.exists() and not overwrite:
-        raise CheckpointError(f'{destination} exists; choose another name, or say --overwrite to replace it')
 
 
 def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> tuple[str, str]:
@@ -224,22 +212,6 @@ def _meta(done: Conversion, source: Path, prefix: str) -> dict[str, Any]:
             'std': [round(255 * v, 3) for v in norm.std],
         },
     }
-
-
-def _write(done: Conversion, meta: dict[str, Any], destination: Path, options: ConvertOptions) -> Path:
-    if not options.hash_name:
-        save_weights(done.state, meta, destination, options.overwrite)
-        return destination
-    draft = destination.with_name(f'.{destination.stem}-{os.getpid()}{destination.suffix}')
-    try:
-        save_weights(done.state, meta, draft, overwrite=True)
-        final = destination.with_name(f'{destination.stem}-{file_sha256(draft)[:8]}{destination.suffix}')
-        if final.exists() and not options.overwrite:
-            raise CheckpointError(f'{final} exists already, with this very content')
-        os.replace(draft, final)
-    finally:
-        draft.unlink(missing_ok=True)
-    return final
 
 
 def _usage(done: Conversion, path: Path, prefix: str) -> str:

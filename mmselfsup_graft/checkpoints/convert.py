@@ -21,6 +21,7 @@ class Architecture:
         family: ``vit``, ``beit``, ``swin``, ``convnext`` or ``resnet``.
         blocks: Blocks per stage; a ViT has one stage.
         widths: Channels per stage.
+        in_channels: Channels of the images.
         hidden: Width inside the feed-forward layers of a ViT, otherwise 0.
         patch_size: Pixels of a patch of a ViT or Swin, otherwise 0.
         img_size: Pixels of the side of the square images that a ViT's position table is for, otherwise 0.
@@ -30,6 +31,7 @@ class Architecture:
     family: str
     blocks: tuple[int, ...]
     widths: tuple[int, ...]
+    in_channels: int = 3
     hidden: int = 0
     patch_size: int = 0
     img_size: int = 0
@@ -44,7 +46,8 @@ class Architecture:
         blocks, widths = ('-'.join(map(str, each)) for each in (self.blocks, self.widths))
         patch = f', patches of {self.patch_size} px' if self.patch_size else ''
         size = f', images of {self.img_size} px' if self.img_size else ''
-        return f'{self.family} with {blocks} blocks, {widths} channels{patch}{size}'
+        inputs = '' if self.in_channels == 3 else f', input channels: {self.in_channels}'
+        return f'{self.family} with {blocks} blocks, {widths} channels{patch}{size}{inputs}'
 
 
 _BLOCK_NAMES = {
@@ -69,7 +72,7 @@ def architecture_of(encoder: Encoder) -> Architecture:
         raise CheckpointError(f'{encoder.origin}: its first layer ({stem}) is missing; is the file complete?')
     found = {m.groups() for name in state if (m := re.match(_BLOCK_NAMES[family], name))}
     blocks = Counter(stage for stage, _ in found)
-    width, *_, kernel = state[stem].shape
+    width, in_channels, _, kernel = state[stem].shape
     num_stages = len(blocks)
     if family == 'convnext':
         widths = tuple(state[f'{stage}.0.depthwise_conv.weight'].shape[0] for stage in sorted(blocks))
@@ -84,6 +87,7 @@ def architecture_of(encoder: Encoder) -> Architecture:
         family,
         tuple(blocks[stage] for stage in sorted(blocks)),
         widths,
+        in_channels,
         hidden=state['layers.0.ffn.layers.0.0.weight'].shape[0] if is_vit else 0,
         patch_size=kernel if is_vit or family == 'swin' else 0,
         img_size=round(patches**0.5) * kernel if is_vit else 0,

@@ -21,6 +21,7 @@ import torch
 from ..errors import CheckpointError
 
 _SAFETENSORS = '.safetensors'
+_SUFFIXES = ('.pth', '.pt', '.tar', '.bin', _SAFETENSORS)
 
 
 class OpaqueRecord:
@@ -188,8 +189,12 @@ def save_atomically(content: Any, path: str | os.PathLike) -> None:
 
 
 def save_weights(
-    state: Mapping[str, torch.Tensor], meta: Mapping[str, Any], path: str | os.PathLike, overwrite: bool = False
-) -> None:
+    state: Mapping[str, torch.Tensor],
+    meta: Mapping[str, Any],
+    path: str | os.PathLike,
+    overwrite: bool = False,
+    hash_name: bool = False,
+) -> Path:
     """Write weights and what is known about them, see :func:`whole_file`.
 
     Args:
@@ -197,11 +202,26 @@ def save_weights(
         meta: Plain values, kept under ``meta``; in a ``.safetensors`` file as JSON in its header.
         path: The file; its suffix decides on the kind.
         overwrite: Replace a file that is there.
+        hash_name: Append ``-`` and 8 hex digits of the file's SHA-256 to its name, as ``torch.hub`` checks it.
+
+    Returns:
+        The path that was written.
 
     Raises:
         CheckpointError: If there is such a file, or the package safetensors is needed and missing.
     """
     path = Path(path)
+    if hash_name:
+        draft = path.with_name(f'.{path.stem}-{os.getpid()}{path.suffix}')
+        try:
+            save_weights(state, meta, draft, overwrite=True)
+            final = path.with_name(f'{path.stem}-{file_sha256(draft)[:8]}{path.suffix}')
+            if final.exists() and not overwrite:
+                raise CheckpointError(f'{final} exists already, with this very content')
+            os.replace(draft, final)
+        finally:
+            draft.unlink(missing_ok=True)
+        return final
     content = {name: tensor.contiguous() for name, tensor in state.items()}
     try:
         with whole_file(path, overwrite) as file:
@@ -211,6 +231,26 @@ def save_weights(
                 torch.save({'state_dict': content, 'meta': dict(meta)}, file)
     except FileExistsError as error:
         raise CheckpointError(f'{path} exists; choose another name, or say --overwrite to replace it') from error
+    return path
+
+
+def check_destination(source: str | os.PathLike, destination: str | os.PathLike, overwrite: bool) -> None:
+    """Refuse to write weights where that would lose something or fail.
+
+    Raises:
+        CheckpointError: If the destination is the source, a link, a folder, of no known kind, or there already.
+    """
+    source, destination = Path(source), Path(destination)
+    if destination.suffix not in _SUFFIXES:
+        raise CheckpointError(f'{destination} has none of the suffixes {", ".join(_SUFFIXES)}; give it one')
+    if destination.is_symlink():
+        raise CheckpointError(f'{destination} is a symbolic link; name the file that it points to, or remove it')
+    if destination.is_dir():
+        raise CheckpointError(f'{destination} is a folder; name a file in it')
+    if destination.exists() and destination.samefile(source):
+        raise CheckpointError(f'{destination} is the file that is read; choose another name')
+    if destination.exists() and not overwrite:
+        raise CheckpointError(f'{destination} exists; choose another name, or say --overwrite to replace it')
 
 
 def file_sha256(path: str | os.PathLike) -> str:

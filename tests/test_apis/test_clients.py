@@ -63,6 +63,12 @@ def test_vit_gives_the_same_tokens(target: str) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize('target', READ)
+def test_grey_images(target: str) -> None:
+    model = build({**VIT, 'in_channels': 1})
+    assert check_client(convert(model.state_dict(), 'file', target)).good
+
+
 @pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
 def test_resnet_gives_the_same_map(target: str) -> None:
     model = randomised(RESNET)
@@ -109,3 +115,7 @@ def test_a_model_that_the_library_lacks() -> None:
     assert check_client(convert(narrow, 'file', 'mmpretrain')).good
     with pytest.raises(NoClient, match='stem of 16 channels'):
         check_client(convert(narrow, 'file', 'torchvision'))
+    grey = build({**RESNET, 'in_channels': 1}).state_dict()
+    assert check_client(convert(grey, 'file', 'timm')).good
+    with pytest.raises(NoClient, match='take 3 channels'):
+        check_client(convert(grey, 'file', 'torchvision'))

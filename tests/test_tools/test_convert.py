@@ -213,7 +213,7 @@ def test_destinations_that_must_not_be_written(files: Path, tmp_path: Path) -> N
         ('link.pth', 'is a symbolic link'),
         ('dangling.pth', 'is a symbolic link'),
         ('folder.pth', 'is a folder'),
-        ('own.pth', 'is the file that shall be converted'),
+        ('own.pth', 'is the file that is read'),
         ('no_suffix', 'has none of the suffixes'),
     ):
         options = ['--overwrite'] if name in ('link.pth', 'own.pth', 'folder.pth') else []
@@ -260,3 +260,28 @@ def test_words_for_wrong_options(files: Path, tmp_path: Path) -> None:
     assert 'without prefix' in call_tool(CONVERT, own, out, '--to', 'timm', '--prefix', 'backbone').error()
     assert 'can go to' in call_tool(CONVERT, own, out, '--to', 'torchvision').error()
     assert call_tool(CONVERT, own, out, '--to', 'keras').code == 2
+
+
+# ---------------------------------------------------------------- publishing
+def test_published_weights(files: Path, tmp_path: Path) -> None:
+    own = load(files / 'own.pth')
+    noted = {'epoch': 3, 'cfg': 'model = dict()', 'dataset_meta': {'classes': ('a',)}}
+    torch.save({**own, 'meta': noted, 'optimizer': {'state': {}}, 'message_hub': {}}, tmp_path / 'run.pth')
+    done = call_tool('model_converters/publish_model', tmp_path / 'run.pth', tmp_path / 'vit.pth')
+    assert done.code == 0, done.err
+    (path,) = set(tmp_path.iterdir()) - {tmp_path / 'run.pth'}
+    assert path.name == f'vit-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth'
+    content = load(path)
+    assert set(content) == {'state_dict', 'meta'}
+    kept = {n: v for n, v in own['state_dict'].items() if not n.startswith('momentum_encoder.')}
+    assert same(content['state_dict'], kept)
+    assert (content['meta']['epoch'], content['meta']['cfg']) == (3, 'model = dict()')
+    every = call_tool('model_converters/publish_model', tmp_path / 'run.pth', tmp_path / 'all.pth', '--keep-followers')
+    assert f'{len(own["state_dict"])} tensors kept' in every.out
+
+
+def test_nothing_to_publish(tmp_path: Path) -> None:
+    torch.save({'epoch': 1}, tmp_path / 'run.pth')
+    message = call_tool('model_converters/publish_model', tmp_path / 'run.pth', tmp_path / 'vit.pth').error()
+    assert 'holds no weights' in message
+    assert list(tmp_path.iterdir()) == [tmp_path / 'run.pth']

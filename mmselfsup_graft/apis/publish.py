@@ -1,0 +1,59 @@
+"""Publishing a checkpoint: what others need of it, and nothing else."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmselfsup_graft.checkpoints import check_destination, read_checkpoint, save_weights, unwrap_state_dict
+from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.version import __version__
+
+# followers and teachers are no part of the trained model: whoever trains on starts them anew
+_FOLLOWERS = r'(.*\.)?(momentum_encoder|encoder_k|queue|queue_ptr|teacher|target_generator)(\.|$)'
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def publish_file(
+    source: str | os.PathLike,
+    destination: str | os.PathLike,
+    keep_followers: bool = False,
+    overwrite: bool = False,
+    unsafe_pickle: bool = False,
+) -> tuple[Path, str]:
+    """Write the weights of a checkpoint under a name with a hash; optimiser, schedules and logs stay behind.
+
+    Args:
+        source: Checkpoint of a training run.
+        destination: File to write; ``-`` and 8 hex digits of its SHA-256 are appended to the name.
+        keep_followers: Keep momentum encoders, queues and teachers.
+        overwrite: Replace a file that is there.
+        unsafe_pickle: Allow the file to run code while it is read.
+
+    Returns:
+        The file that was written, and what to say about it.
+
+    Raises:
+        CheckpointError: If the file cannot be read, holds no weights, or the destination must not be written.
+    """
+    content = read_checkpoint(source, unsafe_pickle)
+    check_destination(source, destination, overwrite)
+    state = unwrap_state_dict(content)
+    if not state:
+        raise CheckpointError(f'{source} holds no weights; is it a checkpoint?')
+    kept = {n: v for n, v in state.items() if keep_followers or not re.match(_FOLLOWERS, n)}
+    meta = content.get('meta')
+    told = _plain(meta) if isinstance(meta, Mapping) else {}
+    path = save_weights(kept, {**told, 'published_by': f'mmselfsup_graft {__version__}'}, destination, overwrite, True)
+    before, after = (os.path.getsize(file) / 2**20 for file in (source, path))
+    text = (
+        f'{len(kept)} tensors kept, {len(state) - len(kept)} of momentum encoders, queues and teachers left out\n'
+        f'written: {path} ({after:.1f} MiB, before {before:.1f})'
+    )
+    return path, text
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What can be read again without running code."""
+    return {str(key): value for key, value in values.items() if isinstance(value, _PLAIN)}
