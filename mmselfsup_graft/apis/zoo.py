@@ -1,0 +1,140 @@
+"""The model zoo: what can be built by name, and with which weights."""
+
+import fnmatch
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mmengine.dist import barrier, is_main_process
+from torch import nn
+
+import mmselfsup_graft
+from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.registry import MODELS
+
+from .download import Weights, download
+from .train import load_config
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """One entry of a metafile.
+
+    Attributes:
+        name: Name of the model, which is its config's.
+        config: Config file.
+        weights: Where weights lie; None if there are none.
+        weights_by: Who trained and published them.
+        paper_results: Figures of the authors.
+    """
+
+    name: str
+    config: Path
+    weights: Weights | None
+    weights_by: str
+    paper_results: tuple[dict[str, Any], ...]
+
+
+def zoo() -> dict[str, ZooModel]:
+    """All models by name, read from the model index beside the configs.
+
+    Raises:
+        ConfigError: If the index was not installed with the package.
+    """
+    root = _root()
+    models = {}
+    for metafile in _read(root / 'model-index.yml')['Import']:
+        for entry in _read(root / metafile)['Models']:
+            others = entry.get('Weights Of Others')
+            weights = Weights(others['URL'], others['SHA256']) if others else None
+            models[entry['Name']] = ZooModel(
+                entry['Name'],
+                root / entry['Config'],
+                weights,
+                others['Source'] if others else '',
+                tuple(entry.get('Paper Results', ())),
+            )
+    return models
+
+
+def _root() -> Path:
+    """The checkout, or the plugin folder of an installed package."""
+    package = Path(mmselfsup_graft.__file__).parent
+    for root in (package.parent, package / '.mim'):
+        if (root / 'model-index.yml').is_file():
+            return root
+    raise ConfigError('model-index.yml is not installed with mmselfsup_graft; install it again')
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding='utf-8'))
+
+
+def list_models(pattern: str = '*', pretrained: bool = False) -> list[str]:
+    """Names of all models that match a pattern with ``*`` and ``?``.
+
+    Args:
+        pattern: A pattern; without wildcards a part of the name is enough.
+        pretrained: Only those for which there are weights.
+    """
+    wild = pattern if any(sign in pattern for sign in '*?[') else f'*{pattern}*'
+    found = {name: model for name, model in zoo().items() if not pretrained or model.weights}
+    return fnmatch.filter(found, wild)
+
+
+def find_model(name: str) -> ZooModel:
+    """The model of this name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    models = zoo()
+    if name not in models:
+        similar = list_models(name)[:3]
+        advice = f'; did you mean {" or ".join(similar)}?' if similar else '; list_models() names all'
+        raise ConfigError(f'there is no model {name!r}{advice}')
+    return models[name]
+
+
+def download_weights(name: str, folder: str | os.PathLike | None = None, **options: Any) -> Path:
+    """Get the weights of a model, see :func:`mmselfsup_graft.apis.download.download`; one process downloads for all.
+
+    Raises:
+        ConfigError: If there is no such model.
+        CheckpointError: If there are no weights for it, or they cannot be had.
+    """
+    model = find_model(name)
+    if model.weights is None:
+        known = ', '.join(list_models(pretrained=True))
+        raise CheckpointError(f'there are no weights for {name}; there are for {known}')
+    if is_main_process():
+        download(model.weights, folder, **options)
+    barrier()
+    return download(model.weights, folder, **options)
+
+
+def get_model(name: str, pretrained: bool | str | os.PathLike = False, **options: Any) -> nn.Module:
+    """Build a model by name, ``get_model(...).backbone`` is its encoder.
+
+    Args:
+        name: Name of a model, see :func:`list_models`.
+        pretrained: True loads the encoder of the zoo's weights, a path that of a checkpoint of any known format; False
+            leaves it freshly initialised.
+        options: For the download, see :func:`mmselfsup_graft.apis.download.download`.
+
+    Returns:
+        The algorithm on the CPU, initialised.
+
+    Raises:
+        ConfigError: If there is no such model.
+        CheckpointError: If there are no weights for it, or they do not fit.
+    """
+    config = load_config(find_model(name).config).model
+    if pretrained is True:
+        pretrained = download_weights(name, **options)
+    config.graft = [dict(checkpoint=str(pretrained))] if pretrained else None
+    model = MODELS.build(config)
+    model.init_weights()
+    return model
