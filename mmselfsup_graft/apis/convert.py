@@ -10,7 +10,7 @@ from typing import Any
 
 from mmselfsup_graft.checkpoints import TARGETS, check_destination, file_sha256, read_checkpoint, save_weights
 from mmselfsup_graft.checkpoints.convert import Conversion, convert, summary
-from mmselfsup_graft.checkpoints.formats import detect_format, format_names
+from mmselfsup_graft.checkpoints.formats import detect_format
 from mmselfsup_graft.errors import CheckpointError, ConfigError, FormatMismatchError
 from mmselfsup_graft.version import __version__
 
@@ -157,17 +157,12 @@ def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> t
     found = detect_format(content)
     if options.method == 'auto' or found is None or options.method in (found.name, *found.also):
         return options.method, ''
-    if options.method not in format_names():
-        return options.method, ''
     if found.name == _CONVERTED:
         already = f'{source} holds a bare backbone already, there is no {options.method} checkpoint to extract it from'
         if not options.allow_converted:
             raise FormatMismatchError(f'{already}; use it as it is, or say --allow-converted to copy it')
         return 'auto', f'{already}; copied'
-    raise FormatMismatchError(
-        f'{source} is no checkpoint of {options.method}: its tensors are named as in format {found.name}; '
-        f'say {found.name} or auto'
-    )
+    return options.method, ''
 
 
 def _verify(done: Conversion, prefix: str, options: ConvertOptions) -> tuple[Fit | None, str]:

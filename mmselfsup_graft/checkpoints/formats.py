@@ -344,7 +344,8 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
         raise CheckpointError(f'{origin} is not {expected}: its tensors are named {sample} ...')
     if wanted not in ('auto', found.name, *found.also):
         raise FormatMismatchError(
-            f'{origin} is not a checkpoint of format {wanted}: its tensors are named as in format {found.name}'
+            f'{origin} is not a checkpoint of format {wanted}: its tensors are named as in format {found.name}; '
+            f'say {found.name} or auto'
         )
     if found.refusal:
         raise CheckpointError(f'{origin} (format {found.name}) is {found.refusal}')

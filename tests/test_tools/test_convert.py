@@ -260,6 +260,7 @@ def test_words_for_wrong_options(files: Path, tmp_path: Path) -> None:
     assert 'without prefix' in call_tool(CONVERT, own, out, '--to', 'timm', '--prefix', 'backbone').error()
     assert 'can go to' in call_tool(CONVERT, own, out, '--to', 'torchvision').error()
     assert call_tool(CONVERT, own, out, '--to', 'keras').code == 2
+    assert call_tool(CONVERT, own, out, '--to', 'timm', '--from', 'simsiam').code == 2
 
 
 # ---------------------------------------------------------------- publishing

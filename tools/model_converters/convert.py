@@ -10,12 +10,16 @@ from mmselfsup_graft.apis.cli import add_convert_options, run_tool
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     from mmselfsup_graft.checkpoints import TARGETS
+    from mmselfsup_graft.checkpoints.formats import format_names
 
     parser = argparse.ArgumentParser(description='Carry a backbone from a checkpoint to another library')
     parser.add_argument('source', help='checkpoint of any known format')
     parser.add_argument('destination', help='file to write: .pth, .pt or .safetensors')
     parser.add_argument('--to', required=True, choices=list(TARGETS), help='where the backbone goes')
-    parser.add_argument('--from', dest='method', default='auto', help='format or method of the checkpoint')
+    known = ['auto', *format_names()]
+    parser.add_argument(
+        '--from', dest='method', default='auto', choices=known, help='format or method of the checkpoint'
+    )
     add_convert_options(parser)
     return parser.parse_args(argv)
 
