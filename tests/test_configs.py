@@ -251,7 +251,7 @@ def test_frozen_configs_score_a_checkpoint(path, data, tmp_path):
     expected = {'linear': 'linear', 'few_shot': 'logistic', 'knn': 'knn'}[path.parent.name]
     assert [row['protocol'] for row in rows] == [expected]
     assert 0 <= rows[0]['result']['accuracy'] <= 100
-    assert rows[0]['checkpoint_format'] == 'mae'
+    assert rows[0]['checkpoint_format'] == 'timm'
     assert rows[0]['images'] == {'train': 2 * BATCH, 'test': 2 * BATCH}
 
 

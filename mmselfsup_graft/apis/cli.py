@@ -18,7 +18,9 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
     # mmcv says at every start that it lacks a compiled op which nothing here uses
     warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
     try:
-        sys.exit(main(argv) or 0)
+        code = main(argv) or 0
+        _leave_process_group()
+        sys.exit(code)
     except KeyboardInterrupt:
         print(
             '\ninterrupted; the same command goes on from what was complete (train.py and finetune.py: with --resume)',
@@ -31,6 +33,13 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
         sys.stdout.flush()
         print(f'error: {describe(error)}', file=sys.stderr)
         sys.exit(getattr(error, 'exit_code', 1))
+
+
+def _leave_process_group() -> None:
+    """End torch's communication in good order: its threads can abort a process that leaves while others still work."""
+    torch = sys.modules.get('torch')
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def describe(error: BaseException) -> str:

@@ -4,12 +4,14 @@ import contextlib
 import importlib.util
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from mmselfsup_graft.checkpoints.convert import Architecture, Conversion
+from mmselfsup_graft.errors import CheckpointError
 
 _RESNETS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
@@ -18,22 +20,32 @@ class NoClient(Exception):
     """There is no model to build here, for the reason in the message."""
 
 
-def build_client(conversion: Conversion, num_heads: int | None = None) -> nn.Module:
+def build_client(conversion: Conversion, num_heads: int | None = None, prefix: str = '') -> nn.Module:
     """Build the model that takes the converted backbone, on the CPU, with fresh weights.
 
     Args:
         conversion: What was converted.
         num_heads: Attention heads of a ViT, which no shape tells; None takes 64 wide heads, or one.
+        prefix: What was put before every name.
 
     Raises:
         NoClient: If its library is not installed or it has no such model.
+        CheckpointError: If the shapes are those of no model.
     """
     arch = conversion.architecture
     builder = _BUILDERS.get((conversion.target.name, arch.family))
     if builder is None:
         raise NoClient(f'no model of {conversion.target.name} to check against')
+    if arch.family in ('vit', 'beit') and not all(arch.img_size):
+        raise NoClient('its position table is for images that are not square, and nothing tells their size')
     heads = num_heads or (arch.width // 64 if arch.width % 64 == 0 else 1)
-    return builder(arch, heads, conversion.state)
+    state = {name.removeprefix(prefix): value for name, value in conversion.state.items()}
+    try:
+        return builder(arch, heads, state)
+    except (KeyError, IndexError, StopIteration, ValueError, TypeError, ArithmeticError) as error:
+        raise CheckpointError(
+            f'no model of {conversion.target.name} has these shapes ({type(error).__name__}: {error}); a broken file?'
+        ) from error
 
 
 def _need(package: str) -> None:
@@ -71,9 +83,9 @@ def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> d
         'arch': _vit_arch(arch, heads),
         'img_size': arch.img_size,
         'patch_size': arch.patch_size,
-        'final_norm': any(name.startswith(('ln1.', 'backbone.ln1.')) for name in state),
+        'final_norm': 'ln1.weight' in state,
         'layer_scale_init_value': 1.0 if any('.gamma1.' in name for name in state) else 0.0,
-        'out_type': 'raw',
+        'out_type': 'avg_featmap' if 'ln2.weight' in state else 'raw',
     }
 
 
@@ -93,16 +105,16 @@ def _beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> 
         'arch': _vit_arch(arch, tables[0].shape[1] if tables else heads),
         'img_size': arch.img_size,
         'patch_size': arch.patch_size,
-        'use_abs_pos_emb': any(name.endswith('pos_embed') for name in state),
+        'use_abs_pos_emb': 'pos_embed' in state,
         'use_rel_pos_bias': bool(tables),
         'layer_scale_init_value': 0.1 if any(name.endswith('.gamma_1') for name in state) else 0,
-        'final_norm': any(name.startswith(('ln1.', 'backbone.ln1.')) for name in state),
-        'out_type': 'raw',
+        'final_norm': 'ln1.weight' in state,
+        'out_type': 'avg_featmap' if 'ln2.weight' in state else 'raw',
     }
 
 
 def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    bottleneck = any(name.endswith('layer1.0.conv3.weight') for name in state)
+    bottleneck = 'layer1.0.conv3.weight' in state
     depth = 34 if arch.blocks == (3, 4, 6, 3) and not bottleneck else _RESNETS.get(arch.blocks)
     if depth is None or arch.stem_kernel != 7:
         raise NoClient(f'no ResNet with {arch.blocks} blocks and a stem of {arch.stem_kernel} x {arch.stem_kernel}')
@@ -114,7 +126,12 @@ def _mmdet_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tens
 
 
 def _convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    return {'type': 'ConvNeXt', 'arch': {'depths': list(arch.blocks), 'channels': list(arch.widths)}}
+    settings = {'depths': list(arch.blocks), 'channels': list(arch.widths)}
+    return {'type': 'ConvNeXt', 'arch': settings, 'out_indices': _normed_stages(state)}
+
+
+def _normed_stages(state: Mapping[str, torch.Tensor]) -> list[int]:
+    return [stage for stage in range(4) if f'norm{stage}.weight' in state] or [3]
 
 
 def _swin(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -131,6 +148,7 @@ def _swin(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> 
         'img_size': 32 * window,  # the input size is in no tensor
         'patch_size': arch.patch_size,
         'window_size': window,
+        'out_indices': _normed_stages(state),
     }
 
 
@@ -139,7 +157,7 @@ def _mmseg_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]
         'type': 'VisionTransformer',
         **_mmseg_common(arch, heads),
         'patch_bias': True,
-        'final_norm': any(name.startswith(('ln1.', 'backbone.ln1.')) for name in state),
+        'final_norm': 'ln1.weight' in state,
         'out_indices': list(range(arch.blocks[0])),
     }
 
@@ -149,6 +167,7 @@ def _mmseg_mae(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]
     return {
         'type': 'MAE',
         **_mmseg_common(arch, heads),
+        'final_norm': 'ln1.weight' in state,
         'init_values': 0.1 if scaled else 1.0,
         'out_indices': list(range(arch.blocks[0])),
     }
@@ -160,7 +179,7 @@ def _mmseg_common(arch: Architecture, heads: int) -> dict[str, Any]:
         'num_layers': arch.blocks[0],
         'num_heads': heads,
         'mlp_ratio': arch.hidden // arch.width,
-        'img_size': (arch.img_size, arch.img_size),
+        'img_size': arch.img_size,
         'patch_size': arch.patch_size,
         'norm_cfg': {'type': 'LN', 'eps': 1e-6},
     }
@@ -182,6 +201,30 @@ def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor])
         num_classes=0,
         in_chans=arch.in_channels,
         init_values=1.0 if scaled else None,
+        global_pool='avg' if 'fc_norm.weight' in state else 'token',
+        final_norm='norm.weight' in state or 'fc_norm.weight' in state,
+    )
+
+
+def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    _need('timm')
+    from timm.models.beit import Beit
+
+    tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
+    return Beit(
+        img_size=arch.img_size,
+        patch_size=arch.patch_size,
+        embed_dim=arch.width,
+        depth=arch.blocks[0],
+        num_heads=tables[0].shape[1] if tables else heads,
+        mlp_ratio=arch.hidden / arch.width,
+        num_classes=0,
+        in_chans=arch.in_channels,
+        init_values=0.1 if any(name.endswith('.gamma_1') for name in state) else None,
+        use_abs_pos_emb='pos_embed' in state,
+        use_rel_pos_bias=any(re.match(r'blocks\.\d+\.attn\.relative_position', name) for name in state),
+        use_shared_rel_pos_bias=any(name.startswith('rel_pos_bias.') for name in state),
+        global_pool='avg' if 'fc_norm.weight' in state else 'token',
     )
 
 
@@ -268,6 +311,7 @@ _BUILDERS: dict[tuple[str, str], Callable[..., nn.Module]] = {
     ('mmseg-mae', 'vit'): _mm(_mmseg_mae, 'mmseg'),
     ('mmseg-mae', 'beit'): _mm(_mmseg_mae, 'mmseg'),
     ('timm', 'vit'): _timm_vit,
+    ('timm', 'beit'): _timm_beit,
     ('timm', 'resnet'): _timm_resnet,
     ('timm', 'convnext'): _timm_convnext,
     ('torchvision', 'resnet'): _torchvision_resnet,
@@ -275,23 +319,54 @@ _BUILDERS: dict[tuple[str, str], Callable[..., nn.Module]] = {
     ('hf', 'vit'): _huggingface_vit,
 }
 
+_INDEX = r'.*relative_position_index$'
+
 # what a client has and no checkpoint fills; it stays at its first value
 _EXPECTED_FRESH = {
     ('mmseg-mae', 'vit'): r'layers\.\d+\.(gamma_[12]|attn\.relative_position_)',
-    ('mmpretrain', 'convnext'): r'norm[0-2]\.',
-    ('mmpretrain', 'beit'): r'.*relative_position_index$',
-    ('mmseg', 'beit'): r'.*relative_position_index$',
-    ('mmseg-mae', 'beit'): r'.*relative_position_index$',
+    ('mmpretrain', 'beit'): _INDEX,
+    ('mmseg', 'beit'): _INDEX,
+    ('mmseg-mae', 'beit'): rf'pos_embed$|{_INDEX}',
+    ('mmpretrain', 'swin'): _INDEX,
+    ('mmdet', 'swin'): _INDEX,
+    ('mmseg', 'swin'): _INDEX,
 }
 
 
-class Fit(dict):
-    """How a converted backbone fits its client: lists of names under missing, fresh, unexpected and mismatched."""
+@dataclass(frozen=True)
+class Fit:
+    """How a converted backbone fits its client, as lists of names in the target.
+
+    Attributes:
+        client: The class that was built.
+        missing: What the client has and the file lacks.
+        fresh: The same, where it is meant to stay at its first value.
+        unexpected: What the client has no place for.
+        mismatched: What has another shape there.
+    """
+
+    client: str
+    missing: list[str]
+    fresh: list[str]
+    unexpected: list[str]
+    mismatched: list[str]
 
     @property
     def good(self) -> bool:
         """Whether every tensor has its place and every place its tensor."""
-        return not (self['missing'] or self['unexpected'] or self['mismatched'])
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def problem(self) -> str:
+        """What does not fit, in a few words."""
+        for names, words in (
+            (self.missing, f'{self.client} has {{}} that the file lacks'),
+            (self.unexpected, f'{self.client} has no place for {{}} of the file'),
+            (self.mismatched, f'{{}} have another shape in {self.client}'),
+        ):
+            if names:
+                shown = ', '.join(names[:3]) + (' ...' if len(names) > 3 else '')
+                return f'{words.format(f"{len(names)} tensors")} ({shown})'
+        return ''
 
 
 def check_client(conversion: Conversion, prefix: str = '') -> Fit:
@@ -305,13 +380,15 @@ def check_client(conversion: Conversion, prefix: str = '') -> Fit:
         NoClient: If there is nothing to load it into.
     """
     with contextlib.redirect_stdout(None):
-        wanted = build_client(conversion).state_dict()
+        client = build_client(conversion, prefix=prefix)
+    wanted = client.state_dict()
     given = {name.removeprefix(prefix): value for name, value in conversion.state.items()}
     fresh = _EXPECTED_FRESH.get((conversion.target.name, conversion.architecture.family), r'$^')
     absent = [name for name in wanted if name not in given and not name.endswith('num_batches_tracked')]
     return Fit(
+        client=f'{type(client).__module__.partition(".")[0]}.{type(client).__name__}',
         missing=[name for name in absent if not re.match(fresh, name)],
         fresh=[name for name in absent if re.match(fresh, name)],
-        unexpected=[name for name in given if name not in wanted],
+        unexpected=[name for name in given if name not in wanted and prefix + name not in conversion.head],
         mismatched=[n for n, v in given.items() if n in wanted and wanted[n].shape != v.shape],
     )

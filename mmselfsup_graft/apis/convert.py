@@ -18,7 +18,17 @@ from .clients import Fit, NoClient, check_client
 from .recipe import write_json
 from .setup import register_all_modules
 
-_CONVERTED = 'mmpretrain'  # bare backbones in the names that OpenMMLab's detectors and segmentors expect
+# formats of bare backbones: there is nothing left to extract from such a file
+_EXTRACTED = (
+    'mmpretrain',
+    'timm',
+    'huggingface',
+    'mmseg-vit',
+    'swin',
+    'convnext',
+    'timm-convnext',
+    'torchvision-convnext',
+)
 
 
 @dataclass(frozen=True)
@@ -62,17 +72,19 @@ class Converted:
         conversion: What was taken from where.
         path: The written file; None for a dry run.
         text: What to show: counts, how it fits, how to load it.
-        report: All names, for a machine to read.
     """
 
     conversion: Conversion
     path: Path | None
     text: str
-    report: dict[str, Any]
 
 
 def convert_file(
-    source: str | os.PathLike, destination: str | os.PathLike, options: ConvertOptions, dry_run: bool = False
+    source: str | os.PathLike,
+    destination: str | os.PathLike,
+    options: ConvertOptions,
+    dry_run: bool = False,
+    report: str | os.PathLike | None = None,
 ) -> Converted:
     """Convert a checkpoint file.
 
@@ -80,7 +92,8 @@ def convert_file(
         source: File of any known format.
         destination: File to write; its suffix decides on the kind.
         options: What is asked.
-        dry_run: Do everything but write.
+        dry_run: Do everything but write the destination.
+        report: JSON file for all names; it is also written where the result does not fit its target.
 
     Raises:
         FormatMismatchError: If the file is of another format than the one named, or was converted before.
@@ -89,6 +102,12 @@ def convert_file(
     source, destination = Path(source), Path(destination)
     content = read_checkpoint(source, options.unsafe_pickle)
     check_destination(source, destination, options.overwrite)
+    report = None if report is None else Path(report)
+    _check_report(report, source, destination, options.overwrite)
+    if destination.suffix == '.safetensors' and TARGETS[options.target].by_mmengine:
+        raise CheckpointError(
+            f'{destination}: mmengine, which loads it for {options.target}, reads no .safetensors; name it .pth'
+        )
     method, note = _method(content, source, options)
     prefix = 'backbone.' if options.prefix == 'backbone' else ''
     if prefix and not TARGETS[options.target].prefix:
@@ -106,20 +125,41 @@ def convert_file(
     )
     fit, verified = _verify(done, prefix, options)
     meta = _meta(done, source, prefix)
-    path = None
-    if not dry_run:
-        path = save_weights(done.state, meta, destination, options.overwrite, options.hash_name)
-    shown = path or destination
-    text = '\n'.join(part for part in (note, summary(done), verified, _usage(done, shown, prefix)) if part)
-    report = {
+    content_of_report = {
         'source': str(source),
-        'destination': None if path is None else str(path),
         'meta': meta,
         'kept': [list(row) for row in done.rows],
         'dropped': list(done.dropped),
-        'fit': fit,
+        'fit': None if fit is None else asdict(fit),
     }
-    return Converted(done, path, text, report)
+    path = None
+    if fit is not None and not fit.good:
+        _write_report(report, {**content_of_report, 'destination': None})
+        raise CheckpointError(f'the result does not fit: {fit.problem()}; --no-verify writes it all the same')
+    if not dry_run:
+        path = save_weights(done.state, meta, destination, options.overwrite, options.hash_name)
+    _write_report(report, {**content_of_report, 'destination': None if path is None else str(path)})
+    text = '\n'.join(
+        part for part in (note, summary(done), verified, _usage(done, path or destination, prefix)) if part
+    )
+    return Converted(done, path, text)
+
+
+def _check_report(report: Path | None, source: Path, destination: Path, overwrite: bool) -> None:
+    """Refuse a report that would replace something else."""
+    if report is None:
+        return
+    if report.is_dir():
+        raise CheckpointError(f'--report {report} is a folder; name a file in it')
+    if report.absolute() == destination.absolute() or (report.exists() and report.samefile(source)):
+        raise CheckpointError(f'--report {report} is the checkpoint; choose another name')
+    if report.exists() and not overwrite:
+        raise CheckpointError(f'{report} exists; choose another name, or say --overwrite to replace it')
+
+
+def _write_report(report: Path | None, content: dict[str, Any]) -> None:
+    if report is not None:
+        write_json(report, json.loads(json.dumps(content)))
 
 
 def convert_command(args: argparse.Namespace, target: str) -> str:
@@ -138,15 +178,13 @@ def convert_command(args: argparse.Namespace, target: str) -> str:
         allow_converted=args.allow_converted,
         verify=not args.no_verify,
     )
-    done = convert_file(args.source, args.destination, options, args.dry_run)
-    if args.report:
-        write_json(Path(args.report), json.loads(json.dumps(done.report)))
+    done = convert_file(args.source, args.destination, options, args.dry_run, args.report)
     written = 'nothing written (dry run)' if done.path is None else f'written: {done.path}'
     return f'{done.text}\n{written}'
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
-    match = re.fullmatch(r'(\d+)(?:x(\d+))?', text) if text is not None else None
+    match = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', text) if text is not None else None
     if text is not None and match is None:
         raise ConfigError(f'--img-size takes H or HxW in pixels, got {text!r}')
     return (int(match[1]), int(match[2] or match[1])) if match else None
@@ -157,7 +195,7 @@ def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> t
     found = detect_format(content)
     if options.method == 'auto' or found is None or options.method in (found.name, *found.also):
         return options.method, ''
-    if found.name == _CONVERTED:
+    if found.name in _EXTRACTED:
         already = f'{source} holds a bare backbone already, there is no {options.method} checkpoint to extract it from'
         if not options.allow_converted:
             raise FormatMismatchError(f'{already}; use it as it is, or say --allow-converted to copy it')
@@ -166,7 +204,7 @@ def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> t
 
 
 def _verify(done: Conversion, prefix: str, options: ConvertOptions) -> tuple[Fit | None, str]:
-    """Load into the target's model; what does not fit is an error, unless it is the head that was asked for."""
+    """Load into the target's model; returns how that fits, and what to say."""
     if not options.verify:
         return None, ''
     register_all_modules()
@@ -174,17 +212,9 @@ def _verify(done: Conversion, prefix: str, options: ConvertOptions) -> tuple[Fit
         fit = check_client(done, prefix)
     except NoClient as reason:
         return None, f'not loaded into {options.target}: {reason}'
-    if options.keep_head:
-        fit['unexpected'] = [name for name in fit['unexpected'] if not name.startswith(('fc.', 'head.'))]
-    if not fit.good:
-        kind = next(kind for kind in ('missing', 'unexpected', 'mismatched') if fit[kind])
-        names = ', '.join(fit[kind][:3]) + (' ...' if len(fit[kind]) > 3 else '')
-        raise CheckpointError(
-            f'the result does not fit {options.target}: {len(fit[kind])} tensors are {kind} ({names}); '
-            'is the file complete? --no-verify writes it all the same'
-        )
-    fresh = f', {len(fit["fresh"])} of its tensors stay as initialised, as expected' if fit['fresh'] else ''
-    return fit, f'loaded into {options.target}: every tensor fits{fresh}'
+    kinds = sorted({name.rpartition('.')[2] for name in fit.fresh})
+    fresh = f', {len(fit.fresh)} of its tensors ({", ".join(kinds)}) stay as initialised, as expected' if kinds else ''
+    return fit, f'loaded into {fit.client}: every tensor fits{fresh}'
 
 
 def _meta(done: Conversion, source: Path, prefix: str) -> dict[str, Any]:
@@ -212,7 +242,7 @@ def _meta(done: Conversion, source: Path, prefix: str) -> dict[str, Any]:
 def _usage(done: Conversion, path: Path, prefix: str) -> str:
     """How the file is loaded, and what to look out for."""
     target = done.target.name
-    if target in ('timm', 'torchvision', 'hf', 'official'):
+    if not done.target.by_mmengine:
         read = (
             f'safetensors.torch.load_file({str(path)!r})'
             if path.suffix == '.safetensors'

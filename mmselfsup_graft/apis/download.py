@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 from urllib.request import Request, url2pathname, urlopen
 
 import torch
+from filelock import FileLock
 
 from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.errors import CheckpointError
@@ -29,12 +30,10 @@ class Weights:
     Args:
         url: Where it lies: ``http(s)://`` or ``file://``.
         sha256: Hash of its content, or the first digits of it (at least 8).
-        format: Checkpoint format, or ``auto``.
     """
 
     url: str
     sha256: str
-    format: str = 'auto'
 
     @property
     def filename(self) -> str:
@@ -78,22 +77,31 @@ def download(
             f'{weights.url}: its SHA-256 is given with fewer than 8 digits; no file can be checked so'
         )
     target = Path(folder or weights_folder()) / weights.filename
-    if target.is_file() and _matches(target, weights):
-        return target
     mirror = mirror if mirror is not None else os.environ.get('GRAFT_MIRROR') or None
     offline = os.environ.get('GRAFT_OFFLINE') == '1' if offline is None else offline
-    source = f'{mirror.rstrip("/")}/{weights.filename}' if mirror else weights.url
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f'.{target.name}.lock')):  # several processes may want it at once
+        if not (target.is_file() and _matches(target, weights)):
+            _get(weights, target, mirror, offline, attempts, patience)
+    return target
+
+
+def _get(weights: Weights, target: Path, mirror: str | None, offline: bool, attempts: int, patience: float) -> None:
+    source = _in_mirror(mirror, weights.filename) if mirror else weights.url
     local = _local_path(source)
     if offline and local is None:
         raise CheckpointError(f'{target} is not there and offline mode forbids to download {source}; put it there')
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f'{target.name}.part')
     if local is not None:
         if not local.is_file():
             raise CheckpointError(f'{local} does not exist; check the mirror, or get {weights.url} some other way')
         shutil.copyfile(local, part)
     else:
+        old = part.is_file()
         _fetch(source, part, attempts, patience)
+        if old and not _matches(part, weights):  # the rest of another file; once more from the start
+            part.unlink()
+            _fetch(source, part, attempts, patience)
     if not _matches(part, weights):
         found = file_sha256(part)
         part.unlink()
@@ -102,7 +110,11 @@ def download(
             'try again or get it some other way'
         )
     os.replace(part, target)
-    return target
+
+
+def _in_mirror(mirror: str, filename: str) -> str:
+    local = _local_path(mirror)
+    return str(local / filename) if local is not None else f'{mirror.rstrip("/")}/{quote(filename)}'
 
 
 def _matches(path: Path, weights: Weights) -> bool:

@@ -11,7 +11,7 @@ from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.version import __version__
 
 # followers and teachers are no part of the trained model: whoever trains on starts them anew
-_FOLLOWERS = r'(.*\.)?(momentum_encoder|encoder_k|queue|queue_ptr|teacher|target_generator)(\.|$)'
+_FOLLOWERS = r'(.*\.)?(momentum_encoder|encoder_k|queue\d?|queue\d?_ptr|teacher|target_net|target_generator)(\.|$)'
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -43,6 +43,8 @@ def publish_file(
     if not state:
         raise CheckpointError(f'{source} holds no weights; is it a checkpoint?')
     kept = {n: v for n, v in state.items() if keep_followers or not re.match(_FOLLOWERS, n)}
+    if not kept:
+        raise CheckpointError(f'{source} holds nothing but momentum encoders, queues or teachers; see --keep-followers')
     meta = content.get('meta')
     told = _plain(meta) if isinstance(meta, Mapping) else {}
     path = save_weights(kept, {**told, 'published_by': f'mmselfsup_graft {__version__}'}, destination, overwrite, True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mmengine.dist import barrier, is_main_process
 from torch import nn
 
 import mmselfsup_graft
@@ -27,14 +26,12 @@ class ZooModel:
         config: Config file.
         weights: Where weights lie; None if there are none.
         weights_by: Who trained and published them.
-        paper_results: Figures of the authors.
     """
 
     name: str
     config: Path
     weights: Weights | None
     weights_by: str
-    paper_results: tuple[dict[str, Any], ...]
 
 
 def zoo() -> dict[str, ZooModel]:
@@ -49,13 +46,8 @@ def zoo() -> dict[str, ZooModel]:
         for entry in _read(root / metafile)['Models']:
             others = entry.get('Weights Of Others')
             weights = Weights(others['URL'], others['SHA256']) if others else None
-            models[entry['Name']] = ZooModel(
-                entry['Name'],
-                root / entry['Config'],
-                weights,
-                others['Source'] if others else '',
-                tuple(entry.get('Paper Results', ())),
-            )
+            by = others['Source'] if others else ''
+            models[entry['Name']] = ZooModel(entry['Name'], root / entry['Config'], weights, by)
     return models
 
 
@@ -98,8 +90,10 @@ def find_model(name: str) -> ZooModel:
     return models[name]
 
 
-def download_weights(name: str, folder: str | os.PathLike | None = None, **options: Any) -> Path:
-    """Get the weights of a model, see :func:`mmselfsup_graft.apis.download.download`; one process downloads for all.
+def download_weights(
+    name: str, folder: str | os.PathLike | None = None, mirror: str | None = None, offline: bool | None = None
+) -> Path:
+    """Get the weights of a model, see :func:`mmselfsup_graft.apis.download.download`.
 
     Raises:
         ConfigError: If there is no such model.
@@ -109,20 +103,25 @@ def download_weights(name: str, folder: str | os.PathLike | None = None, **optio
     if model.weights is None:
         known = ', '.join(list_models(pretrained=True))
         raise CheckpointError(f'there are no weights for {name}; there are for {known}')
-    if is_main_process():
-        download(model.weights, folder, **options)
-    barrier()
-    return download(model.weights, folder, **options)
+    return download(model.weights, folder, mirror, offline)
 
 
-def get_model(name: str, pretrained: bool | str | os.PathLike = False, **options: Any) -> nn.Module:
+def get_model(
+    name: str,
+    pretrained: bool | str | os.PathLike = False,
+    folder: str | os.PathLike | None = None,
+    mirror: str | None = None,
+    offline: bool | None = None,
+) -> nn.Module:
     """Build a model by name, ``get_model(...).backbone`` is its encoder.
 
     Args:
         name: Name of a model, see :func:`list_models`.
         pretrained: True loads the encoder of the zoo's weights, a path that of a checkpoint of any known format; False
             leaves it freshly initialised.
-        options: For the download, see :func:`mmselfsup_graft.apis.download.download`.
+        folder: Where downloads are kept, see :func:`mmselfsup_graft.apis.download.download`.
+        mirror: Where the file is looked for instead, see there.
+        offline: Never open a connection, see there.
 
     Returns:
         The algorithm on the CPU, initialised.
@@ -133,7 +132,7 @@ def get_model(name: str, pretrained: bool | str | os.PathLike = False, **options
     """
     config = load_config(find_model(name).config).model
     if pretrained is True:
-        pretrained = download_weights(name, **options)
+        pretrained = download_weights(name, folder, mirror, offline)
     config.graft = [dict(checkpoint=str(pretrained))] if pretrained else None
     model = MODELS.build(config)
     model.init_weights()

@@ -100,11 +100,12 @@ def join_qkv(entries: Entries) -> Entries:
         match = _QUERY.fullmatch(entry.name)
         if not match:
             done.append(entry)
-        elif match[2] == 'query':
-            names = [f'{match[1]}{part}{match[3]}' for part in _PARTS]
-            missing = [name for name in names if name not in by_name]
-            if missing:
-                raise CheckpointError(f'query, key and value cannot be joined: {missing[0]} is missing')
+            continue
+        names = [f'{match[1]}{part}{match[3]}' for part in _PARTS]
+        missing = [name for name in names if name not in by_name]
+        if missing:
+            raise CheckpointError(f'query, key and value cannot be joined: {missing[0]} is missing')
+        if match[2] == 'query':
             three = [by_name[name] for name in names]
             origins = tuple((s, _joined(op, f'join_qkv:{i}')) for i, e in enumerate(three) for s, op in e.origins)
             done.append(Entry(f'{match[1]}qkv{match[3]}', torch.cat([e.tensor for e in three]), origins))
@@ -128,6 +129,21 @@ def fuse_qv_bias(entries: Entries) -> Entries:
             done.append(Entry(f'{match[1]}qkv.bias', bias, origins))
         elif not entry.name.endswith('.attn.v_bias') or entry.name.replace('v_bias', 'q_bias') not in by_name:
             done.append(entry)
+    return done
+
+
+_BEIT_SCALE = re.compile(r'(layers\.\d+\.)gamma_([12])')
+
+
+def name_layer_scale(entries: Entries) -> Entries:
+    """Give BEiT's names for layer scale to mmpretrain's plain ViT, unless the encoder is one of BEiT's kind."""
+    if any(re.search(r'\.(q_bias|relative_position)', entry.name) for entry in entries):
+        return entries
+    done = []
+    for entry in entries:
+        match = _BEIT_SCALE.fullmatch(entry.name)
+        part = {'1': 'attn.gamma1.weight', '2': 'ffn.gamma2.weight'}[match[2]] if match else ''
+        done.append(replace(entry, name=f'{match[1]}{part}') if match else entry)
     return done
 
 

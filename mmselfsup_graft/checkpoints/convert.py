@@ -20,11 +20,11 @@ class Architecture:
     Attributes:
         family: ``vit``, ``beit``, ``swin``, ``convnext`` or ``resnet``.
         blocks: Blocks per stage; a ViT has one stage.
-        widths: Channels per stage.
+        widths: Channels of the blocks in each stage; a bottleneck's before it widens.
         in_channels: Channels of the images.
         hidden: Width inside the feed-forward layers of a ViT, otherwise 0.
         patch_size: Pixels of a patch of a ViT or Swin, otherwise 0.
-        img_size: Pixels of the side of the square images that a ViT's position table is for, otherwise 0.
+        img_size: (H, W) in pixels that a ViT's position table is for; (0, 0) where nothing tells.
         stem_kernel: Kernel of the first convolution in pixels.
     """
 
@@ -34,7 +34,7 @@ class Architecture:
     in_channels: int = 3
     hidden: int = 0
     patch_size: int = 0
-    img_size: int = 0
+    img_size: tuple[int, int] = (0, 0)
     stem_kernel: int = 0
 
     @property
@@ -45,7 +45,7 @@ class Architecture:
     def __str__(self) -> str:
         blocks, widths = ('-'.join(map(str, each)) for each in (self.blocks, self.widths))
         patch = f', patches of {self.patch_size} px' if self.patch_size else ''
-        size = f', images of {self.img_size} px' if self.img_size else ''
+        size = f', images of {" x ".join(map(str, self.img_size))} px' if all(self.img_size) else ''
         inputs = '' if self.in_channels == 3 else f', input channels: {self.in_channels}'
         return f'{self.family} with {blocks} blocks, {widths} channels{patch}{size}{inputs}'
 
@@ -60,16 +60,29 @@ _BLOCK_NAMES = {
 _STEMS = {'resnet': 'conv1.weight', 'convnext': 'downsample_layers.0.0.weight'}  # others: a patch projection
 
 
-def architecture_of(encoder: Encoder) -> Architecture:
+def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -> Architecture:
     """Read the architecture off the shapes of an encoder under canonical names.
 
+    Args:
+        encoder: The encoder.
+        img_size: (H, W) in pixels if known; None reads it off the position tables, which must be square then.
+
     Raises:
-        CheckpointError: If its first layer is missing.
+        CheckpointError: If a tensor that tells it is missing or has not the shape it must have.
     """
     family, state = family_of(encoder), encoder.state
     stem = _STEMS.get(family, 'patch_embed.projection.weight')
-    if stem not in state:
-        raise CheckpointError(f'{encoder.origin}: its first layer ({stem}) is missing; is the file complete?')
+    is_vit = family in ('vit', 'beit')
+    needed = {stem: 4}
+    if is_vit:
+        needed['layers.0.ffn.layers.0.0.weight'] = 2
+    if family == 'vit':
+        needed['pos_embed'] = 3
+    for name, dimensions in needed.items():
+        if name not in state:
+            raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
+        if state[name].ndim != dimensions:
+            raise CheckpointError(f'{encoder.origin}: {name} has {state[name].ndim} dimensions, expected {dimensions}')
     found = {m.groups() for name in state if (m := re.match(_BLOCK_NAMES[family], name))}
     blocks = Counter(stage for stage, _ in found)
     width, in_channels, _, kernel = state[stem].shape
@@ -78,11 +91,6 @@ def architecture_of(encoder: Encoder) -> Architecture:
         widths = tuple(state[f'{stage}.0.depthwise_conv.weight'].shape[0] for stage in sorted(blocks))
     else:
         widths = tuple(width * 2**i for i in range(num_stages))
-    patches = state['pos_embed'].shape[1] - ('cls_token' in state) if 'pos_embed' in state else 0
-    tables = [v for n, v in state.items() if n.endswith('relative_position_bias_table')]
-    if family == 'beit' and not patches:  # (2 n - 1)^2 + 3 rows for n x n patches
-        patches = ((round((tables[0].shape[0] - 3) ** 0.5) + 1) // 2) ** 2
-    is_vit = family in ('vit', 'beit')
     return Architecture(
         family,
         tuple(blocks[stage] for stage in sorted(blocks)),
@@ -90,9 +98,22 @@ def architecture_of(encoder: Encoder) -> Architecture:
         in_channels,
         hidden=state['layers.0.ffn.layers.0.0.weight'].shape[0] if is_vit else 0,
         patch_size=kernel if is_vit or family == 'swin' else 0,
-        img_size=round(patches**0.5) * kernel if is_vit else 0,
+        img_size=(img_size or _square_size(state, kernel)) if is_vit else (0, 0),
         stem_kernel=kernel,
     )
+
+
+def _square_size(state: StateDict, patch_size: int) -> tuple[int, int]:
+    """Size of the square images for which position tables are; (0, 0) if they are not for square ones."""
+    tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
+    if 'pos_embed' in state:
+        patches = state['pos_embed'].shape[1] - ('cls_token' in state)
+    elif tables:  # (2 n - 1)^2 + 3 rows for n x n patches
+        patches = ((round((tables[0].shape[0] - 3) ** 0.5) + 1) // 2) ** 2
+    else:
+        patches = 0
+    side = round(patches**0.5)
+    return (side * patch_size,) * 2 if side * side == patches else (0, 0)
 
 
 @dataclass(frozen=True)
@@ -106,7 +127,8 @@ class Conversion:
         branch: Which encoder of the file.
         architecture: What the shapes tell of the backbone.
         target: Where it goes.
-        normalisation: How images were normalised, if the format tells.
+        normalisation: How images were normalised, if that is known.
+        head: Names in the target of what was kept on request though it is no part of the encoder.
     """
 
     entries: Entries
@@ -116,6 +138,7 @@ class Conversion:
     architecture: Architecture
     target: Target
     normalisation: Normalisation | None
+    head: frozenset[str] = frozenset()
 
     @property
     def state(self) -> StateDict:
@@ -160,6 +183,7 @@ def convert(
     where = TARGETS[target]
     located = locate(content, origin, wanted, branch)
     encoder = take_encoder(located, keep_head)
+    architecture = architecture_of(encoder, img_size)
     if img_size is not None:
         encoder = replace(encoder, entries=_resized(encoder, img_size))
     entries = to_target(encoder, where, final_norm)
@@ -171,7 +195,14 @@ def convert(
     if twice:
         raise CheckpointError(f'{origin}: two of its tensors would be called {twice[0]} in target {target}')
     return Conversion(
-        entries, dropped, encoder.format, encoder.branch, architecture_of(encoder), where, encoder.normalisation
+        entries,
+        dropped,
+        encoder.format,
+        encoder.branch,
+        architecture,
+        where,
+        encoder.normalisation,
+        frozenset(entry.name for entry in entries if any(source in encoder.head for source, _ in entry.origins)),
     )
 
 

@@ -7,13 +7,23 @@ canonical (mmpretrain) names; every source key ends as kept or dropped, exactly 
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from ..errors import CheckpointError, FormatMismatchError
-from .computed import IDENTITY, Entries, Entry, Step, join_qkv, merge_class_token, scale_to_vector, swin_merge_to_mm
+from .computed import (
+    IDENTITY,
+    Entries,
+    Entry,
+    Step,
+    join_qkv,
+    merge_class_token,
+    name_layer_scale,
+    scale_to_vector,
+    swin_merge_to_mm,
+)
 from .io import read_checkpoint
 from .rename import (
     CONVNEXT_OFFICIAL,
@@ -41,10 +51,17 @@ class Branch:
     Args:
         prefix: Text before the names of its tensors; anchored at the start, with or without ``module.`` before it.
         wrapper: Key at the top of the file that holds its tensors, where each encoder has one of its own.
+        others: Other prefixes that stand for the same.
     """
 
     prefix: str
     wrapper: str | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """All prefixes, each with and without ``module.`` before it."""
+        return tuple(before + prefix for prefix in (self.prefix, *self.others) for before in (_PARALLEL, ''))
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,7 @@ class Format:
         projector: Names of the first linear layer of the projector and of the batch norm after it, where the format
             has one; ``{}`` stands for the encoder's prefix without ``backbone.``.
         also: Methods whose files look like this as well, for users who ask by method.
-        normalisation: How images were normalised; None where the format does not tell.
+        normalisation: How images were normalised; None where the format alone does not tell.
         refusal: Why such a file cannot be read, if it cannot.
     """
 
@@ -95,7 +112,11 @@ _CANONICAL = r'layers\.0\.attn\.qkv\.|layer1\.0\.|stages\.0\.0\.depthwise_conv\.
 _MASK = r'mask_token|masked_embed|mask_gamma'
 _MOCOV3 = {'base': Branch('base_encoder.'), 'momentum': Branch('momentum_encoder.')}
 _SELF_DISTILLED = {'teacher': Branch('backbone.', 'teacher'), 'student': Branch('backbone.', 'student')}
-_OPENMMLAB = {'base': Branch('backbone.'), 'momentum': Branch('momentum_encoder.backbone.')}
+# ours; then mmpretrain's MoCo v3 and MoCo, whose follower is backbone and neck in a row
+_FOLLOWERS = ('momentum_encoder.module.0.', 'encoder_k.module.0.', 'encoder_k.0.')
+_OPENMMLAB = {'base': Branch('backbone.'), 'momentum': Branch('momentum_encoder.backbone.', others=_FOLLOWERS)}
+_HF_MARK = r'encoder\.layer\.0\.attention\.attention\.query\.weight'
+_HF_OTHERS = r'pooler\.|classifier\.|decoder\.|embeddings\.mask_token'
 _VIT_HEAD, _RESNET_FC, _NECK = ('{}head.0', '{}head.1'), ('{}fc.0', '{}fc.1'), ('{}neck.fc0', '{}neck.bn0')
 
 # order matters: the first format whose marks are all found is taken
@@ -121,8 +142,9 @@ FORMATS: tuple[Format, ...] = (
         (_CANONICAL,),
         r'$^',
         _KEEP_NAMES,
+        (name_layer_scale,),
         projector=_NECK,
-        also=('mmpretrain', 'mmselfsup', 'a2mim', 'simmim', 'mae', 'mocov3', 'layer_grafted', 'tec'),
+        also=('mmpretrain', 'mmselfsup', 'a2mim', 'simmim', 'mae', 'moco', 'mocov3', 'swav', 'layer_grafted', 'tec'),
         normalisation=None,
     ),
     Format('simmim', _one('encoder.'), _TIMM_MARKS, rf'head\.|{_MASK}', VIT_TIMM),
@@ -147,7 +169,7 @@ FORMATS: tuple[Format, ...] = (
         'tec',
         _one(''),
         (*_TIMM_MARKS, r'cls_token_mlp\.'),
-        rf'decoder_|encoder_adaptor\.|forward_(fea|att)_decoder\.|head\.|fc_norm\.|{_MASK}',
+        rf'decoder_|encoder_adaptor\.|forward_(fea|att)_decoder\.|head\.|{_MASK}',
         VIT_TIMM,
         (merge_class_token,),
     ),
@@ -156,25 +178,20 @@ FORMATS: tuple[Format, ...] = (
         'timm',
         _one(''),
         _TIMM_MARKS,
-        rf'decoder_|head\.|fc_norm\.|fc\.|{_MASK}',
+        rf'decoder_|head\.|fc\.|{_MASK}',
         VIT_TIMM,
+        (name_layer_scale,),
         also=('mae', 'mocov3', 'layer_grafted', 'tec', 'ibot', 'dino', 'deit'),
+        normalisation=None,
     ),
     Format(
         'huggingface',
-        _one('vit.'),
-        (r'encoder\.layer\.0\.attention\.attention\.query\.weight',),
-        r'pooler\.|classifier\.|decoder\.',
+        {'base': Branch('vit.', others=('',))},
+        (_HF_MARK,),
+        _HF_OTHERS,
         VIT_HUGGINGFACE,
         (join_qkv,),
-    ),
-    Format(
-        'huggingface',
-        _one(''),
-        (r'encoder\.layer\.0\.attention\.attention\.query\.weight',),
-        r'pooler\.|classifier\.|decoder\.|embeddings\.mask_token',
-        VIT_HUGGINGFACE,
-        (join_qkv,),
+        normalisation=None,
     ),
     Format(
         'swin',
@@ -200,7 +217,9 @@ FORMATS: tuple[Format, ...] = (
         (_CANONICAL,),
         r'(head|neck|fc)\.',
         _KEEP_NAMES,
+        (name_layer_scale,),
         also=('mmselfsup', 'torchvision', 'timm', 'a2mim', 'simmim'),
+        normalisation=None,
     ),
 )
 
@@ -234,7 +253,8 @@ class Encoder:
         branch: Which encoder of the file.
         dropped: Names (as in the file) of tensors that are no part of the encoder.
         origin: The file, for messages.
-        normalisation: How images were normalised, if the format tells.
+        normalisation: How images were normalised, if that is known.
+        head: Names (as in the file) of tensors that were kept on request though they are no part of the encoder.
     """
 
     entries: Entries
@@ -243,6 +263,7 @@ class Encoder:
     dropped: tuple[str, ...]
     origin: str
     normalisation: Normalisation | None = None
+    head: frozenset[str] = frozenset()
 
     @property
     def state(self) -> StateDict:
@@ -263,7 +284,7 @@ def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None) ->
             break
     else:
         content = {} if wrapper else content
-    return {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    return {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, torch.Tensor)}
 
 
 def format_names() -> list[str]:
@@ -271,17 +292,17 @@ def format_names() -> list[str]:
     return sorted({name for each in FORMATS for name in (each.name, *each.also)})
 
 
-def _actual_prefix(prefix: str, names: Iterable[str], origin: str) -> str:
-    """``prefix`` as it stands in a file: behind ``module.``, or behind ``objectives.NAME.`` in a multi-task model.
+def _actual_prefix(branch: Branch, names: Iterable[str], origin: str) -> str:
+    """The prefix as it stands in a file: behind ``module.``, or behind ``objectives.NAME.`` in a multi-task model.
 
     Raises:
         CheckpointError: If several objectives have it.
     """
     names = list(names)
-    for candidate in (_PARALLEL + prefix, prefix):
+    for candidate in branch.prefixes:
         if any(name.startswith(candidate) for name in names):
             return candidate
-    return in_objective(prefix, names, origin)
+    return in_objective(branch.prefix, names, origin)
 
 
 def in_objective(prefix: str, names: Iterable[str], origin: str) -> str:
@@ -302,9 +323,9 @@ def in_objective(prefix: str, names: Iterable[str], origin: str) -> str:
     return found[0] if found else prefix
 
 
-def _fits(candidate: Format, state: StateDict, prefix: str) -> bool:
-    for actual in (_PARALLEL + prefix, prefix):
-        inside = [name[len(actual) :] for name in state if name.startswith(actual)]
+def _fits(candidate: Format, branch: Branch, state: StateDict) -> bool:
+    for prefix in branch.prefixes:
+        inside = [name[len(prefix) :] for name in state if name.startswith(prefix)]
         if inside and all(any(re.match(mark, name) for name in inside) for mark in candidate.marks):
             return True
     return False
@@ -313,9 +334,16 @@ def _fits(candidate: Format, state: StateDict, prefix: str) -> bool:
 def detect_format(content: Mapping[str, Any]) -> Format | None:
     """First format that fits checkpoint content; None if none does."""
     for candidate in FORMATS:
-        if any(_fits(candidate, unwrap_state_dict(content, b.wrapper), b.prefix) for b in candidate.branches.values()):
+        branches = candidate.branches.values()
+        if any(_fits(candidate, branch, unwrap_state_dict(content, branch.wrapper)) for branch in branches):
             return candidate
     return None
+
+
+def _tensor_names(content: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors in a file, one level deep, to show what it holds."""
+    found = list(unwrap_state_dict(content))
+    return found or [name for key in content for name in unwrap_state_dict({'state_dict': content[key]})]
 
 
 def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str | None = None) -> Located:
@@ -335,8 +363,8 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
     if wanted != 'auto' and wanted not in known:
         raise CheckpointError(f'unknown checkpoint format {wanted!r}; known: auto, {", ".join(known)}')
     found = detect_format(content)
-    names = list(unwrap_state_dict(content))
     if found is None:
+        names = _tensor_names(content)
         sample = ', '.join(names[:3]) or 'no tensors at all'
         expected = (
             f'a checkpoint of format {wanted}' if wanted != 'auto' else f'one of the known formats ({", ".join(known)})'
@@ -355,7 +383,9 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
         raise CheckpointError(f'{origin} (format {found.name}) has no {chosen} encoder; use {options}')
     where = found.branches[chosen]
     state = unwrap_state_dict(content, where.wrapper)
-    return Located(found, chosen, state, _actual_prefix(where.prefix, state, origin), origin)
+    if found.normalisation is None and wanted in found.also:
+        found = replace(found, normalisation=Normalisation())  # the method that was named tells
+    return Located(found, chosen, state, _actual_prefix(where, state, origin), origin)
 
 
 def take_encoder(located: Located, keep_head: bool = False) -> Encoder:
@@ -370,6 +400,7 @@ def take_encoder(located: Located, keep_head: bool = False) -> Encoder:
     """
     found, prefix = located.format, located.prefix
     entries: Entries = []
+    head = set()
     for name, tensor in located.state.items():
         inner = name[len(prefix) :]
         if not name.startswith(prefix):
@@ -378,13 +409,14 @@ def take_encoder(located: Located, keep_head: bool = False) -> Encoder:
             entries.append(Entry(found.table.to_canonical(inner), tensor, ((name, IDENTITY),)))
         elif keep_head:
             entries.append(Entry(inner, tensor, ((name, IDENTITY),)))
-    if not entries:
+            head.add(name)
+    if len(entries) == len(head):
         raise CheckpointError(f'{located.origin} (format {found.name}) holds no tensors of a {located.branch} encoder')
     for step in found.steps:
         entries = step(entries)
     used = {source for entry in entries for source, _ in entry.origins}
     dropped = tuple(name for name in located.state if name not in used)
-    return Encoder(entries, found.name, located.branch, dropped, located.origin, found.normalisation)
+    return Encoder(entries, found.name, located.branch, dropped, located.origin, found.normalisation, frozenset(head))
 
 
 def to_encoder(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str | None = None) -> Encoder:

@@ -175,11 +175,21 @@ def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[b
         if overwrite:
             os.replace(temporary, path)
         else:
-            os.link(temporary, path)  # unlike a rename it fails if the name is taken
-            Path(temporary).unlink()
+            _take_free_name(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _take_free_name(temporary: str, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # unlike a rename it fails if the name is taken
+        os.unlink(temporary)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: take the name first, then fill it
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        os.replace(temporary, path)
 
 
 def save_atomically(content: Any, path: str | os.PathLike) -> None:
@@ -222,7 +232,7 @@ def save_weights(
         finally:
             draft.unlink(missing_ok=True)
         return final
-    content = {name: tensor.contiguous() for name, tensor in state.items()}
+    content = _own_storages(state)
     try:
         with whole_file(path, overwrite) as file:
             if path.suffix == _SAFETENSORS:
@@ -234,6 +244,17 @@ def save_weights(
     return path
 
 
+def _own_storages(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of which each is alone in its storage: a part of a larger one would be written with the rest of it."""
+    content, seen = {}, set()
+    for name, tensor in state.items():
+        storage = tensor.untyped_storage()
+        alone = storage.nbytes() == tensor.numel() * tensor.element_size() and storage.data_ptr() not in seen
+        content[name] = tensor.contiguous() if alone else tensor.clone(memory_format=torch.contiguous_format)
+        seen.add(storage.data_ptr())
+    return content
+
+
 def check_destination(source: str | os.PathLike, destination: str | os.PathLike, overwrite: bool) -> None:
     """Refuse to write weights where that would lose something or fail.
 
@@ -243,6 +264,8 @@ def check_destination(source: str | os.PathLike, destination: str | os.PathLike,
     source, destination = Path(source), Path(destination)
     if destination.suffix not in _SUFFIXES:
         raise CheckpointError(f'{destination} has none of the suffixes {", ".join(_SUFFIXES)}; give it one')
+    if any(parent.exists() and not parent.is_dir() for parent in destination.parents):
+        raise CheckpointError(f'{destination} cannot be written: a part of its path is a file')
     if destination.is_symlink():
         raise CheckpointError(f'{destination} is a symbolic link; name the file that it points to, or remove it')
     if destination.is_dir():

@@ -78,7 +78,7 @@ def resize_relative_table(table: torch.Tensor, grid: tuple[int, int], extra: int
         Table of [(2 H - 1) (2 W - 1) + extra, heads] in the dtype of the input.
 
     Raises:
-        CheckpointError: If the source or target grid is not square.
+        CheckpointError: If the source or target grid is not square, or the source smaller than 3 x 3.
     """
     from scipy.interpolate import RectBivariateSpline  # slow to import
 
@@ -90,6 +90,8 @@ def resize_relative_table(table: torch.Tensor, grid: tuple[int, int], extra: int
         )
     if side == wanted:
         return table
+    if side < 5:
+        raise CheckpointError(f'a relative position table of {side} x {side} offsets is too small to be resized')
     known = _stretched_offsets(side // 2, wanted // 2)
     sought = np.arange(-(wanted // 2), wanted // 2 + 1)
     maps = table[:patches].double().reshape(side, side, -1).permute(2, 0, 1).numpy()  # [heads, rows, columns]

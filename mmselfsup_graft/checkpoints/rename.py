@@ -72,6 +72,14 @@ VIT_MMSEG = RenameTable(
     )
 )
 
+# mmsegmentation's MAE where it holds a plain ViT with layer scale
+VIT_MMSEG_MAE = RenameTable(
+    (
+        ('layers.{i}.gamma_1', 'layers.{i}.attn.gamma1.weight'),
+        ('layers.{i}.gamma_2', 'layers.{i}.ffn.gamma2.weight'),
+    )
+)
+
 # ViTModel and ViTMAEModel of Hugging Face transformers, query, key and value in three tensors
 VIT_HUGGINGFACE = RenameTable(
     (

@@ -25,13 +25,16 @@ from .rename import (
     SWIN_OFFICIAL,
     VIT_HUGGINGFACE,
     VIT_MMSEG,
+    VIT_MMSEG_MAE,
     VIT_TIMM,
     RenameTable,
 )
 
 _CANONICAL = RenameTable(())
 _MASK = r'mask_token|mask_gamma'
-_FINAL_NORM = r'ln1\.'
+_FINAL_NORM = r'ln[12]\.'
+_LAYER_SCALE = r'layers\.\d+\.(attn\.gamma1|ffn\.gamma2)\.weight'
+_INDEX = r'.*relative_position_index$'
 
 # which kind of backbone an encoder is: the first whose mark is found among the canonical names
 _FAMILIES = (
@@ -50,12 +53,17 @@ class Naming:
     Args:
         table: Names there -> canonical names.
         steps: What is computed before renaming.
-        lacks: Regular expression for canonical names that the target has no place for, besides mask tokens.
+        final_norm: Whether the target has the norm after a ViT's last block.
+        lacks: Regular expression for canonical names that the target makes anew or does without.
+        refuses: Regular expression for canonical names without which the features would be others, and for which the
+            target has no place.
     """
 
     table: RenameTable = _CANONICAL
     steps: tuple[Step, ...] = ()
+    final_norm: bool = True
     lacks: str = r'$^'
+    refuses: str = r'$^'
 
 
 @dataclass(frozen=True)
@@ -67,12 +75,14 @@ class Target:
         families: Family of backbones -> its names there.
         about: What takes the file, in a few words.
         prefix: Whether the names may be given ``backbone.`` as prefix.
+        by_mmengine: Whether mmengine loads the file.
     """
 
     name: str
     families: Mapping[str, Naming]
     about: str
     prefix: bool = True
+    by_mmengine: bool = True
 
 
 _MM_OTHERS = {
@@ -81,7 +91,7 @@ _MM_OTHERS = {
     'swin': Naming(),
     'beit': Naming(steps=(expand_shared_table,)),
 }
-_HEADLESS_VIT = Naming(lacks=_FINAL_NORM)
+_HEADLESS_VIT = Naming(final_norm=False)
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -94,43 +104,56 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             'mmseg',
-            {'vit': _HEADLESS_VIT, **_MM_OTHERS},
+            {**_MM_OTHERS, 'vit': _HEADLESS_VIT, 'beit': Naming(steps=(expand_shared_table,), final_norm=False)},
             'backbones of mmseg, and mmpretrain.VisionTransformer (final_norm=False) inside a segmentor',
         ),
-        Target('mmseg-vit', {'vit': Naming(VIT_MMSEG, lacks=_FINAL_NORM)}, 'mmseg.VisionTransformer (patch_bias=True)'),
+        Target(
+            'mmseg-vit',
+            {'vit': Naming(VIT_MMSEG, final_norm=False, refuses=_LAYER_SCALE)},
+            'mmseg.VisionTransformer (patch_bias=True)',
+            prefix=False,
+        ),
         Target(
             'mmseg-mae',
-            {'vit': _HEADLESS_VIT, 'beit': Naming(steps=(expand_shared_table, fuse_qv_bias), lacks=_FINAL_NORM)},
+            {
+                'vit': Naming(VIT_MMSEG_MAE, final_norm=False),
+                'beit': Naming(steps=(expand_shared_table, fuse_qv_bias), final_norm=False),
+            },
             'mmseg.MAE (init_values=1.0 unless the file has layer scale)',
+            prefix=False,
         ),
         Target(
             'timm',
             {
                 'vit': Naming(VIT_TIMM),
-                'beit': Naming(VIT_TIMM),
+                'beit': Naming(VIT_TIMM, lacks=_INDEX),
                 'resnet': Naming(),
                 'convnext': Naming(CONVNEXT_TIMM),
             },
             'timm models with num_classes=0',
             prefix=False,
+            by_mmengine=False,
         ),
         Target(
             'torchvision',
             {'resnet': Naming(), 'convnext': Naming(CONVNEXT_TORCHVISION, (scale_to_map,))},
             'torchvision models without their classifier',
             prefix=False,
+            by_mmengine=False,
         ),
         Target(
             'hf',
-            {'vit': Naming(VIT_HUGGINGFACE, (split_qkv,))},
+            {'vit': Naming(VIT_HUGGINGFACE, (split_qkv,), lacks=r'ln2\.', refuses=_LAYER_SCALE)},
             'ViTModel of Hugging Face transformers (add_pooling_layer=False, layer_norm_eps=1e-6)',
             prefix=False,
+            by_mmengine=False,
         ),
         Target(
             'official',
             {'swin': Naming(SWIN_OFFICIAL, (swin_merge_from_mm,)), 'convnext': Naming(CONVNEXT_OFFICIAL)},
             'the releases of Swin Transformer and ConvNeXt',
             prefix=False,
+            by_mmengine=False,
         ),
     )
 }
@@ -158,7 +181,7 @@ def to_target(encoder: Encoder, target: Target, final_norm: bool | None = None) 
         final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
 
     Raises:
-        CheckpointError: If the target has no such backbone.
+        CheckpointError: If the target has no such backbone, or no place for a part of it that matters.
     """
     family = family_of(encoder)
     naming = target.families.get(family)
@@ -168,10 +191,15 @@ def to_target(encoder: Encoder, target: Target, final_norm: bool | None = None) 
             f'{encoder.origin} holds a backbone of the family {family}, which target {target.name} has no place for; '
             f'such a backbone can go to {others}'
         )
-    norm_lacks = naming.lacks == _FINAL_NORM if final_norm is None else not final_norm
-    entries = [e for e in encoder.entries if not re.match(_MASK, e.name)]
-    if family in ('vit', 'beit') and norm_lacks:
-        entries = [e for e in entries if not re.match(_FINAL_NORM, e.name)]
+    refused = [e.name for e in encoder.entries if re.match(naming.refuses, e.name)]
+    if refused:
+        raise CheckpointError(
+            f'{encoder.origin} has {len(refused)} tensors ({refused[0]} ...) that change its features, and '
+            f'target {target.name} has no place for them'
+        )
+    with_norm = naming.final_norm if final_norm is None else final_norm
+    lacks = [_MASK, naming.lacks, *([_FINAL_NORM] if family in ('vit', 'beit') and not with_norm else [])]
+    entries = [e for e in encoder.entries if not any(re.match(each, e.name) for each in lacks)]
     for step in naming.steps:
         entries = step(entries)
     return [replace(e, name=naming.table.from_canonical(e.name)) for e in entries]

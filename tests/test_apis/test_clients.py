@@ -8,9 +8,10 @@ import torch
 from helpers import build
 from torch import nn
 
-from mmselfsup_graft.apis.clients import NoClient, build_client, check_client
+from mmselfsup_graft.apis.clients import Fit, NoClient, build_client, check_client
 from mmselfsup_graft.apis.setup import register_all_modules
 from mmselfsup_graft.checkpoints import convert
+from mmselfsup_graft.errors import CheckpointError
 
 HEADS = 3
 _ARCH = {'embed_dims': 24, 'num_layers': 3, 'num_heads': HEADS, 'feedforward_channels': 48}
@@ -41,7 +42,7 @@ def loaded(model: nn.Module, target: str, heads: int | None = None) -> nn.Module
     client = build_client(done, heads)
     missing, unexpected = client.load_state_dict(done.state, strict=False)
     assert not unexpected
-    assert not [name for name in missing if not name.startswith(('norm0', 'norm1', 'norm2'))]
+    assert not missing
     client.eval()
     return client
 
@@ -95,6 +96,74 @@ def test_convnext_gives_the_same_feature(target: str) -> None:
     torch.testing.assert_close(actual.flatten(), expected.flatten(), rtol=1e-4, atol=1e-5)
 
 
+BEIT = {
+    'type': 'mmpretrain.BEiTViT',
+    'arch': _ARCH,
+    'img_size': 32,
+    'patch_size': 8,
+    'use_rel_pos_bias': True,
+    'layer_scale_init_value': 0.1,
+    'final_norm': True,
+    'out_type': 'cls_token',
+}
+SWIN = {
+    'type': 'mmpretrain.SwinTransformer',
+    'arch': {'embed_dims': 8, 'depths': [1, 1, 1, 1], 'num_heads': [1, 2, 2, 4]},
+    'img_size': 128,
+    'window_size': 4,
+}
+
+
+@pytest.mark.parametrize('positions', [True, False])
+@pytest.mark.parametrize('target', ['mmpretrain', 'timm'])
+def test_beit_gives_the_same_feature(target: str, positions: bool) -> None:
+    model = randomised({**BEIT, 'use_abs_pos_emb': positions})
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        client = loaded(model, target)
+        actual = client(x)[-1][:, 0] if target == 'mmpretrain' else client(x)
+        expected = model(x)[-1]  # class token, after the last norm
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize('target', ['mmpretrain', 'mmdet', 'mmseg'])
+def test_swin_gives_the_same_map(target: str) -> None:
+    model = randomised(SWIN)
+    x = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        actual, expected = loaded(model, target)(x)[-1], model(x)[-1]
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
+def test_norms_of_all_stages() -> None:
+    state = build({**CONVNEXT, 'out_indices': [0, 1, 2, 3]}).state_dict()
+    assert check_client(convert(state, 'file', 'mmdet')).good
+
+
+def test_prefix_and_head() -> None:
+    state = {f'module.{name}': value for name, value in randomised(RESNET).state_dict().items()}
+    file = {**state, 'module.projection_head.0.weight': torch.zeros(1)}
+    done = convert(file, 'file', 'mmpretrain', keep_head=True, prefix='backbone.')
+    assert done.head == {'backbone.projection_head.0.weight'}
+    assert check_client(done, 'backbone.').good
+
+
+def test_images_that_are_not_square() -> None:
+    state = build(VIT).state_dict()
+    for target in READ:
+        assert check_client(convert(state, 'file', target, img_size=(32, 48))).good
+    oblong = convert(state, 'file', 'mmpretrain', img_size=(32, 48)).state
+    with pytest.raises(NoClient, match='not square'):
+        check_client(convert(oblong, 'file', 'timm'))
+
+
+def test_shapes_of_no_model() -> None:
+    state = build(SWIN).state_dict()
+    without = {name: value for name, value in state.items() if 'relative_position_bias_table' not in name}
+    with pytest.raises(CheckpointError, match='has these shapes'):
+        check_client(convert(without, 'file', 'mmpretrain'))
+
+
 def test_what_does_not_fit_is_named() -> None:
     state = randomised(RESNET).state_dict()
     del state['layer2.0.bn1.weight']
@@ -102,12 +171,8 @@ def test_what_does_not_fit_is_named() -> None:
     state['layer9.weight'] = torch.zeros(1)
     fit = check_client(convert(state, 'file', 'mmpretrain'))
     assert not fit.good
-    assert fit == {
-        'missing': ['layer2.0.bn1.weight'],
-        'fresh': [],
-        'unexpected': ['layer9.weight'],
-        'mismatched': ['layer3.0.bn1.bias'],
-    }
+    assert fit == Fit('mmpretrain.ResNet', ['layer2.0.bn1.weight'], [], ['layer9.weight'], ['layer3.0.bn1.bias'])
+    assert fit.problem() == 'mmpretrain.ResNet has 1 tensors that the file lacks (layer2.0.bn1.weight)'
 
 
 def test_a_model_that_the_library_lacks() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,10 +23,11 @@ class Server(ThreadingHTTPServer):
     codes: list[int]  # status codes of the next connections
     resumes: bool
     ranges: list[str | None]  # what was asked for
+    paths: list[str]
 
     def __init__(self) -> None:
         super().__init__(('127.0.0.1', 0), Handler)
-        self.cut_after, self.codes, self.resumes, self.ranges = [], [], True, []
+        self.cut_after, self.codes, self.resumes, self.ranges, self.paths = [], [], True, [], []
 
     @property
     def url(self) -> str:
@@ -38,6 +40,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = self.headers.get('Range')
         self.server.ranges.append(asked)
+        self.server.paths.append(self.path)
         if self.server.codes:
             self.send_error(self.server.codes.pop(0))
             return
@@ -74,7 +77,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def kept(tmp_path: Path) -> list[str]:
-    return sorted(path.name for path in (tmp_path / 'weights').glob('*'))
+    return sorted(path.name for path in (tmp_path / 'weights').glob('[!.]*'))
 
 
 def test_a_file_is_downloaded_once(server: Server, tmp_path: Path) -> None:
@@ -112,6 +115,27 @@ def test_a_complete_part_needs_only_its_name(server: Server, tmp_path: Path) -> 
     (tmp_path / 'weights' / 'vit base.pth.part').write_bytes(CONTENT)
     assert download(Weights(server.url, SHA256)).read_bytes() == CONTENT
     assert kept(tmp_path) == ['vit base.pth']
+
+
+def test_the_rest_of_another_file_is_given_up(server: Server, tmp_path: Path) -> None:
+    (tmp_path / 'weights').mkdir()
+    (tmp_path / 'weights' / 'vit base.pth.part').write_bytes(b'x' * 1000)
+    assert download(Weights(server.url, SHA256)).read_bytes() == CONTENT
+
+
+def test_two_at_once(server: Server) -> None:
+    server.cut_after = [100_000]
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: download(Weights(server.url, SHA256), patience=0.05), range(2)))
+    assert paths[0] == paths[1]
+    assert paths[0].read_bytes() == CONTENT
+    assert server.ranges == [None, 'bytes=100000-'], 'the second waits for the first'
+
+
+def test_mirror_on_a_server(server: Server) -> None:
+    mirror = server.url.partition('/models')[0] + '/copies/'
+    assert download(Weights('https://nowhere.invalid/vit%20base.pth', SHA256), mirror=mirror).read_bytes() == CONTENT
+    assert server.paths == ['/copies/vit%20base.pth']
 
 
 def test_errors_of_the_server(server: Server) -> None:

@@ -79,4 +79,4 @@ def test_the_tool(published: Path, tmp_path: Path) -> None:
     published.write_bytes(b'other')
     message = call_tool('download_weights', SMALL, '--folder', tmp_path / 'there').error()
     assert 'expected' in message
-    assert not list((tmp_path / 'there').iterdir())
+    assert not list((tmp_path / 'there').glob('[!.]*'))

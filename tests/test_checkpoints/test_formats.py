@@ -146,3 +146,91 @@ def test_only_tensors_are_taken_out() -> None:
     content = {'epoch': 3, 'state_dict': {'a': torch.ones(2), 'note': 'text'}, 'model': {'b': torch.ones(1)}}
     assert list(unwrap_state_dict(content)) == ['a']
     assert list(unwrap_state_dict({'c': torch.ones(1), 'epoch': 1})) == ['c']
+
+
+# ---------------------------------------------------------------- layouts of other projects
+def _vit(prefix: str = '') -> State:
+    """Names of a small ViT as timm gives them."""
+    return _foreign(_numbered(build(vit_config()).state_dict()), VIT_TIMM, prefix)
+
+
+@pytest.mark.parametrize('parallel', ['', 'module.'])
+def test_self_distillation(parallel: str) -> None:
+    student, teacher = (_vit(f'{parallel}backbone.') for _ in range(2))
+    head = {f'{parallel}head.mlp.0.weight': torch.zeros(1)}
+    content = {'student': {**student, **head}, 'teacher': {n: v + 500 for n, v in teacher.items()} | head, 'epoch': 1}
+    for wanted in ('dino', 'ibot', 'auto'):
+        found = to_encoder(content, 'file', wanted)
+        assert (found.format, found.branch) == ('ibot', 'teacher')
+        assert torch.equal(found.state['cls_token'], student[f'{parallel}backbone.cls_token'] + 500)
+        assert set(found.dropped) == set(head)
+    assert torch.equal(
+        to_encoder(content, 'file', branch='student').state['cls_token'], student[f'{parallel}backbone.cls_token']
+    )
+    with pytest.raises(CheckpointError, match='no base encoder; use branch="teacher" or branch="student"'):
+        to_encoder(content, 'file', branch='base')
+    with pytest.raises(CheckpointError, match=r'its tensors are named resnet\.conv1'):
+        to_encoder({'student': {'resnet.conv1': torch.zeros(1)}, 'teacher': {}}, 'file')
+
+
+def test_backbone_files_of_self_distillation() -> None:
+    content = {'state_dict': {**_vit(), 'masked_embed': torch.zeros(1)}}
+    found = to_encoder(content, 'file', 'ibot')
+    assert found.format == 'timm'
+    assert found.dropped == ('masked_embed',)
+
+
+def test_simmim_vit_with_a_shared_table() -> None:
+    encoder = {n: v for n, v in _vit('encoder.').items() if n != 'encoder.pos_embed'}
+    encoder['encoder.rel_pos_bias.relative_position_bias_table'] = torch.zeros(3, 2)
+    beside = {'encoder.mask_token': torch.zeros(1), 'decoder.0.weight': torch.zeros(1)}
+    found = to_encoder({'model': {**encoder, **beside}, 'max_accuracy': 0.0}, 'file')
+    assert found.format == 'simmim'
+    assert set(found.dropped) == set(beside)
+    assert 'rel_pos_bias.relative_position_bias_table' in found.state
+    assert 'layers.0.ln1.weight' in found.state
+
+
+def test_simmim_swin() -> None:
+    block = 'encoder.layers.0.blocks.1.attn'
+    state = {
+        'encoder.patch_embed.proj.weight': torch.zeros(1),
+        'encoder.layers.0.blocks.0.attn.relative_position_bias_table': torch.zeros(1),
+        f'{block}.qkv.weight': torch.zeros(1),
+        'encoder.layers.0.blocks.1.attn_mask': torch.zeros(1),
+        'encoder.layers.0.downsample.reduction.weight': torch.arange(8.0)[None],
+        'encoder.mask_token': torch.zeros(1),
+        'decoder.0.weight': torch.zeros(1),
+    }
+    found = to_encoder({'model': state}, 'file', 'simmim')
+    assert found.format == 'simmim-swin'
+    assert set(found.dropped) == {'encoder.layers.0.blocks.1.attn_mask', 'encoder.mask_token', 'decoder.0.weight'}
+    assert 'stages.0.blocks.1.attn.w_msa.qkv.weight' in found.state
+    # quarters (0 1) (2 3) (4 5) (6 7), the second and third exchanged, interleaved
+    assert found.state['stages.0.downsample.reduction.weight'].tolist() == [[0, 4, 2, 6, 1, 5, 3, 7]]
+
+
+@pytest.mark.parametrize('prefix', ['', 'vit.'])
+def test_huggingface(prefix: str) -> None:
+    from mmselfsup_graft.checkpoints import convert
+
+    plain = _numbered(build(vit_config()).state_dict())
+    there = {prefix + n: v for n, v in convert(plain, 'file', 'hf').state.items()}
+    beside = {f'{prefix}embeddings.mask_token': torch.zeros(1), f'{prefix}pooler.dense.weight': torch.zeros(1)}
+    _check_names(to_encoder({**there, **beside}, 'file'), 'huggingface', plain, beside)
+
+
+def test_swav_with_several_prototypes_and_extracted_a2mim() -> None:
+    resnet = _numbered(build({'type': 'mmpretrain.ResNet', 'depth': 18}).state_dict())
+    beside = {f'module.prototypes.prototypes{i}.weight': torch.zeros(1) for i in range(3)}
+    state = {f'module.{n}': v for n, v in resnet.items()} | beside
+    _check_names(to_encoder({'state_dict': state, 'amp': {}}, 'file'), 'swav', resnet, beside)
+    extracted = {'state_dict': resnet, 'author': 'somebody'}
+    _check_names(to_encoder(extracted, 'file', 'a2mim'), 'mmpretrain', resnet, {})
+
+
+def _check_names(found: Encoder, name: str, wanted: State, beside: State) -> None:
+    assert found.format == name
+    assert set(found.dropped) == set(beside)
+    assert found.state.keys() == wanted.keys()
+    assert all(torch.equal(found.state[key], wanted[key]) for key in wanted)

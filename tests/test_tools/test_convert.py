@@ -87,12 +87,45 @@ def test_report_and_dry_run(files: Path, resnet: State, tmp_path: Path) -> None:
         'module.prototypes.weight',
     ]
     assert told['destination'] is None
+    for name, words in (
+        (report, 'exists'),
+        (tmp_path, 'is a folder'),
+        (files / 'swav.pth', 'is the checkpoint'),
+        (out, 'is the checkpoint'),
+    ):
+        message = call_tool(CONVERT, files / 'swav.pth', out, '--to', 'torchvision', '--report', name).error()
+        assert words in message
+        assert not out.exists()
+    assert json.loads(report.read_text()) == told
+
+
+def test_report_of_what_does_not_fit(files: Path, tmp_path: Path) -> None:
+    state = load(files / 'swav.pth')
+    del state['module.layer2.0.conv1.weight']
+    torch.save(state, tmp_path / 'in.pth')
+    options = ['--to', 'mmpretrain', '--report', tmp_path / 'report.json']
+    message = call_tool(CONVERT, tmp_path / 'in.pth', tmp_path / 'out.pth', *options).error()
+    assert 'mmpretrain.ResNet has 1 tensors that the file lacks (layer2.0.conv1.weight)' in message
+    assert json.loads((tmp_path / 'report.json').read_text())['fit']['missing'] == ['layer2.0.conv1.weight']
+    assert not (tmp_path / 'out.pth').exists()
+
+
+def test_a_part_of_a_larger_storage_is_written_alone(tmp_path: Path) -> None:
+    state = build(vit_config(width=16)).state_dict()
+    large = torch.randn(1_000_000)
+    state['cls_token'] = large[:16].view(1, 1, 16)
+    state['ln1.bias'] = state['ln1.weight']
+    torch.save({'state_dict': state}, tmp_path / 'in.pth')
+    for name in ('out.pth', 'out.safetensors'):
+        assert call_tool(CONVERT, tmp_path / 'in.pth', tmp_path / name, '--to', 'timm').code == 0
+        assert (tmp_path / name).stat().st_size < 200_000
+    assert torch.equal(load(tmp_path / 'out.pth')['state_dict']['cls_token'], state['cls_token'])
 
 
 def test_the_result_is_loaded_into_its_target(files: Path, tmp_path: Path) -> None:
     done = call_tool(CONVERT, files / 'own.pth', tmp_path / 'out.pth', '--to', 'hf')
     assert done.code == 0, done.err
-    assert 'loaded into hf: every tensor fits' in done.out
+    assert 'loaded into transformers.ViTModel: every tensor fits' in done.out
     assert '  18 by split_qkv' in done.out
     assert 'momentum_encoder (' in done.out
 
@@ -212,6 +245,7 @@ def test_destinations_that_must_not_be_written(files: Path, tmp_path: Path) -> N
         ('there.pth', 'exists; choose another name'),
         ('link.pth', 'is a symbolic link'),
         ('dangling.pth', 'is a symbolic link'),
+        ('there.pth/out.pth', 'a part of its path is a file'),
         ('folder.pth', 'is a folder'),
         ('own.pth', 'is the file that is read'),
         ('no_suffix', 'has none of the suffixes'),
@@ -255,6 +289,8 @@ def test_a_second_writer(files: Path, tmp_path: Path) -> None:
 
 def test_words_for_wrong_options(files: Path, tmp_path: Path) -> None:
     own, out = files / 'own.pth', tmp_path / 'out.pth'
+    assert '--img-size takes H or HxW' in call_tool(CONVERT, own, out, '--to', 'timm', '--img-size', '0').error()
+    assert 'reads no .safetensors' in mmdet(own, tmp_path / 'o.safetensors', '--selfsup', 'auto').error()
     assert '--img-size takes H or HxW' in call_tool(CONVERT, own, out, '--to', 'timm', '--img-size', 'big').error()
     assert 'no student encoder' in call_tool(CONVERT, own, out, '--to', 'timm', '--branch', 'student').error()
     assert 'without prefix' in call_tool(CONVERT, own, out, '--to', 'timm', '--prefix', 'backbone').error()
@@ -277,6 +313,10 @@ def test_published_weights(files: Path, tmp_path: Path) -> None:
     kept = {n: v for n, v in own['state_dict'].items() if not n.startswith('momentum_encoder.')}
     assert same(content['state_dict'], kept)
     assert (content['meta']['epoch'], content['meta']['cfg']) == (3, 'model = dict()')
+    followers = {n: v for n, v in own['state_dict'].items() if n.startswith('momentum_encoder.')}
+    torch.save({'state_dict': followers}, tmp_path / 'followers.pth')
+    alone = call_tool('model_converters/publish_model', tmp_path / 'followers.pth', tmp_path / 'x.pth').error()
+    assert 'holds nothing but' in alone
     every = call_tool('model_converters/publish_model', tmp_path / 'run.pth', tmp_path / 'all.pth', '--keep-followers')
     assert f'{len(own["state_dict"])} tensors kept' in every.out
 
