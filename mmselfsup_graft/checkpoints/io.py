@@ -222,10 +222,12 @@ def save_weights(
     """
     path = Path(path)
     if hash_name:
-        draft = path.with_name(f'.{path.stem}-{os.getpid()}{path.suffix}')
+        ending = '.pth.tar' if path.name.endswith('.pth.tar') else path.suffix
+        stem = path.name.removesuffix(ending)
+        draft = path.with_name(f'.{stem}-{os.getpid()}{ending}')
         try:
             save_weights(state, meta, draft, overwrite=True)
-            final = path.with_name(f'{path.stem}-{file_sha256(draft)[:8]}{path.suffix}')
+            final = path.with_name(f'{stem}-{file_sha256(draft)[:8]}{ending}')
             if final.exists() and not overwrite:
                 raise CheckpointError(f'{final} exists already, with this very content')
             os.replace(draft, final)

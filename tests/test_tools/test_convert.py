@@ -154,12 +154,13 @@ def test_safetensors_out_and_in(files: Path, tmp_path: Path) -> None:
     assert set(load_file(tmp_path / 'out.safetensors')) >= {'cls_token', 'blocks.0.norm1.weight'}
 
 
-def test_name_with_hash(files: Path, tmp_path: Path) -> None:
-    arguments = [files / 'own.pth', tmp_path / 'vit.pth', '--to', 'timm', '--hash-name']
+@pytest.mark.parametrize('ending', ['.pth', '.pth.tar'])
+def test_name_with_hash(files: Path, tmp_path: Path, ending: str) -> None:
+    arguments = [files / 'own.pth', tmp_path / f'vit-1.5{ending}', '--to', 'timm', '--hash-name']
     assert call_tool(CONVERT, *arguments).code == 0
     (path,) = tmp_path.iterdir()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert path.name == f'vit-{digest[:8]}.pth'
+    assert path.name == f'vit-1.5-{digest[:8]}{ending}'
     assert 'exists already' in call_tool(CONVERT, *arguments).error()
     assert list(tmp_path.iterdir()) == [path]
 
