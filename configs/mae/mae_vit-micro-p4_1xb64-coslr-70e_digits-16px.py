@@ -1,4 +1,4 @@
-# sized for five minutes on two cores, see the recipe: three blocks, smaller batches, a higher rate
+# sized for five minutes on two cores, see records/quickstart_digits: three blocks, smaller batches, a higher rate
 _base_ = [
     '../_base_/models/mae_vit-mini-p4.py',
     '../_base_/datasets/digits_mae_16.py',
