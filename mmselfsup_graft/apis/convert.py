@@ -1,7 +1,6 @@
 """Converting a checkpoint file: read, convert, verify, write, report."""
 
 import argparse
-import json
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -17,18 +16,6 @@ from mmselfsup_graft.version import __version__
 from .clients import Fit, NoClient, check_client
 from .recipe import write_json
 from .setup import register_all_modules
-
-# formats of bare backbones: there is nothing left to extract from such a file
-_EXTRACTED = (
-    'mmpretrain',
-    'timm',
-    'huggingface',
-    'mmseg-vit',
-    'swin',
-    'convnext',
-    'timm-convnext',
-    'torchvision-convnext',
-)
 
 
 @dataclass(frozen=True)
@@ -159,7 +146,7 @@ def _check_report(report: Path | None, source: Path, destination: Path, overwrit
 
 def _write_report(report: Path | None, content: dict[str, Any]) -> None:
     if report is not None:
-        write_json(report, json.loads(json.dumps(content)))
+        write_json(report, content)
 
 
 def convert_command(args: argparse.Namespace, target: str) -> str:
@@ -195,7 +182,7 @@ def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> t
     found = detect_format(content)
     if options.method == 'auto' or found is None or options.method in (found.name, *found.also):
         return options.method, ''
-    if found.name in _EXTRACTED:
+    if found.bare:
         already = f'{source} holds a bare backbone already, there is no {options.method} checkpoint to extract it from'
         if not options.allow_converted:
             raise FormatMismatchError(f'{already}; use it as it is, or say --allow-converted to copy it')
@@ -260,8 +247,7 @@ def _usage(done: Conversion, path: Path, prefix: str) -> str:
         lines.append(
             "     with patch_bias=True and norm_cfg=dict(type='LN', eps=1e-6): the defaults change the features"
         )
-    if target == 'mmseg-mae' and done.architecture.family == 'vit':
-        lines.append(
-            "     with init_values=1.0 and norm_cfg=dict(type='LN', eps=1e-6): the defaults change the features"
-        )
+    if target == 'mmseg-mae':
+        scale = '' if any(name.endswith('.gamma_1') for name in done.state) else 'init_values=1.0 and '
+        lines.append(f"     with {scale}norm_cfg=dict(type='LN', eps=1e-6): the defaults change the features")
     return '\n'.join(lines)

@@ -3,6 +3,7 @@
 import fnmatch
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class ZooModel:
     weights_by: str
 
 
+@cache
 def zoo() -> dict[str, ZooModel]:
     """All models by name, read from the model index beside the configs.
 

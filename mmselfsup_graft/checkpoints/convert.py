@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from ..errors import CheckpointError
 from .computed import IDENTITY, Entries
 from .formats import Encoder, Normalisation, StateDict, locate, take_encoder
 from .pos_embed import resize_position_table, resize_relative_table
+from .rename import grouped_names
 from .targets import TARGETS, Target, family_of, to_target
 
 
@@ -232,17 +233,12 @@ def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
 
 
 # ---------------------------------------------------------------- what is told
-def grouped(names: Iterable[str]) -> str:
-    """Names counted by their first components: ``encoder_k (320), queue (1)``."""
-    groups = Counter(name.removeprefix('module.').split('.')[0] for name in names)
-    return ', '.join(f'{group} ({count})' for group, count in groups.items())
-
-
 def summary(conversion: Conversion) -> str:
     """Counts of what was kept, computed and dropped."""
     ops = Counter(re.sub(r':\d+', '', op) for _, _, op in conversion.rows)
     kept = ops.pop(IDENTITY, 0)
-    dropped = f': {grouped(conversion.dropped)}' if conversion.dropped else ''
+    inner = [name.removeprefix('module.') for name in conversion.dropped]
+    dropped = f': {grouped_names(inner)}' if inner else ''
     lines = [
         f'format {conversion.format} ({conversion.branch} encoder, {conversion.architecture}) -> '
         f'{conversion.target.name}: {conversion.target.about}',

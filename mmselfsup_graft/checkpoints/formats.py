@@ -88,6 +88,7 @@ class Format:
         also: Methods whose files look like this as well, for users who ask by method.
         normalisation: How images were normalised; None where the format alone does not tell.
         refusal: Why such a file cannot be read, if it cannot.
+        bare: A backbone alone: nothing is left to extract from such a file.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Format:
     also: tuple[str, ...] = ()
     normalisation: Normalisation | None = field(default_factory=Normalisation)
     refusal: str = ''
+    bare: bool = False
 
 
 def _one(prefix: str) -> dict[str, Branch]:
@@ -134,8 +136,14 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format('mocov3-resnet', _MOCOV3, (_RESNET,), r'fc\.', _KEEP_NAMES, projector=_RESNET_FC, also=('mocov3',)),
     Format('ibot', _SELF_DISTILLED, _TIMM_MARKS, rf'head\.|{_MASK}', VIT_TIMM, also=('dino',)),
-    Format('mmseg-vit', _one('backbone.'), (r'layers\.0\.attn\.attn\.in_proj_weight',), r'$^', VIT_MMSEG),
-    Format('mmseg-vit', _one(''), (r'layers\.0\.attn\.attn\.in_proj_weight',), r'(decode|auxiliary)_head\.', VIT_MMSEG),
+    Format(
+        'mmseg-vit',
+        {'base': Branch('backbone.', others=('',))},
+        (r'layers\.0\.attn\.attn\.in_proj_weight',),
+        r'(decode|auxiliary)_head\.',
+        VIT_MMSEG,
+        bare=True,
+    ),
     Format(
         'openmmlab',
         _OPENMMLAB,
@@ -183,6 +191,7 @@ FORMATS: tuple[Format, ...] = (
         (name_layer_scale,),
         also=('mae', 'mocov3', 'layer_grafted', 'tec', 'ibot', 'dino', 'deit'),
         normalisation=None,
+        bare=True,
     ),
     Format(
         'huggingface',
@@ -192,6 +201,7 @@ FORMATS: tuple[Format, ...] = (
         VIT_HUGGINGFACE,
         (join_qkv,),
         normalisation=None,
+        bare=True,
     ),
     Format(
         'swin',
@@ -200,9 +210,12 @@ FORMATS: tuple[Format, ...] = (
         r'head\.|.*attn_mask$',
         SWIN_OFFICIAL,
         (swin_merge_to_mm,),
+        bare=True,
     ),
-    Format('convnext', _one(''), (r'stages\.0\.0\.dwconv\.',), r'head\.', CONVNEXT_OFFICIAL),
-    Format('timm-convnext', _one(''), (r'stages\.0\.blocks\.0\.conv_dw\.',), r'head\.(?!norm)', CONVNEXT_TIMM),
+    Format('convnext', _one(''), (r'stages\.0\.0\.dwconv\.',), r'head\.', CONVNEXT_OFFICIAL, bare=True),
+    Format(
+        'timm-convnext', _one(''), (r'stages\.0\.blocks\.0\.conv_dw\.',), r'head\.(?!norm)', CONVNEXT_TIMM, bare=True
+    ),
     Format(
         'torchvision-convnext',
         _one(''),
@@ -210,6 +223,7 @@ FORMATS: tuple[Format, ...] = (
         r'classifier\.(?!0)',
         CONVNEXT_TORCHVISION,
         (scale_to_vector,),
+        bare=True,
     ),
     Format(
         'mmpretrain',
@@ -220,6 +234,7 @@ FORMATS: tuple[Format, ...] = (
         (name_layer_scale,),
         also=('mmselfsup', 'torchvision', 'timm', 'a2mim', 'simmim'),
         normalisation=None,
+        bare=True,
     ),
 )
 

@@ -6,7 +6,7 @@ source names stay as they were initialised ("fresh").
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..errors import CheckpointError, ConfigError
 from .depth import Depth, depth_from_names
 from .formats import Encoder, StateDict, read_encoder
 from .pos_embed import resize_position_table
+from .rename import grouped_names
 
 # batch-norm step counters are missing in files of old PyTorch versions and mean nothing to a transplanted encoder
 _NEVER_REQUIRED = ('num_batches_tracked',)
@@ -100,16 +101,12 @@ class LoadReport:
             lines.append(f'  {count:4d} tensors from {origin} (format {self.formats[origin]})')
             unused = self.unused.get(origin, [])
             if unused:
-                lines.append(f'       {len(unused)} of its tensors are no part of this encoder: {_grouped(unused)}')
+                beside = grouped_names(unused, depth=2, most=8)
+                lines.append(f'       {len(unused)} of its tensors are no part of this encoder: {beside}')
         lines += [f'       resized: {", ".join(self.resized)}'] if self.resized else []
-        lines.append(f'  {len(self.fresh):4d} tensors stay fresh' + (f': {_grouped(self.fresh)}' if self.fresh else ''))
+        fresh = f': {grouped_names(self.fresh, depth=2, most=8)}' if self.fresh else ''
+        lines.append(f'  {len(self.fresh):4d} tensors stay fresh{fresh}')
         return '\n'.join(lines)
-
-
-def _grouped(names: Iterable[str], depth: int = 2) -> str:
-    groups = Counter('.'.join(name.split('.')[:depth]) for name in names)
-    shown = [f'{group} ({count})' for group, count in list(groups.items())[:8]]
-    return ', '.join(shown) + (', ...' if len(groups) > 8 else '')
 
 
 def plan_graft(sources: Sequence[GraftSource], depth: Depth) -> dict[int, int]:

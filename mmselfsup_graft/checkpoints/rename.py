@@ -1,6 +1,7 @@
 """Rename tables: one small list of pairs per naming scheme, usable in both directions."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -37,6 +38,19 @@ def _rename(name: str, pairs: Iterable[tuple[str, str]]) -> str:
         if match:
             return target.format(**match.groupdict()) + name[match.end() :]
     return name
+
+
+def grouped_names(names: Iterable[str], depth: int = 1, most: int | None = None) -> str:
+    """Names counted by their first components: ``encoder_k (320), queue (1)``.
+
+    Args:
+        names: Dotted names.
+        depth: How many components make a group.
+        most: Show only so many groups.
+    """
+    groups = Counter('.'.join(name.split('.')[:depth]) for name in names)
+    shown = [f'{group} ({count})' for group, count in groups.items()][:most]
+    return ', '.join(shown) + (', ...' if len(shown) < len(groups) else '')
 
 
 # ---------------------------------------------------------------- vision transformers
