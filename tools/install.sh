@@ -4,12 +4,14 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: bash tools/install.sh [--tests]
+Usage: bash tools/install.sh [--tests] [--transfer]
 
 Makes a virtual environment and installs mmselfsup-graft (editable) with the tested versions of its requirements.
 Does nothing, quickly, when the environment is already up to date.
 
   --tests        also install what the tests, the linter and the type checker need
+  --transfer     also install detection and segmentation: mmdet, mmseg and the compiled ops of mmcv, which need a C++
+                 compiler and some 6 minutes on 2 cores the first time (tools/build_mmcv_ops.sh --help)
 
 Environment:
   GRAFT_VENV     folder of the virtual environment (default: .venv in the checkout)
@@ -20,13 +22,14 @@ USAGE
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=${GRAFT_VENV:-$ROOT/.venv}
 [[ $VENV == /* ]] || VENV=$PWD/$VENV
-MODE=base
-case ${1:-} in
-    '') ;;
-    --tests) MODE=tests ;;
-    -h | --help) usage; exit 0 ;;
-    *) echo "install.sh: unknown argument '$1'" >&2; usage >&2; exit 2 ;;
-esac
+PARTS=(base)
+for argument in "$@"; do
+    case $argument in
+        --tests | --transfer) PARTS+=("${argument#--}") ;;
+        -h | --help) usage; exit 0 ;;
+        *) echo "install.sh: unknown argument '$argument'" >&2; usage >&2; exit 2 ;;
+    esac
+done
 LOG=$VENV/graft-install.log
 started=$SECONDS
 
@@ -55,15 +58,13 @@ fingerprint() {
 
 venv_works() { [[ -x $VENV/bin/python ]] && "$VENV/bin/python" -c '' >/dev/null 2>&1; }
 
-# The tests' environment holds the base one, so its stamp serves both modes.
 is_up_to_date() {
-    local mode
+    local part
     venv_works || return 1
     if [[ -n ${GRAFT_PYTHON:-} && $(minor_of "$GRAFT_PYTHON") != "$(minor_of "$VENV/bin/python")" ]]; then return 1; fi
-    for mode in "$MODE" tests; do
-        [[ -f $VENV/graft-$mode.stamp && $(<"$VENV/graft-$mode.stamp") == "$(fingerprint)" ]] && return 0
+    for part in "${PARTS[@]}"; do
+        [[ -f $VENV/graft-$part.stamp && $(<"$VENV/graft-$part.stamp") == "$(fingerprint)" ]] || return 1
     done
-    return 1
 }
 
 is_reusable() {
@@ -97,14 +98,15 @@ heartbeat() {
 }
 
 install_package() {
-    local target=$ROOT beat
-    [[ $MODE == tests ]] && target="$ROOT[tests]"
+    local target=$ROOT extras beat
+    extras=$(IFS=,; echo "${PARTS[*]:1}")
+    if [[ -n $extras ]]; then target="$ROOT[$extras]"; fi
     say "installing mmselfsup-graft and its requirements (a first time takes 2 to 4 minutes, torch is most of it; log: $LOG)"
     heartbeat 9>&- & # without the lock's file descriptor
     beat=$!
     # The heartbeat must not outlive this script, however it ends.
     trap "kill $beat 2>/dev/null || true" EXIT
-    # Pure-Python mmcv is all that pre-training needs: never start a compiler for it.
+    # Pure-Python mmcv is all that pre-training needs: never start a compiler for it here.
     if ! MMCV_WITH_OPS=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 "$VENV/bin/python" -m pip install \
         --progress-bar off -c "$ROOT/requirements/constraints.txt" -e "$target" >"$LOG" 2>&1; then
         kill "$beat" 2>/dev/null || true
@@ -125,8 +127,9 @@ if command -v flock >/dev/null; then # two shells at once would install over eac
     is_up_to_date && { say "up to date: $VENV"; exit 0; }
 fi
 make_venv
-rm -f "$VENV"/graft-*.stamp # an interrupted install must not look finished
+for part in "${PARTS[@]}"; do rm -f "$VENV/graft-$part.stamp"; done # an interrupted install must not look finished
 install_package
 "$VENV/bin/python" -c 'import mmselfsup_graft' || die "the installed package cannot be imported; see $LOG"
-fingerprint >"$VENV/graft-$MODE.stamp"
+if [[ " ${PARTS[*]} " == *' transfer '* ]]; then bash "$ROOT/tools/build_mmcv_ops.sh" "$VENV/bin/python"; fi
+for part in "${PARTS[@]}"; do fingerprint >"$VENV/graft-$part.stamp"; done
 say "done in $((SECONDS - started)) s: $VENV"

@@ -12,6 +12,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train one config')
     parser.add_argument('config', help='config file')
     add_train_options(parser)
+    parser.add_argument('--pretrained', metavar='FILE', help="weights for a detector's or segmentor's backbone")
     parser.add_argument('--no-validate', action='store_true', help='leave validation out')
     parser.add_argument('--print-config', action='store_true', help='print the resolved config and stop')
     return parser.parse_args(argv)
@@ -20,9 +21,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and train."""
     args = parse(argv)
-    from mmselfsup_graft.apis.train import train, training_config
+    from mmselfsup_graft.apis.train import set_pretrained, train, training_config
 
     cfg = training_config(args)
+    if args.pretrained:
+        set_pretrained(cfg, args.pretrained)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.print_config:

@@ -319,20 +319,6 @@ _BUILDERS: dict[tuple[str, str], Callable[..., nn.Module]] = {
     ('hf', 'vit'): _huggingface_vit,
 }
 
-_INDEX = r'.*relative_position_index$'
-
-# what a client has and no checkpoint fills; it stays at its first value
-_EXPECTED_FRESH = {
-    ('mmseg-mae', 'vit'): r'layers\.\d+\.(gamma_[12]|attn\.relative_position_)',
-    ('mmpretrain', 'beit'): _INDEX,
-    ('mmseg', 'beit'): _INDEX,
-    ('mmseg-mae', 'beit'): rf'pos_embed$|{_INDEX}',
-    ('mmpretrain', 'swin'): _INDEX,
-    ('mmdet', 'swin'): _INDEX,
-    ('mmseg', 'swin'): _INDEX,
-}
-
-
 @dataclass(frozen=True)
 class Fit:
     """How a converted backbone fits its client, as lists of names in the target.
@@ -383,7 +369,7 @@ def check_client(conversion: Conversion, prefix: str = '') -> Fit:
         client = build_client(conversion, prefix=prefix)
     wanted = client.state_dict()
     given = {name.removeprefix(prefix): value for name, value in conversion.state.items()}
-    fresh = _EXPECTED_FRESH.get((conversion.target.name, conversion.architecture.family), r'$^')
+    fresh = conversion.target.families[conversion.architecture.family].fresh
     absent = [name for name in wanted if name not in given and not name.endswith('num_batches_tracked')]
     return Fit(
         client=f'{type(client).__module__.partition(".")[0]}.{type(client).__name__}',

@@ -108,6 +108,8 @@ def role_of(key: str, around: Registry | None, top_level: bool = False) -> Regis
     """Return the registry that builds what stands under ``key``, given that of the dict around it."""
     if top_level and key in _TOP_LEVEL:
         return _TOP_LEVEL[key]
+    if key == 'sampler' and around is ours.MODELS:  # of a detector's proposals, not of a loader
+        return ours.TASK_UTILS
     return _NESTED.get(key, around)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmengine.dist import init_dist
 from mmengine.runner import Runner
 
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.registry import SCOPE
 
 from .config_check import apply_cfg_options, check_config
 from .setup import register_all_modules
@@ -27,6 +29,11 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
         raise ConfigError(f'config {path} does not exist; configs lie in the folder configs/')
     try:
         cfg = Config.fromfile(str(path))
+    except ImportError as error:
+        raise ConfigError(
+            f'config {path} needs what is not installed ({error}); for detection and segmentation: '
+            'bash tools/install.sh --transfer'
+        ) from error
     except (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, OSError) as error:
         raise ConfigError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
     if options:
@@ -56,12 +63,43 @@ def training_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def set_pretrained(cfg: Config, checkpoint: str) -> None:
+    """Start every part of a detector or segmentor that asks for pre-trained weights from this file.
+
+    Raises:
+        ConfigError: If no part of the model has ``init_cfg=dict(type='Pretrained', ...)``.
+        CheckpointError: If there is no such file.
+    """
+    entries = list(_pretrained_entries(cfg.model))
+    if not entries:
+        raise ConfigError(
+            "--pretrained goes with a model that has init_cfg=dict(type='Pretrained', ...), as those of "
+            'configs/mmdetection and configs/mmsegmentation have; in pre-training use model.graft'
+        )
+    if not Path(checkpoint).is_file():
+        raise CheckpointError(f'--pretrained {checkpoint}: no such file')
+    for entry in entries:
+        entry['checkpoint'] = checkpoint
+
+
+def _pretrained_entries(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if value.get('type') == 'Pretrained':
+            yield value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _pretrained_entries(each)
+
+
 def enable_amp(cfg: Config) -> None:
     """Train in half precision where the machine has it (see :class:`AutocastOptimWrapper`)."""
     wrapper = cfg.optim_wrapper
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
+    kind = wrapper.get('type', 'OptimWrapper').removeprefix(f'{SCOPE}.')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
         raise ConfigError(f'--amp does not go with optim_wrapper.type={wrapper.type}; use OptimWrapper')
-    wrapper.type = 'AutocastOptimWrapper'
+    of_ours = 'AutocastOptimWrapper'
+    wrapper.type = of_ours if cfg.get('default_scope') == SCOPE else f'{SCOPE}.{of_ours}'
     wrapper.pop('loss_scale', None)
 
 
@@ -80,6 +118,8 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     for scheduler in cfg.get('param_scheduler') or []:
         for key in {'begin', 'end', 'T_max'} & set(scheduler):
             scheduler[key] = round(scheduler[key] * share)
+        if 'milestones' in scheduler:
+            scheduler.milestones = [round(each * share) for each in scheduler.milestones]
         if 'warmup' in scheduler:
             scheduler.warmup = scheduler.warmup * share
 

@@ -64,6 +64,7 @@ class Naming:
     final_norm: bool = True
     lacks: str = r'$^'
     refuses: str = r'$^'
+    fresh: str = r'$^'
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,12 @@ class Target:
     by_mmengine: bool = True
 
 
+_STAGE_NORMS = r'norm[0-3]\.'  # before the outputs of stages: pre-training has at most the last one
 _MM_OTHERS = {
     'resnet': Naming(),
-    'convnext': Naming(),
-    'swin': Naming(),
-    'beit': Naming(steps=(expand_shared_table,)),
+    'convnext': Naming(fresh=_STAGE_NORMS),
+    'swin': Naming(fresh=rf'{_STAGE_NORMS}|{_INDEX}'),
+    'beit': Naming(steps=(expand_shared_table,), fresh=_INDEX),
 }
 _HEADLESS_VIT = Naming(final_norm=False)
 
@@ -104,7 +106,11 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             'mmseg',
-            {**_MM_OTHERS, 'vit': _HEADLESS_VIT, 'beit': Naming(steps=(expand_shared_table,), final_norm=False)},
+            {
+                **_MM_OTHERS,
+                'vit': _HEADLESS_VIT,
+                'beit': Naming(steps=(expand_shared_table,), final_norm=False, fresh=_INDEX),
+            },
             'backbones of mmseg, and mmpretrain.VisionTransformer (final_norm=False) inside a segmentor',
         ),
         Target(
@@ -116,8 +122,12 @@ TARGETS: dict[str, Target] = {
         Target(
             'mmseg-mae',
             {
-                'vit': Naming(VIT_MMSEG_MAE, final_norm=False),
-                'beit': Naming(steps=(expand_shared_table, fuse_qv_bias), final_norm=False),
+                'vit': Naming(
+                    VIT_MMSEG_MAE, final_norm=False, fresh=r'layers\.\d+\.(gamma_[12]|attn\.relative_position_)'
+                ),
+                'beit': Naming(
+                    steps=(expand_shared_table, fuse_qv_bias), final_norm=False, fresh=rf'pos_embed$|{_INDEX}'
+                ),
             },
             'mmseg.MAE (init_values=1.0 unless the file has layer scale)',
             prefix=False,

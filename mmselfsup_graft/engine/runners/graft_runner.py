@@ -13,6 +13,8 @@ from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.registry import RUNNERS
 
+from .pretrained import load_pretrained, take_pretrained
+
 
 def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
     """Checkpoint that was written last into a work directory, or None.
@@ -33,6 +35,8 @@ _OF_MMENGINE = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_schedu
 class GraftRunner(Runner):
     """Runner whose checkpoints are written whole or not at all and read without running code.
 
+    Weights that a detector's or segmentor's ``init_cfg`` of type ``Pretrained`` asks for arrive whole or stop the run.
+
     Args are those of :class:`mmengine.runner.Runner`.
     """
 
@@ -40,10 +44,24 @@ class GraftRunner(Runner):
     _load_from: str | None
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know."""
-        super().register_default_hooks(
-            {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _OF_MMENGINE}
-        )
+        """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
+
+        mmengine's own checkpoint hook, in configs of mmdet and mmseg, gives way to the one whose files are read safely.
+        """
+        wanted = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _OF_MMENGINE}
+        saving = wanted.get('checkpoint', {'type': 'CheckpointHook'})
+        if isinstance(saving, dict) and saving.get('type') == 'CheckpointHook':
+            keep_all = {'max_keep_ckpts': -1}  # what mmengine's does unless told otherwise
+            wanted['checkpoint'] = {**keep_all, **saving, 'type': 'mmselfsup_graft.SafeCheckpointHook'}
+        super().register_default_hooks(wanted)
+
+    def _init_model_weights(self) -> None:
+        """Initialise as mmengine does, then load pre-trained parts, unless a checkpoint to resume brings everything."""
+        parts = take_pretrained(self.model)
+        super()._init_model_weights()
+        if self._resume_source() is None:
+            for part in parts:
+                self.logger.info(load_pretrained(part))
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -94,7 +112,7 @@ class GraftRunner(Runner):
         """
         newest = latest_checkpoint(self.work_dir)
         if self._resume:
-            source = self.cfg.get('resume_from') or newest
+            source = self._resume_source()
             if source is None:
                 self.logger.info(f'nothing to resume in {self.work_dir}: starting from the beginning')
                 self._resume = False
@@ -103,3 +121,7 @@ class GraftRunner(Runner):
         elif newest is not None:
             self.logger.warning(f'{newest} of an earlier run is not used: this run starts from the beginning')
         super().load_or_resume()
+
+    def _resume_source(self) -> str | None:
+        """The checkpoint to go on from, if that is asked for and there is one."""
+        return (self.cfg.get('resume_from') or latest_checkpoint(self.work_dir)) if self._resume else None

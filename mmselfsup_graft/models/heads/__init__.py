@@ -3,12 +3,14 @@
 from .contrastive_head import ContrastiveHead
 from .first_fc_head import FirstFCHead
 from .joint_embedding_heads import NTXentHead, VICRegHead
+from .res_layer_extra_norm import ResLayerExtraNorm
 from .simmim_head import SimMIMHead
 
 __all__ = [
     'ContrastiveHead',
     'FirstFCHead',
     'NTXentHead',
+    'ResLayerExtraNorm',
     'SimMIMHead',
     'VICRegHead',
 ]

@@ -1,0 +1,3 @@
+_base_ = '../_base_/mmdetection/mask-rcnn_r50_fpn-syncbn_ms-1x_coco.py'
+
+model = dict(backbone=dict(init_cfg=dict(checkpoint='./mocov2_r50_800ep_pretrain.pth')))

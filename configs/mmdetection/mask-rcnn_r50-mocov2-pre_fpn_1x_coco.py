@@ -1,0 +1,11 @@
+_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+
+# The stem stays frozen, layer1 trains; batch statistics are those of detection, over all GPUs.
+model = dict(
+    backbone=dict(
+        frozen_stages=0,
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        norm_eval=False,
+        init_cfg=dict(type='Pretrained', checkpoint='./mocov2_r50_800ep_pretrain.pth'),
+    )
+)
