@@ -13,6 +13,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from helpers import enter_scope
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption('--no-transfer', action='store_true', help='leave detection and segmentation out')
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if config.getoption('--no-transfer') and collection_path.name == 'test_downstream' else None
+
+
 @pytest.fixture(scope='session', autouse=True)
 def our_scope() -> None:
     """Make our registries mmengine's default scope, as the tools do."""

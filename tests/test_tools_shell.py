@@ -14,10 +14,11 @@ FAKE_INSTALLER = """#!/bin/sh
 case "$*" in
     '-m venv '*) mkdir -p "$3/bin" && touch "$3/pyvenv.cfg" && cp "$0" "$3/bin/python" ;;
     '-m pip install '*) echo "$@ MMCV_WITH_OPS=$MMCV_WITH_OPS" >> "$PIP_CALLS"; exit "${PIP_EXIT:-0}" ;;
-    '-m pip --version' | '-c import mmselfsup_graft') ;;
+    '-m pip --version' | '-c import mmselfsup_graft' | '-c import torch' | '-c import mmcv.ops') ;;
     *) exec "$REAL_PYTHON" "$@" ;;
 esac
 """
+DOWNSTREAM = [(library, job) for library in ('mmdetection', 'mmsegmentation') for job in ('train', 'test')]
 FAKE = '#!/bin/sh\nprintf "%s\\n" "$@"\necho "MASTER_PORT=$MASTER_PORT"\n'
 
 
@@ -26,6 +27,12 @@ def call(script: str, *arguments: str, folder: Path, **environment: str) -> subp
     clean = {**clean, 'GRAFT_VENV': str(folder / 'no_venv'), **environment}
     command = ['bash', str(TOOLS / script), *arguments]
     return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+
+
+def _downstream_tail(job: str, launcher: str, *more: str) -> tuple[str, ...]:
+    """The tool and its arguments behind a script of ``benchmarks``: trained from, or tested with, ``m.pth``."""
+    weights = ('--pretrained', 'm.pth') if job == 'train' else ('m.pth',)
+    return (f'{job}.py', '--launcher', launcher, 'c.py', *weights, *more)
 
 
 def fake(path: Path) -> Path:
@@ -50,6 +57,8 @@ def fake(path: Path) -> Path:
         ('slurm_test.sh', ('partition', 'job', 'config.py')),
         ('slurm_finetune.sh', ('partition', 'job', 'config.py')),
         ('install.sh', ('--what',)),
+        *((f'benchmarks/{library}/dist_{job}.sh', ('config.py', 'model.pth', 'x')) for library, job in DOWNSTREAM),
+        *((f'benchmarks/{library}/slurm_{job}.sh', ('partition', 'config.py')) for library, job in DOWNSTREAM),
     ],
 )
 def test_wrong_usage_prints_the_usage_and_leaves_with_two(script, arguments, tmp_path):
@@ -58,7 +67,7 @@ def test_wrong_usage_prints_the_usage_and_leaves_with_two(script, arguments, tmp
     assert f'Usage: bash tools/{script}' in done.stderr
 
 
-@pytest.mark.parametrize('script', sorted(path.name for path in TOOLS.glob('*_*.sh') if path.name[0] != '_'))
+@pytest.mark.parametrize('script', sorted(str(path.relative_to(TOOLS)) for path in TOOLS.rglob('*.sh')))
 def test_every_script_parses(script):
     subprocess.run(['bash', '-n', str(TOOLS / script)], check=True)
 
@@ -68,6 +77,14 @@ def test_every_script_parses(script):
     [
         ('dist_train.sh', ('c.py', '2', '--resume'), ('train.py', '--launcher', 'pytorch', 'c.py', '--resume')),
         ('dist_test.sh', ('c.py', 'm.pth', '2', '--x'), ('test.py', '--launcher', 'pytorch', 'c.py', 'm.pth', '--x')),
+        *(
+            (
+                f'benchmarks/{library}/dist_{job}.sh',
+                ('c.py', 'm.pth', '2', '--x'),
+                _downstream_tail(job, 'pytorch', '--x'),
+            )
+            for library, job in DOWNSTREAM
+        ),
         ('dist_recipe.sh', ('r.py', '2', 'a b'), ('run_recipe.py', '--launcher', 'pytorch', 'r.py', 'a b')),
     ],
 )
@@ -106,6 +123,18 @@ def test_srun_gets_the_resources_and_the_tool_its_arguments(script, last, tail, 
     assert {'--job-name=job', '--gres=gpu:4', '--ntasks=4', '--ntasks-per-node=4', '--cpus-per-task=3'} <= set(lines)
     assert lines[-len(tail) - 5 :] == ['--time=1', '--qos=low', 'py', '-u', str(TOOLS / tail[0]), *tail[1:], lines[-1]]
     assert lines[-1] == 'MASTER_PORT=29700'
+
+
+@pytest.mark.parametrize(('library', 'job'), DOWNSTREAM)
+def test_srun_for_detection_and_segmentation(library, job, tmp_path):
+    fake(tmp_path / 'bin' / 'srun')
+    search = f'{tmp_path / "bin"}:{os.environ["PATH"]}'
+    script = f'benchmarks/{library}/slurm_{job}.sh'
+    done = call(script, 'part', 'c.py', 'm.pth', '--x', folder=tmp_path, PATH=search, GRAFT_PYTHON='py')
+    lines = done.stdout.splitlines()
+    assert {'--job-name=c', '--gres=gpu:8', '--ntasks=8'} <= set(lines)
+    tool, *arguments = _downstream_tail(job, 'slurm', '--x')
+    assert lines[-len(arguments) - 4 : -1] == ['py', '-u', str(TOOLS / tool), *arguments]
 
 
 def test_install_refuses_an_unsuitable_interpreter(tmp_path):
@@ -148,6 +177,18 @@ def test_install_asks_pip_for_the_tested_versions_once(installer):
         done, calls = installer(*arguments)
         assert 'up to date' in done.stdout
         assert len(calls) == 1
+
+
+def test_install_adds_detection_and_the_compiled_ops(installer):
+    done, _ = installer('--tests')
+    done, calls = installer('--tests', '--transfer')
+    assert done.returncode == 0, done.stderr
+    assert f'-e {ROOT}[tests,transfer] MMCV_WITH_OPS=0' in calls[1]
+    assert 'the compiled ops of mmcv work already' in done.stdout  # of the stand-in
+    for arguments in (('--tests',), ('--transfer',), ('--transfer', '--tests')):
+        done, calls = installer(*arguments)
+        assert 'up to date' in done.stdout
+        assert len(calls) == 2
 
 
 def test_the_tests_need_more_than_the_main_job(installer):

@@ -122,7 +122,9 @@ def method_of(path: Path) -> str:
     return method
 
 
-def write_pretrained(backbone: dict[str, Any], method: str, target: Path, img_size: int = 32) -> dict[str, torch.Tensor]:
+def write_pretrained(
+    backbone: dict[str, Any], method: str, target: Path, img_size: int = 32
+) -> dict[str, torch.Tensor]:
     """Write a checkpoint of this method that fits the tiny backbone; returns its encoder under canonical names.
 
     A ViT's position tables are for images of ``img_size``, smaller than those of the downstream model.
@@ -141,8 +143,7 @@ def write_pretrained(backbone: dict[str, Any], method: str, target: Path, img_si
         if value.is_floating_point():
             value.copy_(torch.rand_like(value) + 0.5 if 'running_var' in name else 0.1 * torch.randn_like(value))
         state[name] = value
-    if target.name != 'nothing':
-        save_atomically(WRITERS[method](state), target)
+    save_atomically(WRITERS[method](state), target)
     return state
 
 
@@ -209,7 +210,7 @@ def _small(step: dict[str, Any]) -> dict[str, Any]:
     if step['type'] == 'RandomChoiceResize':
         return {**step, 'scales': [(SIZE, 48), (SIZE, 56)]}
     if step['type'] == 'Resize':
-        return {**step, 'scale': (SIZE, SIZE) if 'ADE' in str(step) else (SIZE, 56)}
+        return {**step, 'scale': (SIZE, 56)}
     if step['type'] == 'RandomCrop':
         return {**step, 'crop_size': (SIZE, SIZE)}
     return step
@@ -257,8 +258,8 @@ def _finished(content: dict[str, Any], path: Path, folder: Path) -> Config:
     return Config(content)
 
 
-def set_file(cfg: Config, file: Path) -> None:
-    """Start every part that wants pre-trained weights from this file."""
-    from mmselfsup_graft.apis.train import set_pretrained
-
-    set_pretrained(cfg, str(file))
+def shrunk_downstream(path: Path, data: dict[str, Path], folder: Path) -> Config:
+    """A detection or segmentation config at tiny sizes; ``data`` has ``coco`` and ``ade``."""
+    if path in DETECTION:
+        return shrunk_detector(path, data['coco'], folder)
+    return shrunk_segmentor(path, data['ade'], folder)

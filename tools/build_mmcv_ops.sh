@@ -88,8 +88,8 @@ build_wheel() { # leaves its path in WHEEL
         cp "$log" "$WHEELS/failed.log"
         die "the build failed; the end of its output is above, all of it is in $WHEELS/failed.log"
     fi
-    built=$(compgen -G "$BUILD/onedl_mmcv-*-linux_*.whl" || compgen -G "$BUILD/onedl_mmcv-*.whl") || die "pip built no wheel"
-    [[ $built != *-none-any.whl ]] || die "pip built mmcv without its ops, see $log"
+    built=$(compgen -G "$BUILD/onedl_mmcv-*.whl") || die "pip built no wheel"
+    [[ $built != *-none-any.whl ]] || die "pip built mmcv without its ops; is ${CXX:-c++} a working compiler?"
     WHEEL=$WHEELS/${built##*/}
     mv "$built" "$WHEEL"
 }

@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmselfsup_graft.apis.cli import add_cfg_options, add_launch_options, run_tool
 
@@ -32,6 +33,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and score."""
     args = parse(argv)
+    from mmengine.dist import is_main_process
+
     from mmselfsup_graft.apis.train import load_config, prepare_distributed
 
     cfg = load_config(args.config, args.cfg_options)
@@ -42,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         from mmselfsup_graft.engine import GraftRunner
 
         cfg.load_from = args.checkpoint
-        GraftRunner.from_cfg(cfg).test()
+        metrics = {name: float(value) for name, value in GraftRunner.from_cfg(cfg).test().items()}
+        if is_main_process():
+            _write(args, cfg, {'checkpoint': args.checkpoint, 'metrics': metrics})
         return
     from mmselfsup_graft.apis.results import score_and_record
 
@@ -51,9 +56,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return  # another process writes
     rows, text = recorded
     print(text)
+    _write(args, cfg, {'checkpoint': args.checkpoint, 'results': rows})
+
+
+def _write(args: argparse.Namespace, cfg: Any, content: dict[str, Any]) -> None:
     target = Path(args.out or Path(cfg.work_dir) / 'test.json')
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({'checkpoint': args.checkpoint, 'results': rows}, indent=1))
+    target.write_text(json.dumps(content, indent=1))
 
 
 if __name__ == '__main__':

@@ -10,6 +10,4 @@ model = dict(
         init_cfg=dict(checkpoint='./a2mim_vit-base_pretrain.pth'),
     )
 )
-optim_wrapper = dict(
-    paramwise_cfg=dict(no_decay_names=['pos_embed', 'cls_token', 'relative_position_bias_table'])
-)
+optim_wrapper = dict(paramwise_cfg=dict(no_decay_names=['pos_embed', 'cls_token', 'relative_position_bias_table']))

@@ -20,13 +20,12 @@ class NoClient(Exception):
     """There is no model to build here, for the reason in the message."""
 
 
-def build_client(conversion: Conversion, num_heads: int | None = None, prefix: str = '') -> nn.Module:
+def build_client(conversion: Conversion, num_heads: int | None = None) -> nn.Module:
     """Build the model that takes the converted backbone, on the CPU, with fresh weights.
 
     Args:
         conversion: What was converted.
         num_heads: Attention heads of a ViT, which no shape tells; None takes 64 wide heads, or one.
-        prefix: What was put before every name.
 
     Raises:
         NoClient: If its library is not installed or it has no such model.
@@ -39,7 +38,7 @@ def build_client(conversion: Conversion, num_heads: int | None = None, prefix: s
     if arch.family in ('vit', 'beit') and not all(arch.img_size):
         raise NoClient('its position table is for images that are not square, and nothing tells their size')
     heads = num_heads or (arch.width // 64 if arch.width % 64 == 0 else 1)
-    state = {name.removeprefix(prefix): value for name, value in conversion.state.items()}
+    state = conversion.bare_state
     try:
         return builder(arch, heads, state)
     except (KeyError, IndexError, StopIteration, ValueError, TypeError, ArithmeticError) as error:
@@ -98,15 +97,21 @@ def _vit_arch(arch: Architecture, heads: int) -> dict[str, Any]:
     }
 
 
-def _beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _heads_of_tables(state: Mapping[str, torch.Tensor]) -> int | None:
+    """Attention heads as relative position tables tell them."""
     tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
+    return tables[0].shape[1] if tables else None
+
+
+def _beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    told = _heads_of_tables(state)
     return {
         'type': 'BEiTViT',
-        'arch': _vit_arch(arch, tables[0].shape[1] if tables else heads),
+        'arch': _vit_arch(arch, told or heads),
         'img_size': arch.img_size,
         'patch_size': arch.patch_size,
         'use_abs_pos_emb': 'pos_embed' in state,
-        'use_rel_pos_bias': bool(tables),
+        'use_rel_pos_bias': told is not None,
         'layer_scale_init_value': 0.1 if any(name.endswith('.gamma_1') for name in state) else 0,
         'final_norm': 'ln1.weight' in state,
         'out_type': 'avg_featmap' if 'ln2.weight' in state else 'raw',
@@ -166,7 +171,7 @@ def _mmseg_mae(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]
     scaled = any(name.endswith('.gamma_1') for name in state)
     return {
         'type': 'MAE',
-        **_mmseg_common(arch, heads),
+        **_mmseg_common(arch, _heads_of_tables(state) or heads),
         'final_norm': 'ln1.weight' in state,
         'init_values': 0.1 if scaled else 1.0,
         'out_indices': list(range(arch.blocks[0])),
@@ -210,13 +215,12 @@ def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]
     _need('timm')
     from timm.models.beit import Beit
 
-    tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
     return Beit(
         img_size=arch.img_size,
         patch_size=arch.patch_size,
         embed_dim=arch.width,
         depth=arch.blocks[0],
-        num_heads=tables[0].shape[1] if tables else heads,
+        num_heads=_heads_of_tables(state) or heads,
         mlp_ratio=arch.hidden / arch.width,
         num_classes=0,
         in_chans=arch.in_channels,
@@ -319,6 +323,7 @@ _BUILDERS: dict[tuple[str, str], Callable[..., nn.Module]] = {
     ('hf', 'vit'): _huggingface_vit,
 }
 
+
 @dataclass(frozen=True)
 class Fit:
     """How a converted backbone fits its client, as lists of names in the target.
@@ -355,26 +360,25 @@ class Fit:
         return ''
 
 
-def check_client(conversion: Conversion, prefix: str = '') -> Fit:
+def check_client(conversion: Conversion) -> Fit:
     """Load the converted backbone into its client and compare names and shapes.
 
     Args:
         conversion: What was converted.
-        prefix: What was put before every name.
 
     Raises:
         NoClient: If there is nothing to load it into.
     """
     with contextlib.redirect_stdout(None):
-        client = build_client(conversion, prefix=prefix)
+        client = build_client(conversion)
     wanted = client.state_dict()
-    given = {name.removeprefix(prefix): value for name, value in conversion.state.items()}
+    given = conversion.bare_state
     fresh = conversion.target.families[conversion.architecture.family].fresh
     absent = [name for name in wanted if name not in given and not name.endswith('num_batches_tracked')]
     return Fit(
         client=f'{type(client).__module__.partition(".")[0]}.{type(client).__name__}',
         missing=[name for name in absent if not re.match(fresh, name)],
         fresh=[name for name in absent if re.match(fresh, name)],
-        unexpected=[name for name in given if name not in wanted and prefix + name not in conversion.head],
+        unexpected=[name for name in given if name not in wanted and conversion.prefix + name not in conversion.head],
         mismatched=[n for n, v in given.items() if n in wanted and wanted[n].shape != v.shape],
     )

@@ -110,13 +110,14 @@ def convert_file(
         options.img_size,
         prefix,
     )
-    fit, verified = _verify(done, prefix, options)
-    meta = _meta(done, source, prefix)
+    fit, verified = _verify(done, options)
+    meta = _meta(done, source)
     content_of_report = {
         'source': str(source),
         'meta': meta,
         'kept': [list(row) for row in done.rows],
         'dropped': list(done.dropped),
+        'not_read': list(done.beside),
         'fit': None if fit is None else asdict(fit),
     }
     path = None
@@ -126,9 +127,7 @@ def convert_file(
     if not dry_run:
         path = save_weights(done.state, meta, destination, options.overwrite, options.hash_name)
     _write_report(report, {**content_of_report, 'destination': None if path is None else str(path)})
-    text = '\n'.join(
-        part for part in (note, summary(done), verified, _usage(done, path or destination, prefix)) if part
-    )
+    text = '\n'.join(part for part in (note, summary(done), verified, _usage(done, path or destination)) if part)
     return Converted(done, path, text)
 
 
@@ -190,13 +189,13 @@ def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> t
     return options.method, ''
 
 
-def _verify(done: Conversion, prefix: str, options: ConvertOptions) -> tuple[Fit | None, str]:
+def _verify(done: Conversion, options: ConvertOptions) -> tuple[Fit | None, str]:
     """Load into the target's model; returns how that fits, and what to say."""
     if not options.verify:
         return None, ''
     register_all_modules()
     try:
-        fit = check_client(done, prefix)
+        fit = check_client(done)
     except NoClient as reason:
         return None, f'not loaded into {options.target}: {reason}'
     kinds = sorted({name.rpartition('.')[2] for name in fit.fresh})
@@ -204,7 +203,7 @@ def _verify(done: Conversion, prefix: str, options: ConvertOptions) -> tuple[Fit
     return fit, f'loaded into {fit.client}: every tensor fits{fresh}'
 
 
-def _meta(done: Conversion, source: Path, prefix: str) -> dict[str, Any]:
+def _meta(done: Conversion, source: Path) -> dict[str, Any]:
     norm = done.normalisation
     return {
         'tool': f'mmselfsup_graft {__version__}',
@@ -213,7 +212,7 @@ def _meta(done: Conversion, source: Path, prefix: str) -> dict[str, Any]:
         'format': done.format,
         'branch': done.branch,
         'target': done.target.name,
-        'prefix': prefix,
+        'prefix': done.prefix,
         'architecture': {**asdict(done.architecture), 'num_heads': 'not visible in a checkpoint'},
         # 0..255, as in a data preprocessor
         'normalisation': None
@@ -226,7 +225,7 @@ def _meta(done: Conversion, source: Path, prefix: str) -> dict[str, Any]:
     }
 
 
-def _usage(done: Conversion, path: Path, prefix: str) -> str:
+def _usage(done: Conversion, path: Path) -> str:
     """How the file is loaded, and what to look out for."""
     target = done.target.name
     if not done.target.by_mmengine:
@@ -236,7 +235,7 @@ def _usage(done: Conversion, path: Path, prefix: str) -> str:
             else f'torch.load({str(path)!r}, weights_only=True)["state_dict"]'
         )
         return f'use: model.load_state_dict({read})'
-    part = f', prefix={prefix!r}' if prefix else ''
+    part = f', prefix={done.prefix!r}' if done.prefix else ''
     lines = [f"use: backbone=dict(..., init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part}))"]
     if target in ('mmdet', 'mmseg') and done.architecture.family == 'resnet':
         lines.append(

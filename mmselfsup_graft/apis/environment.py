@@ -155,6 +155,9 @@ def _mmcv_ops_row() -> Row:
     if any(file.suffix in ('.so', '.pyd') for folder in folders for file in Path(folder).glob('_ext.*')):
         return Row('mmcv ops', 'ok', 'compiled', 'pre-training, classification, detection and segmentation')
     note = 'needed by detection and segmentation only; pre-training and classification run without'
+    script = Path(__file__).resolve().parents[2] / 'tools' / 'build_mmcv_ops.sh'
+    if script.is_file():
+        return Row('mmcv ops', 'optional', 'not compiled', note, f'bash {script} {sys.executable}')
     # pip's cache does not tell the pure build from the compiled one, so the wheel goes through a folder of its own.
     steps = [
         _pip("install 'setuptools>=80,<82' wheel ninja psutil"),

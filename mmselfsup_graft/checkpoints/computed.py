@@ -132,6 +132,26 @@ def fuse_qv_bias(entries: Entries) -> Entries:
     return done
 
 
+def split_qv_bias(entries: Entries) -> Entries:
+    """Turn the fused bias of a ViT with relative positions into BEiT's ``q_bias`` and ``v_bias``.
+
+    The part of the keys is left out: it adds the same number to all logits of a query, which softmax does not see.
+    """
+    relative = {
+        m[1] for e in entries if (m := re.fullmatch(r'(layers\.\d+\.attn\.)relative_position_bias_table', e.name))
+    }
+    done: Entries = []
+    for entry in entries:
+        match = _QKV.fullmatch(entry.name)
+        if not match or match[2] != '.bias' or match[1] not in relative:
+            done.append(entry)
+            continue
+        query, _, value = entry.tensor.chunk(3)
+        done.append(entry.changed('split_qv_bias:0', query.clone(), f'{match[1]}q_bias'))
+        done.append(entry.changed('split_qv_bias:2', value.clone(), f'{match[1]}v_bias'))
+    return done
+
+
 _BEIT_SCALE = re.compile(r'(layers\.\d+\.)gamma_([12])')
 
 

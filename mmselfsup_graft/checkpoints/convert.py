@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from .computed import IDENTITY, Entries
-from .formats import Encoder, Normalisation, StateDict, locate, take_encoder
+from .formats import Encoder, Normalisation, StateDict, beside, locate, take_encoder
 from .pos_embed import resize_position_table, resize_relative_table
 from .rename import grouped_names
 from .targets import TARGETS, Target, family_of, to_target
@@ -130,6 +130,8 @@ class Conversion:
         target: Where it goes.
         normalisation: How images were normalised, if that is known.
         head: Names in the target of what was kept on request though it is no part of the encoder.
+        prefix: What was put before every name.
+        beside: What the file holds at its top beside the tensors among which the encoder lies; not read.
     """
 
     entries: Entries
@@ -140,11 +142,18 @@ class Conversion:
     target: Target
     normalisation: Normalisation | None
     head: frozenset[str] = frozenset()
+    prefix: str = ''
+    beside: tuple[str, ...] = ()
 
     @property
     def state(self) -> StateDict:
         """Target name -> tensor."""
         return {entry.name: entry.tensor for entry in self.entries}
+
+    @property
+    def bare_state(self) -> StateDict:
+        """The same without the prefix."""
+        return {name.removeprefix(self.prefix): tensor for name, tensor in self.state.items()}
 
     @property
     def rows(self) -> list[tuple[str, str, str]]:
@@ -204,6 +213,8 @@ def convert(
         where,
         encoder.normalisation,
         frozenset(entry.name for entry in entries if any(source in encoder.head for source, _ in entry.origins)),
+        prefix,
+        tuple(beside(content, located.format.branches[located.branch].wrapper)),
     )
 
 
@@ -246,4 +257,6 @@ def summary(conversion: Conversion) -> str:
         *(f'  {count:4d} by {op}' for op, count in ops.items()),
         f'  {len(conversion.dropped):4d} dropped{dropped}',
     ]
+    if conversion.beside:
+        lines.append(f'       not read: {", ".join(conversion.beside)}')
     return '\n'.join(lines)

@@ -22,6 +22,7 @@ from .computed import (
     merge_class_token,
     name_layer_scale,
     scale_to_vector,
+    split_qv_bias,
     swin_merge_to_mm,
 )
 from .io import read_checkpoint
@@ -109,8 +110,11 @@ def _one(prefix: str) -> dict[str, Branch]:
 
 
 _TIMM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.weight')
+_SWIN_MARK = r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table'
 _RESNET = r'layer1\.0\.'
 _CANONICAL = r'layers\.0\.attn\.qkv\.|layer1\.0\.|stages\.0\.0\.depthwise_conv\.|stages\.0\.blocks\.0\.attn\.w_msa\.'
+_CONV_STEM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.0\.weight')
+_CONV_STEM = "a ViT with MoCo v3's convolutional stem, which no library here has"
 _MASK = r'mask_token|masked_embed|mask_gamma'
 _MOCOV3 = {'base': Branch('base_encoder.'), 'momentum': Branch('momentum_encoder.')}
 _SELF_DISTILLED = {'teacher': Branch('backbone.', 'teacher'), 'student': Branch('backbone.', 'student')}
@@ -128,14 +132,24 @@ FORMATS: tuple[Format, ...] = (
     Format(
         'mocov3-conv-stem',
         _MOCOV3,
-        (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.0\.weight'),
+        _CONV_STEM_MARKS,
         r'head\.',
         VIT_TIMM,
         also=('mocov3', 'layer_grafted'),
-        refusal="a ViT with MoCo v3's convolutional stem, which no library here has",
+        refusal=_CONV_STEM,
     ),
     Format('mocov3-resnet', _MOCOV3, (_RESNET,), r'fc\.', _KEEP_NAMES, projector=_RESNET_FC, also=('mocov3',)),
     Format('ibot', _SELF_DISTILLED, _TIMM_MARKS, rf'head\.|{_MASK}', VIT_TIMM, also=('dino',)),
+    Format('dino-resnet', _SELF_DISTILLED, (_RESNET,), r'head\.|fc\.', _KEEP_NAMES, also=('dino',)),
+    Format(
+        'ibot-swin',
+        _SELF_DISTILLED,
+        (_SWIN_MARK,),
+        rf'head\.|{_MASK}|.*attn_mask$',
+        SWIN_OFFICIAL,
+        (swin_merge_to_mm,),
+        also=('ibot',),
+    ),
     Format(
         'mmseg-vit',
         {'base': Branch('backbone.', others=('',))},
@@ -150,7 +164,7 @@ FORMATS: tuple[Format, ...] = (
         (_CANONICAL,),
         r'$^',
         _KEEP_NAMES,
-        (name_layer_scale,),
+        (name_layer_scale, split_qv_bias),
         projector=_NECK,
         also=('mmpretrain', 'mmselfsup', 'a2mim', 'simmim', 'mae', 'moco', 'mocov3', 'swav', 'layer_grafted', 'tec'),
         normalisation=None,
@@ -159,7 +173,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         'simmim-swin',
         _one('encoder.'),
-        (r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table',),
+        (_SWIN_MARK,),
         rf'head\.|{_MASK}|.*attn_mask$',
         SWIN_OFFICIAL,
         (swin_merge_to_mm,),
@@ -193,6 +207,7 @@ FORMATS: tuple[Format, ...] = (
         normalisation=None,
         bare=True,
     ),
+    Format('conv-stem', _one(''), _CONV_STEM_MARKS, r'head\.', VIT_TIMM, refusal=_CONV_STEM, bare=True),
     Format(
         'huggingface',
         {'base': Branch('vit.', others=('',))},
@@ -206,7 +221,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         'swin',
         _one(''),
-        (r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table',),
+        (_SWIN_MARK,),
         r'head\.|.*attn_mask$',
         SWIN_OFFICIAL,
         (swin_merge_to_mm,),
@@ -231,7 +246,7 @@ FORMATS: tuple[Format, ...] = (
         (_CANONICAL,),
         r'(head|neck|fc)\.',
         _KEEP_NAMES,
-        (name_layer_scale,),
+        (name_layer_scale, split_qv_bias),
         also=('mmselfsup', 'torchvision', 'timm', 'a2mim', 'simmim'),
         normalisation=None,
         bare=True,
@@ -300,6 +315,14 @@ def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None) ->
     else:
         content = {} if wrapper else content
     return {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, torch.Tensor)}
+
+
+def beside(content: Mapping[str, Any], wrapper: str | None = None) -> list[str]:
+    """What a checkpoint holds at its top beside the tensors that :func:`unwrap_state_dict` takes: optimiser, epoch."""
+    for key in (wrapper,) if wrapper else _WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            return [str(name) for name in content if name != key]
+    return [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
 
 
 def format_names() -> list[str]:

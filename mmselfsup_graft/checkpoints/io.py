@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import pickle
-import tempfile
+import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -78,13 +78,22 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
             content = torch.load(path, map_location='cpu', weights_only=not unsafe_pickle)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_explain_unpickling(path, str(error))) from error
-    except Exception as error:  # a damaged archive fails in any way
+    except (ImportError, AttributeError) as error:
+        if not unsafe_pickle:
+            raise CheckpointError(_damaged(path, error)) from error
         raise CheckpointError(
-            f'checkpoint {path} is damaged or no PyTorch file ({_first_line(error)}); copy or download it again'
+            f'checkpoint {path} needs a class that is not installed here ({_first_line(error)}); install what it was '
+            'written with, or save its tensors alone there'
         ) from error
+    except Exception as error:  # a damaged archive fails in any way
+        raise CheckpointError(_damaged(path, error)) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f'checkpoint {path} holds a {type(content).__name__}, expected a dict of tensors')
     return dict(content)
+
+
+def _damaged(path: Path, error: BaseException) -> str:
+    return f'checkpoint {path} is damaged or no PyTorch file ({_first_line(error)}); copy or download it again'
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -165,13 +174,12 @@ def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[b
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    temporary = str(path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp'))
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with open(temporary, 'xb') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # a temporary file is readable by its owner only
         if overwrite:
             os.replace(temporary, path)
         else:

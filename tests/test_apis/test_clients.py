@@ -145,7 +145,7 @@ def test_prefix_and_head() -> None:
     file = {**state, 'module.projection_head.0.weight': torch.zeros(1)}
     done = convert(file, 'file', 'mmpretrain', keep_head=True, prefix='backbone.')
     assert done.head == {'backbone.projection_head.0.weight'}
-    assert check_client(done, 'backbone.').good
+    assert check_client(done).good
 
 
 def test_images_that_are_not_square() -> None:

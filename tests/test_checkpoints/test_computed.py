@@ -15,6 +15,7 @@ from mmselfsup_graft.checkpoints.computed import (
     join_qkv,
     merge_class_token,
     split_qkv,
+    split_qv_bias,
     swin_merge_from_mm,
     swin_merge_to_mm,
 )
@@ -55,6 +56,18 @@ def test_query_and_value_bias_with_zeros_between() -> None:
     assert fused.name == 'layers.0.attn.qkv.bias'
     assert fused.tensor.tolist() == [1, 2, 0, 0, 3, 4]
     assert [source for source, _ in fused.origins] == ['file.layers.0.attn.q_bias', 'file.layers.0.attn.v_bias']
+
+
+def test_fused_bias_of_a_vit_with_relative_positions() -> None:
+    fused, table = torch.arange(6.0), torch.zeros(3, 1)
+    given = entries(layers__0__attn__qkv__bias=fused, layers__0__attn__relative_position_bias_table=table)
+    found = {each.name: each for each in split_qv_bias(given)}
+    assert set(found) == {f'layers.0.attn.{name}' for name in ('q_bias', 'v_bias', 'relative_position_bias_table')}
+    assert found['layers.0.attn.q_bias'].tensor.tolist() == [0, 1]
+    assert found['layers.0.attn.v_bias'].tensor.tolist() == [4, 5]
+    assert found['layers.0.attn.v_bias'].origins == (('file.layers.0.attn.qkv.bias', 'split_qv_bias:2'),)
+    plain = entries(layers__0__attn__qkv__bias=fused)
+    assert split_qv_bias(plain) == plain
 
 
 def test_shared_table_is_copied_to_every_block() -> None:

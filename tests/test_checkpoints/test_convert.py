@@ -222,3 +222,13 @@ def test_summary_counts() -> None:
     assert f'{len(state) - 1 - 22:4d} tensors kept' in text
     assert '  66 by split_qkv' in text
     assert '   1 dropped: head (1)' in text
+
+
+def test_what_is_not_read_is_said() -> None:
+    state = state_of('resnet')
+    file = {'teacher': {f'backbone.{n}': v for n, v in state.items()}, 'student': {'backbone.x': torch.zeros(1)}}
+    done = convert({**file, 'optimizer': {}, 'epoch': 3}, 'file', 'mmdet')
+    assert done.beside == ('student', 'optimizer', 'epoch')
+    assert 'not read: student, optimizer, epoch' in summary(done)
+    assert convert(state, 'file', 'mmdet').beside == ()
+    assert convert({**state, 'author': 'x'}, 'file', 'mmdet').beside == ('author',)

@@ -234,3 +234,30 @@ def _check_names(found: Encoder, name: str, wanted: State, beside: State) -> Non
     assert set(found.dropped) == set(beside)
     assert found.state.keys() == wanted.keys()
     assert all(torch.equal(found.state[key], wanted[key]) for key in wanted)
+
+
+def test_self_distilled_resnet_and_swin() -> None:
+    resnet = {f'backbone.{n}': torch.zeros(1) for n in ('conv1.weight', 'layer1.0.conv1.weight', 'fc.bias')}
+    found = to_encoder({'teacher': resnet, 'student': {f'module.{n}': v for n, v in resnet.items()}}, 'file', 'dino')
+    assert (found.format, found.branch, set(found.state)) == (
+        'dino-resnet',
+        'teacher',
+        {'conv1.weight', 'layer1.0.conv1.weight'},
+    )
+    block = 'backbone.layers.0.blocks'
+    swin = {
+        f'{block}.0.attn.relative_position_bias_table': torch.zeros(1),
+        f'{block}.1.attn_mask': torch.zeros(1),
+        'backbone.layers.0.downsample.reduction.weight': torch.arange(8.0)[None],
+        'head.mlp.0.weight': torch.zeros(1),
+    }
+    found = to_encoder({'teacher': swin, 'epoch': 3}, 'file', 'ibot')
+    assert found.format == 'ibot-swin'
+    assert set(found.dropped) == {f'{block}.1.attn_mask', 'head.mlp.0.weight'}
+    assert found.state['stages.0.downsample.reduction.weight'].tolist() == [[0, 4, 2, 6, 1, 5, 3, 7]]
+
+
+def test_extracted_convolutional_stem_is_refused_by_its_name() -> None:
+    state = {'blocks.0.attn.qkv.weight': torch.zeros(1), 'patch_embed.proj.0.weight': torch.zeros(1)}
+    with pytest.raises(CheckpointError, match='convolutional stem'):
+        to_encoder(state, 'file')

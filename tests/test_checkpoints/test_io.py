@@ -5,6 +5,8 @@ import builtins
 import os
 import pickle
 import subprocess
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,24 @@ def test_content_that_cannot_be_pickled_leaves_the_old_file(tmp_path: Path) -> N
         save_atomically({'a': torch.ones(5), 'b': lambda: None}, path)
     assert torch.equal(read_checkpoint(path)['a'], torch.arange(5))
     assert os.listdir(tmp_path) == ['file.pth']
+
+
+def test_files_are_as_readable_as_any_other_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_atomically({'a': torch.ones(1)}, tmp_path / 'file.pth')
+    finally:
+        os.umask(before)
+    assert (tmp_path / 'file.pth').stat().st_mode & 0o777 == 0o640
+
+
+def test_a_class_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType('lab_code')
+    module.Settings = type('Settings', (), {'__module__': 'lab_code'})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, 'lab_code', module)
+    torch.save({'settings': module.Settings()}, tmp_path / 'file.pth')
+    monkeypatch.delitem(sys.modules, 'lab_code')
+    with pytest.raises(
+        CheckpointError, match=r"needs a class that is not installed here \(No module named 'lab_code'\)"
+    ):
+        read_checkpoint(tmp_path / 'file.pth', unsafe_pickle=True)

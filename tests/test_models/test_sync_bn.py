@@ -7,6 +7,7 @@ from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models import PortableSyncBN
+from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 
 
 @pytest.mark.parametrize('affine', [True, False])
@@ -48,3 +49,24 @@ def test_one_sample() -> None:
 def test_wrong_dimensions() -> None:
     with pytest.raises(ConfigError, match=r'shape \(3,\)'):
         PortableSyncBN(3).eval()(torch.randn(3))
+
+
+def test_sync_bn_changes_its_class_and_nothing_else():
+    torch.manual_seed(0)
+    norm = torch.nn.SyncBatchNorm(4, eps=1e-3, momentum=0.3)
+    for value in (norm.weight.data, norm.bias.data, norm.running_mean):
+        value.normal_()
+    norm.running_var.uniform_(0.5, 1.5)
+    norm.weight.requires_grad_(False)
+    model = torch.nn.Sequential(torch.nn.Sequential(norm), torch.nn.BatchNorm2d(4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model[0].eval()
+    assert make_sync_bn_portable(model) == 1
+    new = model[0][0]
+    assert isinstance(new, PortableSyncBN)
+    assert (new.eps, new.momentum, new.training) == (1e-3, 0.3, False)
+    assert not new.weight.requires_grad
+    assert new.bias.requires_grad
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())

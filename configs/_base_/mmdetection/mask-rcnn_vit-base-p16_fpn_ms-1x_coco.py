@@ -2,9 +2,7 @@
 # image sizes are those of the ResNets with synchronised batch norm.
 _base_ = './mask-rcnn_r50_fpn-syncbn_ms-1x_coco.py'
 
-custom_imports = dict(
-    imports=['mmselfsup_graft.engine', 'mmselfsup_graft.models', 'mmpretrain.models', 'mmseg.models']
-)
+custom_imports = dict(imports=['mmselfsup_graft.engine', 'mmselfsup_graft.models', 'mmpretrain.models', 'mmseg.models'])
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 
 model = dict(

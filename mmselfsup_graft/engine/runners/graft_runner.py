@@ -5,12 +5,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 from mmselfsup_graft.registry import RUNNERS
 
 from .pretrained import load_pretrained, take_pretrained
@@ -54,6 +57,12 @@ class GraftRunner(Runner):
             keep_all = {'max_keep_ckpts': -1}  # what mmengine's does unless told otherwise
             wanted['checkpoint'] = {**keep_all, **saving, 'type': 'mmselfsup_graft.SafeCheckpointHook'}
         super().register_default_hooks(wanted)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap as mmengine does; processes without a GPU get batch norm that synchronises there, torch's refuses."""
+        if self.distributed and not torch.cuda.is_available():
+            make_sync_bn_portable(model)
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
         """Initialise as mmengine does, then load pre-trained parts, unless a checkpoint to resume brings everything."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.model import is_model_wrapper
@@ -43,10 +43,10 @@ class PretrainedPart:
 def take_pretrained(model: nn.Module) -> list[PretrainedPart]:
     """Find the parts with ``init_cfg=dict(type='Pretrained', ...)`` and take that from them.
 
-    mmengine would load such a file itself: unpickled without limits, with whatever does not fit passed over in a line of
-    the log. Addresses (``torchvision://resnet50``) are left to it.
+    mmengine would load such a file itself: unpickled without limits, and whatever does not fit passed over in a line
+    of the log. Addresses (``torchvision://resnet50``) are left to it.
     """
-    model = model.module if is_model_wrapper(model) else model
+    model = cast(nn.Module, model.module) if is_model_wrapper(model) else model
     parts = []
     for name, module in model.named_modules():
         wanted = [cfg for cfg in _init_cfgs(module) if _is_local(cfg)]
@@ -175,7 +175,8 @@ def _report(
     if resized:
         yield f'  {len(resized):4d} of them resized: {grouped_names(resized, depth=2, most=4)}'
     if fresh:
-        yield f'  {len(fresh):4d} tensors stay as initialised, as expected: {grouped_names(fresh, depth=2, most=4)}'
+        kinds = ', '.join(sorted({name.rpartition('.')[2] for name in fresh}))
+        yield f'  {len(fresh):4d} tensors stay as initialised, as expected: {kinds}'
     unused = [*left, *done.dropped]
     if unused:
         yield f'  {len(unused):4d} tensors of the file have no place here: {grouped_names(unused, depth=2, most=8)}'

@@ -2,6 +2,7 @@
 
 import torch
 from mmengine.dist import get_world_size
+from torch import nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -67,3 +68,21 @@ class PortableSyncBN(_BatchNorm):
         factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
         self.running_var.lerp_((var * count / (count - 1)).to(self.running_var.dtype), factor)
+
+
+def make_sync_bn_portable(model: nn.Module) -> int:
+    """Put :class:`PortableSyncBN` in the place of every ``nn.SyncBatchNorm``, with its tensors; returns how many."""
+    found = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.SyncBatchNorm)
+    ]
+    for parent, name, child in found:
+        norm = PortableSyncBN(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
+        norm.weight, norm.bias = child.weight, child.bias
+        norm.running_mean, norm.running_var = child.running_mean, child.running_var
+        norm.num_batches_tracked = child.num_batches_tracked
+        norm.train(child.training)
+        parent.add_module(name, norm)
+    return len(found)

@@ -1,0 +1,134 @@
+"""Converted backbones in mmdet and mmseg: every tensor fits, and the features are the same."""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers import build
+from torch import nn
+
+from mmselfsup_graft.apis.clients import build_client, check_client
+from mmselfsup_graft.checkpoints import convert
+from mmselfsup_graft.checkpoints.formats import StateDict, to_encoder
+
+ARCH = {'embed_dims': 24, 'num_layers': 3, 'num_heads': 3, 'feedforward_channels': 48}
+VIT = {'type': 'mmpretrain.VisionTransformer', 'arch': ARCH, 'img_size': 32, 'patch_size': 8, 'final_norm': False}
+MAPS = {'out_type': 'featmap', 'out_indices': [0, 1, 2]}
+BEIT = {**VIT, 'type': 'mmpretrain.BEiTViT', 'use_rel_pos_bias': True, 'layer_scale_init_value': 0.1}
+
+
+def randomised(config: dict[str, Any]) -> nn.Module:
+    """A backbone in eval mode in which no weight has a special value."""
+    torch.manual_seed(0)
+    model = build(config)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.rand_like(value) + 0.5 if 'var' in name else 0.3 * torch.randn_like(value))
+    model.eval()
+    return model
+
+
+def client_of(state: StateDict, target: str, heads: int | None = None) -> nn.Module:
+    """The target's model with the converted weights."""
+    done = convert({'state_dict': state}, 'file', target)
+    fit = check_client(done)
+    assert fit.good, fit.problem()
+    client = build_client(done, heads)
+    missing, unexpected = client.load_state_dict(done.state, strict=False)
+    assert not unexpected
+    assert set(missing) == set(fit.fresh)
+    client.eval()
+    return client
+
+
+def assert_same_maps(actual: Any, expected: Any) -> None:
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected):
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(('target', 'kind'), [('mmseg-vit', 'VisionTransformer'), ('mmseg-mae', 'MAE')])
+@torch.no_grad()
+def test_vit_in_mmsegs_classes(target: str, kind: str) -> None:
+    model = randomised({**VIT, **MAPS})
+    client = client_of(model.state_dict(), target, heads=3)
+    assert (type(client).__module__.partition('.')[0], type(client).__name__) == ('mmseg', kind)
+    if kind == 'MAE':  # no relative positions in the file: the class has them, at the values it begins with
+        for name, value in client.state_dict().items():
+            if name.endswith('relative_position_bias_table'):
+                value.zero_()
+    x = torch.randn(2, 3, 32, 32)
+    assert_same_maps(client(x), model(x))
+
+
+@pytest.mark.parametrize('positions', [True, False])
+@torch.no_grad()
+def test_beit_in_mmsegs_mae(positions: bool) -> None:
+    model = randomised({**BEIT, **MAPS, 'use_abs_pos_emb': positions})
+    client = client_of(model.state_dict(), 'mmseg-mae')
+    if not positions:
+        client.pos_embed.zero_()
+    x = torch.randn(2, 3, 32, 32)
+    assert_same_maps(client(x), model(x))
+
+
+@pytest.mark.parametrize('target', ['mmdet', 'mmseg'])
+@torch.no_grad()
+def test_resnet(target: str) -> None:
+    model = randomised({'type': 'mmpretrain.ResNet', 'depth': 50, 'base_channels': 8, 'stem_channels': 8})
+    model.out_indices = (0, 1, 2, 3)
+    client = client_of(model.state_dict(), target)
+    assert type(client).__module__.partition('.')[0] == target
+    x = torch.randn(1, 3, 64, 64)
+    for one, other in zip(client(x), model(x)):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('target', ['mmdet', 'mmseg'])
+@torch.no_grad()
+def test_vit_in_detectors_and_segmentors(target: str) -> None:
+    model = randomised({**VIT, **MAPS})
+    client = client_of(model.state_dict(), target, heads=3)
+    client.out_type, client.out_indices = 'featmap', [0, 1, 2]
+    x = torch.randn(1, 3, 32, 48)
+    assert_same_maps(client(x), model(x))
+
+
+@torch.no_grad()
+def test_mmsegs_mae_goes_back() -> None:
+    """Its fused bias has one of the keys, which softmax does not see."""
+    done = convert(
+        {'state_dict': randomised({**BEIT, **MAPS, 'use_abs_pos_emb': True}).state_dict()}, 'file', 'mmseg-mae'
+    )
+    client = build_client(done)
+    client.load_state_dict(done.state, strict=False)
+    for name, value in client.state_dict().items():
+        if name.endswith('qkv.bias'):
+            value.normal_()
+    client.eval()
+    back = convert({'state_dict': client.state_dict()}, 'file', 'mmpretrain')
+    model = build({**BEIT, **MAPS, 'use_abs_pos_emb': True})
+    missing, unexpected = model.load_state_dict(back.state, strict=False)
+    assert not unexpected
+    assert not missing
+    model.eval()
+    x = torch.randn(1, 3, 32, 32)
+    assert_same_maps(model(x), client(x))
+
+
+@pytest.mark.parametrize('target', ['mmseg-vit', 'mmseg-mae'])
+def test_there_and_back(target: str) -> None:
+    state = randomised(VIT).state_dict()
+    there = convert({'state_dict': state}, 'file', target).state
+    back = to_encoder({'state_dict': there}, 'file').state
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], value) for name, value in state.items())
+
+
+def test_the_defaults_of_mmseg_would_change_the_features() -> None:
+    """Why the converter says what to set: patch_bias=False loses a tensor, eps 1e-5 moves the maps."""
+    model = randomised({**VIT, **MAPS})
+    done = convert({'state_dict': model.state_dict()}, 'file', 'mmseg-vit')
+    client = build_client(done, 3)
+    assert client.patch_embed.projection.bias is not None
+    assert {module.eps for module in client.modules() if isinstance(module, nn.LayerNorm)} == {1e-6}

@@ -1,0 +1,28 @@
+"""The model index agrees with the configs of detection and segmentation."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_downstream import CONFIGS
+
+from mmselfsup_graft.apis.train import load_config
+
+FOLDERS = [CONFIGS / name for name in ('mmdetection', 'mmsegmentation')]
+MODELS = [model for folder in FOLDERS for model in yaml.safe_load((folder / 'metafile.yml').read_text())['Models']]
+
+
+@pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])
+def test_a_model_agrees_with_its_config(model: dict[str, Any]):
+    path, metadata = CONFIGS.parent / model['Config'], model['Metadata']
+    assert model['Name'] == Path(path).stem
+    cfg = load_config(path)
+    assert metadata['Batch Size'] == cfg.auto_scale_lr.base_batch_size
+    assert cfg.auto_scale_lr.enable is False
+    length = cfg.train_cfg.get('max_epochs', cfg.train_cfg.get('max_iters'))
+    assert length == metadata.get('Epochs', metadata.get('Iterations'))
+    assert ('Epochs' in metadata) == (cfg.train_cfg.type == 'EpochBasedTrainLoop')
+    assert cfg.param_scheduler[-1].end == length
+    assert ('ViT' in metadata['Architecture']) == ('vit' in path.stem)
+    assert ('C4' in metadata['Architecture']) == ('_c4' in path.stem)

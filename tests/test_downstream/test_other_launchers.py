@@ -1,0 +1,60 @@
+"""The configs under MMDetection's and MMSegmentation's own tools, which is what ``mim train`` starts."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_downstream.test_end_to_end import written
+from tiny_downstream import CONFIGS, method_of, shrunk_downstream, write_pretrained
+
+ROOT = CONFIGS.parent
+
+
+def run(library: str, *arguments: object) -> subprocess.CompletedProcess:
+    tool = Path(importlib.import_module(library).__file__ or '').parent / '.mim' / 'tools' / 'train.py'
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, str(tool), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ('library', 'name'),
+    [
+        ('mmdet', 'mmdetection/mask-rcnn_r50-swav-pre_fpn_1x_coco.py'),  # mmengine's own runner and loading
+        ('mmdet', 'mmdetection/mask-rcnn_vit-base-p16-layer-grafted-pre_fpn_ms-1x_coco.py'),
+        ('mmseg', 'mmsegmentation/upernet_vit-base-p16-mae-pre_8xb2-160k_ade20k-512x512.py'),
+    ],
+)
+def test_training(library, name, data, tmp_path):
+    cfg = shrunk_downstream(CONFIGS / name, data, tmp_path)
+    source = write_pretrained(cfg.model.backbone.to_dict(), method_of(CONFIGS / name), tmp_path / 'pretrained.pth')
+    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'pretrained.pth')
+    config = written(cfg, tmp_path / 'config.py')
+    done = run(library, config, '--work-dir', tmp_path / 'run')
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list((tmp_path / 'run').glob('*_[12].pth'))
+    if 'swav' in name:
+        # written by mmengine's own hook, with objects in it
+        state = torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=False)['state_dict']
+        assert state['backbone.conv1.weight'].equal(source['conv1.weight'])
+    else:
+        assert f'148 tensors from {tmp_path / "pretrained.pth"}' in done.stdout + done.stderr
+
+
+def test_a_wrong_file_stops_their_run_too(data, tmp_path):
+    path = CONFIGS / 'mmsegmentation' / 'upernet_vit-base-p16-mae-pre_8xb2-160k_ade20k-512x512.py'
+    cfg = shrunk_downstream(path, data, tmp_path)
+    narrow = {
+        **cfg.model.backbone.to_dict(),
+        'arch': dict(embed_dims=16, num_layers=12, num_heads=2, feedforward_channels=48),
+    }
+    write_pretrained(narrow, 'mae', tmp_path / 'narrow.pth')
+    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'narrow.pth')
+    done = run('mmseg', written(cfg, tmp_path / 'config.py'), '--work-dir', tmp_path / 'run')
+    assert done.returncode != 0
+    assert 'narrow.pth does not fit backbone (VisionTransformer)' in done.stderr
+    assert not list((tmp_path / 'run').glob('*.pth'))

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Test a trained segmentor under slurm.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../_downstream.sh"
+slurm_test "$@"
