@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'mmselfsup_graft'
 FLOORS = (
-    {'errors', 'version', 'registry', 'checkpoints'},
+    {'errors', 'version', 'quiet', 'registry', 'checkpoints'},
     {'models', 'datasets'},
     {'engine', 'evaluation', 'visualization', 'analysis'},
     {'apis'},

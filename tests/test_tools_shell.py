@@ -14,7 +14,7 @@ FAKE_INSTALLER = """#!/bin/sh
 case "$*" in
     '-m venv '*) mkdir -p "$3/bin" && touch "$3/pyvenv.cfg" && cp "$0" "$3/bin/python" ;;
     '-m pip install '*) echo "$@ MMCV_WITH_OPS=$MMCV_WITH_OPS" >> "$PIP_CALLS"; exit "${PIP_EXIT:-0}" ;;
-    '-m pip --version' | '-c import mmselfsup_graft' | '-c import torch' | '-c import mmcv.ops') ;;
+    '-m pip --version' | '-c import mmselfsup_graft' | '-c import torch' | '-c import mmcv.ops'*) ;;
     *) exec "$REAL_PYTHON" "$@" ;;
 esac
 """

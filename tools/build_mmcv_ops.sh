@@ -7,12 +7,13 @@ usage() {
 Usage: bash tools/build_mmcv_ops.sh [PYTHON]
 
 Installs onedl-mmcv with its compiled ops for the torch of PYTHON (default: the environment of tools/install.sh). Does
-nothing where they work already. A wheel that was built before is kept and used again; building takes some 6 minutes on
+nothing where they work already. A wheel that was built before is kept and used again; building takes some 7 minutes on
 2 cores without CUDA, and longer with it.
 
 Environment:
   GRAFT_MMCV_WHEEL  a wheel to install instead of building one, e.g. a prebuilt one for your torch and CUDA
   GRAFT_WHEELS      folder where built wheels are kept (default: ~/.cache/mmselfsup_graft/wheels)
+  FORCE_CUDA=1      build for GPUs on a machine that has none, e.g. the login node of a cluster
   MAX_JOBS          compilers at once (default: number of cores; each takes up to 2 GB of memory)
   CFLAGS            flags of the compiler (default without a GPU: "-O1 -g0", which builds in half the time)
 USAGE
@@ -27,9 +28,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 say() { printf '[ops] %s\n' "$*"; }
 die() { printf '[ops] error: %s\n' "$*" >&2; exit 1; }
 
-ops_work() { "$PYTHON" -c 'import mmcv.ops' >/dev/null 2>&1; }
+# Ops without CUDA can be imported on a machine with a GPU, and fail there when they are called.
+ops_work() { "$PYTHON" -c 'import mmcv.ops, torch; assert mmcv.ops.get_compiling_cuda_version() != "not available" or not torch.cuda.is_available()' >/dev/null 2>&1; }
+with_cuda() { [[ ${FORCE_CUDA:-0} == 1 ]] || "$PYTHON" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())'; }
 # The compiled part is bound to versions of Python, torch and CUDA: one folder of wheels for each.
-describe_torch() { "$PYTHON" -c 'import sys, torch; print(f"torch-{torch.__version__}-cuda-{torch.version.cuda if torch.cuda.is_available() else None}")'; }
+describe_torch() { "$PYTHON" -c 'import torch; print(f"torch-{torch.__version__}", end="-")'; if with_cuda; then echo cuda; else echo cpu; fi; }
 pinned() { sed -n "s/^$1==//p" "$ROOT/requirements/constraints.txt"; }
 
 [[ -x $PYTHON ]] || command -v "$PYTHON" >/dev/null || die "no interpreter $PYTHON; make the environment first: bash tools/install.sh"
@@ -49,7 +52,7 @@ trap clean_up EXIT
 
 need_compiler() {
     local headers
-    command -v "${CXX:-c++}" >/dev/null || die "no C++ compiler; install one (Debian, Ubuntu: apt-get install g++), or name a prebuilt wheel: GRAFT_MMCV_WHEEL=FILE"
+    command -v "${CXX:-c++}" >/dev/null || die "no C++ compiler; install one (Debian, Ubuntu: apt-get install g++), name a prebuilt wheel (GRAFT_MMCV_WHEEL=FILE), or do without (the tests: --no-transfer)"
     headers=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
     [[ -f $headers/Python.h ]] || die "no C headers of Python ($headers/Python.h); install them (Debian, Ubuntu: apt-get install python3-dev)"
 }
@@ -73,10 +76,8 @@ build_wheel() { # leaves its path in WHEEL
     mkdir -p "$WHEELS"
     BUILD=$(mktemp -d "$WHEELS/.build.XXXXXX")
     log=$BUILD/log.txt
-    if ! "$PYTHON" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())'; then
-        export CFLAGS=${CFLAGS:--O1 -g0}
-    fi
-    say "compiling the ops of onedl-mmcv $VERSION (some 6 minutes on 2 cores without CUDA)"
+    if ! with_cuda; then export CFLAGS=${CFLAGS:--O1 -g0}; fi
+    say "compiling the ops of onedl-mmcv $VERSION (some 7 minutes on 2 cores without CUDA)"
     show_progress "$log" &
     BEAT=$!
     # Without build isolation it compiles against the torch that is there. pip's own cache must stay out of it: it does

@@ -11,7 +11,7 @@ Does nothing, quickly, when the environment is already up to date.
 
   --tests        also install what the tests, the linter and the type checker need
   --transfer     also install detection and segmentation: mmdet, mmseg and the compiled ops of mmcv, which need a C++
-                 compiler and some 6 minutes on 2 cores the first time (tools/build_mmcv_ops.sh --help)
+                 compiler and some 7 minutes on 2 cores the first time (tools/build_mmcv_ops.sh --help)
 
 Environment:
   GRAFT_VENV     folder of the virtual environment (default: .venv in the checkout)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install what the tests need and run them: bash tools/run_tests.sh [--no-transfer] [pytest arguments]
-# --no-transfer leaves out detection and segmentation, whose compiled ops take some 6 minutes to build the first time.
+# --no-transfer leaves out detection and segmentation, whose compiled ops take some 7 minutes to build the first time.
 # GRAFT_GOLDEN=<folder with reference numbers> adds the comparison with them.
 set -euo pipefail
 
@@ -26,4 +26,4 @@ if (($# == 0)); then
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
     set -- tests -q -n 2
 fi
-exec "$VENV/bin/python" -m pytest "${chosen[@]}" "$@"
+exec "$VENV/bin/python" -m pytest ${chosen[@]+"${chosen[@]}"} "$@"

@@ -2,8 +2,8 @@
 """Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``.
 
 The frozen encoder is scored by the protocols of the config's ``evaluation`` section; the checkpoint may be of any known
-format. Every score is appended to ``results.jsonl`` of the work directory. A config with ``test_dataloader`` is run as
-usual.
+format. Every score is appended to ``results.jsonl`` of the work directory. A config with ``test_dataloader``,
+of a detector for instance, is tested as usual with one of its own checkpoints, and its metrics go to ``test.json``.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from mmselfsup_graft.engine import GraftRunner
 
         cfg.load_from = args.checkpoint
-        metrics = {name: float(value) for name, value in GraftRunner.from_cfg(cfg).test().items()}
+        metrics = GraftRunner.from_cfg(cfg).test()
         if is_main_process():
             _write(args, cfg, {'checkpoint': args.checkpoint, 'metrics': metrics})
         return
@@ -62,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _write(args: argparse.Namespace, cfg: Any, content: dict[str, Any]) -> None:
     target = Path(args.out or Path(cfg.work_dir) / 'test.json')
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, indent=1))
+    target.write_text(json.dumps(content, indent=1, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy and torch as JSON has them, anything else as text."""
+    return value.tolist() if hasattr(value, 'tolist') else str(value)
 
 
 if __name__ == '__main__':

@@ -21,10 +21,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and train."""
     args = parse(argv)
-    from mmselfsup_graft.apis.train import set_pretrained, train, training_config
+    from mmselfsup_graft.apis.train import resumes, set_pretrained, train, training_config
 
     cfg = training_config(args)
-    if args.pretrained:
+    if args.pretrained is not None and not resumes(cfg):
         set_pretrained(cfg, args.pretrained)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None

@@ -16,6 +16,9 @@ from mmengine.registry import Registry
 from ..errors import ConfigError
 from .config_keys import known_top_level, role_of, section_of
 
+# libraries whose classes take some of their keys in ways that this check cannot follow
+_HARD_TO_SEE = ('mmdet', 'mmseg')
+
 
 class _Place(NamedTuple):
     """A value of a config with all that decides who reads it."""
@@ -47,9 +50,10 @@ def check_config(cfg: Config) -> None:
     """
     root = _root(cfg)
     problems = list(_misspelt_top_level(cfg))
+    of_others = cfg.get('default_scope') in _HARD_TO_SEE
     for key in root.node:
         if key in known_top_level():
-            problems += _problems(root.child(key))
+            problems += _problems(root.child(key), of_others)
     if problems:
         raise ConfigError('; '.join(problems))
 
@@ -126,23 +130,28 @@ def _is_read(name: str, text: str) -> bool:
     return re.search(rf'\b{re.escape(name)}\b(?!\s*=[^=])', text) is not None
 
 
-def _problems(place: _Place) -> Iterator[str]:
-    """Yield what is wrong in a value of the config and in everything below it."""
+def _problems(place: _Place, of_others: bool) -> Iterator[str]:
+    """Yield what is wrong in a value of the config and in everything below it.
+
+    ``of_others``: a detector's or segmentor's config. There only what looks like a slip of the pen is refused, and the
+    library itself answers for the rest.
+    """
     if isinstance(place.node, (list, tuple)):
         for index in range(len(place.node)):
-            yield from _problems(place.child(index))
+            yield from _problems(place.child(index), of_others)
     if not isinstance(place.node, dict):
         return
     try:
         owner, keys = section_of(place.node, place.key, place.around, place.role, place.scope)
     except ConfigError as error:
-        yield f"'{place.path}.type': {error}"
+        if not of_others or 'did you mean' in str(error):
+            yield f"'{place.path}.type': {error}"
         return
     for key in place.node:
-        if keys is not None and key not in keys:
+        if keys is None or key in keys:
+            yield from _problems(place.child(key), of_others)
+        elif not of_others or get_close_matches(key, keys, n=1, cutoff=0.9):
             yield _unknown(f'{place.path}.{key}', owner or place.key, keys)
-        else:
-            yield from _problems(place.child(key))
 
 
 def _unknown(where: str, owner: str, known: Iterable[str]) -> str:

@@ -200,7 +200,8 @@ def _verify(done: Conversion, options: ConvertOptions) -> tuple[Fit | None, str]
         return None, f'not loaded into {options.target}: {reason}'
     kinds = sorted({name.rpartition('.')[2] for name in fit.fresh})
     fresh = f', {len(fit.fresh)} of its tensors ({", ".join(kinds)}) stay as initialised, as expected' if kinds else ''
-    return fit, f'loaded into {fit.client}: every tensor fits{fresh}'
+    head = ' but those of the head' if done.head else ''
+    return fit, f'loaded into {fit.client}: every tensor{head} fits{fresh}'
 
 
 def _meta(done: Conversion, source: Path) -> dict[str, Any]:

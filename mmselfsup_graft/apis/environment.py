@@ -6,6 +6,7 @@ Works in an interpreter that has none of the requirements: only torch is ever im
 import os
 import platform
 import re
+import shlex
 import sys
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -78,7 +79,9 @@ def format_report(rows: list[Row]) -> str:
     verdict = (
         'Pre-training can run.' if can_pretrain(rows) else 'Pre-training cannot run yet; see the lines marked BAD.'
     )
-    return '\n'.join([*lines, '', verdict])
+    missing = [row.name for row in rows if row.status != 'ok' and row.name in ('mmcv ops', 'mmdet', 'mmseg')]
+    more = f'Detection and segmentation cannot ({", ".join(missing)} missing): bash tools/install.sh --transfer'
+    return '\n'.join([*lines, '', verdict, more if missing else 'Detection and segmentation can run.'])
 
 
 def _python_row() -> Row:
@@ -157,7 +160,8 @@ def _mmcv_ops_row() -> Row:
     note = 'needed by detection and segmentation only; pre-training and classification run without'
     script = Path(__file__).resolve().parents[2] / 'tools' / 'build_mmcv_ops.sh'
     if script.is_file():
-        return Row('mmcv ops', 'optional', 'not compiled', note, f'bash {script} {sys.executable}')
+        command = f'bash {shlex.quote(str(script))} {shlex.quote(sys.executable)}'
+        return Row('mmcv ops', 'optional', 'not compiled', note, command)
     # pip's cache does not tell the pure build from the compiled one, so the wheel goes through a folder of its own.
     steps = [
         _pip("install 'setuptools>=80,<82' wheel ninja psutil"),

@@ -1,12 +1,11 @@
 """Getting the registries and mmengine ready."""
 
-import contextlib
-import importlib
-import io
+import importlib.util
 
 from mmengine.config import utils as config_utils
 from mmengine.registry import DefaultScope
 
+from mmselfsup_graft.quiet import quiet_imports
 from mmselfsup_graft.registry import SCOPE
 
 _PACKAGES = ('datasets', 'engine', 'models')
@@ -15,13 +14,27 @@ _PACKAGES = ('datasets', 'engine', 'models')
 _CONFIG_PACKAGES = {'mmseg': 'mmseg', SCOPE: 'mmselfsup_graft'}
 
 
+def import_scope(scope: str | None) -> None:
+    """Import what registers the types of mmdet or mmseg, if that is the scope of a config.
+
+    Raises:
+        ImportError: If the library or the compiled ops of mmcv are missing.
+    """
+    if scope in ('mmdet', 'mmseg'):
+        if importlib.util.find_spec('mmcv') and not importlib.util.find_spec('mmcv._ext'):
+            raise ImportError("mmcv's compiled ops are missing")
+        with quiet_imports():
+            for package in ('datasets', 'engine', 'evaluation', 'models'):
+                importlib.import_module(f'{scope}.{package}')
+
+
 def register_all_modules(init_default_scope: bool = True) -> None:
     """Import every module that registers something.
 
     Args:
         init_default_scope: Make ``mmselfsup_graft`` the scope in which types without a prefix are looked up.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints that an optional package of its makers is missing
+    with quiet_imports():
         importlib.import_module('mmpretrain.datasets')
     for package in _PACKAGES:
         importlib.import_module(f'{SCOPE}.{package}')

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import init_dist
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.quiet import quiet_imports
 from mmselfsup_graft.registry import SCOPE
 
 from .config_check import apply_cfg_options, check_config
-from .setup import register_all_modules
+from .setup import import_scope, register_all_modules
 
 
 def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) -> Config:
@@ -28,7 +30,9 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
     if not Path(path).is_file():
         raise ConfigError(f'config {path} does not exist; configs lie in the folder configs/')
     try:
-        cfg = Config.fromfile(str(path))
+        with quiet_imports():
+            cfg = Config.fromfile(str(path))
+        import_scope(cfg.get('default_scope'))
     except ImportError as error:
         raise ConfigError(
             f'config {path} needs what is not installed ({error}); for detection and segmentation: '
@@ -61,6 +65,13 @@ def training_config(args: argparse.Namespace) -> Config:
     if args.resume:
         enable_resume(cfg, args.resume)
     return cfg
+
+
+def resumes(cfg: Config) -> bool:
+    """Whether the run goes on from a checkpoint, so that it needs no weights to start from."""
+    from mmselfsup_graft.engine.runners import latest_checkpoint
+
+    return bool(cfg.get('resume') and (cfg.get('resume_from') or latest_checkpoint(cfg.work_dir)))
 
 
 def set_pretrained(cfg: Config, checkpoint: str) -> None:
@@ -101,6 +112,10 @@ def enable_amp(cfg: Config) -> None:
     of_ours = 'AutocastOptimWrapper'
     wrapper.type = of_ours if cfg.get('default_scope') == SCOPE else f'{SCOPE}.{of_ours}'
     wrapper.pop('loss_scale', None)
+    if cfg.get('default_scope') == 'mmdet':  # the ops of mmcv that detectors call know no bfloat16
+        wrapper.dtype = 'float16' if torch.cuda.is_available() else 'float32'
+        if wrapper.dtype == 'float32':
+            print_log('--amp: detectors have no half precision on a CPU, training in float32', logger='current')
 
 
 def set_epochs(cfg: Config, epochs: int) -> None:
@@ -112,7 +127,10 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     if epochs < 1:
         raise ConfigError(f'the number of epochs must be at least 1, got {epochs}')
     if 'max_epochs' not in cfg.get('train_cfg', {}):
-        raise ConfigError('this config does not train by epochs (train_cfg.max_epochs), so it has no length to change')
+        raise ConfigError(
+            'this config does not train by epochs (train_cfg.max_epochs); a length in iterations is set by '
+            '--cfg-options train_cfg.max_iters=N, and its schedule with it'
+        )
     share = epochs / cfg.train_cfg.max_epochs
     cfg.train_cfg.max_epochs = epochs
     for scheduler in cfg.get('param_scheduler') or []:

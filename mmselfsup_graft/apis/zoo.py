@@ -2,17 +2,19 @@
 
 import fnmatch
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 import mmselfsup_graft
 from mmselfsup_graft.errors import CheckpointError, ConfigError
-from mmselfsup_graft.registry import MODELS
+from mmselfsup_graft.registry import MODELS, SCOPE
 
 from .download import Weights, download
 from .train import load_config
@@ -126,16 +128,33 @@ def get_model(
         offline: Never open a connection, see there.
 
     Returns:
-        The algorithm on the CPU, initialised.
+        The algorithm, or the detector or segmentor, on the CPU, initialised.
 
     Raises:
         ConfigError: If there is no such model.
         CheckpointError: If there are no weights for it, or they do not fit.
     """
-    config = load_config(find_model(name).config).model
+    cfg = load_config(find_model(name).config)
     if pretrained is True:
         pretrained = download_weights(name, folder, mirror, offline)
+    if cfg.default_scope != SCOPE:
+        return _of_another_library(cfg, str(pretrained) if pretrained else None)
+    config = cfg.model
     config.graft = [dict(checkpoint=str(pretrained))] if pretrained else None
     model = MODELS.build(config)
     model.init_weights()
     return model
+
+
+def _of_another_library(cfg: Config, pretrained: str | None) -> nn.Module:
+    """A detector or segmentor, its backbone filled if there is a file."""
+    from mmselfsup_graft.engine.runners.pretrained import load_pretrained, take_pretrained
+
+    options = {'data_preprocessor': cfg.data_preprocessor} if 'data_preprocessor' in cfg else {}
+    model = MODELS.build({**cfg.model, **options, '_scope_': cfg.default_scope})
+    parts = take_pretrained(model)
+    model.init_weights()
+    if pretrained:
+        for part in parts:
+            load_pretrained(replace(part, checkpoint=pretrained))
+    return revert_sync_batchnorm(model)  # synchronised norms need several processes with a GPU each

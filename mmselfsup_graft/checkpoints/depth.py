@@ -77,24 +77,54 @@ def convnext_depth(depths: Iterable[int]) -> Depth:
     return Depth(('downsample_layers.0', *_MASK), tuple(blocks))
 
 
+def swin_depth(depths: Iterable[int]) -> Depth:
+    """Depth of a Swin transformer; the merging layer after a stage belongs to the next stage's first block."""
+    blocks = []
+    for s, count in enumerate(depths):
+        for b in range(count):
+            own = (f'stages.{s}.blocks.{b}',)
+            blocks.append((f'stages.{s - 1}.downsample', *own) if s > 0 and b == 0 else own)
+    return Depth(('patch_embed', 'absolute_pos_embed', 'drop_after_pos', *_MASK), tuple(blocks))
+
+
 def depth_from_names(names: Iterable[str]) -> Depth:
-    """Work out the depth from canonical parameter names of a ViT, ResNet or ConvNeXt.
+    """Work out the depth from canonical parameter names of a ViT, Swin, ResNet or ConvNeXt.
 
     Raises:
-        ConfigError: If the names are of none of these families.
+        ConfigError: If the names are of none of these families, also in part: what could not be placed would count as
+            lying after the last block.
     """
     names = list(names)
+    depth = _depth_of_a_family(names)
+    lost = [n for n in names if depth.layer_id(n) > depth.num_blocks and not re.match(_AFTER_BLOCKS, n)]
+    if lost:
+        raise ConfigError(
+            f'cannot tell the depth of this backbone: {lost[0]} belongs to no layer that is known; give the backbone '
+            'class a `depth` property returning a Depth'
+        )
+    return depth
+
+
+# norms and heads; the relative table that all blocks of a BEiT share
+_AFTER_BLOCKS = r'(ln|norm|fc|head|rel_pos_bias|cls_token_mlp|pooler)\w*(\.|$)'
+
+
+def _depth_of_a_family(names: list[str]) -> Depth:
     transformer = {int(m[1]) for m in (re.match(r'layers\.(\d+)\.', n) for n in names) if m}
     if transformer:
         return vit_depth(max(transformer) + 1)
+    swin = _blocks_per_stage(names, r'stages\.(\d+)\.blocks\.(\d+)\.')
+    if swin:
+        return swin_depth(swin)
     residual = _blocks_per_stage(names, r'layer(\d+)\.(\d+)\.')
     if residual:
         return resnet_depth(residual)
     if any(n.startswith('downsample_layers.') for n in names):
         return convnext_depth(_blocks_per_stage(names, r'stages\.(\d+)\.(\d+)\.'))
     raise ConfigError(
-        'cannot tell the depth of this backbone: its parameter names are neither those of a ViT (layers.N), nor of a '
-        'ResNet (layerN.M) or ConvNeXt (stages.N.M); give the backbone class a `depth` property returning a Depth'
+        'cannot tell the depth of this backbone: its parameter names are neither those of a ViT (layers.N), Swin '
+        '(stages.N.blocks.M), ResNet (layerN.M) nor ConvNeXt (stages.N.M); give the backbone class a `depth` property '
+        'returning a Depth'
     )
 
 

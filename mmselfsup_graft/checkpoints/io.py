@@ -123,7 +123,7 @@ def _explain_unpickling(path: Path, message: str) -> str:
     if blocked:
         return (
             f'checkpoint {path} was not read: it would run code while being read ({blocked}); if you trust where it '
-            'comes from, say so: --unsafe-pickle in a tool, dict(checkpoint=..., unsafe_pickle=True) in a graft'
+            'comes from, say so: --unsafe-pickle of the converters, dict(checkpoint=..., unsafe_pickle=True) in a graft'
         )
     return f'checkpoint {path} is damaged or no PyTorch file; check the path, or copy or download it again'
 
@@ -251,6 +251,8 @@ def save_weights(
                 torch.save({'state_dict': content, 'meta': dict(meta)}, file)
     except FileExistsError as error:
         raise CheckpointError(f'{path} exists; choose another name, or say --overwrite to replace it') from error
+    except RuntimeError as error:  # what torch says when a write fails
+        raise CheckpointError(f'{path} could not be written ({_first_line(error)}); is the disk full?') from error
     return path
 
 

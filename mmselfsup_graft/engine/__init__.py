@@ -8,6 +8,7 @@ from .hooks import (
     MomentumScheduleHook,
     NonFiniteLossHook,
     RandomStateHook,
+    ReadableCheckpointHook,
     SafeCheckpointHook,
 )
 from .optimizers import LARS, AutocastOptimWrapper, LayerWiseLRConstructor
@@ -26,6 +27,7 @@ __all__ = [
     'MomentumScheduleHook',
     'NonFiniteLossHook',
     'RandomStateHook',
+    'ReadableCheckpointHook',
     'ResumableEpochLoop',
     'SafeCheckpointHook',
     'WarmupCosineLR',

@@ -93,6 +93,20 @@ def test_norms_inside_and_behind_the_blocks() -> None:
     assert [convnext.layer_id(n) for n in names] == [0, 4, 4, 7]
 
 
+def test_swin() -> None:
+    names = [f'stages.{s}.blocks.{b}.ffn.layers.1.bias' for s, b in ((0, 0), (0, 1), (1, 0))]
+    depth = depth_from_names([*names, 'stages.0.downsample.norm.bias', 'patch_embed.norm.weight', 'norm3.bias'])
+    assert depth.num_blocks == 3
+    others = ('patch_embed.norm.weight', 'stages.0.downsample.norm.bias', 'norm3.bias')
+    assert [depth.layer_id(name) for name in (*names, *others)] == [1, 2, 3, 0, 3, 4]
+
+
+@pytest.mark.parametrize('stray', ['stage2.0.branches.0.weight', 'transition1.0.weight', 'pos_embed2'])
+def test_names_that_belong_to_no_layer_are_refused(stray: str) -> None:
+    with pytest.raises(ConfigError, match=f'{re.escape(stray)} belongs to no layer'):
+        depth_from_names(['conv1.weight', 'layer1.0.conv1.weight', 'fc.bias', stray])
+
+
 def test_unknown_family_is_refused() -> None:
     with pytest.raises(ConfigError, match=re.escape('`depth` property')):
         depth_from_names(['features.0.weight', 'classifier.bias'])

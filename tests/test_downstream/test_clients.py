@@ -1,5 +1,6 @@
 """Converted backbones in mmdet and mmseg: every tensor fits, and the features are the same."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from helpers import build
 from torch import nn
 
 from mmselfsup_graft.apis.clients import build_client, check_client
-from mmselfsup_graft.checkpoints import convert
+from mmselfsup_graft.checkpoints import convert, save_atomically
 from mmselfsup_graft.checkpoints.formats import StateDict, to_encoder
+from mmselfsup_graft.engine.runners.pretrained import PretrainedPart, load_pretrained
+from mmselfsup_graft.errors import CheckpointError
 
 ARCH = {'embed_dims': 24, 'num_layers': 3, 'num_heads': 3, 'feedforward_channels': 48}
 VIT = {'type': 'mmpretrain.VisionTransformer', 'arch': ARCH, 'img_size': 32, 'patch_size': 8, 'final_norm': False}
@@ -132,3 +135,62 @@ def test_the_defaults_of_mmseg_would_change_the_features() -> None:
     client = build_client(done, 3)
     assert client.patch_embed.projection.bias is not None
     assert {module.eps for module in client.modules() if isinstance(module, nn.LayerNorm)} == {1e-6}
+
+
+# ---------------------------------------------------------------- straight into mmseg's classes, by the runner
+MMSEG = dict(embed_dims=24, num_layers=3, num_heads=3, mlp_ratio=2, img_size=32, patch_size=8, out_indices=[0, 1, 2])
+EPS = dict(type='LN', eps=1e-6)
+
+
+def loaded_by_the_runner(config: dict[str, Any], state: StateDict, folder: Path) -> tuple[nn.Module, str]:
+    save_atomically({'state_dict': state}, folder / 'file.pth')
+    module = build({**MMSEG, 'norm_cfg': EPS, **config})
+    report = load_pretrained(PretrainedPart('backbone', module, str(folder / 'file.pth')))
+    module.eval()
+    return module, report
+
+
+@torch.no_grad()
+def test_a_vit_into_mmsegs_vision_transformer(tmp_path: Path) -> None:
+    model = randomised({**VIT, **MAPS})
+    client, report = loaded_by_the_runner(
+        dict(type='mmseg.VisionTransformer', patch_bias=True), model.state_dict(), tmp_path
+    )
+    x = torch.randn(2, 3, 32, 32)
+    assert_same_maps(client(x), model(x))
+    assert 'warning' not in report
+    with pytest.raises(
+        CheckpointError, match=r'projection\.bias of the file has no place in the model \(set patch_bias=True\)'
+    ):
+        loaded_by_the_runner(dict(type='mmseg.VisionTransformer'), model.state_dict(), tmp_path)
+    coarse = dict(type='mmseg.VisionTransformer', patch_bias=True, norm_cfg=dict(type='LN'))
+    assert 'warning: layer norms with eps=1e-05' in loaded_by_the_runner(coarse, model.state_dict(), tmp_path)[1]
+
+
+@torch.no_grad()
+def test_a_vit_into_mmsegs_mae(tmp_path: Path) -> None:
+    model = randomised({**VIT, **MAPS})
+    client, _ = loaded_by_the_runner(dict(type='mmseg.MAE', init_values=1.0), model.state_dict(), tmp_path)
+    for name, value in client.state_dict().items():
+        if name.endswith('relative_position_bias_table'):
+            value.zero_()
+    x = torch.randn(2, 3, 32, 32)
+    assert_same_maps(client(x), model(x))
+    with pytest.raises(CheckpointError, match=r'destroys the features \(set init_values=1.0\)'):
+        loaded_by_the_runner(dict(type='mmseg.MAE', init_values=0.1), model.state_dict(), tmp_path)
+
+
+@torch.no_grad()
+def test_a_beit_into_mmsegs_mae_and_beit_at_another_size(tmp_path: Path) -> None:
+    whole = randomised({**BEIT, **MAPS, 'use_abs_pos_emb': True})
+    client, report = loaded_by_the_runner(dict(type='mmseg.MAE', img_size=48), whole.state_dict(), tmp_path)
+    assert '4 of them resized: layers.0 (1), layers.1 (1), layers.2 (1), pos_embed (1)' in report
+    assert client(torch.randn(1, 3, 48, 48))[0].shape == (1, 24, 6, 6)
+    model = randomised({**BEIT, **MAPS, 'use_abs_pos_emb': False})
+    client, _ = loaded_by_the_runner(
+        dict(type='mmseg.BEiT', qv_bias=True, init_values=0.1), model.state_dict(), tmp_path
+    )
+    x = torch.randn(1, 3, 32, 32)
+    assert_same_maps(client(x), model(x))
+    with pytest.raises(CheckpointError, match='pos_embed of the file has no place'):
+        loaded_by_the_runner(dict(type='mmseg.BEiT', qv_bias=True, init_values=0.1), whole.state_dict(), tmp_path)

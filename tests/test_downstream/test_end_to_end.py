@@ -11,6 +11,8 @@ from mmengine.config import Config
 from test_tools.tiny_runs import call_tool, fresh_name, load
 from tiny_downstream import CONFIGS, shrunk_downstream, write_pretrained
 
+from mmselfsup_graft.apis.train import load_config, set_epochs
+
 COCO = CONFIGS / 'mmdetection' / 'mask-rcnn_r50-mocov2-pre_fpn_1x_coco.py'
 ADE = CONFIGS / 'mmsegmentation' / 'upernet_vit-base-p16-layer-grafted-pre_8xb2-160k_ade20k-512x512.py'
 
@@ -56,7 +58,7 @@ def test_mask_rcnn_from_moco(data, tmp_path):
 
     # going on needs no file of pre-trained weights, and starts where the first run ended
     (tmp_path / 'r50.pth').unlink()
-    log = trained(config, run, '--resume', '--epochs', '2')
+    log = trained(config, run, '--resume', '--epochs', '2', '--pretrained', str(tmp_path / 'r50.pth'))
     assert 'pre-trained weights' not in log
     assert 'resumed epoch: 1, iter: 2' in log
     assert (run / 'epoch_2.pth').is_file()
@@ -66,6 +68,8 @@ def test_mask_rcnn_from_moco(data, tmp_path):
     result = json.loads((run / 'test.json').read_text())
     assert result['checkpoint'] == str(run / 'epoch_2.pth')
     assert -1 <= result['metrics']['coco/segm_mAP'] <= 1
+    newest = sorted(run.glob('2*'))[-1]
+    assert 'earlier run' not in (newest / f'{newest.name}.log').read_text()  # it is what is being tested
 
 
 def test_upernet_from_layer_grafted(data, tmp_path):
@@ -92,6 +96,37 @@ def test_upernet_from_layer_grafted(data, tmp_path):
     metrics = json.loads((run / 'test.json').read_text())['metrics']
     assert 0 <= metrics['mIoU'] <= 100
     assert np.isfinite(metrics['aAcc'])
+
+
+def test_half_precision_where_the_ops_have_it(detector, tmp_path):
+    """mmcv's ops know no bfloat16, which --amp would choose on this machine or on a GPU."""
+    config, cfg = detector
+    write_pretrained(cfg.model.backbone.to_dict(), 'mocov2', tmp_path / 'moco.pth')
+    log = trained(config, tmp_path / 'run', '--amp', '--pretrained', str(tmp_path / 'moco.pth'))
+    assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
+    assert "dtype='float32'" in log
+
+
+def test_options_of_mmengines_checkpoint_hook(detector, tmp_path):
+    config, cfg = detector
+    write_pretrained(cfg.model.backbone.to_dict(), 'mocov2', tmp_path / 'moco.pth')
+    hook = 'default_hooks.checkpoint'
+    options = (f'{hook}.save_best=coco/bbox_mAP', f'{hook}.rule=greater', f'{hook}.max_keep_ckpts=1')
+    pretrained = ('--pretrained', str(tmp_path / 'moco.pth'))
+    trained(config, tmp_path / 'run', '--epochs', '2', *pretrained, '--cfg-options', *options)
+    names = sorted(path.name for path in (tmp_path / 'run').glob('*.pth'))
+    assert names == ['best_coco_bbox_mAP_epoch_1.pth', 'epoch_2.pth']
+    for name in names:
+        load(tmp_path / 'run' / name)  # without running code
+
+
+def test_length_of_a_run_and_its_drops(detector):
+    config, _ = detector
+    cfg = load_config(config)
+    assert cfg.train_cfg.max_epochs == 1
+    cfg.train_cfg.max_epochs = cfg.param_scheduler[1].end = 12
+    set_epochs(cfg, 24)
+    assert cfg.param_scheduler[1].milestones == [16, 22]
 
 
 # ---------------------------------------------------------------- what stops a run

@@ -4,10 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from helpers import build
 from tiny_downstream import CONFIGS
 
 from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.apis.zoo import get_model, list_models
+from mmselfsup_graft.checkpoints import save_atomically
 
 FOLDERS = [CONFIGS / name for name in ('mmdetection', 'mmsegmentation')]
 MODELS = [model for folder in FOLDERS for model in yaml.safe_load((folder / 'metafile.yml').read_text())['Models']]
@@ -26,3 +30,15 @@ def test_a_model_agrees_with_its_config(model: dict[str, Any]):
     assert cfg.param_scheduler[-1].end == length
     assert ('ViT' in metadata['Architecture']) == ('vit' in path.stem)
     assert ('C4' in metadata['Architecture']) == ('_c4' in path.stem)
+
+
+def test_a_detector_by_name(tmp_path):
+    """Built, initialised, and its backbone filled from a file."""
+    name = 'mask-rcnn_r50-mocov2-pre_fpn_1x_coco'
+    assert name in list_models()
+    source = build({'type': 'mmpretrain.ResNet', 'depth': 50})
+    save_atomically({'state_dict': source.state_dict()}, tmp_path / 'r50.pth')
+    model = get_model(name, pretrained=tmp_path / 'r50.pth')
+    assert type(model).__name__ == 'MaskRCNN'
+    assert torch.equal(model.backbone.layer4[2].conv3.weight, source.layer4[2].conv3.weight)
+    assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules())

@@ -58,3 +58,19 @@ def test_a_wrong_file_stops_their_run_too(data, tmp_path):
     assert done.returncode != 0
     assert 'narrow.pth does not fit backbone (VisionTransformer)' in done.stderr
     assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_resuming_by_their_tool(data, tmp_path):
+    """It names the file in ``load_from``; the run goes on instead of starting anew from its weights."""
+    path = CONFIGS / 'mmdetection' / 'mask-rcnn_r50-mocov2-pre_fpn-syncbn_ms-1x_coco.py'
+    cfg = shrunk_downstream(path, data, tmp_path)
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    write_pretrained(cfg.model.backbone.to_dict(), 'mocov2', tmp_path / 'moco.pth')
+    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'moco.pth')
+    config = written(cfg, tmp_path / 'config.py')
+    assert run('mmdet', config, '--work-dir', tmp_path / 'run').returncode == 0
+    again = ('--resume', tmp_path / 'run' / 'epoch_1.pth', '--cfg-options', 'train_cfg.max_epochs=2')
+    done = run('mmdet', config, '--work-dir', tmp_path / 'other', *again)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 'resumed epoch: 1, iter: 2' in done.stdout + done.stderr
+    assert [path.name for path in (tmp_path / 'other').glob('epoch_*.pth')] == ['epoch_2.pth']

@@ -1,5 +1,5 @@
 # MoCo's detector: features of stage 3, stage 4 on each region, a norm after it. Nothing frozen.
-_base_ = ['mmdet::mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py', './graft_runner.py']
+_base_ = ['mmdet::mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py', '../graft_runner.py']
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 

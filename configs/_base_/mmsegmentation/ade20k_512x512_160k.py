@@ -1,10 +1,8 @@
 # ADE20K at crops of 512 for 160,000 iterations: data, loops, hooks. `mmseg::` configs cannot be inherited with the
 # pinned mmengine outside of our own tools, hence bases of our own.
+_base_ = '../graft_runner.py'
+
 default_scope = 'mmseg'
-runner_type = 'mmselfsup_graft.GraftRunner'
-custom_imports = dict(
-    imports=['mmselfsup_graft.engine', 'mmselfsup_graft.models', 'mmpretrain.models'], allow_failed_imports=False
-)
 
 crop_size = (512, 512)
 train_pipeline = [

@@ -1,6 +1,6 @@
 """Hooks."""
 
-from .checkpoint import SafeCheckpointHook
+from .checkpoint import ReadableCheckpointHook, SafeCheckpointHook
 from .collapse import CollapseHook
 from .conflict import GradientConflictHook
 from .history import HistoryHook
@@ -17,6 +17,7 @@ __all__ = [
     'MomentumScheduleHook',
     'NonFiniteLossHook',
     'RandomStateHook',
+    'ReadableCheckpointHook',
     'SafeCheckpointHook',
     'cosine_momentum',
 ]

@@ -13,12 +13,50 @@ from mmselfsup_graft.registry import HOOKS
 
 
 @HOOKS.register_module()
-class SafeCheckpointHook(CheckpointHook):
-    """mmengine's checkpoint hook with four differences.
+class ReadableCheckpointHook(CheckpointHook):
+    """mmengine's checkpoint hook with all its options, whose files can be read without unpickling code.
 
-    Logged scalars are stored as plain numbers, so ``torch.load(weights_only=True)`` reads the file; the last checkpoint
-    is never deleted before the new one is complete, which needs ``max_keep_ckpts`` of at least 2; a run is not resumed
-    with another batch size or number of processes; and with ``save_best`` the checkpoint of an epoch is written after
+    Logged scalars are stored as plain numbers, so ``torch.load(weights_only=True)`` reads the file, and a run is not
+    resumed with another batch size or number of processes. :class:`GraftRunner` puts it in the place of mmengine's.
+
+    Args are those of :class:`mmengine.hooks.CheckpointHook`.
+
+    Raises:
+        ConfigError: When resuming with another batch.
+    """
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Replace history buffers by lists and numpy's scalars by Python's; note the batch behind an iteration."""
+        checkpoint['meta']['batch'] = _batch(runner)
+        hub = checkpoint['message_hub']
+        hub['log_scalars'] = {
+            name: [column.tolist() for column in buffer.data] for name, buffer in hub['log_scalars'].items()
+        }
+        hub['runtime_info'] = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in hub['runtime_info'].items()
+        }
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Inverse of :meth:`before_save_checkpoint`; refuse to resume with another batch."""
+        before, now = checkpoint.get('meta', {}).get('batch'), _batch(runner)
+        if runner._resume and before and now and before != now:
+            raise ConfigError(
+                f'cannot resume with {now["size"]} images on {now["processes"]} processes a run that had '
+                f'{before["size"]} on {before["processes"]}: iterations would not mean the same; use the same numbers'
+            )
+        scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
+        for name, columns in scalars.items():
+            if isinstance(columns, list):
+                scalars[name] = HistoryBuffer(*columns)
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(ReadableCheckpointHook):
+    """The checkpoint hook of pre-training and fine-tuning.
+
+    Beside what its parent does, the last checkpoint is never deleted before the new one is complete, which needs
+    ``max_keep_ckpts`` of at least 2; and with ``save_best`` the checkpoint of an epoch is written after
     that epoch's validation, so that a resumed run knows every score of the epochs that it does not repeat.
 
     Args are those of :class:`mmengine.hooks.CheckpointHook` that have to do with keeping a run. ``save_best`` is the
@@ -126,32 +164,6 @@ class SafeCheckpointHook(CheckpointHook):
             for path in Path(self.out_dir).glob(f'{self._best_stem()}*.pth'):
                 if path.name != current:
                     path.unlink()
-
-    # ---------------------------------------------------------------- what is in a file
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace history buffers by lists and numpy's scalars by Python's; note the batch behind an iteration."""
-        checkpoint['meta']['batch'] = _batch(runner)
-        hub = checkpoint['message_hub']
-        hub['log_scalars'] = {
-            name: [column.tolist() for column in buffer.data] for name, buffer in hub['log_scalars'].items()
-        }
-        hub['runtime_info'] = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in hub['runtime_info'].items()
-        }
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Inverse of :meth:`before_save_checkpoint`; refuse to resume with another batch."""
-        before, now = checkpoint.get('meta', {}).get('batch'), _batch(runner)
-        if runner._resume and before and now and before != now:
-            raise ConfigError(
-                f'cannot resume with {now["size"]} images on {now["processes"]} processes a run that had '
-                f'{before["size"]} on {before["processes"]}: iterations would not mean the same; use the same numbers'
-            )
-        scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
-        for name, columns in scalars.items():
-            if isinstance(columns, list):
-                scalars[name] = HistoryBuffer(*columns)
 
 
 def _batch(runner: Runner) -> dict[str, int] | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from mmengine.dist import master_only
+from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
@@ -49,13 +50,16 @@ class GraftRunner(Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
 
-        mmengine's own checkpoint hook, in configs of mmdet and mmseg, gives way to the one whose files are read safely.
+        mmengine's own checkpoint hook, in configs of mmdet and mmseg, gives way to one whose files are read safely.
         """
         wanted = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _OF_MMENGINE}
-        saving = wanted.get('checkpoint', {'type': 'CheckpointHook'})
-        if isinstance(saving, dict) and saving.get('type') == 'CheckpointHook':
-            keep_all = {'max_keep_ckpts': -1}  # what mmengine's does unless told otherwise
-            wanted['checkpoint'] = {**keep_all, **saving, 'type': 'mmselfsup_graft.SafeCheckpointHook'}
+        saving = wanted.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
+        if isinstance(saving, dict) and saving.get('type') in (
+            'CheckpointHook',
+            'mmengine.CheckpointHook',
+            CheckpointHook,
+        ):
+            wanted['checkpoint'] = {**saving, 'type': 'mmselfsup_graft.ReadableCheckpointHook'}
         super().register_default_hooks(wanted)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -68,9 +72,12 @@ class GraftRunner(Runner):
         """Initialise as mmengine does, then load pre-trained parts, unless a checkpoint to resume brings everything."""
         parts = take_pretrained(self.model)
         super()._init_model_weights()
-        if self._resume_source() is None:
-            for part in parts:
+        resumed = self._resume_source()
+        for part in parts:
+            if resumed is None:
                 self.logger.info(load_pretrained(part))
+            else:
+                self.logger.info(f'{part.checkpoint} is not read: the run goes on from {resumed}')
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -101,7 +108,7 @@ class GraftRunner(Runner):
         if 'state_dict' not in checkpoint:
             raise CheckpointError(
                 f'{filename} is no checkpoint of a training run of this toolbox (no state_dict); '
-                'to start from foreign weights use model.graft'
+                'foreign weights to start from go into model.graft, or --pretrained for detectors and segmentors'
             )
         # mmengine's resume would execute this text as a config file; its own checkpoints do not hold it any more
         checkpoint.get('meta', {}).pop('config', None)
@@ -127,10 +134,16 @@ class GraftRunner(Runner):
                 self._resume = False
             else:
                 self._load_from = source
-        elif newest is not None:
+        elif newest is not None and isinstance(self._train_loop, BaseLoop):  # not when testing
             self.logger.warning(f'{newest} of an earlier run is not used: this run starts from the beginning')
         super().load_or_resume()
 
     def _resume_source(self) -> str | None:
-        """The checkpoint to go on from, if that is asked for and there is one."""
-        return (self.cfg.get('resume_from') or latest_checkpoint(self.work_dir)) if self._resume else None
+        """The checkpoint to go on from, if that is asked for and there is one.
+
+        Our tools name it in ``resume_from``; those of MMDetection and MMSegmentation in ``load_from``.
+        """
+        if not self._resume:
+            return None
+        named = self.cfg.get('resume_from') if 'resume_from' in self.cfg else self._load_from
+        return named or latest_checkpoint(self.work_dir)

@@ -3,15 +3,16 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from mmengine.model import is_model_wrapper
+from mmengine.model import PretrainedInit, is_model_wrapper
 from torch import nn
 
 from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.checkpoints.convert import Conversion, convert
-from mmselfsup_graft.checkpoints.formats import StateDict
+from mmselfsup_graft.checkpoints.formats import StateDict, unwrap_state_dict
 from mmselfsup_graft.checkpoints.rename import grouped_names
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
@@ -19,8 +20,11 @@ from mmselfsup_graft.errors import CheckpointError, ConfigError
 _TARGETS = {
     ('mmseg', 'VisionTransformer'): 'mmseg-vit',
     ('mmseg', 'MAE'): 'mmseg-mae',
-    ('mmseg', 'BEiT'): 'mmseg-mae',
+    ('mmseg', 'BEiT'): 'mmseg',
 }
+# without these the features would be others, whatever part of the model lacks them
+_NEVER_LEFT = {'pos_embed', 'cls_token', 'patch_embed', 'rel_pos_bias'}
+_EPS = 1e-6  # of the layer norms of every ViT that was pre-trained
 
 
 @dataclass
@@ -53,10 +57,10 @@ def take_pretrained(model: nn.Module) -> list[PretrainedPart]:
         if not wanted:
             continue
         if len(wanted) > 1 or not isinstance(wanted[0].get('checkpoint'), str):
-            raise ConfigError(f"{name}.init_cfg: give one dict(type='Pretrained', checkpoint=FILE)")
+            raise ConfigError(f"{name or 'model'}.init_cfg: give one dict(type='Pretrained', checkpoint=FILE)")
         module.init_cfg = [cfg for cfg in _init_cfgs(module) if cfg is not wanted[0]] or None
         prefix = wanted[0].get('prefix') or ''
-        parts.append(PretrainedPart(name, module, wanted[0]['checkpoint'], prefix))
+        parts.append(PretrainedPart(name or 'the model', module, wanted[0]['checkpoint'], prefix))
     return parts
 
 
@@ -66,70 +70,111 @@ def _init_cfgs(module: nn.Module) -> list[dict[str, Any]]:
 
 
 def _is_local(cfg: dict[str, Any]) -> bool:
-    return cfg.get('type') == 'Pretrained' and '://' not in str(cfg.get('checkpoint', ''))
+    is_pretrained = cfg.get('type') in ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
+    return is_pretrained and '://' not in str(cfg.get('checkpoint', ''))
 
 
 def load_pretrained(part: PretrainedPart) -> str:
     """Load the weights into the part, all of it; returns the report.
 
     Position tables are resized to the part's. Stages that the part does not have, norms after the last block and heads
-    in the file are left out and reported.
+    in the file are left out and reported. A backbone that no format knows is loaded if the file has its very names.
 
     Raises:
         CheckpointError: If the file cannot be read, lacks a tensor of the part, has it in another shape, or holds a
             deeper network.
     """
-    module = part.module
-    done = _converted(part)
-    wanted: StateDict = module.state_dict()
-    given = done.state
-    fresh = [name for name in wanted if name not in given and _may_stay_fresh(name, done, module)]
-    _check_scales(part, fresh, wanted)
-    problems = [_missing(name) for name in wanted if name not in given and name not in fresh]
-    problems += [
-        f'{name} is {_shape(given[name])} in the file and {_shape(value)} in the model'
-        for name, value in wanted.items()
-        if name in given and given[name].shape != value.shape
-    ]
-    stages = {name.partition('.')[0] for name in wanted}
-    left = [name for name in given if name not in wanted]
-    problems += [f'{name} of the file has no place in the model' for name in left if name.partition('.')[0] in stages]
+    content = _content(part)
+    try:
+        found = _converted(part, content)
+        problems = _problems(part, found)
+    except CheckpointError:
+        exact = _as_named(part, content)
+        if exact is None:
+            raise
+        found, problems = exact, []
     if problems:
         more = f' (and {len(problems) - 3} more)' if len(problems) > 3 else ''
         raise CheckpointError(
-            f'{part.checkpoint} does not fit {part.name} ({type(module).__name__}): {"; ".join(problems[:3])}{more}. '
-            f'The file holds {done.architecture}'
+            f'{part.checkpoint} does not fit {part.name} ({type(part.module).__name__}): '
+            f'{"; ".join(problems[:3])}{more}. The file holds {found.about}'
         )
-    module.load_state_dict({name: given[name] for name in wanted if name in given}, strict=False)
-    return '\n'.join(_report(part, done, [name for name in wanted if name in given], fresh, left))
+    wanted = part.module.state_dict()
+    part.module.load_state_dict({name: found.state[name] for name in wanted if name in found.state}, strict=False)
+    return '\n'.join(_report(part, found))
 
 
-def _converted(part: PretrainedPart) -> Conversion:
-    module, origin = part.module, part.checkpoint
-    content = read_checkpoint(origin)
-    if part.prefix:
-        content = _below(content, part.prefix, origin)
+@dataclass
+class _Found:
+    """What a file has for a part.
+
+    Attributes:
+        state: Tensors under the names of the part.
+        about: The network that the file holds, in words.
+        format: How the file names it, in words.
+        fresh: Names of the part that the file need not fill.
+        unused: Names in the file that are no part of its encoder.
+        resized: Names in the file of tables that were resized.
+    """
+
+    state: StateDict
+    about: str
+    format: str
+    fresh: list[str]
+    unused: list[str]
+    resized: list[str]
+
+
+def _content(part: PretrainedPart) -> dict[str, Any]:
+    """The file, or what lies in it below the prefix."""
+    if not Path(part.checkpoint).is_file():
+        raise CheckpointError(
+            f'the pre-trained weights of {part.name}, {part.checkpoint}, do not exist; name the file as '
+            f'--pretrained FILE (tools/train.py) or in {part.name}.init_cfg.checkpoint'
+        )
+    content = read_checkpoint(part.checkpoint)
+    if not part.prefix:
+        return content
+    prefix = part.prefix if part.prefix.endswith('.') else f'{part.prefix}.'
+    below = {n.removeprefix(prefix): v for n, v in unwrap_state_dict(content).items() if n.startswith(prefix)}
+    if not below:
+        raise CheckpointError(
+            f'{part.checkpoint} has no tensor whose name begins with {prefix!r}; leave init_cfg.prefix out, encoders '
+            'are found without it'
+        )
+    return dict(below)
+
+
+def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
+    """The encoder of a file of a known format, for the part's class and image size."""
+    module, wanted = part.module, part.module.state_dict()
     library = type(module).__module__.partition('.')[0]
     target = _TARGETS.get((library, type(module).__name__), 'mmpretrain')
-    wanted = module.state_dict()
     final_norm = any(name.startswith('ln1.') for name in wanted)
-    done = convert(content, origin, target, final_norm=final_norm)
-    tables = r'(?:.*\.)?(pos_embed|relative_position_bias_table)$'
+    done = convert(content, part.checkpoint, target, final_norm=final_norm)
+    if done.architecture.family in ('vit', 'beit'):
+        given = done.state
+        tables = [n for n in wanted if n.endswith(('pos_embed', 'relative_position_bias_table')) and n in given]
+        other = [n for n in tables if given[n].shape != wanted[n].shape and given[n].shape[-1] == wanted[n].shape[-1]]
+        if other:
+            size = _img_size(module, done)
+            done = convert(content, part.checkpoint, target, final_norm=final_norm, img_size=size)
+    naming = done.target.families[done.architecture.family]
+    optional: tuple[str, ...] = tuple(getattr(module, 'graft_optional', ()))
     given = done.state
-    resized = [n for n in wanted if re.match(tables, n) and n in given and given[n].shape != wanted[n].shape]
-    if not resized or given[resized[0]].shape[-1] != wanted[resized[0]].shape[-1]:
-        return done
-    return convert(content, origin, target, final_norm=final_norm, img_size=_img_size(module, done))
+    absent = [name for name in wanted if name not in given]
+    return _Found(
+        given,
+        str(done.architecture),
+        f'format {done.format}, {done.branch} encoder',
+        [n for n in absent if re.match(naming.fresh, n) or _is_counter(n) or (optional and n.startswith(optional))],
+        list(done.dropped),
+        sorted({source for source, _, op in done.rows if 'resize' in op}),
+    )
 
 
-def _below(content: dict[str, Any], prefix: str, origin: str) -> dict[str, Any]:
-    state = content.get('state_dict', content)
-    found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    if not found:
-        raise CheckpointError(
-            f'{origin} has no tensor whose name begins with {prefix!r}; leave init_cfg.prefix out, encoders are found'
-        )
-    return found
+def _is_counter(name: str) -> bool:
+    return name.endswith('num_batches_tracked')
 
 
 def _img_size(module: Any, done: Conversion) -> tuple[int, int]:
@@ -142,42 +187,61 @@ def _img_size(module: Any, done: Conversion) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _may_stay_fresh(name: str, done: Conversion, module: Any) -> bool:
-    naming = done.target.families[done.architecture.family]
-    optional: tuple[str, ...] = tuple(getattr(module, 'graft_optional', ()))
-    return bool(re.match(naming.fresh, name)) or name.endswith('num_batches_tracked') or name.startswith(optional)
+def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
+    """The tensors of a file that has the very names and shapes of the part; None if it has not."""
+    state, wanted = unwrap_state_dict(content), part.module.state_dict()
+    for prefix in ('', 'module.', 'backbone.'):
+        given = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        fits = all(_is_counter(n) or (n in given and given[n].shape == v.shape) for n, v in wanted.items())
+        if fits and not _beyond(given, wanted):
+            fresh = [name for name in wanted if name not in given]
+            unused = [name for name in state if name.removeprefix(prefix) not in wanted]
+            kept = {name: value for name, value in given.items() if name in wanted}
+            return _Found(kept, 'just these names', 'named as in the model', fresh, unused, [])
+    return None
 
 
-def _check_scales(part: PretrainedPart, fresh: list[str], wanted: StateDict) -> None:
-    """Layer scale that no file fills must be 1, or it shrinks what the pre-trained blocks say."""
-    scales = [name for name in fresh if re.search(r'\.gamma_[12]$', name)]
+def _beyond(given: StateDict, wanted: StateDict) -> list[str]:
+    """Tensors of the file without a place, in a stage that the part has: those of a deeper network."""
+    stages = {name.partition('.')[0] for name in wanted} | _NEVER_LEFT
+    return [name for name in given if name not in wanted and name.partition('.')[0] in stages]
+
+
+def _problems(part: PretrainedPart, found: _Found) -> list[str]:
+    """Why the file cannot fill the part."""
+    wanted, given = part.module.state_dict(), found.state
+    problems = [f'{n} of the model is not in the file' for n in wanted if n not in given and n not in found.fresh]
+    problems += [
+        f'{name} is {_shape(given[name])} in the file and {_shape(value)} in the model'
+        for name, value in wanted.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    for name in _beyond(given, wanted):
+        remedy = ' (set patch_bias=True)' if name == 'patch_embed.projection.bias' else ''
+        problems.append(f'{name} of the file has no place in the model{remedy}')
+    scales = [name for name in found.fresh if re.search(r'\.gamma_[12]$', name)]
     if any(not torch.equal(wanted[name], torch.ones_like(wanted[name])) for name in scales):
-        raise CheckpointError(
-            f'{part.checkpoint} has no layer scale and {part.name} ({type(part.module).__name__}) would start with one '
-            'that is not 1, which destroys the features; set init_values=1.0'
+        problems.append(
+            'the file has no layer scale and the model would start with one that is not 1, which destroys the features '
+            '(set init_values=1.0)'
         )
-
-
-def _missing(name: str) -> str:
-    return f'{name} of the model is not in the file'
+    return problems
 
 
 def _shape(value: torch.Tensor) -> str:
     return ' x '.join(map(str, value.shape)) or 'a number'
 
 
-def _report(
-    part: PretrainedPart, done: Conversion, loaded: list[str], fresh: list[str], left: list[str]
-) -> Iterator[str]:
+def _report(part: PretrainedPart, found: _Found) -> Iterator[str]:
+    wanted = part.module.state_dict()
     yield f'pre-trained weights of {part.name} ({type(part.module).__name__})'
-    yield f'  {len(loaded):4d} tensors from {part.checkpoint} (format {done.format}, {done.branch} encoder)'
-    resized = sorted({source for source, _, op in done.rows if 'resize' in op})
-    if resized:
-        yield f'  {len(resized):4d} of them resized: {grouped_names(resized, depth=2, most=4)}'
-    if fresh:
-        kinds = ', '.join(sorted({name.rpartition('.')[2] for name in fresh}))
-        yield f'  {len(fresh):4d} tensors stay as initialised, as expected: {kinds}'
-    unused = [*left, *done.dropped]
+    yield f'  {sum(n in found.state for n in wanted):4d} tensors from {part.checkpoint} ({found.format})'
+    if found.resized:
+        yield f'  {len(found.resized):4d} of them resized: {grouped_names(found.resized, depth=2, most=4)}'
+    if found.fresh:
+        kinds = ', '.join(sorted({name.rpartition('.')[2] for name in found.fresh}))
+        yield f'  {len(found.fresh):4d} tensors stay as initialised, as expected: {kinds}'
+    unused = [*(n for n in found.state if n not in wanted), *found.unused]
     if unused:
         yield f'  {len(unused):4d} tensors of the file have no place here: {grouped_names(unused, depth=2, most=8)}'
     if getattr(part.module, 'norm_eval', False):
@@ -185,3 +249,10 @@ def _report(
             '  warning: norm_eval=True keeps the batch statistics of pre-training. That suits supervised weights and '
             "costs self-supervised ones much accuracy: norm_cfg=dict(type='SyncBN'), norm_eval=False"
         )
+    if any('.attn.' in name for name in wanted):
+        others = {m.eps for m in part.module.modules() if isinstance(m, nn.LayerNorm)} - {_EPS}
+        if others:
+            yield (
+                f'  warning: layer norms with eps={others.pop():g} change the features of a ViT that was trained with '
+                f"{_EPS:g}: norm_cfg=dict(type='LN', eps={_EPS:g})"
+            )
