@@ -28,13 +28,13 @@ def test_the_file_written_last_is_the_latest(tmp_path: Path) -> None:
 def test_a_run_with_load_from_is_resumed_from_its_own_checkpoint(tmp_path: Path) -> None:
     train(_cfg(tmp_path, 'first'))
     weights = str(tmp_path / 'first' / 'epoch_2.pth')
-    fresh = train(_cfg(tmp_path, 'second', load_from=weights, resume=True, resume_from=None))
+    fresh = train(_cfg(tmp_path, 'second', load_from=weights, resume=True))
     assert fresh.iter == fresh.max_iters
     first_steps = (tmp_path / 'second' / 'epoch_1.pth').stat().st_mtime_ns
     assert first_steps  # it began at iteration 0: the first epoch was written
     (tmp_path / 'second' / 'epoch_2.pth').unlink()
     before = (tmp_path / 'second' / 'epoch_1.pth').stat().st_mtime_ns
-    again = train(_cfg(tmp_path, 'second', load_from=weights, resume=True, resume_from=None))
+    again = train(_cfg(tmp_path, 'second', load_from=weights, resume=True))
     assert again.iter == again.max_iters
     assert (tmp_path / 'second' / 'epoch_1.pth').stat().st_mtime_ns == before
     assert (tmp_path / 'second' / 'epoch_2.pth').is_file()

@@ -141,9 +141,11 @@ class GraftRunner(Runner):
     def _resume_source(self) -> str | None:
         """The checkpoint to go on from, if that is asked for and there is one.
 
-        Our tools name it in ``resume_from``; those of MMDetection and MMSegmentation in ``load_from``.
+        Our tools name it in ``resume_from``; those of MMDetection and MMSegmentation in ``load_from``, which here is
+        what a run starts from.
         """
         if not self._resume:
             return None
-        named = self.cfg.get('resume_from') if 'resume_from' in self.cfg else self._load_from
+        ours = 'resume_from' in self.cfg or self.cfg.get('default_scope') not in ('mmdet', 'mmseg')
+        named = self.cfg.get('resume_from') if ours else self._load_from
         return named or latest_checkpoint(self.work_dir)
