@@ -7,7 +7,7 @@ from .graft import GraftSource, LoadReport, graft_weights, parse_graft, plan_gra
 from .io import check_destination, check_fit, file_sha256, read_checkpoint, save_atomically, save_weights, whole_file
 from .pos_embed import resize_position_table, resize_relative_table, sincos_table
 from .projector import ProjectorStart, read_projector_start
-from .rename import MAE_MODEL, MOCOV3_MODEL, VIT_TIMM, RenameTable
+from .rename import MAE_MODEL, MOCOV3_MODEL, TEC_MODEL, VIT_TIMM, RenameTable
 from .targets import TARGETS, Target
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     'MAE_MODEL',
     'MOCOV3_MODEL',
     'TARGETS',
+    'TEC_MODEL',
     'VIT_TIMM',
     'Conversion',
     'Depth',

@@ -19,7 +19,6 @@ from .computed import (
     Entry,
     Step,
     join_qkv,
-    merge_class_token,
     name_layer_scale,
     scale_to_vector,
     split_qv_bias,
@@ -193,7 +192,6 @@ FORMATS: tuple[Format, ...] = (
         (*_TIMM_MARKS, r'cls_token_mlp\.'),
         rf'decoder_|encoder_adaptor\.|forward_(fea|att)_decoder\.|head\.|{_MASK}',
         VIT_TIMM,
-        (merge_class_token,),
     ),
     Format('mae', _one(''), (*_TIMM_MARKS, r'decoder_blocks\.'), rf'decoder_|head\.|{_MASK}', VIT_TIMM),
     Format(

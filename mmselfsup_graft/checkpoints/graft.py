@@ -7,12 +7,13 @@ source names stay as they were initialised ("fresh").
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from ..errors import CheckpointError, ConfigError
+from .computed import merge_class_token
 from .depth import Depth, depth_from_names
 from .formats import Encoder, StateDict, read_encoder
 from .pos_embed import resize_position_table
@@ -20,6 +21,8 @@ from .rename import grouped_names
 
 # batch-norm step counters are missing in files of old PyTorch versions and mean nothing to a transplanted encoder
 _NEVER_REQUIRED = ('num_batches_tracked',)
+# TEC's class token goes through these; a plain encoder takes their output as its class token
+_TOKEN_MLP = 'cls_token_mlp.'
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ def graft_weights(
     labels = [s.checkpoint + (f' ({s.branch} encoder)' if s.branch else '') for s in sources]
     for encoder in encoders:
         _check_depth(encoder, depth)
+    if not any(name.startswith(_TOKEN_MLP) for name in target):
+        encoders = [replace(encoder, entries=merge_class_token(encoder.entries)) for encoder in encoders]
     weights: StateDict = {}
     report = LoadReport(formats={label: e.format for label, e in zip(labels, encoders)})
     problems: dict[str, list[str]] = {}

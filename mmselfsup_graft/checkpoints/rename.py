@@ -210,3 +210,27 @@ MOCOV3_MODEL = RenameTable(
         ('momentum_encoder', 'momentum_encoder.backbone'),
     )
 )
+
+# whole pre-training model: published TEC (student alone, as its files hold it) -> our TEC
+TEC_MODEL = RenameTable(
+    (
+        ('encoder_adaptor.adap_before', 'neck.adaptor.norm_before'),
+        ('encoder_adaptor.fuse_fcs', 'neck.adaptor.fuse'),
+        ('encoder_adaptor.adap_mlps', 'neck.adaptor.mlps'),
+        ('encoder_adaptor.adap_after', 'neck.adaptor.norm_after'),
+        *(
+            pair
+            for theirs, ours, last in (('fea', 'feature', 'pred'), ('att', 'attention', 'qk'))
+            for pair in (
+                (f'forward_{theirs}_decoder.decoder_embed', f'neck.{ours}.embed'),
+                (f'forward_{theirs}_decoder.mask_token', f'neck.{ours}.mask_token'),
+                (f'forward_{theirs}_decoder.decoder_norm', f'neck.{ours}.norm'),
+                (f'forward_{theirs}_decoder.decoder_{last}', f'neck.{ours}.head'),
+            )
+        ),
+        *_timm_block('decoder_blocks.{i}', 'neck.blocks.{i}'),
+        ('decoder_pos_embed', 'neck.pos_embed'),
+        *_moved(VIT_TIMM.pairs, '', 'backbone.'),
+        *((name, f'backbone.{name}') for name in ('cls_token', 'cls_token_mlp', 'pos_embed')),
+    )
+)

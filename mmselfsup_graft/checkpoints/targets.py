@@ -13,6 +13,7 @@ from .computed import (
     Step,
     expand_shared_table,
     fuse_qv_bias,
+    merge_class_token,
     scale_to_map,
     split_qkv,
     swin_merge_from_mm,
@@ -209,7 +210,9 @@ def to_target(encoder: Encoder, target: Target, final_norm: bool | None = None) 
         )
     with_norm = naming.final_norm if final_norm is None else final_norm
     lacks = [_MASK, naming.lacks, *([_FINAL_NORM] if family in ('vit', 'beit') and not with_norm else [])]
-    entries = [e for e in encoder.entries if not any(re.match(each, e.name) for each in lacks)]
+    # TEC's class token leaves an MLP that no other library has; once training is over its output is constant
+    entries = merge_class_token(encoder.entries)
+    entries = [e for e in entries if not any(re.match(each, e.name) for each in lacks)]
     for step in naming.steps:
         entries = step(entries)
     return [replace(e, name=naming.table.from_canonical(e.name)) for e in entries]

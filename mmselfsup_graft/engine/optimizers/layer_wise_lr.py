@@ -70,6 +70,8 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
     Fine-tuning, where ``layer_wise_decay_ratio`` is BEiT's layer decay, adds two more:
 
     - ``no_decay_names=['cls_token', ...]``: tensors whose name ends in one of these components are not decayed either;
+    - ``full_rate_names=['cls_token', ...]``: tensors of the encoder with one of these components in their name learn at the
+      full rate, whatever their layer (TEC's rule for its class token and the MLP behind it);
     - ``head_lr_scale=f``: the head, a group of its own then, learns ``f`` times as fast as its layer id says.
 
     Raises:
@@ -77,7 +79,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
             that are no list, or a factor that is no positive number.
     """
 
-    PARAMWISE_KEYS = ('lr_layer_wise', 'layer_wise_decay_ratio', 'no_decay_1d', 'no_decay_names', 'head_lr_scale')
+    PARAMWISE_KEYS = ('lr_layer_wise', 'layer_wise_decay_ratio', 'no_decay_1d', 'no_decay_names', 'full_rate_names', 'head_lr_scale')
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         options = dict(paramwise_cfg or {})
@@ -88,7 +90,8 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
             raise ConfigError('paramwise_cfg: give lr_layer_wise or layer_wise_decay_ratio, not both')
         super().__init__(optim_wrapper_cfg, None)
         self.options = options
-        self.no_decay_names = _names(options.get('no_decay_names', ()))
+        self.no_decay_names = _names(options, 'no_decay_names')
+        self.full_rate_names = _names(options, 'full_rate_names')
         self.head_lr_scale = _factor(options.get('head_lr_scale'))
 
     def layer_scales(self, model: nn.Module) -> list[float] | None:
@@ -110,7 +113,8 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
             if not parameter.requires_grad:
                 continue
             inside = name.startswith(_PREFIX)
-            layer = depth.layer_id(name[len(_PREFIX) :]) if inside else depth.num_blocks + 1
+            at_full_rate = not inside or bool(self.full_rate_names & set(name.split('.')))
+            layer = depth.num_blocks + 1 if at_full_rate else depth.layer_id(name[len(_PREFIX) :])
             undecayed = (split_decay and parameter.ndim <= 1) or name.rpartition('.')[2] in self.no_decay_names
             in_head = self.head_lr_scale is not None and name.startswith(_HEAD)
             scale = (scales[layer] if scales is not None else 1.0) * ((in_head and self.head_lr_scale) or 1.0)
@@ -144,9 +148,10 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         )
 
 
-def _names(value: Any) -> frozenset[str]:
+def _names(options: dict[str, Any], key: str) -> frozenset[str]:
+    value = options.get(key, ())
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
-        raise ConfigError(f'paramwise_cfg.no_decay_names takes a list of names, got {value!r}')
+        raise ConfigError(f'paramwise_cfg.{key} takes a list of names, got {value!r}')
     return frozenset(value)
 
 

@@ -7,9 +7,11 @@ from .mae import MAE
 from .mocov3 import MoCoV3
 from .multi_task import MultiTask
 from .simmim import SimMIM
+from .tec import TEC
 
 __all__ = [
     'MAE',
+    'TEC',
     'GraftedClassifier',
     'JointEmbedding',
     'MoCoV3',

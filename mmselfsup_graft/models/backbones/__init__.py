@@ -1,6 +1,7 @@
 """Backbones for pre-training."""
 
 from .mask_token import MaskedBEiT, MaskedConvNeXt, MaskedResNet, MaskedResNetCIFAR, MaskedViT, MaskToken
+from .tec_vit import Targets, TargetViT, TECViT, TokenMLP
 from .vit import SelfSupViT
 
 __all__ = [
@@ -11,4 +12,8 @@ __all__ = [
     'MaskedResNetCIFAR',
     'MaskedViT',
     'SelfSupViT',
+    'TECViT',
+    'TargetViT',
+    'Targets',
+    'TokenMLP',
 ]

@@ -120,7 +120,7 @@ class SelfSupViT(VisionTransformer):
         Returns:
             [B, 1 + K, D] class token and kept patches, in the order of ``keep``.
         """
-        tokens = self._embed(x, keep)
+        tokens, _ = self._embed(x, keep)
         for layer in self.layers:
             tokens = layer(tokens)
         return self.ln1(tokens) if self.final_norm else tokens
@@ -131,20 +131,25 @@ class SelfSupViT(VisionTransformer):
         In the last block the patches serve as keys and values only, so their queries, output projection and MLP are
         left out: about 7 % of a ViT-B's work, exact up to rounding.
         """
-        tokens = self._embed(x, keep)
+        tokens, _ = self._embed(x, keep)
         for layer in self.layers[:-1]:
             tokens = layer(tokens)
         token = _class_token_only(self.layers[-1], tokens)  # [B, 1, D]
         return (self.ln1(token) if self.final_norm else token)[:, 0]
 
-    def _embed(self, x: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor:
+    def input_token(self) -> torch.Tensor:
+        """Class token as it enters the encoder, before its position, [1, 1, D]."""
+        return self.cls_token
+
+    def _embed(self, x: torch.Tensor, keep: torch.Tensor | None) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Tokens [B, 1 + K, D] as the first block takes them, and the grid of all patches."""
         patches, grid = self.patch_embed(x)  # [B, L, D]
         table = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode)
         patches = patches + table[:, 1:]
         if keep is not None:
             patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))  # [B, K, D]
-        cls_token = (self.cls_token + table[:, :1]).expand(len(x), -1, -1)
-        return self.pre_norm(self.drop_after_pos(torch.cat([cls_token, patches], dim=1)))
+        cls_token = (self.input_token() + table[:, :1]).expand(len(x), -1, -1)
+        return self.pre_norm(self.drop_after_pos(torch.cat([cls_token, patches], dim=1))), grid
 
     def forward(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> Sequence[torch.Tensor]:
         """Features as mmpretrain's ViT gives them; with ``keep`` [B, K] only those patches are seen."""
@@ -152,7 +157,15 @@ class SelfSupViT(VisionTransformer):
             return (self.class_feature(x, keep),)
         if keep is not None:
             raise ConfigError('SelfSupViT: masked input needs out_type="cls_token" and the last block as output')
-        return super().forward(x)
+        tokens, grid = self._embed(x, None)
+        outputs = []
+        for index, layer in enumerate(self.layers):
+            tokens = layer(tokens)
+            if index == self.num_layers - 1 and self.final_norm:
+                tokens = self.ln1(tokens)
+            if index in self.out_indices:
+                outputs.append(self._format_output(tokens, grid))
+        return tuple(outputs)
 
 
 def _class_token_only(layer: Any, tokens: torch.Tensor) -> torch.Tensor:

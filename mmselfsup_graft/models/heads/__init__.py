@@ -5,6 +5,7 @@ from .first_fc_head import FirstFCHead
 from .joint_embedding_heads import NTXentHead, VICRegHead
 from .res_layer_extra_norm import ResLayerExtraNorm
 from .simmim_head import SimMIMHead
+from .tec_head import TECHead
 
 __all__ = [
     'ContrastiveHead',
@@ -12,5 +13,6 @@ __all__ = [
     'NTXentHead',
     'ResLayerExtraNorm',
     'SimMIMHead',
+    'TECHead',
     'VICRegHead',
 ]

@@ -3,5 +3,13 @@
 from .mae_decoder import MAEDecoder
 from .pixel_shuffle import PixelShuffleNeck
 from .sync_bn import PortableSyncBN
+from .tec_decoder import ConditionalAdaptor, TECDecoder, TECPrediction
 
-__all__ = ['MAEDecoder', 'PixelShuffleNeck', 'PortableSyncBN']
+__all__ = [
+    'ConditionalAdaptor',
+    'MAEDecoder',
+    'PixelShuffleNeck',
+    'PortableSyncBN',
+    'TECDecoder',
+    'TECPrediction',
+]

@@ -1,0 +1,46 @@
+"""Head of TEC."""
+
+import torch
+from mmengine.model import BaseModule
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+from ..backbones.tec_vit import Targets
+from ..losses import attention_row_loss, masked_feature_loss
+from ..necks.tec_decoder import TECPrediction
+
+
+@MODELS.register_module()
+class TECHead(BaseModule):
+    """Compare predicted features and attention rows with those of the base model (arXiv 2210.11016).
+
+    Args:
+        tau: Temperature of the base model's attention.
+        feature_weight: Factor of the feature loss.
+        attention_weight: Factor of the attention loss.
+        init_cfg: As in mmengine.
+
+    Raises:
+        ConfigError: If the temperature is not positive.
+    """
+
+    def __init__(
+        self,
+        tau: float = 1.8,
+        feature_weight: float = 1.0,
+        attention_weight: float = 1.0,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if tau <= 0:
+            raise ConfigError(f'TECHead: tau must be positive, got {tau}')
+        self.tau, self.feature_weight, self.attention_weight = tau, feature_weight, attention_weight
+
+    def loss(self, prediction: TECPrediction, targets: Targets, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """``loss_feature`` and, with the attention branch, ``loss_attention``; mask [B, L], 1 = hidden."""
+        losses = {'loss_feature': self.feature_weight * masked_feature_loss(prediction.feature, targets.feature, mask)}
+        if prediction.attention is not None and targets.attention is not None:
+            attention = attention_row_loss(prediction.attention, targets.attention, self.tau)
+            losses['loss_attention'] = self.attention_weight * attention
+        return losses

@@ -1,0 +1,51 @@
+"""Losses of learning from a base model (TEC, arXiv 2210.11016)."""
+
+import torch
+
+
+def masked_feature_loss(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference to the normalised target on hidden patches, in float32 at least.
+
+    The target of every image and channel is normalised over all patches, hidden and visible, with the unbiased variance:
+    ``(T - mean) / sqrt(var + 1e-6)``; the prediction is compared as it is.
+
+    Over ranks: the local mean; with equally many hidden patches on every rank, averaging the ranks' values equals one
+    process on the joined batch.
+
+    Args:
+        prediction: [B, L, C].
+        target: [B, L, C], raw features of the base model.
+        mask: [B, L], 1 = hidden.
+
+    Returns:
+        Scalar.
+    """
+    with torch.autocast(prediction.device.type, enabled=False):
+        prediction, target = _at_least_float32(prediction), _at_least_float32(target)
+        variance, mean = torch.var_mean(target, dim=1, keepdim=True)
+        difference = (prediction - (target - mean) / (variance + 1e-6).sqrt()).square().mean(-1)  # [B, L]
+        return (difference * mask).sum() / mask.sum()
+
+
+def attention_row_loss(logits: torch.Tensor, target: torch.Tensor, tau: float) -> torch.Tensor:
+    """Cross-entropy between rows of attention maps, in float32 at least.
+
+    ``- sum_j softmax_j(target / tau) log softmax_j(logits)`` over the patches j, mean over images, rows and heads.
+
+    Over ranks: the local mean; equal batches give the value of one process on the joined batch.
+
+    Args:
+        logits: [..., L] of the new model.
+        target: [..., L] of the base model, before softmax.
+        tau: Temperature of the target alone.
+
+    Returns:
+        Scalar; not 0 when both agree, but the entropy of the target.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        wanted = (_at_least_float32(target) / tau).softmax(-1)
+        return -(wanted * _at_least_float32(logits).log_softmax(-1)).sum(-1).mean()
+
+
+def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,187 @@
+"""What TEC puts behind its encoder: the conditional adaptor, and two decoders with shared blocks."""
+
+from typing import NamedTuple
+
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from torch import nn
+
+from mmselfsup_graft.checkpoints import sincos_table
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+from ..backbones.tec_vit import TokenMLP
+
+
+class ConditionalAdaptor(nn.Module):
+    """Fuse the outputs of all blocks into one feature (arXiv 2210.11016).
+
+    One norm over all channels; chunks of consecutive blocks, each through a linear layer and an MLP with a residual; their sum
+    through another norm. Both norms have an epsilon of 1e-5, unlike all others of the model.
+
+    Args:
+        width: D, channels of a block.
+        depth: Number of blocks.
+        num_chunks: Into how many chunks they are cut.
+        hidden: Channels inside the MLPs.
+    """
+
+    def __init__(self, width: int, depth: int, num_chunks: int, hidden: int) -> None:
+        super().__init__()
+        self.norm_before = nn.LayerNorm(depth * width, eps=1e-5)
+        self.fuse = nn.ModuleList(nn.Linear(depth // num_chunks * width, width) for _ in range(num_chunks))
+        self.mlps = nn.ModuleList(TokenMLP(width, hidden) for _ in range(num_chunks))
+        self.norm_after = nn.LayerNorm(width, eps=1e-5)
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """[B, N, depth * D] -> [B, N, D]."""
+        chunks = self.norm_before(latent).chunk(len(self.fuse), dim=-1)
+        fused = [linear(chunk) for linear, chunk in zip(self.fuse, chunks)]
+        return self.norm_after(torch.stack([u + mlp(u) for u, mlp in zip(fused, self.mlps)]).sum(0))
+
+
+class TECPrediction(NamedTuple):
+    """What the new model predicts.
+
+    Attributes:
+        feature: [B, L, C] of all patches.
+        attention: [B, 1 + K, H, L] logits; None without the attention branch.
+    """
+
+    feature: torch.Tensor
+    attention: torch.Tensor | None = None
+
+
+class _Branch(nn.Module):
+    """What a decoder has of its own: way in, mask token, norm, way out."""
+
+    def __init__(self, width: int, decoder_width: int, out: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(width, decoder_width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_width))
+        self.norm = nn.LayerNorm(decoder_width, eps=1e-6)
+        self.head = nn.Linear(decoder_width, out)
+
+    def complete(self, adapted: torch.Tensor, restore: torch.Tensor) -> torch.Tensor:
+        """[B, 1 + keep, D], class token and visible patches -> [B, 1 + L, decoder width], in the order of the image."""
+        tokens = self.embed(adapted)
+        hidden = restore.shape[1] + 1 - tokens.shape[1]
+        mask_tokens = self.mask_token.to(tokens.dtype).expand(len(tokens), hidden, -1)
+        patches = torch.cat([tokens[:, 1:], mask_tokens], dim=1)  # [B, L, decoder width]
+        patches = patches.gather(1, restore[..., None].expand_as(patches))
+        return torch.cat([tokens[:, :1], patches], dim=1)
+
+
+@MODELS.register_module()
+class TECDecoder(BaseModule):
+    """Conditional adaptor and decoders of TEC (arXiv 2210.11016).
+
+    Feature and attention branch share blocks and position table and pass them together, as one batch of twice the size.
+
+    Args:
+        num_patches: L, of a square grid.
+        embed_dim: D, width of the encoder.
+        depth: Number of blocks of the encoder.
+        target_dim: C, width of the base model.
+        target_num_heads: H, attention heads of the base model.
+        num_adap: Chunks of the adaptor; None means ``depth // 3``.
+        decoder_embed_dim: Width of the decoders.
+        decoder_depth: Number of shared blocks.
+        decoder_num_heads: Attention heads of these.
+        predict_attention: Whether there is the attention branch.
+        attention_scale: Factor of predicted logits; None means ``C ** -0.5``, the whole width, not that of a head.
+        drop_path_rate: Of the shared blocks.
+        init_cfg: As in mmengine.
+
+    Raises:
+        ConfigError: If ``num_adap`` does not divide the depth, H not C, or the grid is not square.
+    """
+
+    def __init__(
+        self,
+        num_patches: int = 196,
+        embed_dim: int = 768,
+        depth: int = 12,
+        target_dim: int = 768,
+        target_num_heads: int = 12,
+        num_adap: int | None = None,
+        decoder_embed_dim: int = 512,
+        decoder_depth: int = 2,
+        decoder_num_heads: int = 16,
+        predict_attention: bool = True,
+        attention_scale: float | None = None,
+        drop_path_rate: float = 0.0,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        chunks = max(depth // 3, 1) if num_adap is None else num_adap
+        if chunks < 1 or depth % chunks:
+            raise ConfigError(
+                f'TECDecoder: an encoder of {depth} blocks cannot be cut into {chunks} equal chunks; set num_adap to a '
+                'divisor of the depth'
+            )
+        if target_dim % target_num_heads:
+            raise ConfigError(f'TECDecoder: target_dim={target_dim} cannot be shared by {target_num_heads} heads')
+        self.side = round(num_patches**0.5)
+        if self.side**2 != num_patches:
+            raise ConfigError(f'TECDecoder: {num_patches} patches are no square grid')
+        self.target_num_heads = target_num_heads
+        self.attention_scale = target_dim**-0.5 if attention_scale is None else attention_scale
+        self.adaptor = ConditionalAdaptor(embed_dim, depth, chunks, 4 * decoder_embed_dim)
+        self.feature = _Branch(embed_dim, decoder_embed_dim, target_dim)
+        self.attention = _Branch(embed_dim, decoder_embed_dim, 2 * target_dim) if predict_attention else None
+        self.pos_embed = nn.Parameter(torch.zeros(1, num_patches + 1, decoder_embed_dim), requires_grad=False)
+        self.blocks = nn.ModuleList(
+            TransformerEncoderLayer(
+                decoder_embed_dim,
+                decoder_num_heads,
+                4 * decoder_embed_dim,
+                drop_path_rate=drop_path_rate,
+                norm_cfg=dict(type='LN', eps=1e-6),
+            )
+            for _ in range(decoder_depth)
+        )
+
+    def init_weights(self) -> None:
+        """Xavier-uniform linears, zero biases, mask tokens N(0, 0.02), MAE's sine-cosine table."""
+        super().init_weights()
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, _Branch):
+                nn.init.normal_(module.mask_token, std=0.02)
+        self.pos_embed.data.copy_(sincos_table((self.side, self.side), self.pos_embed.shape[-1]))
+
+    def forward(self, latent: torch.Tensor, restore: torch.Tensor, rows: torch.Tensor | None = None) -> TECPrediction:
+        """Predict the targets.
+
+        Args:
+            latent: [B, 1 + keep, depth * D], see :meth:`TECViT.encode_blocks`.
+            restore: [B, L] position of every patch in the order "kept, then dropped".
+            rows: [B, K] patches whose attention is wanted, beside the class token's.
+
+        Raises:
+            ConfigError: If there is an attention branch and no rows are given.
+        """
+        adapted = self.adaptor(latent)
+        branches = [branch for branch in (self.feature, self.attention) if branch is not None]
+        tokens = torch.cat([branch.complete(adapted, restore) for branch in branches]) + self.pos_embed
+        for block in self.blocks:
+            tokens = block(tokens)
+        outputs = [branch.head(branch.norm(t)) for branch, t in zip(branches, tokens.chunk(len(branches)))]
+        feature = outputs[0][:, 1:]  # [B, L, C]
+        if self.attention is None:
+            return TECPrediction(feature)
+        if rows is None:
+            raise ConfigError('the attention branch needs to know which rows to predict; the base model has topk=None')
+        return TECPrediction(feature, self._attention_rows(outputs[1], rows))
+
+    def _attention_rows(self, tokens: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Logits [B, 1 + K, H, L] from tokens [B, 1 + L, 2 C]: queries in the first half, keys in the second."""
+        query, key = tokens.unflatten(-1, (2, self.target_num_heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, 1 + L, C / H]
+        wanted = rows[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[-1])
+        query = torch.cat([query[:, :, :1], query[:, :, 1:].gather(2, wanted)], dim=2)  # [B, H, 1 + K, C / H]
+        logits = query @ key[:, :, 1:].transpose(-2, -1) * self.attention_scale
+        return logits.transpose(1, 2)
