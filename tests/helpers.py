@@ -171,6 +171,37 @@ def mae_config(
     }
 
 
+def tec_config(
+    backbone: dict | None = None,
+    base: dict | None = None,
+    checkpoint: str | dict | None = None,
+    topk: int | None = 3,
+    neck: dict | None = None,
+    **kwargs: Any,
+) -> dict[str, Any]:
+    """Config of a small TEC whose base model is like its backbone unless ``base`` says otherwise."""
+    backbone = {**(backbone or vit_config()), 'type': 'TECViT'}
+    sizes = {key: backbone[key] for key in ('arch', 'img_size', 'patch_size', 'in_channels') if key in backbone}
+    return {
+        'type': 'TEC',
+        'base_model': {'type': 'TargetViT', **sizes, 'topk': topk, **(base or {})},
+        'base_checkpoint': checkpoint,
+        'backbone': backbone,
+        'neck': {
+            'type': 'TECDecoder',
+            'num_patches': (backbone['img_size'] // backbone['patch_size']) ** 2,
+            'embed_dim': backbone['arch']['embed_dims'],
+            'depth': backbone['arch']['num_layers'],
+            'decoder_embed_dim': 16,
+            'decoder_depth': 1,
+            'decoder_num_heads': 2,
+            **(neck or {}),
+        },
+        'head': {'type': 'TECHead', 'tau': 1.8},
+        **kwargs,
+    }
+
+
 def multi_task_config(backbone: dict | None = None, weights: tuple[float, float] = (1.0, 1.0), **kwargs: Any) -> dict:
     """Config of a small MultiTask of MAE (view 2) and MoCo v3 (views 0 and 1)."""
     backbone = backbone or vit_config()

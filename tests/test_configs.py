@@ -34,7 +34,7 @@ from mmselfsup_graft.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 RECIPES = sorted(CONFIGS.glob('recipes/*.py'))
-CASCADES = [path for path in RECIPES if 'study' not in path.stem]
+CASCADES = [path for path in RECIPES if path.stem.startswith('layer-grafted') and 'study' not in path.stem]
 _WITH_MODEL = {
     path: cfg
     for path in sorted(CONFIGS.rglob('*.py'))
@@ -53,12 +53,11 @@ def name_of(path: Path) -> str:
 
 every_config = pytest.mark.parametrize('path', COMPLETE, ids=name_of)
 every_frozen = pytest.mark.parametrize('path', FROZEN, ids=name_of)
-every_recipe = pytest.mark.parametrize('path', RECIPES, ids=name_of)
 
 
 def test_configs_are_found():
     assert {path.parent.name for path in COMPLETE} >= {
-        *('mae', 'mocov3', 'layer_grafted', 'simmim', 'multi_task', 'finetune')
+        *('mae', 'mocov3', 'layer_grafted', 'simmim', 'multi_task', 'tec', 'finetune')
     }
     assert len(COMPLETE) >= 15
     assert RECIPES
@@ -374,7 +373,7 @@ def test_cascades_read_and_feed_forward(path):
         assert encoders[0].get(name) == encoders[1].get(name)
 
 
-@every_recipe
+@pytest.mark.parametrize('path', [path for path in RECIPES if path.stem.startswith('layer-grafted')], ids=name_of)
 def test_recipes_compare_at_equal_cost(path):
     recipe = load_recipe(path)
     rows = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report.rows}
@@ -389,12 +388,31 @@ def test_recipes_compare_at_equal_cost(path):
     assert all(recipe.stage(name).cfg.model.type in ('MAE', 'SimMIM') for name in recipe.report.reconstruct)
 
 
+@pytest.mark.parametrize('path', [path for path in RECIPES if path.stem.startswith('tec')], ids=name_of)
+def test_recipes_of_tec_learn_from_a_stage(path):
+    recipe = load_recipe(path)
+    tec = [stage for stage in recipe.stages if stage.cfg.model.type == 'TEC']
+    assert tec
+    for stage in tec:
+        assert stage.cfg.model.base_checkpoint == f'stage:{stage.needs[0]}'
+        base, backbone = stage.cfg.model.base_model, recipe.stage(stage.needs[0]).cfg.model.backbone
+        assert {key: base[key] for key in ('arch', 'img_size', 'patch_size', 'in_channels')} == {
+            key: backbone[key] for key in ('arch', 'img_size', 'patch_size', 'in_channels')
+        }
+    for stage in recipe.stages:
+        if 'load_from' in stage.cfg and stage.cfg.load_from:  # the same model trained on
+            assert stage.cfg.model == recipe.stage(stage.needs[0]).cfg.model
+    if 'study' in path.stem:
+        length = {stage.name: total_epochs(recipe, stage) for stage in recipe.stages}
+        assert {value for name, value in length.items() if name != 'mim'} == {2 * length['mim']}
+
+
 def total_epochs(recipe, stage) -> int:
     return stage.cfg.train_cfg.max_epochs + sum(total_epochs(recipe, recipe.stage(name)) for name in stage.needs)
 
 
 def test_the_study_trains_what_its_rows_say():
-    (path,) = [each for each in RECIPES if 'study' in each.stem]
+    (path,) = [each for each in RECIPES if each.stem.startswith('layer-grafted-study')]
     recipe = load_recipe(path)
     stages = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report.rows}
     kinds = {name: (stage.cfg.model.type, stage.needs) for name, stage in stages.items()}

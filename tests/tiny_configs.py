@@ -78,6 +78,9 @@ def shrink_model(model: dict[str, Any], size: int) -> int:
     size, width = shrink(model['backbone'], size)
     if blocks:
         scale_ranges(model, blocks)
+    if model['type'] == 'TEC':
+        shrink_tec(model, size)
+        return size
     if model['type'] == 'MultiTask':
         for objective in model['objectives'].values():
             shrink_parts({**objective['model'], 'backbone': model['backbone']}, size, width)
@@ -100,6 +103,16 @@ def shrink_parts(model: dict[str, Any], size: int, width: int) -> None:
         neck.update(in_channels=width, hid_channels=48, out_channels=16)
         if 'predictor' in head:
             head['predictor'].update(in_channels=16, hid_channels=48, out_channels=16)
+
+
+def shrink_tec(model: dict[str, Any], size: int) -> None:
+    """Fit base model, adaptor and decoders to a small backbone for images of ``size``."""
+    sizes = {key: model['backbone'][key] for key in ('arch', 'img_size', 'patch_size')}
+    model['base_model'].update(sizes)
+    patches = (size // model['backbone']['patch_size']) ** 2
+    model['base_model']['topk'] = min(model['base_model']['topk'], patches)
+    model['neck'].update(num_patches=patches, embed_dim=WIDTH, depth=DEPTH)
+    model['neck'].update(decoder_embed_dim=WIDTH, decoder_num_heads=2)
 
 
 def number_of_blocks(backbone: dict[str, Any]) -> int:
@@ -191,6 +204,10 @@ def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict
     content['param_scheduler'][0].update(warmup=0, end=1)  # a warm-up starts at rate 0: nothing would move
     if grafted is None and model.get('graft'):
         grafted = write_sources(model, folder)
+    if model['type'] == 'TEC':
+        model['base_checkpoint'] = str(folder / 'base.pth')
+        plain = {key: value for key, value in model['base_model'].items() if key not in ('topk', 'last_layers')}
+        fresh_source({**plain, 'type': 'SelfSupViT'}, folder / 'base.pth')
     content['work_dir'] = str(folder / 'run')
     content['experiment_name'] = path.stem
     return Config(content), grafted

@@ -2,6 +2,7 @@
 
 from .hooks import (
     CollapseHook,
+    ExportBackboneHook,
     GradientConflictHook,
     HistoryHook,
     KNNHook,
@@ -19,6 +20,7 @@ __all__ = [
     'LARS',
     'AutocastOptimWrapper',
     'CollapseHook',
+    'ExportBackboneHook',
     'GradientConflictHook',
     'GraftRunner',
     'HistoryHook',

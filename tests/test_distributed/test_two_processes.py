@@ -6,6 +6,7 @@ is right for losses that each rank evaluates on the whole batch (VICReg's varian
 backward pass adds the gradients of all ranks' copies, and the average divides by their number again.
 """
 
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,10 +14,21 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from helpers import assert_close, build, mae_config, mlp_config, moco_config, multi_task_config, run_ranks, vit_config
+from helpers import (
+    assert_close,
+    build,
+    mae_config,
+    mlp_config,
+    moco_config,
+    multi_task_config,
+    run_ranks,
+    tec_config,
+    vit_config,
+)
 from torch import nn
 
 from mmselfsup_graft.analysis import measure_conflict
+from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.models.masking import block_mask_from_noise
 
 WORLD, BATCH = 2, 8
@@ -78,6 +90,21 @@ def mae() -> Result:
     torch.manual_seed(1)
     model = build(mae_config(vit_config()))
     model.init_weights()
+    model.double().train()
+    images = torch.randn(BATCH, 3, 16, 16, generator=_seeded(), dtype=torch.float64)
+    model.loss = partial(model.loss, noise=_share(torch.rand(BATCH, 16, generator=_seeded())))
+    return _backward(model, _share(images), mode='loss')
+
+
+def tec() -> Result:
+    """TEC with given masks; both branches, dropped paths nowhere."""
+    torch.manual_seed(1)
+    base = build(mae_config(vit_config()))
+    base.init_weights()
+    with tempfile.TemporaryDirectory() as folder:
+        save_atomically({'state_dict': base.state_dict()}, f'{folder}/base.pth')
+        model = build(tec_config(checkpoint=f'{folder}/base.pth'))
+        model.init_weights()
     model.double().train()
     images = torch.randn(BATCH, 3, 16, 16, generator=_seeded(), dtype=torch.float64)
     model.loss = partial(model.loss, noise=_share(torch.rand(BATCH, 16, generator=_seeded())))
@@ -200,6 +227,7 @@ CASES: dict[str, Callable[[], Result]] = {
     'moco with frozen layers': partial(moco, frozen_layers=2),
     'moco on a ResNet': lambda: moco(moco_resnet_config()),
     'mae': mae,
+    'tec': tec,
     'multi-task': multi_task,
     'joint embedding': joint_embedding,
     'simmim on a ResNet': simmim,
@@ -255,7 +283,17 @@ def test_conflict_is_that_of_the_joined_batch(ranks: list[dict[str, Result]]) ->
 
 def test_local_terms_differ_between_ranks(ranks: list[dict[str, Result]]) -> None:
     """The comparison above means something only if the ranks saw different data; replicated terms are equal."""
-    for name in ('moco', 'mae', 'simmim on a ResNet', 'multi-task', 'joint embedding', 'info_nce', 'nt_xent', 'vicreg'):
+    for name in (
+        'moco',
+        'mae',
+        'tec',
+        'simmim on a ResNet',
+        'multi-task',
+        'joint embedding',
+        'info_nce',
+        'nt_xent',
+        'vicreg',
+    ):
         first, second = (rank[name]['loss'] for rank in ranks)
         assert abs(first - second) > 1e-4, name
     for name in ('vicreg, variance only', 'vicreg, covariance only'):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sklearn.datasets
+from helpers import build, tec_config
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from test_tools.tiny_runs import (
@@ -184,11 +185,21 @@ SIMMIM = {
 
 @pytest.mark.parametrize(
     ('kind', 'interval', 'stops'),
-    [('lgp', 2, range(1, SHORT + 1)), ('lgp', 3, (5, 8)), ('mim', 3, (2, 4, 7)), ('simmim', 3, (5, 7))],
+    [
+        ('lgp', 2, range(1, SHORT + 1)),
+        ('lgp', 3, (5, 8)),
+        ('mim', 3, (2, 4, 7)),
+        ('simmim', 3, (5, 7)),
+        ('tec', 3, (4, 8)),
+    ],
 )
 def test_stopped_at_any_iteration(kind, interval, stops, grafted, tmp_path, quick):
     content = grafted if kind == 'lgp' else tiny_config('mim')
     content = {**content, 'model': SIMMIM} if kind == 'simmim' else content
+    if kind == 'tec':
+        base = build(content['model'])
+        save_atomically({'state_dict': base.state_dict()}, tmp_path / 'base.pth')
+        content['model'] = tec_config(content['model']['backbone'], checkpoint=str(tmp_path / 'base.pth'))
     less = {'train_dataloader': {'dataset': dict(indices=4 * SHORT)}}
     content = merged(content, {**less, 'default_hooks': {'checkpoint': dict(by_epoch=False, interval=interval)}})
     config = write_config(tmp_path / f'{kind}.py', content)

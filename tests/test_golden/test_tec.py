@@ -293,9 +293,7 @@ def test_layer_decay_groups():
         ),
     )
     groups = constructor.param_groups(model)
-    found = {
-        name: (group['lr_scale'], group['weight_decay']) for group in groups for name in group['param_names']
-    }
+    found = {name: (group['lr_scale'], group['weight_decay']) for group in groups for name in group['param_names']}
     expected = {}
     for official, values in file['groups'].items():
         name = official if official.startswith('head.') else f'backbone.{VIT_TIMM.to_canonical(official)}'
@@ -304,7 +302,10 @@ def test_layer_decay_groups():
         assert found[name][0] == pytest.approx(scale, rel=1e-9), name
         assert found[name][1] == decay, name
     assert set(found) == set(expected)
-    rates = [layer.attn.out_drop.drop_prob if hasattr(layer.attn.out_drop, 'drop_prob') else 0.0 for layer in model.backbone.layers]
+    rates = [
+        layer.attn.out_drop.drop_prob if hasattr(layer.attn.out_drop, 'drop_prob') else 0.0
+        for layer in model.backbone.layers
+    ]
     assert_close(np.array(rates), np.array(file['drop_path_per_block']), rtol=1e-6)
 
 

@@ -3,6 +3,7 @@
 from .checkpoint import ReadableCheckpointHook, SafeCheckpointHook
 from .collapse import CollapseHook
 from .conflict import GradientConflictHook
+from .export_backbone import ExportBackboneHook
 from .history import HistoryHook
 from .knn import KNNHook
 from .momentum import MomentumScheduleHook, cosine_momentum
@@ -12,6 +13,7 @@ from .random_state import RandomStateHook
 __all__ = [
     'CollapseHook',
     'GradientConflictHook',
+    'ExportBackboneHook',
     'HistoryHook',
     'KNNHook',
     'MomentumScheduleHook',

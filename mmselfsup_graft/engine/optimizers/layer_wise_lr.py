@@ -79,7 +79,14 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
             that are no list, or a factor that is no positive number.
     """
 
-    PARAMWISE_KEYS = ('lr_layer_wise', 'layer_wise_decay_ratio', 'no_decay_1d', 'no_decay_names', 'full_rate_names', 'head_lr_scale')
+    PARAMWISE_KEYS = (
+        'lr_layer_wise',
+        'layer_wise_decay_ratio',
+        'no_decay_1d',
+        'no_decay_names',
+        'full_rate_names',
+        'head_lr_scale',
+    )
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         options = dict(paramwise_cfg or {})

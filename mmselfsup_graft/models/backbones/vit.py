@@ -76,6 +76,11 @@ class SelfSupViT(VisionTransformer):
         return vit_depth(self.num_layers)
 
     @property
+    def graft_optional(self) -> tuple[str, ...]:
+        """What a checkpoint may lack: the norm of pooled patches, which only fine-tuning has."""
+        return ('ln2.',) if self.out_type == 'avg_featmap' else ()
+
+    @property
     def num_patches(self) -> int:
         """Patches of an image of the construction size."""
         return self.patch_resolution[0] * self.patch_resolution[1]

@@ -1,0 +1,54 @@
+"""Writing the encoder alone when training is over."""
+
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmselfsup_graft.checkpoints import TARGETS, convert, save_weights
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import HOOKS
+from mmselfsup_graft.version import __version__
+
+from .unwrapping import unwrapped_model
+
+
+@HOOKS.register_module()
+class ExportBackboneHook(Hook):
+    """After training, write the encoder as a plain backbone into the work directory: the file to publish or carry on.
+
+    What only pre-training needs (decoder, momentum encoder, optimiser) stays behind; TEC's class token is merged, so that the
+    file is an ordinary ViT.
+
+    Args:
+        target: Whose names it gets, see :data:`mmselfsup_graft.checkpoints.TARGETS`.
+        filename: Name of the file.
+
+    Raises:
+        ConfigError: If there is no such target.
+    """
+
+    priority = 'VERY_LOW'  # after the last checkpoint
+
+    def __init__(self, target: str = 'mmpretrain', filename: str = 'backbone.pth') -> None:
+        if target not in TARGETS:
+            raise ConfigError(f'ExportBackboneHook: unknown target {target!r}; known: {", ".join(TARGETS)}')
+        self.target, self.filename = target, filename
+
+    def after_train(self, runner: Runner) -> None:
+        """Convert and write, on the first process."""
+        if not is_main_process():
+            return
+        model = unwrapped_model(runner)
+        state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+        path = Path(runner.work_dir) / self.filename
+        done = convert({'state_dict': state}, 'the trained model', self.target)
+        meta = {
+            'tool': f'mmselfsup_graft {__version__}',
+            'target': self.target,
+            'experiment': runner.experiment_name,
+            'iter': runner.iter,
+        }
+        save_weights(done.state, meta, path, overwrite=True)
+        runner.logger.info(f'backbone for {done.target.about}: {path}')
