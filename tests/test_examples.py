@@ -44,6 +44,17 @@ def test_layer_grafted_runs_and_scores_both_stages() -> None:
     assert ' 0 tensors stay fresh' in done.stdout
 
 
+def test_tec_runs_and_scores_three_encoders() -> None:
+    command = [sys.executable, 'examples/tec.py', '--epochs', '1']
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    scores = dict(re.findall(r'^([\w ]+) accuracy .* class: \{1: ([\d.]+)', done.stdout, flags=re.M))
+    assert scores.keys() == {'base', 'trained on', 'TEC'}
+    assert all(10 < float(value) < 100 for value in scores.values())
+    assert re.search(r'TEC \d+/\d+, loss_feature [\d.]+, loss_attention [\d.]+', done.stdout)
+
+
 def test_layer_grafted_uses_the_rates_of_the_toolbox(tmp_path: Path) -> None:
     example = module_of('layer_grafted')
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from mmselfsup_graft.apis.train import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 METAFILES = sorted((ROOT / 'configs').glob('*/metafile.yml'))
-ALGORITHMS = {'layer_grafted', 'mae', 'mocov3', 'multi_task', 'simmim'}
+ALGORITHMS = {'layer_grafted', 'mae', 'mocov3', 'multi_task', 'simmim', 'tec'}
 DOWNSTREAM = {'mmdetection', 'mmsegmentation'}
 
 

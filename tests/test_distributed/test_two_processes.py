@@ -52,7 +52,8 @@ def _backward(model: nn.Module, *inputs: Any, **kwargs: Any) -> Result:
     """Loss, averaged gradients and state after one pass, through DistributedDataParallel where there are ranks."""
     wrapped = nn.parallel.DistributedDataParallel(model) if dist.is_initialized() else model
     loss = wrapped(*inputs, **kwargs)
-    loss = loss['loss'] if isinstance(loss, dict) else loss
+    if isinstance(loss, dict):  # TEC's has two parts
+        loss = loss['loss'] if 'loss' in loss else sum(loss.values())
     loss.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     return {'loss': loss.detach(), 'grads': gradients, 'state': model.state_dict()}

@@ -237,7 +237,7 @@ def test_merged_class_token_gives_the_same_features():
     images = tensor(arrays['img'], torch.float32)
     features = []
     merged = to_canonical_vit(done.state)
-    with_mlp = {n: v for n, v in to_encoder({'model': state}, 'file').state.items()}
+    with_mlp = to_encoder({'model': state}, 'file').state
     for kind, given in (('TECViT', with_mlp), ('SelfSupViT', merged)):
         backbone = build(dict(type=kind, out_type='avg_featmap', final_norm=False, **vit(meta)))
         # pooled over the patches, then fc_norm, which mmpretrain calls ln2

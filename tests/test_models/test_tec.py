@@ -1,4 +1,4 @@
-"""TEC beside its published numbers (tests/test_golden/test_tec.py): what belongs to it, what it ignores, what it refuses."""
+"""TEC beside its published numbers (tests/test_golden/test_tec.py): what belongs to it, ignores, and refuses."""
 
 from pathlib import Path
 from typing import Any
@@ -241,7 +241,7 @@ def test_impossible_settings(options, message):
 
 
 def test_files_that_are_no_base_model(base_file, tmp_path):
-    with pytest.raises(ConfigError, match='no base model to learn from; set model.base_checkpoint'):
+    with pytest.raises(ConfigError, match=r'no base model to learn from; set model\.base_checkpoint'):
         build(tec_config()).init_weights()
     with pytest.raises(CheckpointError, match='does not exist'):
         build(tec_config(checkpoint='absent.pth')).init_weights()

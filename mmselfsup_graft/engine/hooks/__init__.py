@@ -12,8 +12,8 @@ from .random_state import RandomStateHook
 
 __all__ = [
     'CollapseHook',
-    'GradientConflictHook',
     'ExportBackboneHook',
+    'GradientConflictHook',
     'HistoryHook',
     'KNNHook',
     'MomentumScheduleHook',

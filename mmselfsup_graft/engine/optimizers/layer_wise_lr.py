@@ -67,11 +67,11 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
     there is one group and everything is decayed, which is MoCo v3's behaviour; ``no_decay_1d=True`` exempts 1-D
     tensors then, which is MAE's.
 
-    Fine-tuning, where ``layer_wise_decay_ratio`` is BEiT's layer decay, adds two more:
+    Fine-tuning, where ``layer_wise_decay_ratio`` is BEiT's layer decay, adds three more:
 
     - ``no_decay_names=['cls_token', ...]``: tensors whose name ends in one of these components are not decayed either;
-    - ``full_rate_names=['cls_token', ...]``: tensors of the encoder with one of these components in their name learn at the
-      full rate, whatever their layer (TEC's rule for its class token and the MLP behind it);
+    - ``full_rate_names=['cls_token', ...]``: tensors of the encoder with one of these components in their name learn
+      at the full rate, whatever their layer (TEC's rule for its class token and the MLP behind it);
     - ``head_lr_scale=f``: the head, a group of its own then, learns ``f`` times as fast as its layer id says.
 
     Raises:

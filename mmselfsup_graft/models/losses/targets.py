@@ -6,8 +6,8 @@ import torch
 def masked_feature_loss(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean squared difference to the normalised target on hidden patches, in float32 at least.
 
-    The target of every image and channel is normalised over all patches, hidden and visible, with the unbiased variance:
-    ``(T - mean) / sqrt(var + 1e-6)``; the prediction is compared as it is.
+    The target of every image and channel is normalised over all patches, hidden and visible, with the unbiased
+    variance: ``(T - mean) / sqrt(var + 1e-6)``; the prediction is compared as it is.
 
     Over ranks: the local mean; with equally many hidden patches on every rank, averaging the ranks' values equals one
     process on the joined batch.

@@ -17,8 +17,8 @@ from ..backbones.tec_vit import TokenMLP
 class ConditionalAdaptor(nn.Module):
     """Fuse the outputs of all blocks into one feature (arXiv 2210.11016).
 
-    One norm over all channels; chunks of consecutive blocks, each through a linear layer and an MLP with a residual; their sum
-    through another norm. Both norms have an epsilon of 1e-5, unlike all others of the model.
+    One norm over all channels; chunks of consecutive blocks, each through a linear layer and an MLP with a residual;
+    their sum through another norm. Both norms have an epsilon of 1e-5, unlike all others of the model.
 
     Args:
         width: D, channels of a block.
