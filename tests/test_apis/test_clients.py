@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import build
+from helpers import build, tec_config, vit_config
 from torch import nn
 
 from mmselfsup_graft.apis.clients import Fit, NoClient, build_client, check_client
@@ -184,3 +184,27 @@ def test_a_model_that_the_library_lacks() -> None:
     assert check_client(convert(grey, 'file', 'timm')).good
     with pytest.raises(NoClient, match='take 3 channels'):
         check_client(convert(grey, 'file', 'torchvision'))
+
+
+@pytest.mark.parametrize('target', READ)
+def test_tecs_encoder_with_its_class_token_merged(target: str) -> None:
+    """The class token goes through an MLP before, and is is an ordinary one after; the same bits in mmpretrain."""
+    backbone = vit_config(width=24, depth=3, heads=HEADS, img_size=32, patch_size=8, feedforward=48)
+    tec = build(tec_config(backbone))
+    for value in tec.state_dict().values():
+        value.copy_(0.3 * torch.randn_like(value))
+    done = convert({'state_dict': tec.state_dict()}, 'file', target)
+    assert [op for source, _, op in done.rows if source.endswith('cls_token')] == ['cls_token_mlp']
+    assert check_client(done).good
+    client = build_client(done, HEADS)
+    client.load_state_dict(done.state)
+    client.eval()
+    encoder = build({**backbone, 'type': 'TECViT', 'out_type': 'raw'})
+    encoder.load_state_dict(tec.backbone.state_dict())
+    encoder.eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        if target == 'mmpretrain':
+            client.out_type = 'raw'
+            assert torch.equal(client(x)[-1], encoder(x)[-1])
+        torch.testing.assert_close(READ[target](client, x), encoder(x)[-1], rtol=0, atol=2e-5)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import build
+from helpers import build, tec_config, vit_config
 from torch import nn
 
 from mmselfsup_graft.apis.clients import build_client, check_client
@@ -117,6 +117,26 @@ def test_mmsegs_mae_goes_back() -> None:
     model.eval()
     x = torch.randn(1, 3, 32, 32)
     assert_same_maps(model(x), client(x))
+
+
+@pytest.mark.parametrize('target', ['mmseg', 'mmseg-vit', 'mmseg-mae'])
+@torch.no_grad()
+def test_tecs_encoder_with_its_class_token_merged(target: str) -> None:
+    backbone = vit_config(width=24, depth=3, heads=3, img_size=32, patch_size=8, feedforward=48)
+    tec = build(tec_config(backbone))
+    for value in tec.state_dict().values():
+        value.copy_(0.3 * torch.randn_like(value))
+    encoder = build({**backbone, 'type': 'TECViT', 'final_norm': False, **MAPS})
+    encoder.load_state_dict({n: v for n, v in tec.backbone.state_dict().items() if not n.startswith('ln1.')})
+    encoder.eval()
+    client = client_of(tec.state_dict(), target, heads=3)
+    for name, value in client.state_dict().items():
+        if name.endswith('relative_position_bias_table'):
+            value.zero_()
+    if target == 'mmseg':
+        client.out_type, client.out_indices = 'featmap', [0, 1, 2]
+    x = torch.randn(1, 3, 32, 32)
+    assert_same_maps(client(x), encoder(x))
 
 
 @pytest.mark.parametrize('target', ['mmseg-vit', 'mmseg-mae'])
