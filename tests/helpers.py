@@ -189,9 +189,6 @@ def tec_config(
         'backbone': backbone,
         'neck': {
             'type': 'TECDecoder',
-            'num_patches': (backbone['img_size'] // backbone['patch_size']) ** 2,
-            'embed_dim': backbone['arch']['embed_dims'],
-            'depth': backbone['arch']['num_layers'],
             'decoder_embed_dim': 16,
             'decoder_depth': 1,
             'decoder_num_heads': 2,

@@ -388,6 +388,64 @@ def test_recipes_compare_at_equal_cost(path):
     assert all(recipe.stage(name).cfg.model.type in ('MAE', 'SimMIM') for name in recipe.report.reconstruct)
 
 
+# the published table: base file, K, tau, epochs, then decay, warm-up and floor of fine-tuning, its peak and epochs
+TEC = {
+    'tec-mae_vit-base-300e': ('mae_pretrain_vit_base', 15, 1.8, 300, 0.65, 20, 1e-6, 2e-3, 100),
+    'tec-mae_vit-base-800e': ('mae_pretrain_vit_base', 15, 1.8, 800, 0.55, 20, 1e-6, 2e-3, 100),
+    'tec-ibot_vit-base-300e': ('ibot_vit_base', 9, 1.0, 300, 0.50, 5, 1e-6, 2e-3, 100),
+    'tec-ibot_vit-base-800e': ('ibot_vit_base', 9, 1.0, 800, 0.55, 20, 1e-6, 2e-3, 100),
+    'tec-mae_vit-large-300e': ('mae_pretrain_vit_large', 15, 1.4, 300, 0.65, 5, 1e-5, 4e-3, 50),
+    'tec-mae300e_vit-base-100e': ('mae_vit_base_300e', 15, 1.8, 100, 0.65, 5, 1e-6, 2e-3, 100),
+}
+
+
+@pytest.mark.parametrize('name', TEC)
+def test_tecs_recipes_are_the_published_ones(name):
+    kind, size, epochs = re.fullmatch(r'(.*)_vit-(\w+)-(\d+)e', name).groups()
+    base, topk, tau, length, decay, warm_up, floor, peak, tuned = TEC[name]
+    (path,) = (CONFIGS / 'tec').glob(f'{kind}_vit-{size}-*-{epochs}e_in1k.py')
+    cfg = load_config(path)
+    model = cfg.model
+    assert Path(model.base_checkpoint).name.startswith(base)
+    assert (model.base_model.topk, model.base_model.last_layers, model.head.tau) == (topk, 2, tau)
+    assert (model.mask_ratio, model.backbone.arch, model.base_model.arch) == (0.75, size, size)
+    assert model.backbone.input_adaptor
+    sizes = {'base': (512, 2, 16), 'large': (768, 2, 16)}[size]
+    assert (model.neck.decoder_embed_dim, model.neck.decoder_depth, model.neck.decoder_num_heads) == sizes
+    optimiser, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler[0]
+    assert (optimiser.lr, optimiser.betas, optimiser.weight_decay) == (2.4e-3, (0.9, 0.95), 0.05)
+    assert (schedule.warmup, schedule.end, schedule.get('min_ratio', 0), cfg.train_cfg.max_epochs) == (
+        40,
+        length,
+        0,
+        length,
+    )
+    crop = cfg.train_dataloader.dataset.pipeline[1]
+    assert (crop.size, crop.scale, crop.interpolation) == (224, (0.2, 1.0), 'bicubic')
+
+    start = f'finetune-{kind}-{epochs}e_vit-{size}-'
+    (path,) = (CONFIGS / 'benchmarks' / 'finetune').glob(f'{start}*_in1k.py')
+    cfg = load_config(path)
+    assert cfg.optim_wrapper.paramwise_cfg == dict(
+        layer_wise_decay_ratio=decay,
+        no_decay_names=['cls_token', 'pos_embed'],
+        full_rate_names=['cls_token', 'cls_token_mlp'],
+        head_lr_scale=1.0,
+    )
+    optimiser, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler[0]
+    assert (optimiser.lr, optimiser.betas, optimiser.weight_decay) == (peak, (0.9, 0.999), 0.05)
+    assert (schedule.warmup, schedule.end) == (warm_up, tuned) == (warm_up, cfg.train_cfg.max_epochs)
+    assert schedule.min_ratio * peak == pytest.approx(floor)
+    assert cfg.auto_scale_lr.base_batch_size == 1024
+    backbone = cfg.model.backbone
+    assert (backbone.type, backbone.out_type, backbone.final_norm) == ('TECViT', 'avg_featmap', False)
+    assert (backbone.arch, backbone.drop_path_rate) == (size, 0.1)
+    assert [(each.type, each.alpha) for each in cfg.model.train_cfg.augments] == [
+        ('mmpretrain.Mixup', 0.8),
+        ('mmpretrain.CutMix', 1.0),
+    ]
+
+
 @pytest.mark.parametrize('path', [path for path in RECIPES if path.stem.startswith('tec')], ids=name_of)
 def test_recipes_of_tec_learn_from_a_stage(path):
     recipe = load_recipe(path)

@@ -111,7 +111,6 @@ def shrink_tec(model: dict[str, Any], size: int) -> None:
     model['base_model'].update(sizes)
     patches = (size // model['backbone']['patch_size']) ** 2
     model['base_model']['topk'] = min(model['base_model']['topk'], patches)
-    model['neck'].update(num_patches=patches, embed_dim=WIDTH, depth=DEPTH)
     model['neck'].update(decoder_embed_dim=WIDTH, decoder_num_heads=2)
 
 

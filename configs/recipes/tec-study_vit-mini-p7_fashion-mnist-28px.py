@@ -22,7 +22,6 @@ _mim = {
 _tec = {
     'model.base_model.patch_size': 7,
     'model.base_model.topk': 5,
-    'model.neck.num_patches': 16,
     'model.base_checkpoint': 'stage:mim',
     'optim_wrapper.optimizer.lr': 2e-3,
 }

@@ -1,5 +1,5 @@
-# What to do with a trained MAE: train it on, learn a new model from it (TEC), and graft contrastive learning on that. Every
-# row sees the images equally often, its stages together.
+# What to do with a trained MAE: train it on, or learn a new model from it (TEC), which sees the images equally often; and graft
+# contrastive learning on that, for as long again.
 configs = dict(
     mim='../mae/mae_vit-mini-p4_1xb128-coslr-60e_fashion-mnist-28px.py',
     tec='../tec/tec_vit-mini-p4_1xb128-coslr-60e_fashion-mnist-28px.py',

@@ -5,6 +5,6 @@ model = dict(
     base_model=dict(arch='large'),
     base_checkpoint='checkpoints/mae_pretrain_vit_large.pth',
     backbone=dict(arch='large'),
-    neck=dict(embed_dim=1024, depth=24, decoder_embed_dim=768),
+    neck=dict(decoder_embed_dim=768),
     head=dict(tau=1.4),
 )

@@ -140,6 +140,8 @@ def get_model(
     if cfg.default_scope != SCOPE:
         return _of_another_library(cfg, str(pretrained) if pretrained else None)
     config = cfg.model
+    if 'base_checkpoint' in config:  # what it once learnt from is not needed any more
+        config.base_checkpoint = None
     config.graft = [dict(checkpoint=str(pretrained))] if pretrained else None
     model = MODELS.build(config)
     model.init_weights()

@@ -179,11 +179,22 @@ def graft_weights(
             report.fresh.append(name)
         else:
             problems.setdefault(encoder.origin, []).append(_describe(name, found, wanted))
+    _explain_plain_class_token(problems)
     _raise_problems(problems)
     for label, encoder in zip(labels, encoders):
         used = {name for name, origin in report.loaded.items() if origin == label}
         report.unused[label] = [*(n for n in encoder.state if n not in used), *encoder.dropped]
     return weights, report
+
+
+def _explain_plain_class_token(problems: Mapping[str, list[str]]) -> None:
+    """Say what to do where nothing but TEC's MLP behind the class token is missing."""
+    for origin, found in problems.items():
+        if all(problem.startswith(_TOKEN_MLP) for problem in found):
+            raise CheckpointError(
+                f'{origin} holds a ViT with an ordinary class token, without the MLP that TEC puts behind it '
+                f'({found[0]} ...); set model.backbone.input_adaptor=False'
+            )
 
 
 def _check_depth(encoder: Encoder, depth: Depth) -> None:

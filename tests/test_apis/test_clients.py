@@ -188,7 +188,7 @@ def test_a_model_that_the_library_lacks() -> None:
 
 @pytest.mark.parametrize('target', READ)
 def test_tecs_encoder_with_its_class_token_merged(target: str) -> None:
-    """The class token goes through an MLP before, and is is an ordinary one after; the same bits in mmpretrain."""
+    """The class token goes through an MLP before, and is an ordinary one after; the same bits in mmpretrain."""
     backbone = vit_config(width=24, depth=3, heads=HEADS, img_size=32, patch_size=8, feedforward=48)
     tec = build(tec_config(backbone))
     for value in tec.state_dict().values():

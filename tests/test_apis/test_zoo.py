@@ -9,7 +9,7 @@ from test_tools.tiny_runs import call_tool
 
 from mmselfsup_graft.apis import zoo
 from mmselfsup_graft.apis.download import Weights
-from mmselfsup_graft.checkpoints import file_sha256
+from mmselfsup_graft.checkpoints import file_sha256, save_atomically
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
 SMALL = 'mae_vit-micro-p4_1xb64-coslr-70e_digits-16px'
@@ -80,3 +80,12 @@ def test_the_tool(published: Path, tmp_path: Path) -> None:
     message = call_tool('download_weights', SMALL, '--folder', tmp_path / 'there').error()
     assert 'expected' in message
     assert not list((tmp_path / 'there').glob('[!.]*'))
+
+
+def test_a_model_that_learnt_from_another_needs_only_its_own_file(tmp_path: Path) -> None:
+    """TEC's base model is for training alone."""
+    name = 'tec_vit-mini-p4_1xb128-coslr-60e_fashion-mnist-28px'
+    fresh = zoo.get_model(name)
+    save_atomically({'state_dict': fresh.state_dict()}, tmp_path / 'tec.pth')
+    again = zoo.get_model(name, pretrained=tmp_path / 'tec.pth')
+    assert torch.equal(again.backbone.cls_token_mlp.fc1.weight, fresh.backbone.cls_token_mlp.fc1.weight)

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import assert_close, build, golden, golden_folder, tensor
+from helpers import TESTS, assert_close, build, golden, golden_folder, tensor
+from mmengine.config import Config
 
 from mmselfsup_graft.checkpoints import TEC_MODEL, VIT_TIMM, convert, resize_position_table, sincos_table, to_encoder
 from mmselfsup_graft.engine import LayerWiseLRConstructor
 from mmselfsup_graft.engine.schedulers import warmup_cosine_factor
-from mmselfsup_graft.models.backbones import TargetViT, TECViT
+from mmselfsup_graft.models.backbones import TargetViT
 
 MERGE, TRACE, DECAY = 'merge_a.npz', 'train_trace_a.npz', 'pretrain_weight_decay_a.json'
 GROUPS, SCHEDULE, POSITIONS = 'finetune_layer_decay_vitb_0.65.json', 'lr_schedule.json', 'pos_embed.npz'
 FORMATS = 'base_checkpoint_formats.json'
+CONFIGS = TESTS.parent / 'configs' / 'benchmarks' / 'finetune'
 
 
 def read(name: str) -> dict[str, Any]:
@@ -100,9 +102,6 @@ def new_model(name: str, dtype: torch.dtype = torch.float64) -> Any:
             backbone=dict(type='TECViT', input_adaptor=meta['mlp_token'], **vit(meta)),
             neck=dict(
                 type='TECDecoder',
-                num_patches=arrays['mask'].shape[1],
-                embed_dim=meta['dim'],
-                depth=meta['depth'],
                 num_adap=meta.get('num_adap'),
                 decoder_embed_dim=meta['ddim'],
                 decoder_depth=meta['ddepth'],
@@ -272,25 +271,18 @@ def test_what_a_pretraining_file_holds_beside_the_encoder():
 
 
 def test_layer_decay_groups():
+    """Of the shipped recipe, with the file's decay."""
     file = read(GROUPS)
-    backbone = dict(
-        type='TECViT', arch='base', img_size=224, out_type='avg_featmap', final_norm=False,
-        drop_path_rate=file['drop_path_rate'],
-    )  # fmt: skip
-    head = dict(type='mmpretrain.LinearClsHead', num_classes=1000, in_channels=768)
-    head['loss'] = dict(type='mmpretrain.CrossEntropyLoss')
+    recipe = Config.fromfile(CONFIGS / 'finetune-tec-mae-300e_vit-base-p16_8xb128-amp-coslr-100e_in1k.py')
+    backbone = {**recipe.model.backbone, 'drop_path_rate': file['drop_path_rate']}
+    head = {**recipe.model.head, 'loss': dict(type='mmpretrain.CrossEntropyLoss')}
     with torch.device('meta'):
         model = build(dict(type='GraftedClassifier', backbone=backbone, head=head))
     frozen = [n.removeprefix('backbone.') for n, p in model.named_parameters() if not p.requires_grad]
     assert frozen == file['frozen']
     constructor = LayerWiseLRConstructor(
         dict(optimizer=dict(type='AdamW', lr=1.0, weight_decay=file['weight_decay'])),
-        dict(
-            layer_wise_decay_ratio=file['layer_decay'],
-            no_decay_names=['cls_token'],
-            full_rate_names=['cls_token', 'cls_token_mlp'],
-            head_lr_scale=1.0,
-        ),
+        {**recipe.optim_wrapper.paramwise_cfg, 'layer_wise_decay_ratio': file['layer_decay']},
     )
     groups = constructor.param_groups(model)
     found = {name: (group['lr_scale'], group['weight_decay']) for group in groups for name in group['param_names']}
@@ -324,32 +316,34 @@ def test_position_tables():
 
 
 def test_base_checkpoints():
-    """What the published loader takes out of each layout; ours prefers the teacher of a full iBOT file."""
+    """What the published loader takes out of each layout.
+
+    Ours takes the teacher of a full iBOT file unless asked for the student, and of a file with both ``model`` and
+    ``state_dict`` the latter.
+    """
     content = read(FORMATS)
     for case in content if isinstance(content, list) else content['cases']:
-        given = {key: _tensors(value) for key, value in case['input'].items()}
+        given = _filled(case['input'])
         wanted = {VIT_TIMM.to_canonical(n) for n in case['output_keys'] if n.startswith(('cls_token', 'blocks'))}
-        if not any('qkv' in name for name in wanted):
-            continue  # too little for a format to be recognised
-        branch = 'student' if 'student' in given else None
-        for holder in given.values():
-            if isinstance(holder, dict):
-                _complete(holder)
-        if not any(isinstance(value, dict) for value in given.values()):
-            _complete(given)
-        encoder = to_encoder(given, case['case'], branch=branch)
+        holder = next((key for key in ('state_dict', 'model', 'student') if key in given), None)
+        encoder = to_encoder(given, case['case'], branch='student' if holder == 'student' else None)
+        taken = given[holder] if holder else given
+        if {'model', 'state_dict'} <= given.keys():
+            assert encoder.state['cls_token'] is given['state_dict']['cls_token'], case['case']
+            continue
         assert wanted <= set(encoder.state), case['case']
+        for entry in encoder.entries:
+            assert any(entry.tensor is value for value in taken.values()), case['case']
+        if holder == 'student':
+            assert to_encoder(given, case['case']).branch == 'teacher'
 
 
-def _tensors(value: Any) -> Any:
-    return {k: _tensors(v) for k, v in value.items()} if isinstance(value, dict) else torch.zeros(1)
-
-
-def _complete(state: dict[str, Any]) -> None:
-    """Add the patch projection, which every ViT's file has and these short lists leave out."""
-    for name in [name for name in state if name.endswith('blocks.0.attn.qkv.weight')]:
-        state[name.replace('blocks.0.attn.qkv.weight', 'patch_embed.proj.weight')] = torch.zeros(1)
-
-
-def test_types():
-    assert isinstance(new_model(cases('student')[0]).backbone, TECViT)
+def _filled(layout: dict[str, Any]) -> dict[str, Any]:
+    """Tensors in the places of a layout, completed by the few names by which every ViT is recognised."""
+    done = {key: _filled(value) if isinstance(value, dict) else torch.randn(1) for key, value in layout.items()}
+    tokens = [key for key in done if key.endswith('cls_token')] or [key for key in done if key.endswith('norm.weight')]
+    for token in tokens:
+        prefix = token.removesuffix('cls_token').removesuffix('norm.weight')
+        for name in ('cls_token', 'blocks.0.attn.qkv.weight', 'patch_embed.proj.weight'):
+            done.setdefault(prefix + name, torch.randn(1))
+    return done

@@ -1,5 +1,6 @@
 """TEC beside its published numbers (tests/test_golden/test_tec.py): what belongs to it, ignores, and refuses."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,6 @@ def test_gradient_reaches_every_trainable_parameter(base_file, topk, input_adapt
     assert set(losses) == {'loss_feature'} | ({'loss_attention'} if topk else set())
     sum(losses.values()).backward()
     still = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
-    # a bias of the keys adds one number to all logits of a query
     assert not still
 
 
@@ -141,7 +141,7 @@ def test_predictions_follow_the_rows(model):
 # ---------------------------------------------------------------- where the encoder goes
 def test_merged_encoder_is_a_plain_vit_with_the_same_features(model, tmp_path):
     file = saved(model, tmp_path / 'tec.pth')
-    encoder = model.backbone.eval() or model.backbone
+    encoder = model.backbone
     plain = build(vit_config())
     weights, report = graft_weights(parse_graft([{'checkpoint': file}]), plain.state_dict(), depth_of(plain))
     plain.load_state_dict(weights)
@@ -188,7 +188,7 @@ def test_it_can_be_grafted_and_be_the_next_base_model(model, tmp_path):
 def test_a_plain_vit_does_not_fill_the_input_adaptor(base_file):
     """A fresh MLP behind a trained class token would be noise."""
     model = build(tec_config(checkpoint=base_file, graft=[{'checkpoint': base_file}]))
-    with pytest.raises(CheckpointError, match=r'cls_token_mlp\.fc1\.weight'):
+    with pytest.raises(CheckpointError, match=r'ordinary class token.*set model\.backbone\.input_adaptor=False'):
         model.init_weights()
 
 
@@ -228,21 +228,36 @@ def test_the_teacher_of_a_full_ibot_file(tmp_path):
         (dict(base=dict(last_layers=4)), r'last_layers=4 is outside 1\.\.3'),
         (dict(neck=dict(num_adap=2)), 'an encoder of 3 blocks cannot be cut into 2 equal chunks; set num_adap'),
         (dict(backbone=vit_config(depth=7)), 'an encoder of 7 blocks cannot be cut into 2'),
-        (dict(base=dict(patch_size=8)), 'the base model cuts images into 4 patches, the new one into 16'),
+        (
+            dict(base=dict(patch_size=8)),
+            'images of 16 x 16 into 2 x 2 patches, the new one images of 16 x 16 into 4 x 4',
+        ),
+        (dict(base=dict(img_size=32, patch_size=8)), 'the base model cuts images of 32 x 32 into 4 x 4 patches'),
+        (dict(neck=dict(target_num_heads=1)), r'neck\.target_num_heads=1, but its models need 2; leave it out'),
+        (dict(neck=dict(target_dim=8)), r'neck\.target_dim=8'),
+        (dict(neck=dict(depth=6)), r'neck\.depth=6, but its models need 3'),
+        (dict(neck=dict(predict_attention=False)), r'neck\.predict_attention=False, but its models need True'),
+        (dict(topk=None, neck=dict(predict_attention=True)), r'neck\.predict_attention=True'),
+        (dict(head=dict(type='TECHead', attention_weight=-1.0)), 'must not be negative'),
+        (dict(checkpoint=dict(checkpoint='a.pth', layers=(0, 2))), 'base_checkpoint takes no layers'),
+        (dict(checkpoint=['a.pth']), 'base_checkpoint takes a file'),
         (dict(mask_ratio=0.99), 'leaves 0 of 16 patches'),
         (dict(head=dict(type='TECHead', tau=0.0)), 'tau must be positive'),
-        (dict(base=dict(type='SelfSupViT', topk=None)), 'unexpected keyword|must be a TargetViT'),
-        (dict(neck=dict(num_patches=15)), '15 patches are no square grid'),
+        (dict(base=dict(type='SelfSupViT')), 'base_model must be a TargetViT, got SelfSupViT'),
     ],
 )
 def test_impossible_settings(options, message):
-    with pytest.raises((ConfigError, TypeError), match=message):
+    with pytest.raises(ConfigError, match=message):
         build(tec_config(**options))
 
 
 def test_files_that_are_no_base_model(base_file, tmp_path):
+    without = build(tec_config())
+    without.init_weights()  # to use its encoder
     with pytest.raises(ConfigError, match=r'no base model to learn from; set model\.base_checkpoint'):
-        build(tec_config()).init_weights()
+        without.loss(IMAGES)
+    with pytest.raises(ConfigError, match='no base model to learn from'):
+        build(tec_config(checkpoint=base_file)).loss(IMAGES)  # before it was read
     with pytest.raises(CheckpointError, match='does not exist'):
         build(tec_config(checkpoint='absent.pth')).init_weights()
     wide = build(tec_config(base=dict(arch=vit_config(width=24, heads=3)['arch']), checkpoint=base_file))
@@ -256,14 +271,29 @@ def test_files_that_are_no_base_model(base_file, tmp_path):
 def test_a_backbone_that_shows_no_blocks(base_file):
     config = tec_config(checkpoint=base_file)
     config['backbone'] = vit_config()
-    with pytest.raises(ConfigError, match='TEC needs a TECViT backbone'):
+    with pytest.raises(ConfigError, match='backbone must be a TECViT, got SelfSupViT'):
         build(config)
+
+
+def test_images_of_another_size(model):
+    with pytest.raises(ConfigError, match='images of 20 x 16 for a model of 16 x 16'):
+        model.loss(torch.randn(1, 3, 20, 16))
+
+
+def test_a_copy_has_a_base_model_of_its_own(model):
+    other = copy.deepcopy(model)
+    noise = torch.rand(2, 16)
+    assert other.base_model is not model.base_model
+    one, two = model.loss(IMAGES, noise=noise), other.loss(IMAGES, noise=noise)
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_it_is_wrapped_without_its_base_model(model):
     torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         wrapped = MMDistributedDataParallel(model, device_ids=None)
-        assert not [name for name in wrapped.state_dict() if 'base' in name]
+        assert len(list(wrapped.parameters())) == len(list(model.parameters()))
+        sum(wrapped(IMAGES, mode='loss').values()).backward()
+        assert all(parameter.grad is None for parameter in model.base_model.parameters())
     finally:
         torch.distributed.destroy_process_group()

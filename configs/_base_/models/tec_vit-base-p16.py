@@ -5,14 +5,6 @@ model = dict(
     mask_ratio=0.75,
     base_model=dict(type='TargetViT', arch='base', img_size=224, patch_size=16, last_layers=2, topk=15),
     backbone=dict(type='TECViT', arch='base', img_size=224, patch_size=16, init='mae', input_adaptor=True),
-    neck=dict(
-        type='TECDecoder',
-        num_patches=196,
-        embed_dim=768,
-        depth=12,
-        decoder_embed_dim=512,
-        decoder_depth=2,
-        decoder_num_heads=16,
-    ),
+    neck=dict(type='TECDecoder', decoder_embed_dim=512, decoder_depth=2, decoder_num_heads=16),
     head=dict(type='TECHead', tau=1.8),
 )

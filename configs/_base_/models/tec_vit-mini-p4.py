@@ -5,5 +5,5 @@ arch = dict(_delete_=True, embed_dims=64, num_layers=6, num_heads=4, feedforward
 model = dict(
     base_model=dict(arch=arch, img_size=28, patch_size=4, in_channels=1, topk=9),
     backbone=dict(arch=arch, img_size=28, patch_size=4, in_channels=1),
-    neck=dict(num_patches=49, embed_dim=64, depth=6, decoder_embed_dim=64, decoder_num_heads=4),
+    neck=dict(decoder_embed_dim=64, decoder_num_heads=4),
 )

@@ -1,16 +1,16 @@
 """Target-enhanced conditional pre-training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
 
-from mmselfsup_graft.checkpoints import depth_of, graft_weights, parse_graft
+from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.registry import MODELS
+from mmselfsup_graft.registry import MODELS, SCOPE
 
-from ..backbones.tec_vit import Targets, TargetViT
+from ..backbones.tec_vit import Targets, TargetViT, TECViT
 from ..foreign_weights import refuse_pretrained_init
 from ..masking import PatchMask, mask_from_noise
 from ..necks.tec_decoder import TECPrediction
@@ -31,42 +31,42 @@ class TEC(SelfSupAlgorithm):
         base_model: Config of the base model, see :class:`TargetViT`.
         base_checkpoint: File with its weights, of any known format, or ``dict(checkpoint=..., branch=..., format=...)``
             as in a graft. Read by :meth:`init_weights`, also when a run is resumed. Of iBOT's and DINO's training files
-            the teacher is taken.
+            the teacher is taken. Without one the model can be built and its encoder used, but not trained. No shape
+            tells how many attention heads the base model has: its ``arch`` must say so.
+        neck: Config of adaptor and decoders, see :class:`TECDecoder`; what it must share with both models
+            (``num_patches``, ``embed_dim``, ``depth``, ``target_dim``, ``target_num_heads``, ``predict_attention``)
+            follows from them.
         mask_ratio: Share of patches that is hidden from the new model.
-        **kwargs: See :class:`SelfSupAlgorithm`; the neck's ``target_dim``, ``target_num_heads`` and
-            ``predict_attention`` follow from the base model unless they are given.
+        **kwargs: See :class:`SelfSupAlgorithm`.
 
     Raises:
-        ConfigError: If both models do not cut images into equally many patches, or the mask ratio hides none or all.
+        ConfigError: If one of the two models is of another kind, both do not see images of the same size in the same
+            patches, the neck is given sizes of its own, or the mask ratio hides none or all of the patches.
     """
 
     def __init__(
         self,
         base_model: dict,
         base_checkpoint: str | dict | None,
+        backbone: dict,
         neck: dict,
         mask_ratio: float = 0.75,
         **kwargs: Any,
     ) -> None:
-        refuse_pretrained_init(base_model, 'TEC')
-        teacher: Any = MODELS.build({'type': 'TargetViT', **base_model})
-        if not isinstance(teacher, TargetViT):
-            raise ConfigError(f'TEC: base_model must be a TargetViT, got {type(teacher).__name__}')
-        follows = dict(target_dim=teacher.embed_dims, target_num_heads=teacher.num_heads)
-        super().__init__(neck={**follows, 'predict_attention': teacher.topk is not None, **neck}, **kwargs)
-        if not hasattr(self.backbone, 'encode_blocks'):
-            raise ConfigError(f'TEC needs a TECViT backbone, got {type(self.backbone).__name__}')
-        if self.backbone.num_patches != teacher.num_patches:
-            raise ConfigError(
-                f'TEC: the base model cuts images into {teacher.num_patches} patches, the new one into '
-                f'{self.backbone.num_patches}; give both the same image and patch size'
-            )
+        refuse_pretrained_init([base_model, backbone], 'TEC')
+        for owner, config, kind in (('base_model', base_model, 'TargetViT'), ('backbone', backbone, 'TECViT')):
+            if config.get('type', kind).removeprefix(f'{SCOPE}.') != kind:
+                raise ConfigError(f'TEC: {owner} must be a {kind}, got {config["type"]}')
+        teacher: TargetViT = MODELS.build({'type': 'TargetViT', **base_model})
+        encoder: TECViT = MODELS.build({'type': 'TECViT', **backbone})
+        _check_sizes(encoder, teacher)
+        super().__init__(backbone=encoder, neck=_neck_config(neck, encoder, teacher), **kwargs)
         visible = int(self.backbone.num_patches * (1 - mask_ratio))
         if not 0 < visible < self.backbone.num_patches:
             raise ConfigError(f'TEC: mask_ratio={mask_ratio} leaves {visible} of {self.backbone.num_patches} patches')
         self.mask_ratio = mask_ratio
-        source = base_checkpoint if isinstance(base_checkpoint, dict) else {'checkpoint': base_checkpoint}
-        self.base_source = parse_graft([source]) if source.get('checkpoint') else []
+        self.base_source = _parse_source(base_checkpoint)
+        self._base_is_loaded = False
         # in a list it is no submodule, so no part of state, parameters and wrappers
         self._base_model = [teacher]
 
@@ -82,21 +82,26 @@ class TEC(SelfSupAlgorithm):
         return self
 
     def init_weights(self) -> None:
-        """Fresh weights and the graft as everywhere, and the base model's weights from its file.
+        """Fresh weights and the graft as everywhere, and the base model's weights from its file, if the config has one.
 
         Raises:
-            ConfigError: If there is no such file in the config.
             CheckpointError: If it does not hold every tensor of the base model in its shape.
         """
         super().init_weights()
         if not self.base_source:
-            raise ConfigError('TEC: no base model to learn from; set model.base_checkpoint to a pre-trained ViT')
+            return
         teacher = self.base_model
         weights, report = graft_weights(
             self.base_source, teacher.state_dict(), depth_of(teacher), grid=teacher.patch_resolution
         )
         teacher.load_state_dict(weights)
+        self._base_is_loaded = True
         print_log(f'base model: {report.text()}', logger='current')
+
+    def load_base_model(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Give the base model weights that are in memory, all of them, under canonical names."""
+        self.base_model.load_state_dict(state)
+        self._base_is_loaded = True
 
     def forward_masked(
         self, inputs: torch.Tensor, targets: Targets, noise: torch.Tensor | None = None
@@ -107,6 +112,9 @@ class TEC(SelfSupAlgorithm):
             inputs: [B, C, H, W] normalised images.
             targets: What the base model says about them; only which rows it chose is read.
             noise: [B, L] noise that decides what is hidden; None draws it.
+
+        Returns:
+            Predicted features and attention rows, and the mask.
         """
         if noise is None:
             noise = torch.rand(len(inputs), self.backbone.num_patches, device=inputs.device)
@@ -115,7 +123,62 @@ class TEC(SelfSupAlgorithm):
         return self.neck(latent, mask.restore, targets.rows), mask
 
     def loss(self, inputs: torch.Tensor, data_samples: Any = None, noise: torch.Tensor | None = None) -> dict:
-        """Losses of images [B, C, H, W]; ``noise`` as in :meth:`forward_masked`."""
+        """``loss_feature`` and ``loss_attention`` of images [B, C, H, W]; ``noise`` as in :meth:`forward_masked`.
+
+        Raises:
+            ConfigError: If there is no base model to learn from, or images of another size.
+        """
+        if not self._base_is_loaded:
+            raise ConfigError(
+                'TEC: no base model to learn from; set model.base_checkpoint to a pre-trained ViT and call '
+                'init_weights()'
+            )
+        if tuple(inputs.shape[-2:]) != tuple(self.backbone.img_size):
+            raise ConfigError(
+                f'TEC: images of {_pixels(inputs.shape[-2:])} for a model of {_pixels(self.backbone.img_size)}; crop '
+                'them to its size'
+            )
         targets = self.base_model.targets(inputs)
         prediction, mask = self.forward_masked(inputs, targets, noise)
         return self.add_l1(self.head.loss(prediction, targets, mask.mask))
+
+
+def _pixels(size: Sequence[int]) -> str:
+    return ' x '.join(map(str, size))
+
+
+def _parse_source(value: Any) -> list[GraftSource]:
+    """The base model's file as a graft of the whole encoder; nothing if there is none."""
+    if value is None:
+        return []
+    if not isinstance(value, str | dict):
+        raise ConfigError(f'TEC: base_checkpoint takes a file or dict(checkpoint=...), got {value!r}')
+    source = {'checkpoint': value} if isinstance(value, str) else value
+    if source.get('layers') is not None:
+        raise ConfigError('TEC: base_checkpoint takes no layers: a base model comes from one file')
+    return parse_graft([source])
+
+
+def _check_sizes(new: TECViT, base: TargetViT) -> None:
+    if (new.img_size, new.patch_resolution) != (base.img_size, base.patch_resolution):
+        raise ConfigError(
+            f'TEC: the base model cuts images of {_pixels(base.img_size)} into {_pixels(base.patch_resolution)} '
+            f'patches, the new one images of {_pixels(new.img_size)} into {_pixels(new.patch_resolution)}; give both the '
+            'same image and patch size'
+        )
+
+
+def _neck_config(neck: dict, new: TECViT, base: TargetViT) -> dict:
+    """The neck's config with what follows from both models."""
+    follows = dict(
+        num_patches=new.num_patches,
+        embed_dim=new.embed_dims,
+        depth=new.num_layers,
+        target_dim=base.embed_dims,
+        target_num_heads=base.num_heads,
+        predict_attention=base.topk is not None,
+    )
+    for key, value in follows.items():
+        if neck.get(key, value) != value:
+            raise ConfigError(f'TEC: neck.{key}={neck[key]}, but its models need {value}; leave it out')
+    return {'type': 'TECDecoder', **neck, **follows}

@@ -22,7 +22,7 @@ class TECHead(BaseModule):
         init_cfg: As in mmengine.
 
     Raises:
-        ConfigError: If the temperature is not positive.
+        ConfigError: If the temperature is not positive or a weight negative.
     """
 
     def __init__(
@@ -35,6 +35,8 @@ class TECHead(BaseModule):
         super().__init__(init_cfg)
         if tau <= 0:
             raise ConfigError(f'TECHead: tau must be positive, got {tau}')
+        if min(feature_weight, attention_weight) < 0:
+            raise ConfigError('TECHead: weights of losses must not be negative')
         self.tau, self.feature_weight, self.attention_weight = tau, feature_weight, attention_weight
 
     def loss(self, prediction: TECPrediction, targets: Targets, mask: torch.Tensor) -> dict[str, torch.Tensor]:
