@@ -163,8 +163,8 @@ def _check_sizes(new: TECViT, base: TargetViT) -> None:
     if (new.img_size, new.patch_resolution) != (base.img_size, base.patch_resolution):
         raise ConfigError(
             f'TEC: the base model cuts images of {_pixels(base.img_size)} into {_pixels(base.patch_resolution)} '
-            f'patches, the new one images of {_pixels(new.img_size)} into {_pixels(new.patch_resolution)}; give both the '
-            'same image and patch size'
+            f'patches, the new one images of {_pixels(new.img_size)} into {_pixels(new.patch_resolution)}; give both '
+            'the same image and patch size'
         )
 
 
