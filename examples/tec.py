@@ -87,7 +87,7 @@ def train(model: nn.Module, images: torch.Tensor, epochs: int, lr: float = 2e-3)
 
 @torch.no_grad()
 def score(encoder: nn.Module, images: torch.Tensor, labels: np.ndarray) -> dict[int, float]:
-    """Accuracy in per cent of logistic regression on 1, 2, 5 labels per class; the last 400 images are the test set."""
+    """Accuracy in per cent of logistic regression on few labels per class; the last 400 images are the test set."""
     features = encoder(images)[-1].numpy()
     train_side, test_side = (features[:-400], labels[:-400]), (features[-400:], labels[-400:])
     few_shot = few_shot_accuracies(train_side, test_side, FewShotProtocol())

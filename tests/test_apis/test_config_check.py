@@ -257,3 +257,15 @@ def test_parts_and_projectors_are_checked():
     model = dict(type='GraftedClassifier', backbone=dict(type='SelfSupViT'), head=head)
     with pytest.raises(ConfigError, match=r"unknown key 'model.head.projector.layers'"):
         check_config(Config(dict(default_scope='mmselfsup_graft', model=model)))
+
+
+@pytest.mark.parametrize(
+    ('part', 'wrong', 'right'), [('base_model', 'topkk', 'topk'), ('backbone', 'input_adapter', 'input_adaptor')]
+)
+def test_keys_of_both_models_of_tec(part, wrong, right):
+    folder = Path(__file__).parents[2] / 'configs' / 'tec'
+    cfg = Config.fromfile(folder / 'tec_vit-mini-p4_1xb128-coslr-60e_fashion-mnist-28px.py')
+    check_config(cfg)
+    cfg.model[part][wrong] = 1
+    with pytest.raises(ConfigError, match=f"unknown key 'model.{part}.{wrong}'.*did you mean '{right}'"):
+        check_config(cfg)

@@ -258,7 +258,9 @@ def test_files_that_are_no_base_model(base_file, tmp_path):
         without.loss(IMAGES)
     with pytest.raises(ConfigError, match='no base model to learn from'):
         build(tec_config(checkpoint=base_file)).loss(IMAGES)  # before it was read
-    with pytest.raises(CheckpointError, match='does not exist'):
+    with pytest.raises(
+        CheckpointError, match=r'TEC, base model: .*does not exist.*model\.base_checkpoint names the file'
+    ):
         build(tec_config(checkpoint='absent.pth')).init_weights()
     wide = build(tec_config(base=dict(arch=vit_config(width=24, heads=3)['arch']), checkpoint=base_file))
     with pytest.raises(CheckpointError, match='cls_token'):

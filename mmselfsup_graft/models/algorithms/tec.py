@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft
-from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.registry import MODELS, SCOPE
 
 from ..backbones.tec_vit import Targets, TargetViT, TECViT
@@ -41,7 +41,7 @@ class TEC(SelfSupAlgorithm):
 
     Raises:
         ConfigError: If one of the two models is of another kind, both do not see images of the same size in the same
-            patches, the neck is given sizes of its own, or the mask ratio hides none or all of the patches.
+            patches, the neck is given other sizes, or the mask ratio hides none or all of the patches.
     """
 
     def __init__(
@@ -91,9 +91,14 @@ class TEC(SelfSupAlgorithm):
         if not self.base_source:
             return
         teacher = self.base_model
-        weights, report = graft_weights(
-            self.base_source, teacher.state_dict(), depth_of(teacher), grid=teacher.patch_resolution
-        )
+        try:
+            weights, report = graft_weights(
+                self.base_source, teacher.state_dict(), depth_of(teacher), grid=teacher.patch_resolution
+            )
+        except CheckpointError as error:
+            raise CheckpointError(
+                f'TEC, base model: {error} (model.base_checkpoint names the file, model.base_model.arch its sizes)'
+            ) from error
         teacher.load_state_dict(weights)
         self._base_is_loaded = True
         print_log(f'base model: {report.text()}', logger='current')

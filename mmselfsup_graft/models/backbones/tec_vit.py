@@ -111,7 +111,8 @@ class TargetViT(SelfSupViT):
     """
 
     def __init__(self, *, last_layers: int = 2, topk: int | None = 15, **kwargs: Any) -> None:
-        super().__init__(**{'final_norm': False, **kwargs})
+        kwargs.setdefault('final_norm', False)
+        super().__init__(**kwargs)
         if not 1 <= last_layers <= self.num_layers:
             raise ConfigError(f'base model: last_layers={last_layers} is outside 1..{self.num_layers}, its blocks')
         if topk is not None and not 1 <= topk <= self.num_patches:
