@@ -49,6 +49,10 @@ def _of(entries: Iterable[Entry]) -> dict[str, Entry]:
 
 
 # ---------------------------------------------------------------- TEC's class token
+# the MLP that it goes through; a plain encoder takes the output as its class token
+TOKEN_MLP = 'cls_token_mlp.'
+
+
 def merge_class_token(entries: Entries) -> Entries:
     """Replace TEC's class token by ``fc2(gelu(fc1(cls_token)))``, which is constant once training is over.
 
@@ -56,17 +60,16 @@ def merge_class_token(entries: Entries) -> Entries:
         CheckpointError: If the two layers are there but the class token or a part of them is not.
     """
     by_name = _of(entries)
-    prefix = 'cls_token_mlp.'
-    if not any(name.startswith(prefix) for name in by_name):
+    if not any(name.startswith(TOKEN_MLP) for name in by_name):
         return entries
-    parts = ['cls_token', *(f'{prefix}{layer}.{kind}' for layer in ('fc1', 'fc2') for kind in ('weight', 'bias'))]
+    parts = ['cls_token', *(f'{TOKEN_MLP}{layer}.{kind}' for layer in ('fc1', 'fc2') for kind in ('weight', 'bias'))]
     missing = [name for name in parts if name not in by_name]
     if missing:
         raise CheckpointError(f'the class token cannot be merged: {missing[0]} is missing; is the file complete?')
     token, *layers = (by_name[name].tensor for name in parts)
     weight1, bias1, weight2, bias2 = (value.float() for value in layers)
     merged = F.linear(F.gelu(F.linear(token.float(), weight1, bias1)), weight2, bias2).to(token.dtype)
-    kept = [entry for entry in entries if not entry.name.startswith(prefix)]
+    kept = [entry for entry in entries if not entry.name.startswith(TOKEN_MLP)]
     return [entry.changed('cls_token_mlp', merged) if entry.name == 'cls_token' else entry for entry in kept]
 
 

@@ -306,20 +306,25 @@ def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None) ->
         content: What :func:`read_checkpoint` returned.
         wrapper: Key that holds them; None looks for ``state_dict``, ``model`` and ``module``, else takes the top.
     """
-    for key in (wrapper,) if wrapper else _WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    else:
-        content = {} if wrapper else content
+    key = _holder(content, wrapper)
+    if key is not None:
+        content = content[key]
+    elif wrapper:
+        content = {}
     return {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, torch.Tensor)}
+
+
+def _holder(content: Mapping[str, Any], wrapper: str | None) -> str | None:
+    """The key at the top of a checkpoint that holds its tensors; None if they lie at the top themselves."""
+    keys = (wrapper,) if wrapper else _WRAPPERS
+    return next((key for key in keys if isinstance(content.get(key), Mapping)), None)
 
 
 def beside(content: Mapping[str, Any], wrapper: str | None = None) -> list[str]:
     """What a checkpoint holds at its top beside the tensors that :func:`unwrap_state_dict` takes: optimiser, epoch."""
-    for key in (wrapper,) if wrapper else _WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            return [str(name) for name in content if name != key]
+    key = _holder(content, wrapper)
+    if key is not None:
+        return [str(name) for name in content if name != key]
     return [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
 
 

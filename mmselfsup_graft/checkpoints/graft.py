@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError, ConfigError
-from .computed import merge_class_token
+from .computed import TOKEN_MLP, merge_class_token
 from .depth import Depth, depth_from_names
 from .formats import Encoder, StateDict, read_encoder
 from .pos_embed import resize_position_table
@@ -21,8 +21,6 @@ from .rename import grouped_names
 
 # batch-norm step counters are missing in files of old PyTorch versions and mean nothing to a transplanted encoder
 _NEVER_REQUIRED = ('num_batches_tracked',)
-# TEC's class token goes through these; a plain encoder takes their output as its class token
-_TOKEN_MLP = 'cls_token_mlp.'
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,7 @@ def graft_weights(
     labels = [s.checkpoint + (f' ({s.branch} encoder)' if s.branch else '') for s in sources]
     for encoder in encoders:
         _check_depth(encoder, depth)
-    if not any(name.startswith(_TOKEN_MLP) for name in target):
+    if not any(name.startswith(TOKEN_MLP) for name in target):
         encoders = [replace(encoder, entries=merge_class_token(encoder.entries)) for encoder in encoders]
     weights: StateDict = {}
     report = LoadReport(formats={label: e.format for label, e in zip(labels, encoders)})
@@ -190,7 +188,7 @@ def graft_weights(
 def _explain_plain_class_token(problems: Mapping[str, list[str]]) -> None:
     """Say what to do where nothing but TEC's MLP behind the class token is missing."""
     for origin, found in problems.items():
-        if all(problem.startswith(_TOKEN_MLP) for problem in found):
+        if all(problem.startswith(TOKEN_MLP) for problem in found):
             raise CheckpointError(
                 f'{origin} holds a ViT with an ordinary class token, without the MLP that TEC puts behind it '
                 f'({found[0]} ...); set model.backbone.input_adaptor=False'
