@@ -1,6 +1,6 @@
 """Target-enhanced conditional pre-training."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -102,11 +102,6 @@ class TEC(SelfSupAlgorithm):
         teacher.load_state_dict(weights)
         self._base_is_loaded = True
         print_log(f'base model: {report.text()}', logger='current')
-
-    def load_base_model(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Give the base model weights that are in memory, all of them, under canonical names."""
-        self.base_model.load_state_dict(state)
-        self._base_is_loaded = True
 
     def forward_masked(
         self, inputs: torch.Tensor, targets: Targets, noise: torch.Tensor | None = None
