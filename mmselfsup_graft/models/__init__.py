@@ -1,24 +1,38 @@
 """Models: backbones, necks, heads, losses and the algorithms put together from them."""
 
 from . import libraries  # noqa: F401  (first)
-from .algorithms import MAE, TEC, GraftedClassifier, JointEmbedding, MoCoV3, MultiTask, SelfSupAlgorithm, SimMIM
+from .algorithms import A2MIM, MAE, TEC, GraftedClassifier, JointEmbedding, MoCoV3, MultiTask, SelfSupAlgorithm, SimMIM
 from .backbones import (
     MaskedBEiT,
     MaskedConvNeXt,
     MaskedResNet,
     MaskedResNetCIFAR,
+    MaskedSwin,
     MaskedViT,
+    SelfSupBEiT,
+    SelfSupResNet,
     SelfSupViT,
     TargetViT,
     TECViT,
 )
-from .heads import ContrastiveHead, FirstFCHead, NTXentHead, ResLayerExtraNorm, SimMIMHead, TECHead, VICRegHead
+from .heads import (
+    A2MIMHead,
+    ContrastiveHead,
+    FirstFCHead,
+    NTXentHead,
+    ResLayerExtraNorm,
+    SimMIMHead,
+    TECHead,
+    VICRegHead,
+)
 from .momentum import MomentumEncoder
 from .necks import MAEDecoder, PixelShuffleNeck, PortableSyncBN, TECDecoder
 
 __all__ = [
+    'A2MIM',
     'MAE',
     'TEC',
+    'A2MIMHead',
     'ContrastiveHead',
     'FirstFCHead',
     'GraftedClassifier',
@@ -28,6 +42,7 @@ __all__ = [
     'MaskedConvNeXt',
     'MaskedResNet',
     'MaskedResNetCIFAR',
+    'MaskedSwin',
     'MaskedViT',
     'MoCoV3',
     'MomentumEncoder',
@@ -37,6 +52,8 @@ __all__ = [
     'PortableSyncBN',
     'ResLayerExtraNorm',
     'SelfSupAlgorithm',
+    'SelfSupBEiT',
+    'SelfSupResNet',
     'SelfSupViT',
     'SimMIM',
     'SimMIMHead',

@@ -1,4 +1,4 @@
-"""Random masking: patch tokens that are left out (MAE), blocks of pixels whose features a token replaces (SimMIM)."""
+"""Random masking: patch tokens left out (MAE), blocks of pixels that a token replaces (SimMIM) or joins (A2MIM)."""
 
 import math
 from typing import NamedTuple
@@ -97,6 +97,19 @@ def expand_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
             'stride at which the mask acts'
         )
     return mask.repeat_interleave(height // h, 1).repeat_interleave(width // w, 2)[:, None]
+
+
+def fill_with_mean(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Give masked pixels the mean colour of their image, all its pixels counted (A2MIM, arXiv 2205.13943).
+
+    Args:
+        images: [B, C, H, W], normalised.
+        mask: [B, 1, H, W], 1 = masked.
+
+    Returns:
+        A filled copy, [B, C, H, W].
+    """
+    return torch.where(mask.bool(), images.mean((2, 3), keepdim=True), images)
 
 
 def mix_mask_token(

@@ -1,5 +1,6 @@
 """Algorithms: one readable file each."""
 
+from .a2mim import A2MIM
 from .base import SelfSupAlgorithm
 from .classifier import GraftedClassifier
 from .joint_embedding import JointEmbedding
@@ -10,6 +11,7 @@ from .simmim import SimMIM
 from .tec import TEC
 
 __all__ = [
+    'A2MIM',
     'MAE',
     'TEC',
     'GraftedClassifier',

@@ -37,12 +37,12 @@ class SimMIM(SelfSupAlgorithm):
         super().__init__(**kwargs)
         if not isinstance(self.backbone, MaskToken):
             raise ConfigError(
-                f'SimMIM needs a backbone with a mask token (MaskedResNet, MaskedViT, ...), got '
+                f'{type(self).__name__} needs a backbone with a mask token (MaskedResNet, MaskedViT, ...), got '
                 f'{type(self.backbone).__name__}'
             )
         if mask_patch < 1 or not 0 < mask_ratio < 1:
             raise ConfigError(
-                f'SimMIM: mask_patch={mask_patch} must be at least 1 and mask_ratio={mask_ratio} in (0, 1)'
+                f'{type(self).__name__}: mask_patch={mask_patch} must be at least 1, mask_ratio={mask_ratio} in (0, 1)'
             )
         self.mask_patch = mask_patch
         self.mask_ratio = mask_ratio
@@ -73,7 +73,7 @@ class SimMIM(SelfSupAlgorithm):
     ) -> dict[str, torch.Tensor]:
         """Reconstruction loss of images [B, C, H, W]; ``mask`` as in :meth:`forward_masked`."""
         prediction, mask = self.forward_masked(inputs, mask)
-        return self.add_l1({'loss': self.head.loss(prediction, inputs, mask)})
+        return self.add_l1(self.head.loss(prediction, inputs, mask))
 
     @torch.no_grad()
     def reconstruct(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,16 @@
 """Backbones for pre-training."""
 
-from .mask_token import MaskedBEiT, MaskedConvNeXt, MaskedResNet, MaskedResNetCIFAR, MaskedViT, MaskToken
+from .beit import SelfSupBEiT
+from .mask_token import (
+    MaskedBEiT,
+    MaskedConvNeXt,
+    MaskedResNet,
+    MaskedResNetCIFAR,
+    MaskedSwin,
+    MaskedViT,
+    MaskToken,
+)
+from .resnet import SelfSupResNet
 from .tec_vit import Targets, TargetViT, TECViT, TokenMLP
 from .vit import SelfSupViT
 
@@ -10,7 +20,10 @@ __all__ = [
     'MaskedConvNeXt',
     'MaskedResNet',
     'MaskedResNetCIFAR',
+    'MaskedSwin',
     'MaskedViT',
+    'SelfSupBEiT',
+    'SelfSupResNet',
     'SelfSupViT',
     'TECViT',
     'TargetViT',

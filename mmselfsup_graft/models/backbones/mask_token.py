@@ -9,7 +9,7 @@ from math import isqrt
 from typing import Any, NamedTuple
 
 import torch
-from mmpretrain.models import BEiTViT, ConvNeXt, ResNet, ResNet_CIFAR
+from mmpretrain.models import ConvNeXt, ResNet_CIFAR, SwinTransformer
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
@@ -17,6 +17,8 @@ from mmselfsup_graft.registry import MODELS
 
 from ..foreign_weights import refuse_pretrained_init
 from ..masking import expand_mask, mix_mask_token
+from .beit import SelfSupBEiT, init_linear_layers
+from .resnet import SelfSupResNet
 from .vit import SelfSupViT
 
 
@@ -34,6 +36,9 @@ class TokenSite(NamedTuple):
     width: int
 
 
+TOKEN_KINDS = ('learnable', 'randn', 'zero', 'mean', 'instance_mean', 'none')
+
+
 class MaskToken(nn.Module):
     """First parent of a backbone that takes a mask; without one it is the plain backbone.
 
@@ -42,28 +47,53 @@ class MaskToken(nn.Module):
         mask_replace: The token replaces masked features (SimMIM, arXiv 2111.09886); otherwise it is added to them
             (A2MIM, arXiv 2205.13943).
         mask_gain: Start of a learnable gain per channel of masked features that are not replaced; 0 means no gain.
+        mask_kind: ``learnable`` (all published runs), ``randn`` (random, fixed), ``zero``, ``mean`` (of each channel
+            over batch and places, held constant), ``instance_mean`` (over the places of each image, with gradient) or
+            ``none``: the mask does nothing to the features.
+        mask_std: Of a learnable token's truncated normal; 0 starts it at zero, as the released ConvNeXt does.
+        mask_detach: No gradient flows into masked features.
         **kwargs: Arguments of the backbone.
 
     Raises:
-        ConfigError: If the backbone has no such layer, or a gain is asked for where everything is replaced.
+        ConfigError: If the backbone has no such layer, the kind is unknown, or a gain is asked for where everything is
+            replaced.
     """
 
     #: a checkpoint of another objective has neither
-    graft_optional = ('mask_token', 'mask_gamma')
+    graft_optional: tuple[str, ...] = ('mask_token', 'mask_gamma')
 
     def __init__(
-        self, *, mask_layer: int = 0, mask_replace: bool = True, mask_gain: float = 0.0, **kwargs: Any
+        self,
+        *,
+        mask_layer: int = 0,
+        mask_replace: bool = True,
+        mask_gain: float = 0.0,
+        mask_kind: str = 'learnable',
+        mask_std: float = 0.02,
+        mask_detach: bool = False,
+        **kwargs: Any,
     ) -> None:
         refuse_pretrained_init(kwargs.get('init_cfg'), type(self).__name__)
         super().__init__(**kwargs)
         sites = self.token_sites()
         if not 0 <= mask_layer < len(sites):
             raise ConfigError(f'{type(self).__name__}: mask_layer={mask_layer} is outside 0..{len(sites) - 1}')
-        if mask_gain and mask_replace:
-            raise ConfigError(f'{type(self).__name__}: mask_gain={mask_gain} acts only with mask_replace=False')
-        self.mask_replace, self.mask_gain = mask_replace, mask_gain
-        self._add_token(sites[mask_layer])
+        if mask_gain and (mask_replace or mask_kind == 'none'):
+            raise ConfigError(
+                f'{type(self).__name__}: mask_gain={mask_gain} acts only with mask_replace=False and a token'
+            )
+        if mask_kind not in TOKEN_KINDS or mask_std < 0:
+            raise ConfigError(
+                f'{type(self).__name__}: mask_kind={mask_kind!r} must be one of {", ".join(TOKEN_KINDS)} and '
+                f'mask_std={mask_std} not negative'
+            )
+        self.mask_replace, self.mask_gain, self.mask_detach = mask_replace, mask_gain, mask_detach
+        self.mask_kind, self.mask_std = mask_kind, mask_std
         self._mask: torch.Tensor | None = None
+        self.mask_token: nn.Parameter | None = None
+        self.mask_gamma: nn.Parameter | None = None
+        if mask_kind != 'none':
+            self._add_token(sites[mask_layer])
 
     def token_sites(self) -> list[TokenSite]:
         """Where the token may act, by ``mask_layer``."""
@@ -75,8 +105,11 @@ class MaskToken(nn.Module):
 
     def _add_token(self, site: TokenSite) -> None:
         token, gain = self.token_shapes(site.width)
-        self.mask_token = nn.Parameter(torch.zeros(token))
-        self.mask_gamma = nn.Parameter(torch.full(gain, self.mask_gain)) if self.mask_gain else None
+        fixed = self.mask_kind in ('randn', 'zero')
+        if self.mask_kind == 'learnable' or fixed:
+            self.mask_token = nn.Parameter(torch.zeros(token), requires_grad=not fixed)
+        if self.mask_gain:
+            self.mask_gamma = nn.Parameter(torch.full(gain, self.mask_gain))
         # bound methods: a deep copy of the backbone gets hooks of its own
         if site.on_input:
             site.module.register_forward_pre_hook(self._on_input)
@@ -84,9 +117,12 @@ class MaskToken(nn.Module):
             site.module.register_forward_hook(self._on_output)
 
     def init_weights(self) -> None:
-        """The backbone's own initialisation, then the token: truncated normal, 0.02; the gain as configured."""
+        """The backbone's own initialisation, then the token's (truncated at +-2) and the gain as configured."""
         super().init_weights()  # type: ignore[misc]
-        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        if self.mask_token is not None and self.mask_kind == 'randn':
+            nn.init.normal_(self.mask_token)
+        elif self.mask_token is not None and self.mask_kind == 'learnable' and self.mask_std:
+            nn.init.trunc_normal_(self.mask_token, std=self.mask_std)
         if self.mask_gamma is not None:
             nn.init.constant_(self.mask_gamma, self.mask_gain)
 
@@ -110,8 +146,18 @@ class MaskToken(nn.Module):
 
     def mask_features(self, z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Put the token into features; maps [B, C, H, W] unless overridden."""
-        mask = expand_mask(mask, (z.shape[2], z.shape[3]))
-        return mix_mask_token(z, mask, self.mask_token, self.mask_gamma, self.mask_replace)
+        return self._mix(z, expand_mask(mask, (z.shape[2], z.shape[3])), places=(2, 3))
+
+    def _mix(self, z: torch.Tensor, mask: torch.Tensor, places: tuple[int, ...]) -> torch.Tensor:
+        """Put the token into features; ``mask`` is broadcastable to them, ``places`` are their dimensions in space."""
+        if self.mask_detach:
+            z = torch.where(mask.bool(), z.detach(), z)
+        token: Any = self.mask_token
+        if self.mask_kind == 'mean':
+            token = z.detach().mean((0, *places), keepdim=True)
+        elif self.mask_kind == 'instance_mean':
+            token = z.mean(places, keepdim=True)
+        return mix_mask_token(z, mask, token, self.mask_gamma, self.mask_replace)
 
     def _on_input(self, module: nn.Module, inputs: tuple) -> tuple:
         return inputs if self._mask is None else (self.mask_features(inputs[0], self._mask), *inputs[1:])
@@ -133,15 +179,8 @@ class _ResNetSites(MaskToken):
         return [TokenSite(stage, True, stage[0].in_channels) for stage in stages]
 
 
-class _TransformerSites(MaskToken):
-    """``mask_layer`` 0: the output of the patch embedding; k: the input of block k (from 1), class token untouched."""
-
-    def token_sites(self) -> list[TokenSite]:
-        """After the patch embedding, then one site before each block."""
-        width: Any = self.embed_dims
-        embedding: Any = self.patch_embed
-        blocks: Any = self.layers
-        return [TokenSite(embedding, False, width), *(TokenSite(block, True, width) for block in blocks)]
+class _TokenSites(MaskToken):
+    """Features are patch tokens, perhaps with a class token before them, which stays as it is."""
 
     def token_shapes(self, width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of token and gain for tokens [B, L, C]."""
@@ -165,12 +204,23 @@ class _TransformerSites(MaskToken):
                 'be a multiple of the patch size'
             )
         flat = expand_mask(mask, size).flatten(2).transpose(1, 2)  # [B, L, 1]
-        return mix_mask_token(z, flat, self.mask_token, self.mask_gamma, self.mask_replace)
+        return self._mix(z, flat, places=(1,))
+
+
+class _TransformerSites(_TokenSites):
+    """``mask_layer`` 0: the output of the patch embedding; k: the input of block k (from 1), class token untouched."""
+
+    def token_sites(self) -> list[TokenSite]:
+        """After the patch embedding, then one site before each block."""
+        width: Any = self.embed_dims
+        embedding: Any = self.patch_embed
+        blocks: Any = self.layers
+        return [TokenSite(embedding, False, width), *(TokenSite(block, True, width) for block in blocks)]
 
 
 @MODELS.register_module()
-class MaskedResNet(_ResNetSites, ResNet):
-    """mmpretrain's ResNet with a mask token, see :class:`MaskToken`; arguments of both."""
+class MaskedResNet(_ResNetSites, SelfSupResNet):
+    """:class:`SelfSupResNet` with a mask token, see :class:`MaskToken`; arguments of both."""
 
 
 @MODELS.register_module()
@@ -195,9 +245,22 @@ class MaskedViT(_TransformerSites, SelfSupViT):
 
 
 @MODELS.register_module()
-class MaskedBEiT(_TransformerSites, BEiTViT):
-    """mmpretrain's BEiT with a mask token: the ViT of the published SimMIM and A2MIM weights.
+class MaskedBEiT(_TransformerSites, SelfSupBEiT):
+    """:class:`SelfSupBEiT` with a mask token: the ViT of the published SimMIM and A2MIM weights."""
 
-    Relative position biases and layer scale in every block; for those weights ``use_abs_pos_emb=True``,
-    ``final_norm=True`` and ``out_type='featmap'``.
-    """
+
+@MODELS.register_module()
+class MaskedSwin(_TokenSites, SwinTransformer):
+    """mmpretrain's Swin with a mask token; ``mask_layer`` 0: after the patch embedding, k: before stage k (from 1)."""
+
+    def token_sites(self) -> list[TokenSite]:
+        """After the patch embedding, then one site before each stage."""
+        embedding: Any = self.patch_embed
+        stages: Any = self.stages
+        width: Any = self.embed_dims
+        return [TokenSite(embedding, False, width), *(TokenSite(stage, True, stage.embed_dims) for stage in stages)]
+
+    def init_weights(self) -> None:
+        """SimMIM's initialisation: linear layers truncated normal 0.02 with bias 0, then the token."""
+        super().init_weights()
+        init_linear_layers(self)

@@ -18,8 +18,8 @@ class SimMIMHead(BaseModule):
     float32 under autocast.
     """
 
-    def loss(self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """L1 of masked pixels, a scalar.
+    def loss(self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Loss by name, L1 of masked pixels, a scalar.
 
         Args:
             prediction: [B, C, H, W].
@@ -29,9 +29,18 @@ class SimMIMHead(BaseModule):
         Raises:
             ConfigError: If prediction and images differ in shape.
         """
-        if prediction.shape != target.shape:
-            raise ConfigError(
-                f'the neck reconstructs {tuple(prediction.shape[1:])}, images are {tuple(target.shape[1:])} (channels, '
-                "height, width): set the neck's stride to that of the backbone and its out_channels to the images'"
-            )
-        return masked_l1(prediction, target, expand_mask(mask, (target.shape[2], target.shape[3])))
+        return {'loss': masked_l1(prediction, target, pixel_mask(prediction, target, mask))}
+
+
+def pixel_mask(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mask on pixels, [B, 1, H, W]; arguments of :meth:`SimMIMHead.loss`.
+
+    Raises:
+        ConfigError: If prediction and images differ in shape.
+    """
+    if prediction.shape != target.shape:
+        raise ConfigError(
+            f'the neck reconstructs {tuple(prediction.shape[1:])}, images are {tuple(target.shape[1:])} (channels, '
+            "height, width): set the neck's stride to that of the backbone and its out_channels to the images'"
+        )
+    return expand_mask(mask, (target.shape[2], target.shape[3]))

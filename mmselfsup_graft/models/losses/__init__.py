@@ -1,16 +1,23 @@
 """Losses as pure, typed functions: tensors in, tensors out; modules elsewhere only hold options."""
 
 from .contrastive import info_nce, nt_xent, vicreg
-from .pixels import masked_l1
+from .frequency import focal_frequency_loss, fourier_error
+from .pixels import ERROR_MODES, at_least_float32, masked_l1, masked_mean, regression_error
 from .targets import attention_row_loss, masked_feature_loss
 from .weight_distance import l1_weight_distance
 
 __all__ = [
+    'ERROR_MODES',
+    'at_least_float32',
     'attention_row_loss',
+    'focal_frequency_loss',
+    'fourier_error',
     'info_nce',
     'l1_weight_distance',
     'masked_feature_loss',
     'masked_l1',
+    'masked_mean',
     'nt_xent',
+    'regression_error',
     'vicreg',
 ]

@@ -1,0 +1,48 @@
+"""A2MIM: masked image modelling that suits convolutional networks and transformers alike."""
+
+from typing import Any
+
+import torch
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+from ..masking import expand_mask, fill_with_mean
+from .simmim import SimMIM
+
+
+@MODELS.register_module()
+class A2MIM(SimMIM):
+    """Architecture-agnostic masked image modelling (Li et al., arXiv 2205.13943).
+
+    Masked blocks of the input take the image's mean colour, so that no edge and no statistics give them away; a token
+    is added to the features at them at some depth of the encoder; the reconstruction is compared in space and in
+    frequency (:class:`A2MIMHead`). The target is the unfilled image.
+
+    Differs from the released code, which fills images in loader processes: here batches are filled on the device, with
+    masks drawn as in :class:`SimMIM`.
+
+    Args:
+        fill: ``mean``: masked pixels take the mean colour of their own normalised image, masked pixels counted; None
+            leaves the image as it is, as SimMIM does.
+        residual: Predict the difference to the mean colour of the target (off in all released recipes).
+        **kwargs: See :class:`SimMIM`.
+
+    Raises:
+        ConfigError: If the fill is unknown; see also :class:`SimMIM`.
+    """
+
+    def __init__(self, fill: str | None = 'mean', residual: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if fill not in ('mean', None):
+            raise ConfigError(f"A2MIM: fill is {fill!r}; choose 'mean' or None")
+        self.fill, self.residual = fill, residual
+
+    def forward_masked(
+        self, inputs: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict images from filled ones; arguments and results as in :meth:`SimMIM.forward_masked`."""
+        mask = self.draw_mask(inputs) if mask is None else mask
+        seen = fill_with_mean(inputs, expand_mask(mask, (inputs.shape[2], inputs.shape[3]))) if self.fill else inputs
+        prediction, mask = super().forward_masked(seen, mask)
+        return (prediction + inputs.mean((2, 3), keepdim=True) if self.residual else prediction), mask

@@ -1,0 +1,79 @@
+"""The ViT of the published SimMIM and A2MIM weights: relative positions and layer scale in every block."""
+
+from typing import Any
+
+from mmpretrain.models import BEiTViT
+from torch import nn
+
+from mmselfsup_graft.checkpoints import Depth, vit_depth
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+from ..foreign_weights import refuse_pretrained_init
+
+
+@MODELS.register_module()
+class SelfSupBEiT(BEiTViT):
+    """mmpretrain's BEiT with the initialisation of SimMIM and A2MIM (arXiv 2205.13943), ready for grafting.
+
+    Linear layers, class token and learnable position table: truncated normal 0.02, biases 0; relative position tables
+    start at 0; the patch projection keeps torch's default.
+
+    Args:
+        arch: As in mmpretrain; ``small`` is A2MIM's ViT-S (768 wide, 8 blocks, 8 heads), ``deit-small`` the usual one.
+        img_size: Side of the images in pixels.
+        patch_size: Side of a patch.
+        use_abs_pos_emb: Learnable absolute positions beside the relative ones, as the published weights have.
+        out_type: As in mmpretrain: ``featmap`` for pre-training, ``avg_featmap`` for fine-tuning, the mean of the
+            patches through a norm of its own.
+        final_norm: Norm after the last block, for pre-training.
+        **kwargs: Further arguments of :class:`mmpretrain.models.BEiTViT`.
+
+    Raises:
+        ConfigError: If the patch size does not divide the image.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        img_size: int = 224,
+        patch_size: int = 16,
+        use_abs_pos_emb: bool = True,
+        out_type: str = 'featmap',
+        final_norm: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        refuse_pretrained_init(kwargs.get('init_cfg'), type(self).__name__)
+        if img_size % patch_size:
+            raise ConfigError(f'{type(self).__name__}: img_size {img_size} is no multiple of patch_size {patch_size}')
+        sizes = dict(arch=arch, img_size=img_size, patch_size=patch_size)
+        super().__init__(**sizes, use_abs_pos_emb=use_abs_pos_emb, out_type=out_type, final_norm=final_norm, **kwargs)
+
+    @property
+    def depth(self) -> Depth:
+        """Which layer each parameter belongs to."""
+        return vit_depth(self.num_layers)
+
+    @property
+    def graft_optional(self) -> tuple[str, ...]:
+        """What a checkpoint may lack: the norm of pooled patches, which only fine-tuning has."""
+        return ('ln2.',) if self.out_type == 'avg_featmap' else ()
+
+    def init_weights(self) -> None:
+        """Published initialisation, see the class."""
+        super().init_weights()
+        init_linear_layers(self)
+        for name, parameter in self.named_parameters():
+            if name in ('cls_token', 'pos_embed'):
+                nn.init.trunc_normal_(parameter, std=0.02)
+            elif name.endswith('relative_position_bias_table'):
+                nn.init.zeros_(parameter)
+
+
+def init_linear_layers(model: nn.Module) -> None:
+    """Truncated normal 0.02 and bias 0 for every linear layer (SimMIM, arXiv 2111.09886)."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
