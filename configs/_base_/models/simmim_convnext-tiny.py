@@ -1,0 +1,9 @@
+# SimMIM with ConvNeXt-T: the token replaces the output of the stem (stride 4), so that the image is really hidden
+model = dict(
+    type='SimMIM',
+    mask_patch=32,
+    mask_ratio=0.6,
+    backbone=dict(type='MaskedConvNeXt', arch='tiny', gap_before_final_norm=False),
+    neck=dict(type='PixelShuffleNeck', in_channels=768, stride=32),
+    head=dict(type='SimMIMHead'),
+)
