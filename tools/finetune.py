@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Fine-tune a checkpoint with labels: ``python tools/finetune.py configs/benchmarks/finetune/... CHECKPOINT``.
 
-Trains as the config says, from the encoder in CHECKPOINT (any known format), tests the best epoch and appends one row
-to ``results.jsonl`` in the work directory.
+Trains as the config says, from the encoder in CHECKPOINT (any known format, or the word ``random`` for fresh weights),
+tests the best epoch and appends one row to ``results.jsonl`` in the work directory.
 """
 
 import argparse
@@ -15,7 +15,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Fine-tune a checkpoint')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='pre-training checkpoint')
+    parser.add_argument('checkpoint', help='pre-training checkpoint, or the word random for fresh weights')
     add_train_options(parser)
     parser.add_argument(
         '--selection',

@@ -1,17 +1,27 @@
-"""Analysis of models and runs: gradient conflict, where to graft, collapse."""
+"""Analysis of models and runs: gradient conflict, where to graft, collapse, interactions, spectra of features."""
 
 from .collapse import effective_rank, feature_std, mean_cosine
 from .conflict import ConflictProfile, conflict_of_losses, layer_groups, measure_conflict
+from .feature_spectrum import LayerSpectrum, measure_spectrum, relative_log_amplitude, spatial_variance
 from .graft_proposal import GraftProposal, propose_graft
+from .interaction import InteractionSettings, InteractionStrength, interaction_strength, measure_interactions
 
 __all__ = [
     'ConflictProfile',
     'GraftProposal',
+    'InteractionSettings',
+    'InteractionStrength',
+    'LayerSpectrum',
     'conflict_of_losses',
     'effective_rank',
     'feature_std',
+    'interaction_strength',
     'layer_groups',
     'mean_cosine',
     'measure_conflict',
+    'measure_interactions',
+    'measure_spectrum',
     'propose_graft',
+    'relative_log_amplitude',
+    'spatial_variance',
 ]

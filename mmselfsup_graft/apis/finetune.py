@@ -10,10 +10,11 @@ from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.runner import Runner
 
-from mmselfsup_graft.checkpoints import GraftSource, file_sha256, parse_graft, read_encoder, read_projector_start
+from mmselfsup_graft.checkpoints import file_sha256, parse_graft, read_encoder, read_projector_start
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
 
+from .compared import RANDOM
 from .recipe import write_json
 from .results import append_rows, config_sha256, keep_config, provenance, write_drawn
 from .train import prepare_distributed, train
@@ -28,17 +29,17 @@ class FineTuning:
 
     Attributes:
         cfg: The config with the checkpoint and the held-out part filled in.
-        source: The checkpoint.
-        format: Its format.
-        sha256: Hash of its content.
+        checkpoint: The file, or ``random`` for fresh weights.
+        format: Its format; None for fresh weights.
+        sha256: Hash of its content, likewise.
         config_sha256: Hash of the resolved config, checkpoint and held-out part not filled in.
         protocol: What is done, in numbers.
     """
 
     cfg: Config
-    source: GraftSource
-    format: str
-    sha256: str
+    checkpoint: str
+    format: str | None
+    sha256: str | None
     config_sha256: str
     protocol: FineTuneProtocol
 
@@ -53,16 +54,38 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
 
     Args:
         cfg: A checked config of ``configs/benchmarks/finetune``; it is changed.
-        checkpoint: File of any known format.
+        checkpoint: File of any known format, or ``random``: the same recipe from fresh weights, to compare with.
         selection: ``test`` or ``holdout``, see :class:`FineTuneProtocol`.
 
     Raises:
-        ConfigError: If the config is for no fine-tuning or the selection unknown.
+        ConfigError: If the config is for no fine-tuning, the selection unknown, or a head asks fresh weights for a
+            projector.
         CheckpointError: If the file cannot be read, or has no projector where the head needs it.
     """
     _check(cfg)
     digest = config_sha256(cfg)  # of what is written; the checkpoint has a hash of its own
     protocol = FineTuneProtocol.from_config(cfg, selection=selection)
+    found, sha256 = None, None
+    if checkpoint == RANDOM:
+        _start_fresh(cfg, protocol)
+    else:
+        found, sha256 = _start_from(cfg, checkpoint, protocol), file_sha256(checkpoint)
+    if selection == 'holdout':
+        _hold_out(cfg, protocol)
+    return FineTuning(cfg, str(checkpoint), found, sha256, digest, protocol)
+
+
+def _start_fresh(cfg: Config, protocol: FineTuneProtocol) -> None:
+    if protocol.from_first_fc:
+        raise ConfigError(
+            'this head begins with the first layer of a projector, which fresh weights have not; take a config whose '
+            'head is a LinearClsHead'
+        )
+    cfg.model.graft = None
+
+
+def _start_from(cfg: Config, checkpoint: str, protocol: FineTuneProtocol) -> str:
+    """Put the checkpoint into the config; returns its format."""
     entries = cfg.model.get('graft') or [{}]
     entry = {**(entries[0] if len(entries) == 1 else {}), 'checkpoint': str(checkpoint)}
     (source,) = parse_graft([entry])
@@ -73,9 +96,7 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
         projector = {key: value for key, value in entry.items() if key != 'layers'}
         # the width is written down too: the tuned model can be built again without this file
         cfg.model.head.update(projector=projector, hidden_channels=len(start.weight))
-    if selection == 'holdout':
-        _hold_out(cfg, protocol)
-    return FineTuning(cfg, source, encoder.format, file_sha256(checkpoint), digest, protocol)
+    return encoder.format
 
 
 def _check(cfg: Config) -> None:
@@ -142,7 +163,7 @@ def finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
         'block': None,
         'images': {'train': len(runner.train_dataloader.dataset), 'test': len(runner.test_dataloader.dataset)},
         'left_out': {'train': getattr(runner.train_dataloader.dataset, 'num_corrupt', 0), 'test': 0},
-        **provenance((config, run.config_sha256), (run.source.checkpoint, run.sha256), run.format),
+        **provenance((config, run.config_sha256), (run.checkpoint, run.sha256), run.format),
     }
     append_rows(Path(runner.work_dir) / 'results.jsonl', [row])
     keep_config(run.cfg, run.config_sha256)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from mmengine.dist import is_main_process
 
 from mmselfsup_graft.analysis import ConflictProfile
@@ -19,6 +19,7 @@ from mmselfsup_graft.registry import DATASETS
 from .conflict import report_conflict
 from .loading import load_model
 from .recipe import Recipe, read_done, stage_checkpoint, write_json
+from .reconstruct import spread_images
 from .scoring import read_evaluation, score_checkpoint, score_pixels
 from .table import table_text
 
@@ -121,25 +122,33 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
 
 def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> None:
     """Reconstruct held-out images with a masked-image stage; windows of a photograph are put together again."""
-    from mmselfsup_graft.visualization import draw_photo_reconstructions, draw_reconstructions
+    from mmselfsup_graft.visualization import (
+        draw_photo_reconstructions,
+        draw_reconstructions,
+        find_reconstructor,
+        pixel_statistics,
+    )
 
     stage = recipe.stage(name)
     model: Any = load_model(stage.cfg, stage_checkpoint(work_dir, name))
-    mean, std = (getattr(model.data_preprocessor, part).flatten().tolist() for part in ('mean', 'std'))
+    mean, std = pixel_statistics(model)
+    reconstructor, _ = find_reconstructor(model)
     target = work_dir / f'reconstructions_{name}.png'
     data = stage.cfg.train_dataloader.dataset
     if data.type == 'SamplePhotos':
-        size = {'height': data.get('height', 160), 'channels': data.get('channels', 1)}
-        titles = {'train': 'trained on this photo', 'test': 'never seen'}
-        photos = {titles[split]: sample_photo(file, **size) for split, file in PHOTOS.items()}
-        draw_photo_reconstructions(model, photos, data.get('window', 16), mean, std, target)
+        draw_photo_reconstructions(reconstructor, _whole_photos(data), data.get('window', 16), mean, std, target)
     else:
-        images = _first_images(DATASETS.build(stage.cfg.evaluation.test), count=10)
-        draw_reconstructions(model, images, mean, std, target, 'held-out images')
+        images = spread_images(DATASETS.build(stage.cfg.evaluation.test), count=10)
+        draw_reconstructions(reconstructor, images, mean, std, target, 'held-out images')
 
 
-def _first_images(dataset: Any, count: int) -> torch.Tensor:
-    """``count`` images spread over a data set, [count, C, H, W] raw pixels."""
-    step = max(1, len(dataset) // count)
-    inputs = [dataset[i]['inputs'] for i in range(0, min(len(dataset), step * count), step)]
-    return torch.stack([each[0] if isinstance(each, list | tuple) else each for each in inputs])
+def _whole_photos(data: Any) -> dict[str, np.ndarray]:
+    """Name -> photograph: up to two of either split of the :class:`SamplePhotos` that a config trains on."""
+    library = data.get('library', 'scikit-learn')
+    size = {'height': data.get('height', 160), 'channels': data.get('channels', 1), 'library': library}
+    titles = {'train': 'trained on', 'test': 'never seen'}
+    return {
+        f'{Path(file).stem}, {titles[split]}': sample_photo(file, **size)
+        for split, files in PHOTOS[library].items()
+        for file in files[:2]
+    }

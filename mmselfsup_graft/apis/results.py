@@ -35,14 +35,16 @@ def config_sha256(cfg: Config) -> str:
 
 
 def provenance(
-    config: tuple[str | os.PathLike, str], checkpoint: tuple[str | os.PathLike, str], checkpoint_format: str | None
+    config: tuple[str | os.PathLike, str],
+    checkpoint: tuple[str | os.PathLike, str | None],
+    checkpoint_format: str | None,
 ) -> dict[str, Any]:
     """What every result row says about its origin.
 
     Args:
         config: The config's file, and the hash of the resolved config.
-        checkpoint: The scored file, and the hash of its content.
-        checkpoint_format: Its format.
+        checkpoint: The scored file, and the hash of its content; ``random`` and None for fresh weights.
+        checkpoint_format: Its format, None likewise.
 
     Returns:
         ``config``, ``config_sha256``, ``checkpoint``, ``checkpoint_sha256``, ``checkpoint_format``, ``versions``,

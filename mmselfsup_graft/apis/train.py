@@ -134,12 +134,18 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     share = epochs / cfg.train_cfg.max_epochs
     cfg.train_cfg.max_epochs = epochs
     for scheduler in cfg.get('param_scheduler') or []:
-        for key in {'begin', 'end', 'T_max'} & set(scheduler):
-            scheduler[key] = round(scheduler[key] * share)
-        if 'milestones' in scheduler:
-            scheduler.milestones = [round(each * share) for each in scheduler.milestones]
-        if 'warmup' in scheduler:
-            scheduler.warmup = scheduler.warmup * share
+        _scale_schedule(scheduler, share)
+
+
+def _scale_schedule(scheduler: Any, share: float) -> None:
+    """Scale all lengths of a schedule, in place; what has a length keeps one (a warm-up, if no other, of one epoch)."""
+    for key in {'begin', 'end', 'T_max'} & set(scheduler):
+        least = 0 if key == 'begin' else 1
+        scheduler[key] = max(least, round(scheduler[key] * share))
+    if 'milestones' in scheduler:
+        scheduler.milestones = [round(each * share) for each in scheduler.milestones]
+    if 'warmup' in scheduler:
+        scheduler.warmup = scheduler.warmup * share
 
 
 def enable_auto_scale_lr(cfg: Config) -> None:

@@ -13,14 +13,17 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError, ConfigError
-from .computed import TOKEN_MLP, merge_class_token
+from .computed import TOKEN_MLP, expand_shared_table, merge_class_token
 from .depth import Depth, depth_from_names
 from .formats import Encoder, StateDict, read_encoder
-from .pos_embed import resize_position_table
+from .pos_embed import resize_position_table, resize_relative_table
 from .rename import grouped_names
 
 # batch-norm step counters are missing in files of old PyTorch versions and mean nothing to a transplanted encoder
 _NEVER_REQUIRED = ('num_batches_tracked',)
+_RELATIVE_TABLE = '.attn.relative_position_bias_table'
+# a function of the grid alone, which a backbone computes for itself
+_RELATIVE_INDEX = 'relative_position_index'
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def graft_weights(
         sources: Who provides which layers.
         target: State dict of the encoder to fill (names and shapes are read, values are not).
         depth: Depth of that encoder.
-        grid: Patch grid (H, W) to which a position table of another size is resampled; None refuses that.
+        grid: Patch grid (H, W) to which position tables of another size, absolute and relative, are resampled; None
+            refuses that.
         optional: Name prefixes that a source may lack (mask tokens, for instance); they stay fresh.
 
     Returns:
@@ -159,10 +163,14 @@ def graft_weights(
         _check_depth(encoder, depth)
     if not any(name.startswith(TOKEN_MLP) for name in target):
         encoders = [replace(encoder, entries=merge_class_token(encoder.entries)) for encoder in encoders]
+    if any(name.endswith(_RELATIVE_TABLE) for name in target):
+        encoders = [replace(encoder, entries=expand_shared_table(encoder.entries)) for encoder in encoders]
     weights: StateDict = {}
     report = LoadReport(formats={label: e.format for label, e in zip(labels, encoders)})
     problems: dict[str, list[str]] = {}
     for name, wanted in target.items():
+        if name.endswith(_RELATIVE_INDEX):
+            continue
         index = plan.get(depth.layer_id(name))
         if index is None:
             report.fresh.append(name)
@@ -181,7 +189,8 @@ def graft_weights(
     _raise_problems(problems)
     for label, encoder in zip(labels, encoders):
         used = {name for name, origin in report.loaded.items() if origin == label}
-        report.unused[label] = [*(n for n in encoder.state if n not in used), *encoder.dropped]
+        beside = [n for n in encoder.state if n not in used and not n.endswith(_RELATIVE_INDEX)]
+        report.unused[label] = [*beside, *encoder.dropped]
     return weights, report
 
 
@@ -211,9 +220,13 @@ def _check_depth(encoder: Encoder, depth: Depth) -> None:
 def _fitting(
     tensor: torch.Tensor | None, wanted: torch.Tensor, name: str, grid: tuple[int, int] | None
 ) -> torch.Tensor | None:
-    if tensor is None or grid is None or name != 'pos_embed' or tensor.shape[-1] != wanted.shape[-1]:
+    if tensor is None or grid is None or tensor.shape == wanted.shape or tensor.shape[-1] != wanted.shape[-1]:
         return tensor
-    return tensor if tensor.shape == wanted.shape else resize_position_table(tensor, grid)
+    if name == 'pos_embed':
+        return resize_position_table(tensor, grid)
+    if name.startswith('layers.') and name.endswith(_RELATIVE_TABLE):  # of a ViT; Swin's are of windows
+        return resize_relative_table(tensor, grid, extra=len(wanted) - (2 * grid[0] - 1) * (2 * grid[1] - 1))
+    return tensor
 
 
 def _describe(name: str, found: torch.Tensor | None, wanted: torch.Tensor) -> str:

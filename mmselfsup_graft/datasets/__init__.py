@@ -1,6 +1,7 @@
 """Datasets whose samples depend on (seed, epoch, index) only, their transforms and their sampler."""
 
 from .base import SelfSupDataset
+from .cifar import CIFAR
 from .digits import Digits
 from .fashion_mnist import FashionMNIST
 from .image_folder import ImageFolder
@@ -8,11 +9,12 @@ from .image_list import ImageList, parse_image_list
 from .imagenet import ImageNet
 from .part import Part
 from .sample_photos import SamplePhotos
-from .samplers import SeededSampler
+from .samplers import RepeatedAugSampler, SeededSampler
 from .splits import balanced_indices, balanced_subset, dataset_entries, write_image_list
 from .transforms import LoadImage, PILGaussianBlur, PILGaussianNoise, RandomApply, TwoViews, Views
 
 __all__ = [
+    'CIFAR',
     'Digits',
     'FashionMNIST',
     'ImageFolder',
@@ -23,6 +25,7 @@ __all__ = [
     'PILGaussianNoise',
     'Part',
     'RandomApply',
+    'RepeatedAugSampler',
     'SamplePhotos',
     'SeededSampler',
     'SelfSupDataset',

@@ -27,6 +27,9 @@ class SelfSupDataset(BaseDataset):
     generators of the caller are left as they were. Epoch and seed lie in shared memory, so persistent workers see
     :meth:`set_epoch`; so do the marks of unreadable images, so the main process can count them.
 
+    A sampler may ask for several copies of every image (:meth:`set_copies`): index ``i + k * len`` is then copy ``k``
+    of image ``i``, with random numbers of its own.
+
     A subclass implements :meth:`load_data_list`, whose items hold ``img_path`` or ``img`` (uint8, (H, W) or
     (H, W, C)) and, only if labelled, ``gt_label``.
 
@@ -50,6 +53,9 @@ class SelfSupDataset(BaseDataset):
         ConfigError: ``on_corrupt`` is unknown or ``part`` malformed.
         DataError: There is no sample, or an image is unreadable and must not or cannot be replaced.
     """
+
+    #: how often every image can be asked for, see :meth:`set_copies`
+    copies = 1
 
     def __init__(
         self,
@@ -146,6 +152,10 @@ class SelfSupDataset(BaseDataset):
         self._share()
         self._clock[0] = seed
 
+    def set_copies(self, copies: int) -> None:
+        """Allow indices below ``copies * len``, before worker processes start; the length stays as it is."""
+        self.copies = copies
+
     def __getitem__(self, idx: int) -> dict:
         """Return the processed sample ``idx``; the caller's random state is left untouched."""
         with preserved_random_state():
@@ -161,10 +171,10 @@ class SelfSupDataset(BaseDataset):
 
     def _sample(self, idx: int) -> dict:
         size = len(self)
-        if not -size <= idx < size:
+        if not -size <= idx < size * self.copies:
             raise IndexError(f'{type(self).__name__}: index {idx} is out of range for {size} samples')
         seed, epoch = self._clock.tolist()
-        value = sample_seed(seed, epoch, idx % size)
+        value = sample_seed(seed, epoch, idx if idx >= 0 else idx + size)
         for step in range(min(size, _MAX_UNREADABLE_IN_A_ROW)):
             seed_generators(value)
             sample = self._try_sample((idx + step) % size)

@@ -1,8 +1,9 @@
-"""The sampler of pre-training: seeded, rank-strided, resumable in the middle of an epoch."""
+"""The samplers: seeded, rank-strided, resumable in the middle of an epoch."""
 
 from collections.abc import Iterator, Sized
 from itertools import islice
 
+import torch
 from mmengine.dataset import DefaultSampler
 
 from mmselfsup_graft.errors import ConfigError
@@ -50,10 +51,64 @@ class SeededSampler(DefaultSampler):
             ConfigError: There are not so many samples.
         """
         if not 0 <= num_samples <= len(self):
-            raise ConfigError(f'SeededSampler: cannot skip {num_samples} samples; expected 0 to {len(self)}')
+            raise ConfigError(f'{type(self).__name__}: cannot skip {num_samples} samples; expected 0 to {len(self)}')
         self._skip = num_samples
 
     def __iter__(self) -> Iterator[int]:
         """Iterate over the indices of this rank."""
         start, self._skip = self._skip, 0
         return islice(super().__iter__(), start, None)
+
+
+@DATA_SAMPLERS.register_module()
+class RepeatedAugSampler(SeededSampler):
+    """Repeated augmentation (Hoffer et al., arXiv 1901.09335): each image several times, differently augmented.
+
+    The permutation is written down with every image ``repeats`` times in a row; rank r of W takes every W-th entry from
+    the r-th on, so copies are spread over the ranks. An epoch is as long as without: it sees ``1 / repeats`` of the
+    images. Differs from mmpretrain's RepeatAugSampler, where copies differ by the state of the worker's generators:
+    copy k of image i is the index ``i + k * len(dataset)``, whose random numbers :class:`SelfSupDataset` keeps apart.
+
+    Args:
+        dataset: A :class:`SelfSupDataset`; it is told of the copies.
+        shuffle: Permute the images, differently in each epoch; without, an epoch sees the first ones only.
+        seed: See :class:`SeededSampler`.
+        round_up: Draw some samples more so that all ranks get equally many.
+        repeats: Copies of each image.
+
+    Raises:
+        ConfigError: If there are no repeats, or the dataset cannot make copies.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        shuffle: bool = True,
+        seed: int | None = None,
+        round_up: bool = True,
+        repeats: int = 3,
+    ) -> None:
+        if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+            raise ConfigError(f'RepeatedAugSampler: repeats must be a whole number of at least 1, got {repeats!r}')
+        if not hasattr(dataset, 'set_copies'):
+            raise ConfigError(
+                f'RepeatedAugSampler: {type(dataset).__name__} cannot augment an image several times in an epoch; '
+                'use a dataset of this toolbox, or SeededSampler'
+            )
+        super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
+        self.repeats = repeats
+        dataset.set_copies(repeats)
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the indices of this rank, copies included."""
+        start, self._skip = self._skip, 0
+        size = len(self.dataset)
+        order = list(range(size))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            order = torch.randperm(size, generator=generator).tolist()
+        places = range(self.rank, self.rank + len(self) * self.world_size, self.world_size)
+        for place in islice(places, start, None):
+            # so few images that even the copies do not fill the ranks: from the beginning again
+            number, copy = divmod(place % (size * self.repeats), self.repeats)
+            yield order[number] + copy * size

@@ -10,7 +10,9 @@ from .hooks import (
     NonFiniteLossHook,
     RandomStateHook,
     ReadableCheckpointHook,
+    ReconstructionHook,
     SafeCheckpointHook,
+    WeightAverageHook,
 )
 from .optimizers import LARS, AutocastOptimWrapper, LayerWiseLRConstructor
 from .runners import GraftRunner, ResumableEpochLoop
@@ -30,7 +32,9 @@ __all__ = [
     'NonFiniteLossHook',
     'RandomStateHook',
     'ReadableCheckpointHook',
+    'ReconstructionHook',
     'ResumableEpochLoop',
     'SafeCheckpointHook',
     'WarmupCosineLR',
+    'WeightAverageHook',
 ]

@@ -1,6 +1,6 @@
 """What the fine-tuning protocol of a config is, in numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,11 @@ class FineTuneProtocol:
         from_first_fc: Whether the head begins with the first layer of the projector.
         nonlinear: Whether batch norm and ReLU follow that layer.
         frozen_layers: Stem and so many blocks stay as they are.
+        optimizer: Type of the optimiser.
+        loss: ``cross_entropy``, or ``binary`` for a sigmoid per class (RSB, arXiv 2110.00476).
+        repeats: Augmented copies of each image in an epoch, which then sees so many times fewer images.
+        average: Decay, ``ramp_epochs`` and ``ramp_start`` of the moving average that is evaluated; None for none.
+        clip: Largest norm of all gradients; None for no clipping.
         mixing: Mixup, cutmix and the like: type and settings of each, one is drawn per batch.
         label_smoothing: Share of the label that goes to all classes.
         augmentation: Types of the training pipeline with their settings, sizes and normalisation included.
@@ -49,6 +54,11 @@ class FineTuneProtocol:
     frozen_layers: int = 0
     warmup_epochs: float = 5
     min_lr: float = 1e-6
+    optimizer: str = 'AdamW'
+    loss: str = 'cross_entropy'
+    repeats: int = 1
+    average: dict[str, float] | None = None
+    clip: float | None = None
     mixing: tuple[dict, ...] = ()
     label_smoothing: float = 0.0
     augmentation: tuple[dict, ...] = ()
@@ -83,7 +93,12 @@ class FineTuneProtocol:
             nonlinear=head.get('nonlinear', False),
             frozen_layers=model.get('frozen_layers', 0),
             warmup_epochs=schedule.get('warmup', 0),
-            min_lr=schedule.get('min_ratio', 0.0) * optimizer['lr'],
+            min_lr=_floor(schedule, optimizer['lr']),
+            optimizer=str(optimizer['type']).rpartition('.')[2],
+            loss='binary' if (head.get('loss') or {}).get('use_sigmoid') else 'cross_entropy',
+            repeats=_repeats(cfg['train_dataloader'].get('sampler') or {}),
+            average=_average(cfg.get('custom_hooks') or []),
+            clip=(wrapper.get('clip_grad') or {}).get('max_norm'),
             mixing=tuple(mixing if isinstance(mixing, list | tuple) else [mixing]),
             label_smoothing=(head.get('loss') or {}).get('label_smooth_val', 0.0),
             augmentation=tuple(cfg['train_dataloader']['dataset']['pipeline']),
@@ -91,3 +106,19 @@ class FineTuneProtocol:
             validate_every=cfg['train_cfg'].get('val_interval', 1),
             **options,
         )
+
+
+def _floor(schedule: Mapping[str, Any], peak: float) -> float:
+    """Where the rate of the head ends."""
+    floor = schedule.get('min_lr')
+    return floor if floor is not None else (schedule.get('min_ratio') or 0.0) * peak
+
+
+def _repeats(sampler: Mapping[str, Any]) -> int:
+    return sampler.get('repeats', 3) if str(sampler.get('type')).endswith('RepeatedAugSampler') else 1
+
+
+def _average(hooks: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    found = [hook for hook in hooks if str(hook.get('type')).endswith('WeightAverageHook')]
+    defaults = {'decay': 0.9999, 'ramp_epochs': 0, 'ramp_start': 0.9}
+    return {key: found[0].get(key, value) for key, value in defaults.items()} if found else None

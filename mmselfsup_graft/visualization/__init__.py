@@ -1,14 +1,35 @@
-"""Pictures: reconstructions, loss curves, learning rate and conflict over depth."""
+"""Pictures: reconstructions, loss curves, learning rate and conflict over depth, interactions, spectra of features."""
 
 from .conflict import draw_conflict
 from .curves import draw_loss_curves, draw_lr_over_depth
-from .reconstructions import draw_photo_reconstructions, draw_reconstructions, reconstruct_photo
+from .feature_spectrum import draw_over_depth, draw_spectra
+from .interaction import draw_interaction
+from .picture_grid import draw_rows
+from .reconstructions import (
+    Pictures,
+    draw_photo_reconstructions,
+    draw_pictures,
+    draw_reconstructions,
+    find_reconstructor,
+    pixel_statistics,
+    reconstruct_images,
+    reconstruct_photo,
+)
 
 __all__ = [
+    'Pictures',
     'draw_conflict',
+    'draw_interaction',
     'draw_loss_curves',
     'draw_lr_over_depth',
+    'draw_over_depth',
     'draw_photo_reconstructions',
+    'draw_pictures',
     'draw_reconstructions',
+    'draw_rows',
+    'draw_spectra',
+    'find_reconstructor',
+    'pixel_statistics',
+    'reconstruct_images',
     'reconstruct_photo',
 ]

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
-from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, load_config
+from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, load_config, set_epochs
 from mmselfsup_graft.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,3 +60,22 @@ def test_switches() -> None:
     cfg.auto_scale_lr = {}
     with pytest.raises(ConfigError, match='base_batch_size'):
         enable_auto_scale_lr(cfg)
+
+
+@pytest.mark.parametrize(
+    ('epochs', 'warm_up', 'milestones'),
+    [(1600, 20, [1400]), (800, 10, [700]), (80, 1, [70]), (40, 1, [35]), (1, 1, [1])],
+)
+def test_a_warm_up_of_mmengine_never_vanishes(epochs: int, warm_up: int, milestones: list[int]) -> None:
+    """Without length it would stop the run, or leave it at its tiny first rate."""
+    cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'schedules' / 'a2mim_adamw_vit_800e.py')
+    set_epochs(cfg, epochs)
+    linear, steps = cfg.param_scheduler
+    assert (linear.begin, linear.end, steps.milestones, cfg.train_cfg.max_epochs) == (0, warm_up, milestones, epochs)
+
+
+def test_the_closed_schedule_scales_exactly() -> None:
+    cfg = Config.fromfile(ROOT / 'configs' / '_base_' / 'schedules' / 'a2mim_adamw_resnet_100e.py')
+    set_epochs(cfg, 7)
+    (schedule,) = cfg.param_scheduler
+    assert (schedule.warmup, schedule.end, schedule.min_lr) == (pytest.approx(0.7), 7, 1e-5)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import build, moco_config, vit_config
+from helpers import assert_close, build, moco_config, vit_config
 
 from mmselfsup_graft.checkpoints import (
     VIT_TIMM,
@@ -15,6 +15,7 @@ from mmselfsup_graft.checkpoints import (
     parse_graft,
     plan_graft,
     resize_position_table,
+    resize_relative_table,
     vit_depth,
 )
 from mmselfsup_graft.errors import CheckpointError, ConfigError
@@ -199,3 +200,48 @@ def test_momentum_branch(tmp_path: Path) -> None:
         entry = {'checkpoint': str(tmp_path / 'a.pth'), 'branch': branch}
         weights, _ = graft_weights(parse_graft([entry]), model.backbone.state_dict(), model.depth)
         assert all(bool((v == wanted).all()) for v in weights.values())
+
+
+# ---------------------------------------------------------------- relative positions
+def _beit(img_size: int = 64, **kwargs: Any) -> Any:
+    arch = dict(embed_dims=16, num_layers=DEPTH, num_heads=2, feedforward_channels=32)
+    model = build(dict(type='SelfSupBEiT', arch=arch, img_size=img_size, patch_size=16, **kwargs))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    return model
+
+
+def test_relative_tables_follow_the_grid_and_their_index_is_never_taken(tmp_path: Path) -> None:
+    source, target = _beit(), _beit(96, out_type='avg_featmap', final_norm=False)
+    torch.save({'state_dict': {f'backbone.{n}': v for n, v in source.state_dict().items()}}, tmp_path / 'a.pth')
+    entries = parse_graft([{'checkpoint': str(tmp_path / 'a.pth')}])
+    weights, report = graft_weights(entries, target.state_dict(), target.depth, (6, 6), target.graft_optional)
+    before = source.state_dict()
+    for block in range(DEPTH):
+        name = f'layers.{block}.attn.relative_position_bias_table'
+        assert_close(weights[name], resize_relative_table(before[name], (6, 6), extra=3), rtol=1e-6)
+        assert weights[name].shape == (11 * 11 + 3, 2)
+        assert torch.equal(weights[name][-3:], before[name][-3:])
+    assert_close(weights['pos_embed'], resize_position_table(before['pos_embed'], (6, 6)), rtol=1e-6)
+    assert sorted(report.fresh) == ['ln2.bias', 'ln2.weight']
+    assert {name for name in target.state_dict() if name not in weights} == {
+        *report.fresh,
+        *(f'layers.{block}.attn.relative_position_index' for block in range(DEPTH)),
+    }
+    assert list(report.unused.values()) == [['ln1.weight', 'ln1.bias']]
+    target.load_state_dict(weights, strict=False)
+    assert target(torch.randn(1, 3, 96, 96))[-1].isfinite().all()
+
+
+def test_a_shared_relative_table_goes_to_every_block(tmp_path: Path) -> None:
+    shared, separate = dict(use_rel_pos_bias=False, use_shared_rel_pos_bias=True), _beit()
+    source = _beit(**shared)
+    torch.save({'state_dict': {f'backbone.{n}': v for n, v in source.state_dict().items()}}, tmp_path / 'a.pth')
+    entries = parse_graft([{'checkpoint': str(tmp_path / 'a.pth')}])
+    weights, report = graft_weights(entries, separate.state_dict(), separate.depth, (4, 4))
+    table = source.state_dict()['rel_pos_bias.relative_position_bias_table']
+    for block in range(DEPTH):
+        assert torch.equal(weights[f'layers.{block}.attn.relative_position_bias_table'], table)
+    assert not report.fresh
+    again, _ = graft_weights(entries, source.state_dict(), source.depth, (4, 4))
+    assert torch.equal(again['rel_pos_bias.relative_position_bias_table'], table)

@@ -28,6 +28,7 @@ def write_data(root: Path) -> None:
     labels = struct.pack('>4Bi', 0, 0, 8, 1, 6) + bytes([0, 0, 1, 1, 2, 2])
     for name, content in (('images-idx3', images), ('labels-idx1', labels)):
         (root / f'train-{name}-ubyte.gz').write_bytes(gzip.compress(content))
+    (root / 'train.bin').write_bytes(b''.join(bytes([0, label]) + random.bytes(3072) for label in range(6)))
 
 
 def small_loader(name: str, root: Path):
@@ -53,7 +54,7 @@ def test_config_gives_normalised_batches(name, tmp_path):
     out = MODELS.build(config.data_preprocessor)(batch, True)
     views = out['inputs'] if isinstance(out['inputs'], list) else [out['inputs']]
     size = int(name.rsplit('_', 1)[1])
-    channels = 1 if any(word in name for word in ('digits', 'mnist', 'photos')) else 3
+    channels = 1 if any(word in name for word in ('digits', 'mnist', 'photos_mae')) else 3
     assert len(views) == (2 if 'mocov3' in name else 3 if 'multi_task' in name else 1)
     assert {tuple(view.shape) for view in views} == {(2, channels, size, size)}
     assert all(view.dtype == torch.float32 and view.abs().max() < 4 for view in views)
@@ -62,7 +63,36 @@ def test_config_gives_normalised_batches(name, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(again, batch['inputs']))
 
 
-@pytest.mark.parametrize(('name', 'per_gpu'), [('imagenet_mae_224', 512), ('digits_mae_16', 128)])
+@pytest.mark.parametrize(
+    ('name', 'per_gpu'),
+    [
+        ('imagenet_mae_224', 512),
+        ('digits_mae_16', 128),
+        ('imagenet_a2mim_224', 256),
+        ('imagenet100_a2mim_192', 256),
+        ('imagenet100_simmim_192', 256),
+        ('cifar100_a2mim_224', 64),
+        ('photos_a2mim_64', 64),
+    ],
+)
 def test_batch_sizes(name, per_gpu):
     loader = Config.fromfile(str(FOLDER / f'{name}.py')).train_dataloader
     assert (loader.batch_size, loader.drop_last) == (per_gpu, True)
+
+
+@pytest.mark.parametrize(
+    ('name', 'scale'),
+    [
+        ('imagenet_a2mim_224', 0.8),
+        ('imagenet100_a2mim_192', 0.8),
+        ('cifar100_a2mim_224', 0.8),
+        ('imagenet_simmim_224', 0.67),
+        ('imagenet100_simmim_192', 0.67),
+    ],
+)
+def test_crops_of_a2mim_and_simmim(name, scale):
+    dataset = Config.fromfile(str(FOLDER / f'{name}.py')).train_dataloader.dataset
+    (crop,) = [each for each in dataset.pipeline if each.type.endswith('RandomResizedCrop')]
+    assert tuple(crop['scale']) == (scale, 1.0)
+    assert (crop['size'], crop['interpolation']) == (int(name.rsplit('_', 1)[1]), 'bilinear')
+    assert dataset.data_root == f'data/{"cifar" if "cifar" in name else name.split("_")[0]}'

@@ -112,9 +112,10 @@ def tec() -> Result:
     return _backward(model, _share(images), mode='loss')
 
 
-def simmim() -> Result:
-    """SimMIM on a ResNet with given masks, equally many blocks on each rank."""
-    config = {'type': 'SimMIM', 'backbone': {'type': 'MaskedResNetCIFAR', **RESNET}, 'head': {'type': 'SimMIMHead'}}
+def simmim(kind: str = 'SimMIM', head: dict[str, Any] | None = None, **token: Any) -> Result:
+    """SimMIM or A2MIM on a ResNet with given masks, equally many blocks on each rank."""
+    backbone = {'type': 'MaskedResNetCIFAR', **RESNET, **token}
+    config = {'type': kind, 'backbone': backbone, 'head': head or {'type': 'SimMIMHead'}}
     torch.manual_seed(1)
     model = build({**config, 'neck': {'type': 'PixelShuffleNeck', 'in_channels': 32, 'stride': 8}})
     model.init_weights()
@@ -222,6 +223,8 @@ def joint_embedding() -> Result:
     return _backward(model.double().train(), [_share(view) for view in views], mode='loss')
 
 
+# not the focal one, which looks at the mean image of a rank's own share
+FOURIER = {'type': 'A2MIMHead', 'mode': 'focal_l1', 'fft_weight': 0.5, 'fft_focal': False}
 CASES: dict[str, Callable[[], Result]] = {
     'moco': moco,
     'moco with masked views': partial(moco, view_mask_ratio=0.5),
@@ -232,6 +235,7 @@ CASES: dict[str, Callable[[], Result]] = {
     'multi-task': multi_task,
     'joint embedding': joint_embedding,
     'simmim on a ResNet': simmim,
+    'a2mim on a ResNet': partial(simmim, 'A2MIM', FOURIER, mask_layer=2, mask_replace=False, mask_gain=0.1),
     'batch norm': partial(batch_norm, (BATCH, 4)),
     'batch norm without affine': partial(batch_norm, (BATCH, 4), affine=False),
     'batch norm, cumulative average': partial(batch_norm, (BATCH, 4), momentum=None),
@@ -243,7 +247,8 @@ CASES: dict[str, Callable[[], Result]] = {
     'vicreg, covariance only': partial(features, 'vicreg', weights=(0.0, 0.0, 1.0)),
 }
 UNEVEN = (3, 5)
-LOOSE = {'simmim on a ResNet': 1e-7}  # its denominator has a constant of 1e-5 beside the number of masked pixels
+# their denominator has a constant of 1e-5 beside the number of masked pixels
+LOOSE = {'simmim on a ResNet': 1e-7, 'a2mim on a ResNet': 1e-7}
 
 
 def all_cases(rank: int) -> dict[str, Result]:
@@ -289,6 +294,7 @@ def test_local_terms_differ_between_ranks(ranks: list[dict[str, Result]]) -> Non
         'mae',
         'tec',
         'simmim on a ResNet',
+        'a2mim on a ResNet',
         'multi-task',
         'joint embedding',
         'info_nce',

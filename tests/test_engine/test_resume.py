@@ -24,12 +24,13 @@ from test_tools.tiny_runs import (
     write_config,
 )
 
-from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.apis.train import load_config, set_epochs
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.runners import latest_checkpoint
 from mmselfsup_graft.registry import HOOKS, MODELS
 
+SCHEDULES = Path(__file__).parents[2] / 'configs' / '_base_' / 'schedules'
 LENGTH = 12  # iterations of a run: 2 epochs of 6
 SHORT = 8  # 2 epochs of 4
 OFTEN = {'default_hooks': {'checkpoint': dict(by_epoch=False, interval=2)}}
@@ -181,6 +182,12 @@ SIMMIM = {
     'neck': dict(type='PixelShuffleNeck', in_channels=32, stride=8, out_channels=1),
     'head': dict(type='SimMIMHead'),
 }
+A2MIM = {
+    **SIMMIM,
+    'type': 'A2MIM',
+    'backbone': dict(**SIMMIM['backbone'], mask_layer=2, mask_replace=False, mask_gain=1e-6),
+    'head': dict(type='A2MIMHead', mode='focal_l1', fft_weight=0.5),
+}
 
 
 @pytest.mark.parametrize(
@@ -190,12 +197,14 @@ SIMMIM = {
         ('lgp', 3, (5, 8)),
         ('mim', 3, (2, 4, 7)),
         ('simmim', 3, (5, 7)),
+        ('a2mim', 3, (5, 7)),
         ('tec', 3, (4, 8)),
     ],
 )
 def test_stopped_at_any_iteration(kind, interval, stops, grafted, tmp_path, quick):
     content = grafted if kind == 'lgp' else tiny_config('mim')
-    content = {**content, 'model': SIMMIM} if kind == 'simmim' else content
+    if kind in ('simmim', 'a2mim'):
+        content = {**content, 'model': SIMMIM if kind == 'simmim' else A2MIM}
     if kind == 'tec':
         base = build(content['model'])
         save_atomically({'state_dict': base.state_dict()}, tmp_path / 'base.pth')
@@ -215,6 +224,32 @@ def test_stopped_at_any_iteration(kind, interval, stops, grafted, tmp_path, quic
         assert runner.iter == SHORT
         assert_same_run(folder / f'iter_{SHORT}.pth', tmp_path / 'whole' / f'iter_{SHORT}.pth')
         assert (folder / 'history.jsonl').read_text() == (tmp_path / 'whole' / 'history.jsonl').read_text()
+
+
+def test_warm_up_and_steps_of_mmengine_resume_to_the_same_bits(tmp_path, quick):
+    """The schedule of A2MIM's ViTs, which multiplies rates from one iteration to the next."""
+    schedules = Config.fromfile(str(SCHEDULES / 'a2mim_adamw_vit_800e.py')).param_scheduler
+    content = tiny_config('mim', epochs=800, param_scheduler=schedules)
+    content['train_dataloader']['dataset']['indices'] = 16
+    content['default_hooks']['checkpoint'] = dict(by_epoch=False, interval=3)
+    config = write_config(tmp_path / 'step.py', content)
+
+    def train(folder, stop=None, resume=False):
+        cfg = load_config(config)
+        set_epochs(cfg, 8)
+        assert [cfg.param_scheduler[0].end, *cfg.param_scheduler[1].milestones] == [1, 7]
+        cfg.work_dir, cfg.resume, cfg.experiment_name = str(tmp_path / folder), resume, f'{folder}_{resume}'
+        cfg.custom_hooks = [dict(type='StopAt', iteration=stop)] if stop else []
+        GraftRunner.from_cfg(cfg).train()
+        return [json.loads(line)['lr'] for line in (tmp_path / folder / 'history.jsonl').read_text().splitlines()]
+
+    rates = train('whole')
+    assert [rate[0] for rate in rates] == pytest.approx([2e-9, *13 * [1e-3], *2 * [1e-4]])
+    for stop in (2, 5, 14, 16):
+        with pytest.raises(Stop):
+            train(f'stopped_{stop}', stop)
+        assert train(f'stopped_{stop}', resume=True) == rates
+        assert_same_run(tmp_path / f'stopped_{stop}' / 'iter_16.pth', tmp_path / 'whole' / 'iter_16.pth')
 
 
 def test_epoch_checkpoints_resume_to_the_same_bits(grafted, tmp_path, quick):

@@ -8,7 +8,7 @@ import torch
 from helpers import assert_close
 
 from mmselfsup_graft.engine import WarmupCosineLR
-from mmselfsup_graft.engine.schedulers import warmup_cosine_factor
+from mmselfsup_graft.engine.schedulers import step_fix_cosine, warmup_cosine_factor
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import PARAM_SCHEDULERS
 
@@ -72,6 +72,52 @@ def test_resumed_schedule_is_bit_equal(stop: int) -> None:
             opt.step()
             sched.step()
     assert _lrs(resumed_optimizer) == _lrs(optimizer)
+
+
+# ---------------------------------------------------------------- A2MIM's variant
+@pytest.mark.parametrize('cosine_in_warmup', [False, True])
+def test_floor_that_all_groups_share(cosine_in_warmup: bool) -> None:
+    floor = 0.05
+    optimizer = _optimizer()
+    schedule = _build(optimizer, min_lr=floor, cosine_in_warmup=cosine_in_warmup)
+    for iteration in range(EPOCHS * PER_EPOCH):
+        epoch = iteration / PER_EPOCH
+        progress = (epoch - WARMUP) / (EPOCHS - WARMUP)
+        falling = [floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * progress)) for peak in PEAKS]
+        rising = [value * epoch / WARMUP for value in (falling if cosine_in_warmup else PEAKS)]
+        assert_close(_lrs(optimizer), rising if epoch < WARMUP else falling, rtol=1e-13, name=f'iteration {iteration}')
+        optimizer.step()
+        schedule.step()
+    ends = [step_fix_cosine(EPOCHS, WARMUP, EPOCHS, peak, floor) for peak in PEAKS]
+    assert_close(ends, [floor, floor], rtol=1e-13)
+
+
+def test_share_as_floor_with_the_cosine_in_the_warmup() -> None:
+    optimizer = _optimizer()
+    schedule = _build(optimizer, min_ratio=0.25, cosine_in_warmup=True)
+    for iteration in range(EPOCHS * PER_EPOCH):
+        place = (iteration, WARMUP * PER_EPOCH, EPOCHS * PER_EPOCH)
+        assert_close(_lrs(optimizer), [step_fix_cosine(*place, peak, 0.25 * peak) for peak in PEAKS], rtol=1e-13)
+        optimizer.step()
+        schedule.step()
+
+
+def test_a_group_without_rate_and_one_below_the_floor() -> None:
+    groups = [{'params': [torch.zeros(1, requires_grad=True)], 'lr': lr} for lr in (0.0, 1e-3)]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    schedule = _build(optimizer, min_lr=1e-2)
+    for _ in range(EPOCHS * PER_EPOCH):
+        optimizer.step()
+        schedule.step()
+    assert _lrs(optimizer)[0] == 0.0
+    assert 9e-3 < _lrs(optimizer)[1] < 1e-2
+
+
+def test_one_floor_only() -> None:
+    with pytest.raises(ConfigError, match='give min_ratio or min_lr, not both'):
+        _build(_optimizer(), min_ratio=0.0, min_lr=0.0)
+    with pytest.raises(ConfigError, match='min_lr=-1e-05 must be at least 0'):
+        _build(_optimizer(), min_lr=-1e-5)
 
 
 def test_by_epoch() -> None:

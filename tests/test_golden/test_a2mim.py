@@ -18,7 +18,7 @@ METHOD = 'a2mim'
 
 def read(name: str) -> tuple[dict[str, Any], Any]:
     """Arrays of a golden file and its settings."""
-    arrays = golden(f'{name}.npz', METHOD)
+    arrays = golden(name if name.endswith('.npz') else f'{name}.npz', METHOD)
     return arrays, json.loads(str(arrays['config'])) if 'config' in arrays else {}
 
 
@@ -96,7 +96,7 @@ def test_backbones(name: str) -> None:
 
 # ---------------------------------------------------------------- masks
 def test_mask_generator() -> None:
-    arrays, settings = read('mask_generator')
+    arrays, settings = read('mask_generator.npz')
     for number, each in enumerate(settings):
         size, patch = each['input_size'], each['mask_patch_size']
         grid = block_grid((size, size), patch)

@@ -170,6 +170,25 @@ def test_held_out_selection_never_sees_the_test_images(folder, tmp_path) -> None
     assert cfg.val_dataloader.dataset.split == 'train'
 
 
+def test_fresh_weights_by_the_same_recipe(tuned, folder, tmp_path) -> None:
+    row, other = tune(folder / 'tiny.py', 'random', tmp_path / 'run'), tuned[1]
+    origin = [row[key] for key in ('checkpoint', 'checkpoint_sha256', 'checkpoint_format')]
+    assert origin == ['random', None, None]
+    assert row['settings'] == other['settings']
+    assert row['config_sha256'] == other['config_sha256']
+    cfg = load_config(folder / 'tiny.py')
+    cfg.model.graft = [dict(branch='momentum')]  # what a config says of the checkpoint it expects
+    prepare_finetuning(cfg, 'random')
+    assert cfg.model.graft is None
+
+
+def test_fresh_weights_have_no_projector_to_begin_a_head_with(folder) -> None:
+    cfg = load_config(folder / 'tiny.py')
+    cfg.model.head = dict(type='FirstFCHead', num_classes=10, in_channels=WIDTH)
+    with pytest.raises(ConfigError, match='fresh weights have not'):
+        prepare_finetuning(cfg, 'random')
+
+
 # ---------------------------------------------------------------- resuming
 def _killed_after_validations(monkeypatch: pytest.MonkeyPatch, count: int, before_saving: bool) -> None:
     """Stop a run like a kill: at the start of a validation, or once its checkpoint is written."""

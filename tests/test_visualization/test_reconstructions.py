@@ -1,13 +1,22 @@
 """Pictures of reconstructions, with stand-in models whose answers are known."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
-from helpers import build, mae_config, vit_config
+from helpers import build, mae_config, moco_config, multi_task_config, tec_config, vit_config
 from PIL import Image
 
-from mmselfsup_graft.visualization import draw_photo_reconstructions, draw_reconstructions, reconstruct_photo
-from mmselfsup_graft.visualization.reconstructions import masked_and_reconstructed
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.visualization import (
+    draw_photo_reconstructions,
+    draw_reconstructions,
+    find_reconstructor,
+    pixel_statistics,
+    reconstruct_images,
+    reconstruct_photo,
+)
 
 MEAN, STD = [120.0, 100.0, 90.0], [60.0, 50.0, 40.0]
 
@@ -32,10 +41,11 @@ def photo(height: int = 35, width: int = 50, channels: int = 3) -> np.ndarray:
 @pytest.mark.parametrize('channels', [1, 3])
 def test_a_perfect_model_gives_the_photo_back(channels):
     image = photo(channels=channels)
-    original, masked, filled = reconstruct_photo(Stub(), image, 16, MEAN[:channels], STD[:channels])
+    original, masked, whole, pasted = reconstruct_photo(Stub(), image, 16, MEAN[:channels], STD[:channels])
     expected = image[:32, :48]
     np.testing.assert_array_equal(original, expected)
-    np.testing.assert_array_equal(filled, expected)
+    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(pasted, expected)
     hidden = np.arange(48) % 16 < 8  # the left half of every window
     assert (masked[:, hidden] == 128).all()
     np.testing.assert_array_equal(masked[:, ~hidden], expected[:, ~hidden])
@@ -43,17 +53,20 @@ def test_a_perfect_model_gives_the_photo_back(channels):
 
 def test_only_hidden_pixels_come_from_the_model():
     image = photo()
-    _, _, filled = reconstruct_photo(Stub(answer=0.0), image, 16, MEAN, STD)
+    _, _, whole, pasted = reconstruct_photo(Stub(answer=0.0), image, 16, MEAN, STD)
     hidden = np.arange(48) % 16 < 8
-    np.testing.assert_array_equal(filled[:, ~hidden], image[:32, :48][:, ~hidden])
-    assert (filled[:, hidden] == np.array(MEAN, dtype=np.uint8)).all()  # zero is the mean colour
+    np.testing.assert_array_equal(pasted[:, ~hidden], image[:32, :48][:, ~hidden])
+    assert (pasted[:, hidden] == np.array(MEAN, dtype=np.uint8)).all()  # zero is the mean colour
+    assert (whole == np.array(MEAN, dtype=np.uint8)).all()  # the visible part is not pasted back
 
 
 def test_predictions_beyond_the_range_of_pixels_are_clipped():
     images = torch.full((1, 3, 4, 4), 100.0)
     for answer, value in ((100.0, 255), (-100.0, 0)):
-        _, _, (filled,) = masked_and_reconstructed(Stub(answer), images, MEAN, STD)
-        assert (filled[:, :2] == value).all()
+        pictures = reconstruct_images(Stub(answer), images, MEAN, STD)
+        assert (pictures.prediction[0] == value).all()
+        assert (pictures.pasted[0][:, :2] == value).all()
+        assert (pictures.pasted[0][:, 2:] == 100).all()
 
 
 @pytest.fixture(scope='module')
@@ -66,8 +79,7 @@ def mae():
 
 def test_the_grey_share_is_the_mask_ratio(mae):
     images = torch.randint(0, 100, (6, 1, 32, 32)).float()  # nothing in them is grey already
-    _, masked, _ = masked_and_reconstructed(mae, images, [50.0], [30.0])
-    for picture in masked:
+    for picture in reconstruct_images(mae, images, [50.0], [30.0]).masked:
         patches = (picture == 128).reshape(8, 4, 8, 4).transpose(0, 2, 1, 3).reshape(64, 16)
         assert set(patches.mean(1)) == {0.0, 1.0}
         assert patches.all(1).sum() == 48
@@ -75,11 +87,46 @@ def test_the_grey_share_is_the_mask_ratio(mae):
 
 def test_the_mask_follows_the_seed_and_leaves_the_random_state(mae):
     images = torch.randint(0, 100, (2, 1, 32, 32)).float()
-    state = torch.get_rng_state()
-    first, again, other = (masked_and_reconstructed(mae, images, [50.0], [30.0], seed)[1] for seed in (0, 0, 1))
-    assert torch.equal(torch.get_rng_state(), state)
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    first, again, other = (reconstruct_images(mae, images, [50.0], [30.0], seed).masked for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == states[1:]
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_a_prediction_normalised_per_patch_is_shown_in_pixels(mae):
+    """Against MAE's definition, patch by patch: prediction times deviation plus mean of the original patch."""
+    images = torch.randint(0, 256, (2, 1, 32, 32)).float()
+    pictures = reconstruct_images(mae, images, [50.0], [30.0], seed=3)
+    inputs = (images - 50) / 30
+    torch.manual_seed(3)
+    with torch.no_grad():
+        patches, _ = mae.forward_masked(inputs)
+    for image in range(2):
+        for number in range(64):
+            y, x = divmod(number, 8)
+            square = inputs[image, 0, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4].flatten()
+            expected = patches[image, number] * (square.var() + 1e-6).sqrt() + square.mean()
+            expected = (expected * 30 + 50).clamp(0, 255).reshape(4, 4)
+            found = pictures.prediction[image][4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
+            np.testing.assert_allclose(found, expected, atol=0.51)
+
+
+def test_what_predicts_pixels_is_found(mae):
+    assert find_reconstructor(mae) == (mae, None)
+    model = build(multi_task_config())
+    assert find_reconstructor(model) == (model.objectives['mim'], 2)
+    with pytest.raises(ConfigError, match=r'MoCoV3 predicts no pixels.*it takes MAE, SimMIM, A2MIM'):
+        find_reconstructor(build(moco_config()))
+    with pytest.raises(ConfigError, match='TEC predicts features of its base model, not pixels'):
+        find_reconstructor(build(tec_config()))
+
+
+def test_statistics_are_those_of_the_preprocessor(mae):
+    assert pixel_statistics(mae) == ([0.0], [1.0])  # it does not normalise
+    model = build(mae_config(data_preprocessor=dict(mean=MEAN, std=STD)))
+    assert pixel_statistics(model) == (MEAN, STD)
 
 
 def assert_picture(path) -> None:

@@ -9,6 +9,8 @@ from .knn import KNNHook
 from .momentum import MomentumScheduleHook, cosine_momentum
 from .nonfinite import NonFiniteLossHook
 from .random_state import RandomStateHook
+from .reconstruction import ReconstructionHook
+from .weight_average import WeightAverageHook
 
 __all__ = [
     'CollapseHook',
@@ -20,6 +22,8 @@ __all__ = [
     'NonFiniteLossHook',
     'RandomStateHook',
     'ReadableCheckpointHook',
+    'ReconstructionHook',
     'SafeCheckpointHook',
+    'WeightAverageHook',
     'cosine_momentum',
 ]

@@ -1,8 +1,6 @@
 """k-NN accuracy of the encoder during pre-training."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import nn
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import extract_features, make_protocol, score_features
+from mmselfsup_graft.models.evaluating import evaluating
 from mmselfsup_graft.registry import DATASETS, HOOKS
 
 from .unwrapping import unwrapped_model
@@ -76,7 +75,7 @@ class KNNHook(Hook):
         if not (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
             return
         model = unwrapped_model(runner)
-        with preserved_random_state(), torch.random.fork_rng(), _evaluating(model.backbone):
+        with preserved_random_state(), torch.random.fork_rng(), evaluating(model.backbone):
             sets = [
                 extract_features(model.backbone, model.data_preprocessor, dataset, *self.loading)
                 for dataset in self._datasets
@@ -89,15 +88,3 @@ class KNNHook(Hook):
         row = {'iter': runner.iter - 1, 'epoch': runner.epoch, 'knn': accuracy}
         with (Path(runner.work_dir) / 'history.jsonl').open('a') as file:
             file.write(json.dumps(row) + '\n')
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode, with every part's own mode put back afterwards."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training

@@ -1,7 +1,7 @@
 """Learning rate and weight decay by layer: the heart of Layer Grafted Pre-training."""
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -12,8 +12,11 @@ from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
+from .param_rules import multipliers, parse_rules
+
 _PREFIX = 'backbone.'
 _HEAD = 'head.'
+_LAYER_IDS = ('blocks', 'backbone')
 
 
 def scales_from_list(values: Sequence[float], num_blocks: int) -> list[float]:
@@ -74,9 +77,19 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
       at the full rate, whatever their layer (TEC's rule for its class token and the MLP behind it);
     - ``head_lr_scale=f``: the head, a group of its own then, learns ``f`` times as fast as its layer id says.
 
+    The published A2MIM and SimMIM recipes say it by names (specification, sections 9 and 10):
+
+    - ``rules=[dict(match='regex', lr_mult=..., decay_mult=...), ...]``: ordered regular expressions, searched in the
+      full name; every match applies, the later one wins, for each of the two factors. They multiply the layer's rate
+      and the weight decay; tensors with at most one dimension and ``no_decay_names`` are not decayed in any case;
+    - ``as_released=True``: the rules alone decide on weight decay, which then hits norms that the published lists miss;
+    - ``layer_ids='backbone'``: ``layer_wise_decay_ratio`` counts layers as the backbone's own ``get_layer_depth`` does
+      (ConvNeXt of mmpretrain: 6 or 12 groups of blocks) instead of block by block.
+
     Raises:
         ConfigError: For both of the first two keys at once, unknown keys, a list that does not divide the depth, names
-            that are no list, or a factor that is no positive number.
+            that are no list, a factor that is no positive number, malformed rules, ``as_released`` without rules, or
+            ``layer_ids`` that the backbone cannot tell.
     """
 
     PARAMWISE_KEYS = (
@@ -86,6 +99,9 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         'no_decay_names',
         'full_rate_names',
         'head_lr_scale',
+        'rules',
+        'as_released',
+        'layer_ids',
     )
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -100,46 +116,74 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         self.no_decay_names = _names(options, 'no_decay_names')
         self.full_rate_names = _names(options, 'full_rate_names')
         self.head_lr_scale = _factor(options.get('head_lr_scale'))
+        self.rules = parse_rules(options['rules']) if 'rules' in options else ()
+        self.as_released = _as_released(options)
+        self.layer_ids = _layer_ids(options)
 
     def layer_scales(self, model: nn.Module) -> list[float] | None:
         """Scale per layer id of ``model.backbone``; None if no layer-wise rule is configured."""
-        num_blocks = depth_of(cast(nn.Module, model.backbone)).num_blocks
+        num_blocks = self._layers(model).top - 1
         if 'lr_layer_wise' in self.options:
             return scales_from_list(self.options['lr_layer_wise'], num_blocks)
         if 'layer_wise_decay_ratio' in self.options:
             return scales_from_decay(self.options['layer_wise_decay_ratio'], num_blocks)
         return None
 
+    def _layers(self, model: nn.Module) -> '_Layers':
+        """How the layers of ``model.backbone`` are counted."""
+        backbone: Any = model.backbone
+        if self.layer_ids == 'blocks':
+            depth = depth_of(backbone)
+            return _Layers(depth.layer_id, depth.num_blocks + 1)
+        try:
+            _, count = backbone.get_layer_depth(_HEAD, _PREFIX)
+        except (AttributeError, NotImplementedError) as error:
+            raise ConfigError(
+                f"paramwise_cfg.layer_ids='backbone' needs a backbone whose get_layer_depth tells its layers, which "
+                f"{type(backbone).__name__}'s does not; use layer_ids='blocks'"
+            ) from error
+        return _Layers(lambda name: backbone.get_layer_depth(_PREFIX + name, _PREFIX)[0], count - 1)
+
     def param_groups(self, model: nn.Module) -> list[dict]:
-        """One group per layer and decay rule, each with ``lr``, ``weight_decay``, ``lr_scale``, ``layer_id``, names."""
-        depth, scales = depth_of(cast(nn.Module, model.backbone)), self.layer_scales(model)
-        split_decay = scales is not None or self.options.get('no_decay_1d', False)
-        base_lr, decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
-        groups: dict[tuple[int, bool, bool], dict] = {}
+        """One group per layer and rule, each with ``lr``, ``weight_decay``, ``lr_scale``, ``layer_id`` and names."""
+        layers, scales = self._layers(model), self.layer_scales(model)
+        base_lr, base_decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
+        groups: dict[tuple[int, bool, float, float], dict] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            inside = name.startswith(_PREFIX)
-            at_full_rate = not inside or bool(self.full_rate_names & set(name.split('.')))
-            layer = depth.num_blocks + 1 if at_full_rate else depth.layer_id(name[len(_PREFIX) :])
-            undecayed = (split_decay and parameter.ndim <= 1) or name.rpartition('.')[2] in self.no_decay_names
+            layer = self._layer_id(name, layers) if scales is not None else 0
             in_head = self.head_lr_scale is not None and name.startswith(_HEAD)
-            scale = (scales[layer] if scales is not None else 1.0) * ((in_head and self.head_lr_scale) or 1.0)
-            key = (layer if scales is not None else 0, in_head, undecayed)
+            lr_mult, decay_mult = multipliers(self.rules, name)
+            decay_mult = 0.0 if self._is_exempt(name, parameter, scales is not None) else decay_mult
+            scale = (scales[layer] if scales is not None else 1.0) * lr_mult
+            scale *= (in_head and self.head_lr_scale) or 1.0
             group = groups.setdefault(
-                key,
+                (layer, in_head, -decay_mult, -lr_mult),
                 {
                     'params': [],
                     'param_names': [],
                     'lr': base_lr * scale,
                     'lr_scale': scale,
-                    'weight_decay': 0.0 if undecayed else decay,
-                    'layer_id': key[0] if scales is not None else 'all',
+                    'weight_decay': base_decay * decay_mult,
+                    'layer_id': layer if scales is not None else 'all',
                 },
             )
             group['params'].append(parameter)
             group['param_names'].append(name)
         return [groups[key] for key in sorted(groups)]
+
+    def _layer_id(self, name: str, layers: '_Layers') -> int:
+        """Layer whose rate a parameter of the model has."""
+        at_full_rate = not name.startswith(_PREFIX) or bool(self.full_rate_names & set(name.split('.')))
+        return layers.top if at_full_rate else layers.id_of(name[len(_PREFIX) :])
+
+    def _is_exempt(self, name: str, parameter: nn.Parameter, layer_wise: bool) -> bool:
+        """Whether a parameter is never decayed, whatever the rules say."""
+        if self.as_released:
+            return False
+        by_size = layer_wise or bool(self.rules) or self.options.get('no_decay_1d', False)
+        return (by_size and parameter.ndim <= 1) or name.rpartition('.')[2] in self.no_decay_names
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser wrapper and log the table of groups."""
@@ -155,6 +199,13 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         )
 
 
+class _Layers(NamedTuple):
+    """How layers are counted: the layer of a backbone's parameter, and that of all behind the last block."""
+
+    id_of: Callable[[str], int]
+    top: int
+
+
 def _names(options: dict[str, Any], key: str) -> frozenset[str]:
     value = options.get(key, ())
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
@@ -166,6 +217,24 @@ def _factor(value: Any) -> float | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
         raise ConfigError(f'paramwise_cfg.head_lr_scale must be a number > 0, got {value!r}')
     return None if value is None else float(value)
+
+
+def _as_released(options: dict[str, Any]) -> bool:
+    value = options.get('as_released', False)
+    if not isinstance(value, bool):
+        raise ConfigError(f'paramwise_cfg.as_released must be True or False, got {value!r}')
+    if value and 'rules' not in options:
+        raise ConfigError('paramwise_cfg.as_released=True leaves weight decay to the rules; give rules=[...]')
+    return value
+
+
+def _layer_ids(options: dict[str, Any]) -> str:
+    value = options.get('layer_ids', _LAYER_IDS[0])
+    if value not in _LAYER_IDS:
+        raise ConfigError(f'paramwise_cfg.layer_ids is {value!r}; choose from {", ".join(_LAYER_IDS)}')
+    if 'layer_ids' in options and 'layer_wise_decay_ratio' not in options:
+        raise ConfigError('paramwise_cfg.layer_ids says how layer_wise_decay_ratio counts layers; give that too')
+    return value
 
 
 def groups_table(groups: Sequence[dict]) -> str:

@@ -1,5 +1,5 @@
 """Learning-rate schedules."""
 
-from .warmup_cosine import WarmupCosineLR, warmup_cosine_factor
+from .warmup_cosine import WarmupCosineLR, step_fix_cosine, warmup_cosine_factor
 
-__all__ = ['WarmupCosineLR', 'warmup_cosine_factor']
+__all__ = ['WarmupCosineLR', 'step_fix_cosine', 'warmup_cosine_factor']

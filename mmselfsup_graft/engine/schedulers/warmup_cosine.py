@@ -26,6 +26,24 @@ def warmup_cosine_factor(step: float, warmup: float, end: float, min_ratio: floa
     return min_ratio + (1.0 - min_ratio) * cosine
 
 
+def step_fix_cosine(step: float, warmup: float, end: float, peak: float, floor: float) -> float:
+    """Learning rate of A2MIM's and SimMIM's published runs, whose cosine also runs during the warm-up.
+
+    ``floor + (peak - floor) (1 + cos(pi (step - warmup) / (end - warmup))) / 2``, in the warm-up times
+    ``step / warmup``: there the progress is negative, and the rate lies a little below the straight line.
+
+    Args:
+        step: Position, in the same (possibly fractional) unit as the lengths.
+        warmup: Length of the warm-up.
+        end: End of the schedule.
+        peak: Largest rate.
+        floor: Rate at the end.
+    """
+    cosine = 0.5 * (1.0 + math.cos(math.pi * (min(step, end) - warmup) / (end - warmup)))
+    rate = floor + (peak - floor) * cosine
+    return rate * step / warmup if step < warmup else rate
+
+
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(_ParamScheduler):
     """The schedule of MAE, MoCo v3 and Layer Grafted Pre-training, set at every iteration.
@@ -37,11 +55,13 @@ class WarmupCosineLR(_ParamScheduler):
         optimizer: Optimiser or wrapper.
         warmup: Length of the warm-up (epochs with ``by_epoch``, else iterations).
         end: Length of the whole schedule.
-        min_ratio: Floor as a share of each group's peak.
+        min_ratio: Floor as a share of each group's peak; 0 if there is no floor at all.
+        min_lr: Floor as a rate that all groups share, instead; a group whose peak is lower rises to it.
+        cosine_in_warmup: The cosine runs during the warm-up too, see :func:`step_fix_cosine`.
         begin, last_step, by_epoch, verbose: As in mmengine. Write ``convert_to_iter_based=True`` in configs.
 
     Raises:
-        ConfigError: If the warm-up does not end before the schedule.
+        ConfigError: If the warm-up does not end before the schedule, or the floor is negative or given twice.
     """
 
     def __init__(
@@ -49,7 +69,9 @@ class WarmupCosineLR(_ParamScheduler):
         optimizer: Optimizer | BaseOptimWrapper,
         warmup: float,
         end: int,
-        min_ratio: float = 0.0,
+        min_ratio: float | None = None,
+        min_lr: float | None = None,
+        cosine_in_warmup: bool = False,
         begin: int = 0,
         last_step: int = -1,
         by_epoch: bool = True,
@@ -57,7 +79,12 @@ class WarmupCosineLR(_ParamScheduler):
     ) -> None:
         if not 0 <= warmup < end:
             raise ConfigError(f'WarmupCosineLR: warmup={warmup} must be at least 0 and less than end={end}')
-        self.warmup, self.total, self.min_ratio = warmup, end, min_ratio
+        if min_ratio is not None and min_lr is not None:
+            raise ConfigError('WarmupCosineLR: give min_ratio or min_lr, not both')
+        if min_lr is not None and min_lr < 0:
+            raise ConfigError(f'WarmupCosineLR: min_lr={min_lr} must be at least 0')
+        self.warmup, self.total, self.min_ratio, self.min_lr = warmup, end, min_ratio or 0.0, min_lr
+        self.cosine_in_warmup = cosine_in_warmup
         super().__init__(optimizer, 'lr', begin, end, last_step, by_epoch, verbose)
 
     @classmethod
@@ -84,5 +111,13 @@ class WarmupCosineLR(_ParamScheduler):
         )
 
     def _get_value(self) -> list[float]:
-        factor = warmup_cosine_factor(self.last_step, self.warmup, self.total, self.min_ratio)
-        return [base * factor for base in self.base_values]
+        return [self._value(base) for base in self.base_values]
+
+    def _value(self, peak: float) -> float:
+        """Rate now of a group with this peak."""
+        step, warmup, end = self.last_step, self.warmup, self.total
+        if self.cosine_in_warmup:
+            floor = self.min_ratio * peak if self.min_lr is None else self.min_lr
+            return step_fix_cosine(step, warmup, end, peak, floor)
+        ratio = self.min_ratio if self.min_lr is None or not peak else self.min_lr / peak
+        return peak * warmup_cosine_factor(step, warmup, end, ratio)

@@ -22,7 +22,7 @@ def focal_frequency_loss(
     process on the joined batch.
 
     Args:
-        difference: [B, C, H, W] prediction minus target. The transform is linear: it is the difference of their spectra.
+        difference: [B, C, H, W] prediction minus target; the transform is linear.
         alpha: Exponent of the weight.
         average_spectrum: Transform the mean image of the batch: errors of different images cancel.
         log_matrix: Take ``log(w + 1)`` before the division.

@@ -1,0 +1,80 @@
+"""Fine-tuning evaluates an exponential moving average of the weights."""
+
+from typing import Any
+
+from mmengine.hooks import EMAHook
+from mmengine.model import ExponentialMovingAverage
+from mmengine.runner import Runner
+from torch import nn
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import HOOKS
+
+from .unwrapping import unwrapped_model
+
+
+class RampedAverage(ExponentialMovingAverage):
+    """mmengine's average whose decay grows to its value: ``decay * (start + (1 - start) min(1, steps / ramp))``.
+
+    Args:
+        model: The model to be averaged; its buffers are copied.
+        decay: Share of the average that each update keeps, once the ramp is over.
+        ramp: Length of the ramp in steps; 0 means none.
+        start: Where the ramp starts.
+        interval: Steps between two updates.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, ramp: int = 0, start: float = 0.9, interval: int = 1) -> None:
+        super().__init__(model, momentum=1.0 - decay, interval=interval)
+        self.decay, self.ramp, self.start = decay, ramp, start
+
+    def decay_at(self, steps: int) -> float:
+        """Decay of the update after so many steps."""
+        return self.decay * (1.0 if steps >= self.ramp else self.start + (1.0 - self.start) * steps / self.ramp)
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Average the weights in; the first time they are copied."""
+        self.momentum = 1.0 - self.decay_at(int(self.steps))
+        super().update_parameters(model)
+
+
+@HOOKS.register_module()
+class WeightAverageHook(EMAHook):
+    """mmengine's EMA of the weights, with a ramp in epochs, as A2MIM's fine-tuning has it.
+
+    Parameters are averaged, buffers (batch-norm statistics) copied. Validation and test run on the average; checkpoints
+    hold it in ``state_dict`` and what is trained in ``ema_state_dict``, so a best checkpoint is what was scored, and a
+    resumed run goes on with both.
+
+    Args:
+        decay: Share of the average that each update keeps.
+        ramp_epochs: Over so many epochs the decay grows from ``ramp_start`` times its value.
+        ramp_start: See there.
+        interval: Iterations between two updates; None stands for those between two steps of the optimiser.
+
+    Raises:
+        ConfigError: If decay or start are outside (0, 1), or a length is negative.
+    """
+
+    def __init__(
+        self, decay: float = 0.9999, ramp_epochs: float = 0, ramp_start: float = 0.9, interval: int | None = None
+    ) -> None:
+        if not 0.0 < decay < 1.0 or not 0.0 <= ramp_start <= 1.0:
+            raise ConfigError(
+                f'WeightAverageHook: decay={decay} must lie between 0 and 1, and ramp_start={ramp_start} in [0, 1]'
+            )
+        if ramp_epochs < 0 or (interval is not None and interval < 1):
+            raise ConfigError(
+                f'WeightAverageHook: ramp_epochs={ramp_epochs} must not be negative, interval={interval} at least 1'
+            )
+        super().__init__()
+        self.decay, self.ramp_epochs, self.ramp_start, self.interval = decay, ramp_epochs, ramp_start, interval
+
+    def before_run(self, runner: Runner) -> None:
+        """Start the average at the weights that training starts with."""
+        options: dict[str, Any] = {'decay': self.decay, 'start': self.ramp_start}
+        if runner._train_loop is not None and not isinstance(runner._train_loop, dict):
+            options['ramp'] = round(self.ramp_epochs * len(runner.train_dataloader))
+            options['interval'] = self.interval or runner.optim_wrapper._accumulative_counts
+        self.src_model = unwrapped_model(runner)
+        self.ema_model = RampedAverage(self.src_model, **options)

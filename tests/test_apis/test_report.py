@@ -1,0 +1,56 @@
+"""Pictures of a recipe's report, with a model whose answers are known."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmselfsup_graft import visualization
+from mmselfsup_graft.apis import report
+from mmselfsup_graft.datasets.sample_photos import sample_photo
+
+
+class Model:
+    """Hides nothing and answers with the mean colour."""
+
+    data_preprocessor = SimpleNamespace(mean=torch.full((3, 1, 1), 120.0), std=torch.full((3, 1, 1), 60.0))
+
+    def reconstruct(self, inputs):
+        return torch.zeros_like(inputs), torch.zeros_like(inputs[:, :1])
+
+
+@pytest.mark.parametrize(
+    ('options', 'names', 'library'),
+    [
+        ({}, ['china.jpg', 'flower.jpg'], 'scikit-learn'),
+        (
+            {'library': 'scikit-image'},
+            ['astronaut.png', 'coffee.png', 'chelsea.png', 'rocket.jpg'],
+            'scikit-image',
+        ),
+    ],
+)
+def test_windows_of_photos_are_put_together_again(options, names, library, tmp_path, monkeypatch):
+    data = dict(type='SamplePhotos', window=16, height=40, channels=3, **options)
+    stage = SimpleNamespace(cfg=Config({'train_dataloader': {'dataset': data}}))
+    shown = {}
+    draw = visualization.draw_photo_reconstructions
+
+    def keep(model, photos, *arguments):
+        shown.update(photos)
+        draw(model, photos, *arguments)
+
+    monkeypatch.setattr(visualization, 'draw_photo_reconstructions', keep)
+    monkeypatch.setattr(report, 'load_model', lambda cfg, checkpoint: Model())
+    monkeypatch.setattr(report, 'stage_checkpoint', lambda work_dir, name: 'any.pth')
+    report.draw_stage_reconstructions(SimpleNamespace(stage=lambda name: stage), 'mim', tmp_path)
+    with Image.open(tmp_path / 'reconstructions_mim.png') as picture:
+        assert picture.width > 1000
+    half = len(names) // 2
+    said = ['trained on'] * half + ['never seen'] * half
+    assert list(shown) == [f'{name[:-4]}, {what}' for name, what in zip(names, said)]
+    for photo, name in zip(shown.values(), names):
+        np.testing.assert_array_equal(photo, sample_photo(name, 40, 3, library))
