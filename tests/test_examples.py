@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import LayerWiseLRConstructor
@@ -53,6 +54,32 @@ def test_tec_runs_and_scores_three_encoders() -> None:
     assert scores.keys() == {'base', 'trained on', 'TEC'}
     assert all(10 < float(value) < 100 for value in scores.values())
     assert re.search(r'TEC \d+/\d+, loss_feature [\d.]+, loss_attention [\d.]+', done.stdout)
+
+
+def test_a2mim_runs_and_scores_both_architectures() -> None:
+    command = [sys.executable, 'examples/a2mim.py', '--epochs', '1']
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    scores = dict(re.findall(r'^(\w+ \w+), accuracy .* class: \{1: ([\d.]+)', done.stdout, flags=re.M))
+    assert scores.keys() == {'ResNet random', 'ResNet A2MIM', 'ViT random', 'ViT A2MIM'}
+    assert all(10 < float(value) < 100 for value in scores.values())
+    assert re.search(r'MaskedViT \d+/\d+, loss_spatial [\d.]+, loss_fourier [\d.]+', done.stdout)
+
+
+def test_a2mim_groups_parameters_as_the_toolbox_does() -> None:
+    example = module_of('a2mim')
+    rules = {'resnet': 'a2mim_adamw_resnet_100e', 'vit': 'a2mim_adamw_vit_800e'}
+    for name, schedule in rules.items():
+        model = getattr(example, name)()
+        cfg = Config.fromfile(str(ROOT / 'configs' / '_base_' / 'schedules' / f'{schedule}.py')).optim_wrapper
+        wrapper = {'optimizer': {'type': 'AdamW', 'lr': 2e-3, 'weight_decay': 0.05}}
+        expected = LayerWiseLRConstructor(wrapper, cfg.paramwise_cfg).param_groups(model)
+        wanted = {id(p): (pytest.approx(g['lr']), g['weight_decay']) for g in expected for p in g['params']}
+        found = {
+            id(p): (g['peak'], g['weight_decay']) for g in example.parameter_groups(model, 2e-3) for p in g['params']
+        }
+        assert found == wanted
 
 
 def test_layer_grafted_uses_the_rates_of_the_toolbox(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Configs at tiny sizes, the files they start from, and the data they read."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ def numbers(value: Any, key: str) -> Iterator[int]:
 def image_size(cfg: Config) -> int:
     """Side of the images that a config trains on: of the encoder if it is built for one, else of the crops."""
     loader = cfg.get('train_dataloader')
-    crops = [*numbers(loader.dataset.to_dict(), 'size')] if loader else []
+    data = loader.dataset.to_dict() if loader else {}
+    crops = [*numbers(data, 'size'), *numbers(data, 'window')]
     return cfg.model.backbone.get('img_size') or crops[0]
 
 
@@ -62,6 +63,14 @@ def fashion(folder: Path, count: int = 20) -> None:
             (folder / f'{stem}-{name}-ubyte.gz').write_bytes(gzip.compress(head + array.tobytes()))
 
 
+def cifar(folder: Path, count: int = 20) -> None:
+    """CIFAR-100's two binary files, with noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for name in ('train.bin', 'test.bin'):
+        (folder / name).write_bytes(b''.join(bytes([0, label]) + rng.bytes(3072) for label in range(count)))
+
+
 def replaced(value: Any, key: str, old: Any, new: Any) -> Any:
     """A copy of nested dicts and lists with ``key=old`` turned into ``key=new`` wherever it stands."""
     if isinstance(value, dict):
@@ -73,8 +82,8 @@ def replaced(value: Any, key: str, old: Any, new: Any) -> Any:
 
 def shrink_model(model: dict[str, Any], size: int) -> int:
     """Turn the sizes of a model for images of ``size`` down, in place; all else stays. Returns the new image size."""
-    shrink = shrink_resnet if is_resnet(model['backbone']) else shrink_vit
-    blocks = None if is_resnet(model['backbone']) else number_of_blocks(model['backbone'])
+    shrink = shrinker(model['backbone'])
+    blocks = number_of_blocks(model['backbone']) if shrink is shrink_vit else None
     size, width = shrink(model['backbone'], size)
     if blocks:
         scale_ranges(model, blocks)
@@ -99,6 +108,9 @@ def shrink_parts(model: dict[str, Any], size: int, width: int) -> None:
         head.update(patch_size=patch)
     elif neck['type'] == 'PixelShuffleNeck':
         neck.update(in_channels=width)
+        if model['backbone'].get('patch_size') == 8:
+            neck.update(stride=8)
+            model['mask_patch'] = 8
     else:
         neck.update(in_channels=width, hid_channels=48, out_channels=16)
         if 'predictor' in head:
@@ -112,6 +124,14 @@ def shrink_tec(model: dict[str, Any], size: int) -> None:
     patches = (size // model['backbone']['patch_size']) ** 2
     model['base_model']['topk'] = min(model['base_model']['topk'], patches)
     model['neck'].update(decoder_embed_dim=WIDTH, decoder_num_heads=2)
+
+
+def shrinker(backbone: dict[str, Any]) -> Callable[[dict[str, Any], int], tuple[int, int]]:
+    """Which function makes a backbone small."""
+    for word, function in {'ResNet': shrink_resnet, 'ConvNeXt': shrink_convnext, 'Swin': shrink_swin}.items():
+        if word in backbone['type']:
+            return function
+    return shrink_vit
 
 
 def number_of_blocks(backbone: dict[str, Any]) -> int:
@@ -136,6 +156,8 @@ def shrink_vit(backbone: dict[str, Any], size: int) -> tuple[int, int]:
     if size > 64:
         backbone.update(img_size=32, patch_size=8)
     backbone['arch'] = dict(embed_dims=WIDTH, num_layers=DEPTH, num_heads=2, feedforward_channels=64)
+    if 'mask_layer' in backbone:
+        backbone['mask_layer'] = min(backbone['mask_layer'], DEPTH)
     return backbone['img_size'], WIDTH
 
 
@@ -143,6 +165,20 @@ def shrink_resnet(backbone: dict[str, Any], size: int) -> tuple[int, int]:
     """New image size and width; residual branches start open: the first step would not reach behind a closed one."""
     backbone.update(depth=18, stem_channels=4, base_channels=4, zero_init_residual=False)
     return min(size, 64), 32
+
+
+def shrink_convnext(backbone: dict[str, Any], size: int) -> tuple[int, int]:
+    """New image size and width; residual branches start open, as in :func:`shrink_resnet`."""
+    backbone['layer_scale_init_value'] = 1.0
+    if isinstance(backbone['arch'], str):
+        backbone['arch'] = dict(depths=[1, 1, 2, 1], channels=[4, 8, 16, 32])
+    return min(size, 64), backbone['arch']['channels'][-1]
+
+
+def shrink_swin(backbone: dict[str, Any], size: int) -> tuple[int, int]:
+    """New image size and width."""
+    backbone.update(img_size=64, window_size=2, arch=dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 1, 2, 2]))
+    return 64, 64
 
 
 def fresh_source(backbone: dict[str, Any], target: Path, seed: int = 7) -> dict[str, torch.Tensor]:
@@ -194,13 +230,15 @@ def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict
     old = image_size(Config(content))
     if model['type'] == 'GraftedClassifier':
         grafted = shrink_classifier(model, WIDTH, DEPTH, folder)
-        size = model['backbone'].get('img_size', old)
+        size = model['backbone'].get('img_size', min(old, 64))
     else:
         size = shrink_model(model, old)
     for key in [key for key in content if key.endswith('_dataloader')]:
         content[key] = shrunk_loader(replaced(content[key], 'size', old, size), data)
     content['train_cfg']['max_epochs'] = 1
-    content['param_scheduler'][0].update(warmup=0, end=1)  # a warm-up starts at rate 0: nothing would move
+    # a warm-up starts at (nearly) rate 0: nothing would move
+    still = dict(start_factor=1.0) if content['param_scheduler'][0]['type'] == 'LinearLR' else dict(warmup=0)
+    content['param_scheduler'][0].update(end=1, **still)
     if grafted is None and model.get('graft'):
         grafted = write_sources(model, folder)
     if model['type'] == 'TEC':

@@ -1,0 +1,30 @@
+# the token is added before block 8; two accumulated batches of 4 x 256 make the published 2048
+_base_ = [
+    '../_base_/models/a2mim_vit-base-p16.py',
+    '../_base_/datasets/imagenet100_simmim_192.py',
+    '../_base_/schedules/a2mim_adamw_vit_800e.py',
+    '../_base_/evaluation/imagenet100_192.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(arch='deit-small', img_size=192, mask_layer=8),
+    neck=dict(in_channels=384),
+)
+
+optim_wrapper = dict(optimizer=dict(lr=8e-4), accumulative_counts=2)
+param_scheduler = [
+    dict(
+        type='WarmupCosineLR',
+        warmup=10,
+        end=800,
+        min_lr=1e-5,
+        cosine_in_warmup=True,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+]
+train_cfg = dict(max_epochs=800)
+auto_scale_lr = dict(base_batch_size=1024)
+
+default_hooks = dict(checkpoint=dict(interval=20))

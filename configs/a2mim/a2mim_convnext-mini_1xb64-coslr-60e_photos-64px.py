@@ -1,0 +1,17 @@
+# for looking at reconstructions of photographs
+_base_ = [
+    '../_base_/models/a2mim_convnext-mini.py',
+    '../_base_/datasets/photos_a2mim_64.py',
+    '../_base_/schedules/small_adamw_60e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    mask_patch=8,
+    backbone=dict(in_channels=3, stem_patch_size=4),
+    neck=dict(stride=8, out_channels=3),
+)
+
+auto_scale_lr = dict(base_batch_size=64)
+
+default_hooks = dict(checkpoint=dict(interval=20))

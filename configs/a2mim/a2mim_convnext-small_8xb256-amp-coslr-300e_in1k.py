@@ -1,0 +1,3 @@
+_base_ = './a2mim_convnext-tiny_8xb256-amp-coslr-300e_in1k.py'
+
+model = dict(backbone=dict(arch='small'))

@@ -1,0 +1,18 @@
+# for looking at reconstructions of photographs
+_base_ = [
+    '../_base_/models/a2mim_resnet18-w16.py',
+    '../_base_/datasets/photos_a2mim_64.py',
+    '../_base_/schedules/small_adamw_60e.py',
+    '../_base_/default_runtime.py',
+]
+
+# 64, 32, 16, 8 and 8 positions per side
+model = dict(
+    mask_patch=8,
+    backbone=dict(in_channels=3, strides=(2, 2, 2, 1)),
+    neck=dict(stride=8, out_channels=3),
+)
+
+auto_scale_lr = dict(base_batch_size=64)
+
+default_hooks = dict(checkpoint=dict(interval=20))

@@ -1,0 +1,4 @@
+# no Fourier loss, as released
+_base_ = './a2mim_resnet50_8xb256-coslr-300e_in1k.py'
+
+model = dict(backbone=dict(depth=200), head=dict(fft_weight=0.0))

@@ -1,0 +1,25 @@
+# two accumulated batches of 4 x 256 make the published 2048
+_base_ = [
+    '../_base_/models/a2mim_resnet50.py',
+    '../_base_/datasets/imagenet100_a2mim_192.py',
+    '../_base_/schedules/a2mim_adamw_resnet_100e.py',
+    '../_base_/evaluation/imagenet100_192.py',
+    '../_base_/default_runtime.py',
+]
+
+optim_wrapper = dict(type='AutocastOptimWrapper', dtype='auto', accumulative_counts=2)
+param_scheduler = [
+    dict(
+        type='WarmupCosineLR',
+        warmup=10,
+        end=800,
+        min_lr=1e-5,
+        cosine_in_warmup=True,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+]
+train_cfg = dict(max_epochs=800)
+auto_scale_lr = dict(base_batch_size=1024)
+
+default_hooks = dict(checkpoint=dict(interval=20))

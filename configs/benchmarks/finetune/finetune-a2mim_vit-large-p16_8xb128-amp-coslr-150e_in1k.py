@@ -1,0 +1,15 @@
+# OpenMixup's list of A2MIM's models gives ViT-L 150 epochs
+_base_ = './finetune-simmim_vit-large-p16_8xb128-amp-coslr-100e_in1k.py'
+
+param_scheduler = [
+    dict(
+        type='WarmupCosineLR',
+        warmup=20,
+        end=150,
+        min_lr=1e-6,
+        cosine_in_warmup=True,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+]
+train_cfg = dict(max_epochs=150)

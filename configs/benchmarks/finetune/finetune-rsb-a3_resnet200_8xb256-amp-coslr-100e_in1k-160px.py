@@ -1,0 +1,3 @@
+_base_ = './finetune-rsb-a3_resnet50_8xb256-amp-coslr-100e_in1k-160px.py'
+
+model = dict(backbone=dict(depth=200))

@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/simmim_convnext-tiny.py',
+    '../_base_/datasets/imagenet_simmim_224.py',
+    '../_base_/schedules/simmim_adamw_300e.py',
+    '../_base_/evaluation/imagenet_224.py',
+    '../_base_/default_runtime.py',
+]
+
+default_hooks = dict(checkpoint=dict(interval=10))

@@ -1,0 +1,3 @@
+_base_ = './simmim_resnet50_8xb256-amp-coslr-300e_in1k.py'
+
+model = dict(backbone=dict(depth=200))
