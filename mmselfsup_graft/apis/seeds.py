@@ -20,7 +20,7 @@ class SeedTable:
 
     Attributes:
         rows: Names, in the order of the tables.
-        columns: Names: ``1 label``, ``60 labels``, ``k-NN``, ``linear``, ``logistic``.
+        columns: Names: ``1 label``, ``60 labels``, ``k-NN``, ``linear``, ``logistic``; or ``fine-tuned`` alone.
         values: [seeds, rows, columns] accuracies in per cent; NaN where a table lacks one.
     """
 
@@ -58,21 +58,39 @@ class Verdict:
 
 
 def read_tables(folders: Sequence[Path]) -> SeedTable:
-    """Read the ``table.json`` that a recipe left in each folder.
+    """Read what each folder, one per seed, holds: the ``table.json`` of a recipe, or runs of ``tools/finetune.py``.
+
+    Of those every sub-folder is a row of its name.
 
     Raises:
-        DataError: If one is missing or unreadable, or they have different rows.
+        DataError: If there is neither, one is unreadable, or they have different rows.
     """
-    tables = [_read(Path(folder) / 'table.json') for folder in folders]
+    tables = [_read(Path(folder)) for folder in folders]
     rows, columns = list(tables[0]), list(next(iter(tables[0].values())))
     for folder, table in zip(folders, tables):
         if list(table) != rows or any(list(cells) != columns for cells in table.values()):
-            raise DataError(f'{folder}/table.json has other rows or columns than {folders[0]}/table.json')
+            raise DataError(f'{folder} has other rows or columns than {folders[0]}: {", ".join(table)}')
     values = [[[table[row][column] for column in columns] for row in rows] for table in tables]
     return SeedTable(rows, columns, np.array(values))
 
 
-def _read(path: Path) -> dict[str, dict[str, float]]:
+def _read(folder: Path) -> dict[str, dict[str, float]]:
+    tuned = sorted(folder.glob('*/results.jsonl'))
+    if tuned and not (folder / 'table.json').is_file():
+        return {path.parent.name: {'fine-tuned': _tuned_accuracy(path)} for path in tuned}
+    return _read_table(folder / 'table.json')
+
+
+def _tuned_accuracy(path: Path) -> float:
+    """Accuracy of the last run that fine-tuned."""
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return [row['result']['accuracy'] for row in rows if row['protocol'] == 'finetune'][-1]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f'{path} holds no fine-tuning ({type(error).__name__}: {error})') from error
+
+
+def _read_table(path: Path) -> dict[str, dict[str, float]]:
     try:
         content = json.loads(path.read_text())
         return {name: _cells(row, content['protocol']) for name, row in content['rows'].items()}

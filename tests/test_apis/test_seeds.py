@@ -41,6 +41,28 @@ def test_values_and_text(folders: list[Path]) -> None:
     assert f'53.5 ± {np.std(LGP, ddof=1):.1f}' in text
 
 
+def test_fine_tuned_runs_a_folder_per_seed(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate([60.0, 62.0]):
+        for name, gain in (('a2mim', 3.0), ('random', 0.0)):
+            run = tmp_path / f'seed_{seed}' / name
+            run.mkdir(parents=True)
+            rows = [('linear', 1.0), ('finetune', 2.0), ('finetune', accuracy + gain), ('linear', 3.0)]  # gone on with
+            lines = [json.dumps({'protocol': kind, 'result': {'accuracy': value}}) for kind, value in rows]
+            (run / 'results.jsonl').write_text('\n'.join(lines) + '\n')
+    folders = sorted(tmp_path.iterdir())
+    table = read_tables(folders)
+    assert (table.rows, table.columns) == (['a2mim', 'random'], ['fine-tuned'])
+    np.testing.assert_array_equal(table.of('a2mim', 'fine-tuned'), [63.0, 65.0])
+    assert judge(table, 'a2mim > random @ fine-tuned').difference == pytest.approx(3.0)
+    (folders[1] / 'random' / 'results.jsonl').write_text('{"protocol": "linear"}\n')
+    with pytest.raises(DataError, match=r'seed_1/random/results\.jsonl holds no fine-tuning'):
+        read_tables(folders)
+    (folders[1] / 'random').rename(folders[1] / 'other')
+    (folders[1] / 'other' / 'results.jsonl').write_text('{"protocol": "finetune", "result": {"accuracy": 1}}\n')
+    with pytest.raises(DataError, match='seed_1 has other rows'):
+        read_tables(folders)
+
+
 def test_verdicts(folders: list[Path]) -> None:
     table = read_tables(folders)
     holds = judge(table, 'LGP > CL @ 1 label')

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Mean and spread over seeds: ``compare_seeds.py WORK_DIR WORK_DIR ... [--claim "LGP > CL @ 1 label"]``.
 
-Each WORK_DIR is the work directory of one recipe run (``tools/run_recipe.py --cfg-options randomness.seed=N``). A
-claim is tested on the paired differences over seeds: it holds, does not hold, or is undecided.
+Each WORK_DIR is the work directory of one recipe run (``tools/run_recipe.py --cfg-options randomness.seed=N``), or a
+folder whose sub-folders are work directories of ``tools/finetune.py``, a row each. A claim is tested on the paired
+differences over seeds: it holds, does not hold, or is undecided.
 """
 
 import argparse
@@ -17,7 +18,12 @@ from mmselfsup_graft.apis.cli import run_tool
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Mean and spread of recipe tables over seeds')
-    parser.add_argument('work_dirs', nargs='+', type=Path, help='work directories with a table.json')
+    parser.add_argument(
+        'work_dirs',
+        nargs='+',
+        type=Path,
+        help='folders with a table.json, or with runs of tools/finetune.py, one per seed',
+    )
     parser.add_argument('--claim', action='append', default=[], help='"ROW > OTHER ROW @ COLUMN"; may be repeated')
     parser.add_argument('--out', type=Path, help='JSON file to write')
     return parser.parse_args(argv)
