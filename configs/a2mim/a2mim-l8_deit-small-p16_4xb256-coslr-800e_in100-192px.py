@@ -4,6 +4,7 @@ _base_ = [
     '../_base_/datasets/imagenet100_simmim_192.py',
     '../_base_/schedules/a2mim_adamw_vit_800e.py',
     '../_base_/evaluation/imagenet100_192.py',
+    '../_base_/reconstructions.py',
     '../_base_/default_runtime.py',
 ]
 

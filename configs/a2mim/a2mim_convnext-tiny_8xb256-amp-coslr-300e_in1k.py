@@ -3,6 +3,7 @@ _base_ = [
     '../_base_/datasets/imagenet_a2mim_224.py',
     '../_base_/schedules/a2mim_adamw_convnext_300e.py',
     '../_base_/evaluation/imagenet_224.py',
+    '../_base_/reconstructions.py',
     '../_base_/default_runtime.py',
 ]
 

@@ -3,7 +3,10 @@ _base_ = [
     '../_base_/datasets/imagenet_a2mim_224.py',
     '../_base_/schedules/a2mim_adamw_resnet_100e.py',
     '../_base_/evaluation/imagenet_224.py',
+    '../_base_/reconstructions.py',
     '../_base_/default_runtime.py',
 ]
 
 default_hooks = dict(checkpoint=dict(interval=10))
+
+custom_hooks = [dict(type='ReconstructionHook', interval=10)]

@@ -1,8 +1,9 @@
 _base_ = [
     '../_base_/models/a2mim_vit-mini-p4.py',
     '../_base_/datasets/fashion_mnist_mae_28.py',
-    '../_base_/schedules/small_adamw_60e.py',
+    '../_base_/schedules/small_a2mim_vit_60e.py',
     '../_base_/evaluation/fashion_mnist_28.py',
+    '../_base_/reconstructions.py',
     '../_base_/default_runtime.py',
 ]
 

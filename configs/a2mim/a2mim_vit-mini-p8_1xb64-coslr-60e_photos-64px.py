@@ -2,7 +2,8 @@
 _base_ = [
     '../_base_/models/a2mim_vit-mini-p4.py',
     '../_base_/datasets/photos_a2mim_64.py',
-    '../_base_/schedules/small_adamw_60e.py',
+    '../_base_/schedules/small_a2mim_vit_60e.py',
+    '../_base_/reconstructions.py',
     '../_base_/default_runtime.py',
 ]
 

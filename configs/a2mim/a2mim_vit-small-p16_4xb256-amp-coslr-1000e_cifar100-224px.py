@@ -4,6 +4,7 @@ _base_ = [
     '../_base_/datasets/cifar100_a2mim_224.py',
     '../_base_/schedules/a2mim_adamw_vit_800e.py',
     '../_base_/evaluation/cifar100_224.py',
+    '../_base_/reconstructions.py',
     '../_base_/default_runtime.py',
 ]
 

@@ -3,6 +3,7 @@ _base_ = [
     '../_base_/datasets/imagenet_simmim_192.py',
     '../_base_/schedules/a2mim_adamw_vit_800e.py',
     '../_base_/evaluation/imagenet_192.py',
+    '../_base_/reconstructions.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -22,3 +23,5 @@ train_cfg = dict(max_epochs=100)
 auto_scale_lr = dict(base_batch_size=1024)
 
 default_hooks = dict(checkpoint=dict(interval=10))
+
+custom_hooks = [dict(type='ReconstructionHook', interval=10)]

@@ -2,7 +2,13 @@
 
 from .collapse import effective_rank, feature_std, mean_cosine
 from .conflict import ConflictProfile, conflict_of_losses, layer_groups, measure_conflict
-from .feature_spectrum import LayerSpectrum, measure_spectrum, relative_log_amplitude, spatial_variance
+from .feature_spectrum import (
+    LayerSpectrum,
+    log_amplitude,
+    measure_spectrum,
+    relative_log_amplitude,
+    spatial_variance,
+)
 from .graft_proposal import GraftProposal, propose_graft
 from .interaction import InteractionSettings, InteractionStrength, interaction_strength, measure_interactions
 
@@ -17,6 +23,7 @@ __all__ = [
     'feature_std',
     'interaction_strength',
     'layer_groups',
+    'log_amplitude',
     'mean_cosine',
     'measure_conflict',
     'measure_interactions',

@@ -38,9 +38,8 @@ def log_amplitude(maps: torch.Tensor) -> torch.Tensor:
     return (diagonal + 1e-6).log().double().mean(dim=1)
 
 
-def relative_log_amplitude(maps: torch.Tensor) -> torch.Tensor:
-    """Log amplitude of a batch of maps [B, C, h, h] relative to frequency 0: [ceil(h / 2)], the first entry is 0."""
-    amplitude = log_amplitude(maps).mean(dim=0)
+def relative_log_amplitude(amplitude: torch.Tensor) -> torch.Tensor:
+    """Mean log amplitude [K] relative to frequency 0: the first entry is 0."""
     return amplitude - amplitude[0]
 
 
@@ -170,7 +169,7 @@ class _Sums:
         if not amplitude.isfinite().all():
             raise DataError(f'features of {site.name} are not finite; check the checkpoint')
         kind = 'pooling' if self.side < side_before else site.kind
-        relative = (amplitude - amplitude[0]).numpy()
+        relative = relative_log_amplitude(amplitude).numpy()
         variance = torch.stack(self.variance).sum() / self.images
         return LayerSpectrum(site.name, kind, self.side, relative, float(variance))
 

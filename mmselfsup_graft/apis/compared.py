@@ -51,7 +51,7 @@ def read_compared(config: str, entries: Sequence[str], options: dict[str, Any] |
     configs: dict[str, Config] = {}
     found: list[Compared] = []
     for entry in entries:
-        name, equals, place = entry.partition('=')
+        name, equals, place = ('', '', entry) if Path(entry).is_file() else entry.partition('=')
         place = place if equals else entry
         own, colon, file = place.rpartition('.py:')
         path, file = (f'{own}.py', file) if colon else (config, place)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,5 +26,13 @@ def measuring(module: nn.Module) -> Iterator[None]:
 
     TF32, which cuDNN uses for convolutions by default, keeps 10 bits of a number: too few for small differences.
     """
-    with evaluating(module), torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    allowed = [each.allow_tf32 for each in backends]
+    try:
+        for each in backends:
+            each.allow_tf32 = False
+        with evaluating(module), torch.inference_mode():
+            yield
+    finally:
+        for each, value in zip(backends, allowed):
+            each.allow_tf32 = value

@@ -82,6 +82,8 @@ def test_the_committed_set_holds_what_parity_needs(method: str) -> None:
     root = TESTS / 'data' / 'golden'
     committed = {path.name for path in (root / method).iterdir()}
     assert set(SETS[method]) - committed <= {'gradient_cosine_views.npz'}  # left out for its size
+    for kind in re.findall(r'\w+(?=[|)])', LISTED.get(method, '').partition(')')[0] + ')'):
+        assert any(name.startswith(f'{kind}_') for name in committed), f'no file {kind}_* is committed'
     assert (root / method.split('/')[0] / 'README.md').is_file()
 
 

@@ -184,6 +184,34 @@ def test_without_a_mask_it_is_the_plain_swin() -> None:
     assert [masked.token_sites()[k].width for k in range(5)] == [8, 8, 16, 32, 64]
 
 
+@pytest.mark.parametrize('kind', ['vit', 'swin'])
+def test_a_mask_of_another_shape_does_not_fit_tokens(kind: str) -> None:
+    for layer in (0, 2):
+        model = a2mim(kind, mask_layer=layer)
+        side = 4 if kind == 'vit' else 16 if layer == 0 else 8
+        for shape in ((1, side * side), (2 * side, side // 2), (3, 3)):
+            with pytest.raises(
+                ConfigError, match=f'a mask of {shape[0]}x{shape[1]} blocks does not fit a map of {side}x'
+            ):
+                model.backbone(images(), mask=torch.ones(2, *shape, dtype=torch.float64))
+
+
+def test_masks_of_rectangular_images_on_tokens() -> None:
+    model = build({**BACKBONES['vit'][0], 'use_abs_pos_emb': False, 'use_rel_pos_bias': False}).double()
+    seen: list[torch.Tensor] = []
+    model.layers[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0][:, 1:]))
+    batch, mask = torch.randn(1, 3, 64, 128, dtype=torch.float64), torch.zeros(1, 2, 4, dtype=torch.float64)
+    mask[0, 1, 3] = 1
+    model.eval()
+    model(batch, mask=mask)
+    model(batch)
+    put = (seen[0] != seen[1]).any(2).view(4, 8)
+    assert put[2:, 6:].all()
+    assert put.sum() == 4
+    with pytest.raises(ConfigError, match='a mask of 8x4 blocks does not fit a map of 4x8'):
+        model(batch, mask=torch.ones(1, 8, 4, dtype=torch.float64))
+
+
 def test_initialisation_of_the_vit() -> None:
     model = MaskedBEiT(**{key: value for key, value in BEIT.items() if key != 'type'})
     model.init_weights()
@@ -322,6 +350,8 @@ def test_the_block_before_the_prediction() -> None:
         (dict(unmask_weight=1.5), r'unmask_weight=1\.5'),
         (dict(fft_unmask_weight=-0.1), r'fft_unmask_weight=-0\.1'),
         (dict(fft_weight=-1.0), r'fft_weight=-1\.0'),
+        (dict(alpha=0.0), r'alpha=0\.0 must be greater than 0'),
+        (dict(gamma=0.5), r'gamma=0\.5 at least 1'),
         (dict(fft_reweight=True), 'fft_reweight acts only with fft_focal=False'),
     ],
 )

@@ -236,7 +236,7 @@ def test_grafts_both_ways(backbone: dict, tmp_path) -> None:
         (simmim_config(mask_patch=5), 16, 'mask_patch=5 does not divide images of 16x16'),
         (simmim_config(mask_patch=16), 16, 'hides 1 of the 1 blocks'),
         (simmim_config(RESNET, mask_patch=2), 64, r'32x32 blocks does not fit a map of 16x16'),
-        (simmim_config(VIT, mask_patch=2), 16, '8x8 blocks does not fit 16 patches'),
+        (simmim_config(VIT, mask_patch=2), 16, '8x8 blocks does not fit a map of 4x4'),
         (
             simmim_config({**CIFAR, 'strides': (1, 1, 1, 1)}),
             16,

@@ -19,13 +19,12 @@ class RampedAverage(ExponentialMovingAverage):
     Args:
         model: The model to be averaged; its buffers are copied.
         decay: Share of the average that each update keeps, once the ramp is over.
-        ramp: Length of the ramp in steps; 0 means none.
+        ramp: Length of the ramp in updates; 0 means none.
         start: Where the ramp starts.
-        interval: Steps between two updates.
     """
 
-    def __init__(self, model: nn.Module, decay: float, ramp: int = 0, start: float = 0.9, interval: int = 1) -> None:
-        super().__init__(model, momentum=1.0 - decay, interval=interval)
+    def __init__(self, model: nn.Module, decay: float, ramp: float = 0, start: float = 0.9) -> None:
+        super().__init__(model, momentum=1.0 - decay)
         self.decay, self.ramp, self.start = decay, ramp, start
 
     def decay_at(self, steps: int) -> float:
@@ -50,7 +49,7 @@ class WeightAverageHook(EMAHook):
         decay: Share of the average that each update keeps.
         ramp_epochs: Over so many epochs the decay grows from ``ramp_start`` times its value.
         ramp_start: See there.
-        interval: Iterations between two updates; None stands for those between two steps of the optimiser.
+        interval: Iterations between two updates; None: after every step of the optimiser.
 
     Raises:
         ConfigError: If decay or start are outside (0, 1), or a length is negative.
@@ -71,10 +70,17 @@ class WeightAverageHook(EMAHook):
         self.decay, self.ramp_epochs, self.ramp_start, self.interval = decay, ramp_epochs, ramp_start, interval
 
     def before_run(self, runner: Runner) -> None:
-        """Start the average at the weights that training starts with."""
+        """Make the average; it starts at the weights of the first update."""
         options: dict[str, Any] = {'decay': self.decay, 'start': self.ramp_start}
         if runner._train_loop is not None and not isinstance(runner._train_loop, dict):
-            options['ramp'] = round(self.ramp_epochs * len(runner.train_dataloader))
-            options['interval'] = self.interval or runner.optim_wrapper._accumulative_counts
+            self.every = self.interval or runner.optim_wrapper._accumulative_counts
+            options['ramp'] = self.ramp_epochs * len(runner.train_dataloader) / self.every
         self.src_model = unwrapped_model(runner)
         self.ema_model = RampedAverage(self.src_model, **options)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Average where the optimiser has just made its step: while it accumulates, nothing has moved."""
+        if (runner.iter + 1) % self.every == 0 or runner.iter + 1 == runner.max_iters:
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)

@@ -78,9 +78,10 @@ class MaskToken(nn.Module):
         sites = self.token_sites()
         if not 0 <= mask_layer < len(sites):
             raise ConfigError(f'{type(self).__name__}: mask_layer={mask_layer} is outside 0..{len(sites) - 1}')
-        if mask_gain and (mask_replace or mask_kind == 'none'):
+        if mask_gain < 0 or (mask_gain and (mask_replace or mask_kind == 'none')):
             raise ConfigError(
-                f'{type(self).__name__}: mask_gain={mask_gain} acts only with mask_replace=False and a token'
+                f'{type(self).__name__}: mask_gain={mask_gain} acts only with mask_replace=False and a token, and '
+                'must not be negative'
             )
         if mask_kind not in TOKEN_KINDS or mask_std < 0:
             raise ConfigError(
@@ -90,6 +91,7 @@ class MaskToken(nn.Module):
         self.mask_replace, self.mask_gain, self.mask_detach = mask_replace, mask_gain, mask_detach
         self.mask_kind, self.mask_std = mask_kind, mask_std
         self._mask: torch.Tensor | None = None
+        self._image_size = (1, 1)  # square unless a batch says otherwise
         self.mask_token: nn.Parameter | None = None
         self.mask_gamma: nn.Parameter | None = None
         if mask_kind != 'none':
@@ -138,7 +140,7 @@ class MaskToken(nn.Module):
         Raises:
             ConfigError: If the mask does not fit that map.
         """
-        self._mask = mask
+        self._mask, self._image_size = mask, (x.shape[2], x.shape[3])
         try:
             return super().forward(x, *args)  # type: ignore[misc]
         finally:
@@ -196,14 +198,14 @@ class _TokenSites(MaskToken):
 
     def mask_features(self, z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Put the token into patch tokens [B, L, C]."""
-        times = isqrt(z.shape[1] // mask[0].numel())  # tokens per side of a block
-        size = (mask.shape[1] * times, mask.shape[2] * times)
-        if not times or size[0] * size[1] != z.shape[1]:
+        height, width = self._image_size
+        rows = isqrt(z.shape[1] * height // width)  # the grid has the shape of the image
+        if rows * (z.shape[1] // max(1, rows)) != z.shape[1]:
             raise ConfigError(
-                f'a mask of {mask.shape[1]}x{mask.shape[2]} blocks does not fit {z.shape[1]} patches: mask_patch must '
-                'be a multiple of the patch size'
+                f'{z.shape[1]} patches are no grid over images of {height}x{width} pixels, which a mask needs: the '
+                'patch size must divide both sides'
             )
-        flat = expand_mask(mask, size).flatten(2).transpose(1, 2)  # [B, L, 1]
+        flat = expand_mask(mask, (rows, z.shape[1] // rows)).flatten(2).transpose(1, 2)  # [B, L, 1]
         return self._mix(z, flat, places=(1,))
 
 

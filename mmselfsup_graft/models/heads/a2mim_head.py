@@ -25,8 +25,8 @@ class A2MIMHead(BaseModule):
 
     Args:
         mode: rho, see :func:`mmselfsup_graft.models.losses.regression_error`.
-        alpha: Of a focal rho.
-        gamma: Likewise.
+        alpha: Of a focal rho, greater than 0.
+        gamma: Likewise, at least 1.
         activate: ``sigmoid`` or ``tanh``, likewise.
         residual: Add the unweighted error, likewise.
         unmask_weight: Weight of visible pixels in space, in [0, 1].
@@ -63,6 +63,11 @@ class A2MIMHead(BaseModule):
             raise ConfigError(
                 f'A2MIMHead: unmask_weight={unmask_weight} and fft_unmask_weight={fft_unmask_weight} must lie in '
                 f'[0, 1], fft_weight={fft_weight} must not be negative'
+            )
+        if alpha <= 0 or gamma < 1:
+            raise ConfigError(
+                f'A2MIMHead: alpha={alpha} must be greater than 0 and gamma={gamma} at least 1 (below 1 the gradient '
+                'of a vanishing error is infinite)'
             )
         if fft_reweight and fft_focal:
             raise ConfigError('A2MIMHead: fft_reweight acts only with fft_focal=False; the focal loss weighs by itself')
