@@ -63,6 +63,18 @@ def image_batches(
         progress.step()
 
 
+def encoder_of(entry: Compared, seed: int = 0) -> nn.Module:
+    """The encoder of an entry with its weights, in eval mode, on the CPU.
+
+    Raises:
+        ConfigError: If the config has no encoder.
+        CheckpointError: If the file does not fit it.
+    """
+    if entry.cfg.get('model', {}).get('backbone') is None:
+        raise ConfigError(f'the config of {entry.name} has no model.backbone to analyse')
+    return load_backbone(entry.cfg.model.backbone, entry.checkpoint, seed)
+
+
 def spectrum_of_checkpoint(
     entry: Compared, device: torch.device, batches: int = 26, batch_size: int = 256, seed: int = 0
 ) -> list[LayerSpectrum]:
@@ -80,9 +92,7 @@ def spectrum_of_checkpoint(
         CheckpointError: If the file does not fit the encoder.
         DataError: If a feature is not finite.
     """
-    if entry.cfg.get('model', {}).get('backbone') is None:
-        raise ConfigError(f'the config of {entry.name} has no model.backbone to analyse')
-    backbone = load_backbone(entry.cfg.model.backbone, entry.checkpoint, seed).to(device)
+    backbone = encoder_of(entry, seed).to(device)
     preprocessor = preprocessor_of(entry.cfg).to(device)
     title = f'spectrum of {entry.name}'
     return measure_spectrum(backbone, image_batches(entry.cfg, preprocessor, batches, batch_size, seed, title))

@@ -1,6 +1,6 @@
 """Interaction strength of fine-tuned classifiers: from config and checkpoints to a table and a picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,10 @@ def compare_interactions(
     batch_size: int = 256,
     grid: int | None = None,
     **settings: Any,
-) -> dict[str, ModelInteractions]:
-    """Interaction strength of several checkpoints on the same draw of images, pairs and contexts.
+) -> Iterator[tuple[str, ModelInteractions]]:
+    """Interaction strength of several checkpoints on the same draw of images, pairs and contexts, one after the other.
 
-    Whatever can be refused is refused before the first measurement.
+    Whatever can be refused is refused now, before the first measurement; each is measured when it is asked for.
 
     Args:
         entries: Models and checkpoints.
@@ -181,10 +181,10 @@ def compare_interactions(
         plans[key] = InteractionSettings(grid=grid or default_grid(height, width), **settings)
         check_image_size(height, width, plans[key].grid)
     keys = [id(entry.cfg) for entry in entries]
-    return {
-        name: measure_classifier(model.to(device), plans[key], drawn[key], batch_size, name)
+    return (
+        (name, measure_classifier(model.to(device), plans[key], drawn[key], batch_size, name))
         for (name, model), key in zip(ready, keys)
-    }
+    )
 
 
 def measure_classifier(

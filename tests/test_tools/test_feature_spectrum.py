@@ -12,6 +12,7 @@ from test_tools.tiny_runs import call_tool, digits, tiny_config, write_config
 from tiny_configs import fresh_source
 
 from mmselfsup_graft.analysis import measure_spectrum
+from mmselfsup_graft.apis import feature_spectrum
 from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.evaluation import load_backbone
 from mmselfsup_graft.registry import DATASETS
@@ -54,6 +55,34 @@ def test_a_checkpoint_and_fresh_weights(files: Any, tmp_path: Path) -> None:
     for one, other in zip(found, rows(tmp_path / 'b')):
         assert float(other['relative_log_amplitude']) == pytest.approx(float(one['relative_log_amplitude']), abs=1e-4)
         assert float(other['variance']) == pytest.approx(float(one['variance']), rel=1e-4)
+
+
+def test_what_is_measured_stays_when_a_later_one_breaks_off(
+    files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, checkpoint = files
+    whole = feature_spectrum.spectrum_of_checkpoint
+
+    def only_the_first(entry: Any, *args: Any) -> Any:
+        if entry.name == 'second':
+            raise KeyboardInterrupt
+        return whole(entry, *args)
+
+    monkeypatch.setattr(feature_spectrum, 'spectrum_of_checkpoint', only_the_first)
+    done = call_tool(TOOL, config, f'first={checkpoint}', 'second=random', *FEW, '--out-dir', tmp_path / 'a')
+    assert done.code == 130
+    assert {row['model'] for row in rows(tmp_path / 'a')} == {'first'}
+    assert (tmp_path / 'a' / 'feature_depth.png').is_file()
+
+
+def test_a_later_file_that_does_not_fit_is_refused_before_anything_is_measured(files: Any, tmp_path: Path) -> None:
+    config, checkpoint = files
+    torch.save({'model': {'unknown': torch.zeros(1)}}, tmp_path / 'wrong.pth')
+    pair = (f'first={checkpoint}', f'second={tmp_path / "wrong.pth"}')
+    done = call_tool(TOOL, config, *pair, *FEW, '--out-dir', tmp_path / 'a')
+    assert done.code == 1
+    assert 'wrong.pth' in done.err
+    assert not (tmp_path / 'a').exists()
 
 
 def test_the_whole_test_set_against_the_analysis(files: Any, tmp_path: Path) -> None:

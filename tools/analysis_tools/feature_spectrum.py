@@ -32,18 +32,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, draw, tell."""
     args = parse(argv)
     from mmselfsup_graft.apis.compared import measuring_device, read_compared
-    from mmselfsup_graft.apis.feature_spectrum import report_spectrum, spectrum_of_checkpoint
+    from mmselfsup_graft.apis.feature_spectrum import encoder_of, report_spectrum, spectrum_of_checkpoint
     from mmselfsup_graft.errors import ConfigError
 
     for name in ('batches', 'batch_size'):
         if getattr(args, name) < 1:
             raise ConfigError(f'--{name.replace("_", "-")} must be at least 1, got {getattr(args, name)}')
     models, device = read_compared(args.config, args.checkpoints, args.cfg_options), measuring_device(args.device)
-    found = {
-        each.name: spectrum_of_checkpoint(each, device, args.batches, args.batch_size, args.seed) for each in models
-    }
+    for each in models:
+        encoder_of(each, args.seed)  # what does not fit is refused before the first is measured
     out_dir = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'feature_spectrum'
-    print(report_spectrum(found, out_dir))
+    found, text = {}, ''
+    for each in models:
+        found[each.name] = spectrum_of_checkpoint(each, device, args.batches, args.batch_size, args.seed)
+        text = report_spectrum(found, out_dir)  # after each of them: a run that breaks off leaves what it has
+    print(text)
     print(f'CSV, pictures and this text: {out_dir}')
 
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmselfsup_graft.apis.compared import measuring_device, read_compared
     from mmselfsup_graft.apis.interaction import compare_interactions, report_interaction
 
-    found = compare_interactions(
+    measured = compare_interactions(
         read_compared(args.config, args.checkpoints, args.cfg_options),
         measuring_device(args.device),
         args.images,
@@ -55,7 +55,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=args.seed,
     )
     out_dir = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'interaction_strength'
-    print(report_interaction(found, out_dir))
+    found, text = {}, ''
+    for name, result in measured:
+        found[name] = result
+        text = report_interaction(found, out_dir)  # after each of them: a long run that breaks off leaves what it has
+    print(text)
     print(f'CSV, picture and this text: {out_dir}')
 
 
