@@ -103,6 +103,8 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--epochs', type=int, default=20)
     epochs = parser.parse_args().epochs
+    if epochs < 1:
+        parser.error('--epochs must be at least 1')
     register_all_modules()
     torch.manual_seed(0)
     digits = load_digits()

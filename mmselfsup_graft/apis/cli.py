@@ -116,6 +116,8 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
             for value in values:
                 if '=' not in value:
                     parser.error(f'--cfg-options takes KEY=VALUE, got {value!r}')
+                if 'dict(' in value or value.partition('=')[2].startswith('{'):
+                    parser.error(f'--cfg-options takes no dict, got {value!r}; write a config that inherits this one')
             super().__call__(parser, namespace, values, option_string)
 
     parser.add_argument(

@@ -132,7 +132,13 @@ def _mmdet_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tens
 
 def _convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     settings = {'depths': list(arch.blocks), 'channels': list(arch.widths)}
-    return {'type': 'ConvNeXt', 'arch': settings, 'out_indices': _normed_stages(state)}
+    sizes = {'arch': settings, 'stem_patch_size': arch.stem_kernel}
+    return {'type': 'ConvNeXt', **sizes, 'out_indices': _normed_stages(state)}
+
+
+def _four_stages(arch: Architecture, library: str) -> None:
+    if len(arch.blocks) != 4:
+        raise NoClient(f'a ConvNeXt of {library} has four stages, this one {len(arch.blocks)}')
 
 
 def _normed_stages(state: Mapping[str, torch.Tensor]) -> list[int]:
@@ -246,6 +252,8 @@ def _timm_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Ten
     _need('timm')
     from timm.models.convnext import ConvNeXt
 
+    _four_stages(arch, 'timm')
+
     return ConvNeXt(
         depths=arch.blocks, dims=arch.widths, num_classes=0, patch_size=arch.stem_kernel, in_chans=arch.in_channels
     )
@@ -271,6 +279,9 @@ def _torchvision_convnext(arch: Architecture, heads: int, state: Mapping[str, to
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
     _only_colour(arch)
+    _four_stages(arch, 'torchvision')
+    if arch.stem_kernel != 4:
+        raise NoClient(f'a ConvNeXt of torchvision has a stem of 4 pixels, this one of {arch.stem_kernel}')
     after = [*arch.widths[1:], None]
     settings = [CNBlockConfig(w, out, n) for w, out, n in zip(arch.widths, after, arch.blocks)]
     model = ConvNeXt(settings)

@@ -226,6 +226,27 @@ def _meta(done: Conversion, source: Path) -> dict[str, Any]:
     }
 
 
+def _beit_arguments(done: Conversion) -> list[str]:
+    """What a ViT with relative positions must be built with: the defaults of its classes would drop tensors."""
+    names = [name.removeprefix(done.prefix) for name in done.state]
+    if done.architecture.family != 'beit' or done.target.name == 'mmseg-mae':
+        return []
+    absolute, shared = 'pos_embed' in names, any(name.startswith('rel_pos_bias.') for name in names)
+    scale = any(name.endswith('.gamma_1') for name in names)
+    if done.target.name == 'timm':
+        pooled = 'avg' if 'fc_norm.weight' in names else 'token'
+        return [
+            f"     with timm.models.beit.Beit(use_abs_pos_emb={absolute}, global_pool='{pooled}', "
+            f'use_rel_pos_bias={not shared}, use_shared_rel_pos_bias={shared}, init_values={0.1 if scale else None}, '
+            'num_classes=0, ...)'
+        ]
+    return [
+        f"     with type='mmpretrain.BEiTViT', use_abs_pos_emb={absolute}, use_rel_pos_bias={not shared}, "
+        f'use_shared_rel_pos_bias={shared}, final_norm={"ln1.weight" in names}, '
+        f'layer_scale_init_value={0.1 if scale else 0}, out_type=... ("avg_featmap" adds a norm of its own)'
+    ]
+
+
 def _usage(done: Conversion, path: Path) -> str:
     """How the file is loaded, and what to look out for."""
     target = done.target.name
@@ -235,9 +256,10 @@ def _usage(done: Conversion, path: Path) -> str:
             if path.suffix == '.safetensors'
             else f'torch.load({str(path)!r}, weights_only=True)["state_dict"]'
         )
-        return f'use: model.load_state_dict({read})'
+        return '\n'.join([f'use: model.load_state_dict({read})', *_beit_arguments(done)])
     part = f', prefix={done.prefix!r}' if done.prefix else ''
     lines = [f"use: backbone=dict(..., init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part}))"]
+    lines += _beit_arguments(done)
     if target in ('mmdet', 'mmseg') and done.architecture.family == 'resnet':
         lines.append(
             "     with norm_cfg=dict(type='SyncBN'), norm_eval=False: frozen batch norm costs self-supervised "

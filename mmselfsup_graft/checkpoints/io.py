@@ -176,7 +176,11 @@ def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[b
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = str(path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp'))
     try:
-        with open(temporary, 'xb') as file:
+        try:
+            file = open(temporary, 'xb')  # noqa: SIM115  (closed below)
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, str(path)) from None  # not the name aside
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -88,3 +88,15 @@ def test_usual_options():
         parser.parse_args(['--cfg-options', 'no-value'])
     with pytest.raises(SystemExit):
         parser.parse_args(['--launcher', 'other'])
+
+
+@pytest.mark.parametrize(
+    'value', ["custom_hooks=[dict(type='ReconstructionHook')]", "model.head={'type': 'A2MIMHead'}"]
+)
+def test_dicts_on_the_command_line_are_refused(value, capsys):
+    parser = argparse.ArgumentParser()
+    add_cfg_options(parser)
+    with pytest.raises(SystemExit) as leaving:
+        parser.parse_args(['--cfg-options', value])
+    assert leaving.value.code == 2
+    assert 'takes no dict' in capsys.readouterr().err

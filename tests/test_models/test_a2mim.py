@@ -364,7 +364,7 @@ def test_impossible_heads(options: dict, message: str) -> None:
     ('options', 'message'),
     [
         (dict(fill='median'), "fill is 'median'; choose 'mean' or None"),
-        (dict(mask_ratio=0.0), 'A2MIM: mask_patch='),
+        (dict(mask_ratio=0.0), r'A2MIM: mask_ratio=0\.0 must lie'),
         (dict(mask_kind='random'), "mask_kind='random' must be one of learnable"),
         (dict(mask_std=-1.0), r'mask_std=-1\.0 not negative'),
         (dict(mask_kind='none', mask_gain=0.1), 'acts only with mask_replace=False and a token'),

@@ -14,6 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_tools.tiny_runs import Outcome, call_tool, load, start_tool
 
+from mmselfsup_graft.checkpoints import whole_file
+
 State = dict[str, torch.Tensor]
 CONVERT, MMDET = 'model_converters/convert', 'model_converters/selfsup2mmdet'
 
@@ -46,6 +48,43 @@ def same(actual: State, expected: State) -> bool:
 
 def mmdet(*arguments: Any) -> Outcome:
     return call_tool(MMDET, *arguments, '--no-verify')  # mmdet is an extra
+
+
+# ---------------------------------------------------------------- what is said
+@pytest.mark.parametrize(
+    ('target', 'words'),
+    [
+        ('mmpretrain', "type='mmpretrain.BEiTViT', use_abs_pos_emb=True, use_rel_pos_bias=True, "),
+        ('mmseg', 'final_norm=False, layer_scale_init_value=0.1'),
+        ('timm', "Beit(use_abs_pos_emb=True, global_pool='token', use_rel_pos_bias=True"),
+    ],
+)
+def test_what_a_vit_with_relative_positions_must_be_built_with(target: str, words: str, tmp_path: Path) -> None:
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    model = build(dict(type='MaskedBEiT', arch=arch, img_size=64, patch_size=16))
+    torch.save({'state_dict': {f'backbone.{n}': v for n, v in model.state_dict().items()}}, tmp_path / 'a.pth')
+    done = call_tool(CONVERT, tmp_path / 'a.pth', tmp_path / 'b.pth', '--to', target, '--no-verify')
+    assert done.code == 0, done.err
+    assert words in done.out
+
+
+@pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
+def test_a_convnext_of_two_stages(target: str, tmp_path: Path) -> None:
+    arch = dict(depths=[1, 2], channels=[8, 16])
+    model = build(dict(type='MaskedConvNeXt', arch=arch, stem_patch_size=2, out_indices=(1,)))
+    torch.save({'state_dict': {f'backbone.{n}': v for n, v in model.state_dict().items()}}, tmp_path / 'a.pth')
+    done = call_tool(CONVERT, tmp_path / 'a.pth', tmp_path / 'b.pth', '--to', target)
+    assert done.code == 0, done.err
+    if target == 'mmpretrain':
+        assert 'every tensor fits' in done.out
+    else:
+        assert f'a ConvNeXt of {target} has four stages, this one 2' in done.out
+
+
+def test_a_folder_that_cannot_be_written_is_named_not_the_file_aside(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match='File name too long') as caught, whole_file(tmp_path / ('b' * 250)):
+        pass
+    assert str(caught.value).endswith(f"'{tmp_path / ('b' * 250)}'")
 
 
 # ---------------------------------------------------------------- what is written

@@ -40,10 +40,10 @@ class SimMIM(SelfSupAlgorithm):
                 f'{type(self).__name__} needs a backbone with a mask token (MaskedResNet, MaskedViT, ...), got '
                 f'{type(self.backbone).__name__}'
             )
-        if mask_patch < 1 or not 0 < mask_ratio < 1:
-            raise ConfigError(
-                f'{type(self).__name__}: mask_patch={mask_patch} must be at least 1, mask_ratio={mask_ratio} in (0, 1)'
-            )
+        if mask_patch < 1:
+            raise ConfigError(f'{type(self).__name__}: mask_patch={mask_patch} must be at least 1 pixel')
+        if not 0 < mask_ratio < 1:
+            raise ConfigError(f'{type(self).__name__}: mask_ratio={mask_ratio} must lie between 0 and 1')
         self.mask_patch = mask_patch
         self.mask_ratio = mask_ratio
 
