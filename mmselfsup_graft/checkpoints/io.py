@@ -176,10 +176,10 @@ def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[b
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = str(path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp'))
     try:
-        try:
-            file = open(temporary, 'xb')  # noqa: SIM115  (closed below)
-        except OSError as error:
-            raise type(error)(error.errno, error.strerror, str(path)) from None  # not the name aside
+        file = open(temporary, 'xb')  # noqa: SIM115  (closed below)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None  # not the name aside
+    try:
         with file:
             yield file
             file.flush()
