@@ -31,8 +31,8 @@ def draw_checkpoints(
 ) -> None:
     """Draw images, their masked form and what every checkpoint makes of them.
 
-    One checkpoint: its reconstruction, and the same with the visible part pasted in. Several: one row of
-    reconstructions each. All see the same masks.
+    One checkpoint: its reconstruction, and the same with the visible part pasted in. Several: one row of the
+    latter each. All see the same masks.
 
     Args:
         cfg: Config of the run.
@@ -59,7 +59,7 @@ def draw_checkpoints(
         rows = dict(zip(NAMES, done[0]))
     else:
         rows = dict(zip(NAMES[:2], done[0][:2]))
-        rows |= {label: each.prediction for label, each in zip(checkpoint_labels(checkpoints), done, strict=True)}
+        rows |= {label: each.pasted for label, each in zip(checkpoint_labels(checkpoints), done, strict=True)}
     about = f'{cfg.model.type}, {checkpoint_labels(checkpoints)[0]}' if len(done) == 1 else cfg.model.type
     draw_rows(rows, target, about.replace('\n', ''))
 

@@ -77,7 +77,7 @@ def test_several_checkpoints_share_images_and_masks(run, drawn, tmp_path):
     assert list(together) == ['original', 'masked', 'epoch_1', 'epoch_2']
     for name in ('original', 'masked'):
         np.testing.assert_array_equal(together[name], alone[name])
-    np.testing.assert_array_equal(together['epoch_2'], alone['reconstruction'])
+    np.testing.assert_array_equal(together['epoch_2'], alone['visible part\npasted in'])
     assert (together['epoch_1'] != together['epoch_2']).any()
     call_tool(TOOL, config, both[0], '--out', tmp_path / 'other.png', '--seed', 5)
     assert (drawn[2]['masked'] != alone['masked']).any()
