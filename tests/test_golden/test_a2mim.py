@@ -48,7 +48,7 @@ def backbone_config(settings: Mapping[str, Any], state: Mapping[str, torch.Tenso
         )
     else:
         config = dict(type='MaskedConvNeXt', arch=settings['arch'], gap_before_final_norm=False)
-    gain = float(state['mask_gamma'].flatten()[0]) if 'mask_gamma' in state else 0.0
+    gain = 1e-6 if 'mask_gamma' in state else 0.0  # its start; the recorded values are loaded
     return {**config, 'mask_layer': settings['mask_layer'], 'mask_replace': settings['replace'], 'mask_gain': gain}
 
 
