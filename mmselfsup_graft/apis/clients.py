@@ -3,9 +3,9 @@
 import contextlib
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -103,18 +103,51 @@ def _heads_of_tables(state: Mapping[str, torch.Tensor]) -> int | None:
     return tables[0].shape[1] if tables else None
 
 
+class BEiTTraits(NamedTuple):
+    """What the names of a ViT with relative positions say of the arguments that its class needs.
+
+    Attributes:
+        absolute: There are absolute positions as well.
+        per_block: Every block has a table of relative positions.
+        shared: All blocks share one.
+        layer_scale: Blocks have a layer scale.
+        final_norm: The last block is followed by a norm.
+        pooled: There is a norm for the mean of the patches.
+    """
+
+    absolute: bool
+    per_block: bool
+    shared: bool
+    layer_scale: bool
+    final_norm: bool
+    pooled: bool
+
+
+def beit_traits(names: Collection[str]) -> BEiTTraits:
+    """Traits of a backbone by the names of its tensors in any library's spelling, without prefix."""
+    return BEiTTraits(
+        absolute='pos_embed' in names,
+        per_block=any('.attn.relative_position_bias_table' in name for name in names),
+        shared=any(name.startswith('rel_pos_bias.') for name in names),
+        layer_scale=any(name.endswith('.gamma_1') for name in names),
+        final_norm='ln1.weight' in names,
+        pooled='ln2.weight' in names or 'fc_norm.weight' in names,
+    )
+
+
 def _beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    told = _heads_of_tables(state)
+    traits = beit_traits(state.keys())
     return {
         'type': 'BEiTViT',
-        'arch': _vit_arch(arch, told or heads),
+        'arch': _vit_arch(arch, _heads_of_tables(state) or heads),
         'img_size': arch.img_size,
         'patch_size': arch.patch_size,
-        'use_abs_pos_emb': 'pos_embed' in state,
-        'use_rel_pos_bias': told is not None,
-        'layer_scale_init_value': 0.1 if any(name.endswith('.gamma_1') for name in state) else 0,
-        'final_norm': 'ln1.weight' in state,
-        'out_type': 'avg_featmap' if 'ln2.weight' in state else 'raw',
+        'use_abs_pos_emb': traits.absolute,
+        'use_rel_pos_bias': traits.per_block,
+        'use_shared_rel_pos_bias': traits.shared,
+        'layer_scale_init_value': 0.1 if traits.layer_scale else 0,
+        'final_norm': traits.final_norm,
+        'out_type': 'avg_featmap' if traits.pooled else 'raw',
     }
 
 
@@ -221,6 +254,7 @@ def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]
     _need('timm')
     from timm.models.beit import Beit
 
+    traits = beit_traits(state.keys())
     return Beit(
         img_size=arch.img_size,
         patch_size=arch.patch_size,
@@ -230,11 +264,11 @@ def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]
         mlp_ratio=arch.hidden / arch.width,
         num_classes=0,
         in_chans=arch.in_channels,
-        init_values=0.1 if any(name.endswith('.gamma_1') for name in state) else None,
-        use_abs_pos_emb='pos_embed' in state,
-        use_rel_pos_bias=any(re.match(r'blocks\.\d+\.attn\.relative_position', name) for name in state),
-        use_shared_rel_pos_bias=any(name.startswith('rel_pos_bias.') for name in state),
-        global_pool='avg' if 'fc_norm.weight' in state else 'token',
+        init_values=0.1 if traits.layer_scale else None,
+        use_abs_pos_emb=traits.absolute,
+        use_rel_pos_bias=traits.per_block,
+        use_shared_rel_pos_bias=traits.shared,
+        global_pool='avg' if traits.pooled else 'token',
     )
 
 

@@ -13,7 +13,7 @@ from mmselfsup_graft.checkpoints.formats import detect_format
 from mmselfsup_graft.errors import CheckpointError, ConfigError, FormatMismatchError
 from mmselfsup_graft.version import __version__
 
-from .clients import Fit, NoClient, check_client
+from .clients import Fit, NoClient, beit_traits, check_client
 from .recipe import write_json
 from .setup import register_all_modules
 
@@ -228,22 +228,21 @@ def _meta(done: Conversion, source: Path) -> dict[str, Any]:
 
 def _beit_arguments(done: Conversion) -> list[str]:
     """What a ViT with relative positions must be built with: the defaults of its classes would drop tensors."""
-    names = [name.removeprefix(done.prefix) for name in done.state]
     if done.architecture.family != 'beit' or done.target.name == 'mmseg-mae':
         return []
-    absolute, shared = 'pos_embed' in names, any(name.startswith('rel_pos_bias.') for name in names)
-    scale = any(name.endswith('.gamma_1') for name in names)
+    traits = beit_traits(done.bare_state.keys())
     if done.target.name == 'timm':
-        pooled = 'avg' if 'fc_norm.weight' in names else 'token'
         return [
-            f"     with timm.models.beit.Beit(use_abs_pos_emb={absolute}, global_pool='{pooled}', "
-            f'use_rel_pos_bias={not shared}, use_shared_rel_pos_bias={shared}, init_values={0.1 if scale else None}, '
-            'num_classes=0, ...)'
+            f'     with timm.models.beit.Beit(use_abs_pos_emb={traits.absolute}, '
+            f"global_pool='{'avg' if traits.pooled else 'token'}', "
+            f'use_rel_pos_bias={traits.per_block}, use_shared_rel_pos_bias={traits.shared}, '
+            f'init_values={0.1 if traits.layer_scale else None}, num_classes=0, ...)'
         ]
     return [
-        f"     with type='mmpretrain.BEiTViT', use_abs_pos_emb={absolute}, use_rel_pos_bias={not shared}, "
-        f'use_shared_rel_pos_bias={shared}, final_norm={"ln1.weight" in names}, '
-        f'layer_scale_init_value={0.1 if scale else 0}, out_type=... ("avg_featmap" adds a norm of its own)'
+        f"     with type='mmpretrain.BEiTViT', use_abs_pos_emb={traits.absolute}, "
+        f'use_rel_pos_bias={traits.per_block}, use_shared_rel_pos_bias={traits.shared}, '
+        f'final_norm={traits.final_norm}, layer_scale_init_value={0.1 if traits.layer_scale else 0}, '
+        'out_type=... ("avg_featmap" adds a norm of its own)'
     ]
 
 
