@@ -15,11 +15,18 @@ class PatchMask(NamedTuple):
         keep: [B, K] indices of the kept patches, in shuffled order.
         restore: [B, L] position of every patch in the order "kept, then dropped".
         mask: [B, L] 0 where a patch is kept, 1 where it is hidden.
+        hidden: [B, L - K] indices of the hidden patches, in shuffled order.
     """
 
     keep: torch.Tensor
     restore: torch.Tensor
     mask: torch.Tensor
+    hidden: torch.Tensor
+
+    @property
+    def order(self) -> torch.Tensor:
+        """[B, L] indices of all patches, the kept ones first."""
+        return torch.cat([self.keep, self.hidden], dim=1)
 
 
 def mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> PatchMask:
@@ -33,7 +40,29 @@ def mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> PatchMask:
     shuffle = noise.argsort(dim=1)
     restore = shuffle.argsort(dim=1)
     mask = (restore >= num_keep).to(noise.dtype)
-    return PatchMask(shuffle[:, :num_keep], restore, mask)
+    return PatchMask(shuffle[:, :num_keep], restore, mask, shuffle[:, num_keep:])
+
+
+def take_tokens(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Tokens [B, K, D] of every row at the places ``index`` [B, K], from [B, L, D]."""
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def take_patches(images: torch.Tensor, patch: tuple[int, int], index: torch.Tensor) -> torch.Tensor:
+    """Pixels of some patches, without a copy of the others.
+
+    Args:
+        images: [B, C, H, W].
+        patch: Height and width of a patch, divisors of H and W.
+        index: [B, K] numbers of patches, row by row.
+
+    Returns:
+        [B, K, C, height, width].
+    """
+    cells = images.unflatten(3, (-1, patch[1])).unflatten(2, (-1, patch[0])).permute(0, 2, 4, 1, 3, 5)
+    columns = cells.shape[2]  # cells: [B, rows, columns, C, height, width]
+    image = torch.arange(len(images), device=index.device)[:, None]
+    return cells[image, index // columns, index % columns]
 
 
 def block_grid(image_size: tuple[int, int], mask_patch: int) -> tuple[int, int]:

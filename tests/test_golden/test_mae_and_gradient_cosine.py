@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from helpers import (
     assert_close,
@@ -24,6 +25,7 @@ from helpers import (
 from mmselfsup_graft.analysis import conflict_of_losses, layer_groups
 from mmselfsup_graft.models import MAE, MultiTask
 
+pytestmark = pytest.mark.usefixtures('both_forms')
 INPUTS, VIEWS, EXPECTED = 'gradient_cosine_inputs.npz', 'gradient_cosine_views.npz', 'gradient_cosine.npz'
 
 

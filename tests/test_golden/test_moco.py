@@ -10,6 +10,8 @@ from mmselfsup_graft.checkpoints import MOCOV3_MODEL
 from mmselfsup_graft.models.algorithms.two_views import project_views
 from mmselfsup_graft.models.losses import info_nce
 
+pytestmark = pytest.mark.usefixtures('both_forms')
+
 
 @pytest.fixture(scope='module')
 def step() -> dict[str, Any]:
@@ -18,7 +20,7 @@ def step() -> dict[str, Any]:
 
 
 @pytest.fixture(scope='module')
-def stepped(step: dict[str, Any]) -> tuple[Any, torch.Tensor]:
+def stepped(both_forms: None, step: dict[str, Any]) -> tuple[Any, torch.Tensor]:
     """A double-precision model after one forward and backward pass, and its loss."""
     model = moco_from_golden()
     loss = model.loss(_views(step))['loss']

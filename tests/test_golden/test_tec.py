@@ -143,13 +143,13 @@ def test_forward_step_by_step(name):
         assert prediction.attention is None
 
 
+@pytest.mark.usefixtures('both_forms')
 @pytest.mark.parametrize('name', cases('student'))
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_losses_and_gradients(name, dtype):
     arrays, model = read(f'{name}.npz'), new_model(name, dtype)
     targets = stored_targets(arrays, dtype)
-    prediction, mask = model.forward_masked(tensor(arrays['img'], dtype), targets, tensor(arrays['noise'], dtype))
-    losses = model.head.loss(prediction, targets, mask.mask)
+    losses = model.masked_losses(tensor(arrays['img'], dtype), targets, tensor(arrays['noise'], dtype))
     assert_close(losses['loss_feature'], arrays['loss_fea'], rtol=0, atol=1e-5)
     assert ('loss_attention' in losses) == ('loss_att' in arrays)
     if 'loss_att' in arrays:
@@ -176,6 +176,7 @@ def optimiser_of(model: Any, lr: float, weight_decay: float, **kwargs: Any) -> t
     return wrapper.optimizer
 
 
+@pytest.mark.usefixtures('both_forms')
 def test_six_steps():
     trace = read(TRACE)
     meta = meta_of(trace)
@@ -190,8 +191,7 @@ def test_six_steps():
         assert_close(factor * meta['lr'], trace['lr'][step], rtol=1e-9, name=f'lr of step {step}')
         for group in optimiser.param_groups:
             group['lr'] = factor * meta['lr']
-        prediction, mask = model.forward_masked(images, targets, tensor(noise))
-        losses = model.head.loss(prediction, targets, mask.mask)
+        losses = model.masked_losses(images, targets, tensor(noise))
         assert_close(losses['loss_feature'], trace['loss_fea'][step], rtol=0, atol=1e-5, name=f'step {step}')
         assert_close(losses['loss_attention'], trace['loss_att'][step], rtol=0, atol=1e-5, name=f'step {step}')
         optimiser.zero_grad()

@@ -33,7 +33,7 @@ def test_mask_keeps_the_smallest_noise() -> None:
 
 
 def test_loss_compares_hidden_patches_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, (images, noise) = _model(), _batch()
+    model, (images, noise) = _model(plain=True), _batch()
     expected = model.loss(images, noise=noise)['loss']
     prediction, mask = model.forward_masked(images, noise)
     hidden = mask.mask[..., None]
@@ -60,7 +60,7 @@ def test_encoder_sees_visible_patches_only() -> None:
 
 @pytest.mark.parametrize('norm_pix', [True, False])
 def test_perfect_prediction_gives_back_the_image(monkeypatch: pytest.MonkeyPatch, norm_pix: bool) -> None:
-    model, (images, noise) = _model(norm_pix=norm_pix), _batch()
+    model, (images, noise) = _model(norm_pix=norm_pix, plain=True), _batch()
     mask = mask_from_noise(noise, model.mask_ratio)
     monkeypatch.setattr(model, 'forward_masked', lambda *_: (model.head.construct_target(images), mask))
     pictures, hidden = model.reconstruct(images, noise)

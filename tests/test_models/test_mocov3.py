@@ -106,9 +106,7 @@ def test_joint_views_equal_separate_views(ratio: float | None) -> None:
     noise = [torch.rand(4, 16) for _ in views]
     for joint in (True, False):
         torch.manual_seed(1)
-        model = _model(view_mask_ratio=ratio).double()
-        assert model.joined_views, 'a ViT has no batch norm inside'
-        model.joined_views = joint
+        model = _model(view_mask_ratio=ratio, plain=not joint).double()
         loss = model.loss(views, noise=noise)['loss']
         loss.backward()
         results.append((loss, model))
@@ -156,7 +154,6 @@ def test_resnet_backbone() -> None:
     model = build(_resnet_config(frozen_layers=2))
     model.init_weights()
     model.train()
-    assert not model.joined_views, 'batch norm inside must see one view at a time'
     assert model.depth.num_blocks == 8
     views = _views(size=64)
     loss = model.loss(views)['loss']

@@ -30,6 +30,8 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
             layer id <= K (see :class:`Depth`) to their grafted values. Needs ``graft``.
         data_preprocessor: Config of the preprocessor that normalises batches on the device.
         init_cfg: As in mmengine.
+        plain: Compute every step in its published form. Otherwise what the loss does not read is left out, and views
+            share what they can: equal up to rounding, see docs/speed.md.
 
     Raises:
         ConfigError: For a graft that does not fit the depth, ``frozen_layers`` outside it, or an L1 term without graft.
@@ -45,6 +47,7 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         l1_distance: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
+        plain: bool = False,
     ) -> None:
         refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
         if isinstance(data_preprocessor, dict):
@@ -54,6 +57,10 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         super().__init__(
             backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
         )
+        self.plain = plain
+        for part in self.modules():
+            if hasattr(part, 'plain'):
+                part.plain = plain
         self.set_up_graft(graft, frozen_layers)
         self.l1_weight, self.l1_to_block = self._parse_l1(l1_distance)
         self._l1_reference: dict[str, torch.Tensor] = {}

@@ -28,5 +28,5 @@ class JointEmbedding(TwoViewAlgorithm):
             ConfigError: See :meth:`check_views`.
         """
         self.check_views(inputs)
-        first, second = project_views(self.backbone, self.neck, inputs, joined=self.joined_views)
+        first, second = project_views(self.backbone, self.neck, inputs, joined=not self.plain)
         return self.add_l1({'loss': self.head.loss(first, second)})

@@ -7,7 +7,8 @@ import torch
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
-from ..masking import PatchMask, mask_from_noise
+from ..masking import PatchMask, mask_from_noise, take_patches
+from ..necks import MAEDecoder
 from .base import SelfSupAlgorithm
 
 
@@ -45,19 +46,36 @@ class MAE(SelfSupAlgorithm):
         Returns:
             Predicted patches [B, L, P * P * C] and the mask.
         """
-        if noise is None:
-            noise = torch.rand(len(inputs), self.backbone.num_patches, device=inputs.device)
-        mask = mask_from_noise(noise, self.mask_ratio)
+        mask = self.draw_mask(inputs, noise)
         tokens = self.backbone.encode(inputs, mask.keep)  # [B, 1 + K, D]
         return self.neck(tokens, mask.restore), mask
 
+    def draw_mask(self, inputs: torch.Tensor, noise: torch.Tensor | None = None) -> PatchMask:
+        """Which patches of images [B, C, H, W] are kept; ``noise`` [B, L] decides, None draws it."""
+        if noise is None:
+            noise = torch.rand(len(inputs), self.backbone.num_patches, device=inputs.device)
+        return mask_from_noise(noise, self.mask_ratio)
+
     def loss(self, inputs: torch.Tensor, data_samples: Any = None, noise: torch.Tensor | None = None) -> dict:
         """Reconstruction loss of images [B, C, H, W]; ``noise`` as in :meth:`forward_masked`."""
-        prediction, mask = self.forward_masked(inputs, noise)
-        with torch.autocast(inputs.device.type, enabled=False):
-            prediction = prediction.float() if prediction.dtype != inputs.dtype else prediction
-            loss = self.head.loss(prediction, inputs, mask.mask)
-        return self.add_l1({'loss': loss})
+        if self.plain or not isinstance(self.neck, MAEDecoder):
+            prediction, mask = self.forward_masked(inputs, noise)
+            return self.add_l1({'loss': self._compare(prediction, inputs, mask.mask)})
+        mask = self.draw_mask(inputs, noise)
+        tokens = self.backbone.encode(inputs, mask.keep)  # [B, 1 + K, D]
+        prediction = self.neck.predict_hidden(tokens, mask)  # [B, L - K, P * P * C]
+        return self.add_l1({'loss': self._compare_hidden(prediction, inputs, mask.hidden)})
+
+    def _compare(self, prediction: torch.Tensor, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            prediction = prediction.float() if prediction.dtype != images.dtype else prediction
+            return self.head.loss(prediction, images, mask)
+
+    def _compare_hidden(self, prediction: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """The same without targets of visible patches: to the head, every hidden patch is an image of one patch."""
+        side = self.head.patch_size
+        patches = take_patches(images, (side, side), hidden).flatten(0, 1)  # [B * (L - K), C, P, P]
+        return self._compare(prediction.flatten(0, 1)[:, None], patches, torch.ones_like(patches[:, 0, 0, :1]))
 
     @torch.no_grad()
     def reconstruct(self, inputs: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,9 +8,10 @@ import torch
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
+from ..backbones import SelfSupViT
 from ..masking import mask_from_noise
 from ..momentum import MomentumEncoder
-from .two_views import TwoViewAlgorithm, project_views
+from .two_views import TwoViewAlgorithm, map_views, project_views
 
 
 @MODELS.register_module()
@@ -45,6 +46,7 @@ class MoCoV3(TwoViewAlgorithm):
         self.update_due = True
         self.view_mask_ratio = view_mask_ratio
         self.momentum_encoder = MomentumEncoder(self.backbone, self.neck)
+        self._agree: bool | None = None
 
     def train(self, mode: bool = True) -> 'MoCoV3':
         """Set train mode; what is frozen stays in eval mode, in the momentum encoder too."""
@@ -57,6 +59,7 @@ class MoCoV3(TwoViewAlgorithm):
         """The momentum encoder starts as a copy of the base encoder and projector, grafted or fresh."""
         super().after_graft()
         self.momentum_encoder.copy_from(self.backbone, self.neck)
+        self._agree = None
 
     def _keeps(self, views: Sequence[torch.Tensor], noise: Sequence[torch.Tensor] | None) -> list[torch.Tensor] | None:
         if self.view_mask_ratio is None:
@@ -71,7 +74,36 @@ class MoCoV3(TwoViewAlgorithm):
         if self.training and self.update_due:
             self.momentum_encoder.update(self.backbone, self.neck, self.momentum)
         follower = self.momentum_encoder
-        return project_views(follower.backbone, follower.neck, views, keeps, self.joined_views)
+        return project_views(follower.backbone, follower.neck, views, keeps, joined=not self.plain)
+
+    def queries(self, views: Sequence[torch.Tensor], keeps: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
+        """Predictions [B, D] of each view, not normalised."""
+        projections = project_views(self.backbone, self.neck, views, keeps, joined=not self.plain)
+        return map_views(self.head.predictor, self.head.predict, projections, joined=not self.plain)
+
+    def _embedded_once(
+        self, views: Sequence[torch.Tensor], keeps: Sequence[torch.Tensor] | None
+    ) -> Sequence[torch.Tensor]:
+        """Patches of each view where both encoders embed them in the same way, else the views as they are."""
+        if self.plain or not isinstance(self.backbone, SelfSupViT) or not self._patch_embeddings_agree():
+            return views
+        if any(tuple(view.shape[-2:]) != tuple(self.backbone.img_size) for view in views):
+            return views  # positions would need the grid
+        columns = [views] if keeps is None else [views, keeps]
+        return [self.backbone.embed_patches(*each) for each in zip(*columns)]
+
+    def _patch_embeddings_agree(self) -> bool:
+        """Whether patch embeddings are frozen and equal; the average of equal weights is the same, bit for bit."""
+        ours, theirs = (list(each.patch_embed.parameters()) for each in (self.backbone, self.momentum_encoder.backbone))
+        if any(parameter.requires_grad for parameter in ours):
+            return False
+        if self._agree is None:  # once for all steps: comparing waits for the device
+            self._agree = all(torch.equal(*pair) for pair in zip(ours, theirs))
+        return self._agree
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._agree = None
+        super()._load_from_state_dict(*args, **kwargs)
 
     def loss(
         self, inputs: Sequence[torch.Tensor], data_samples: Any = None, noise: Sequence[torch.Tensor] | None = None
@@ -88,7 +120,8 @@ class MoCoV3(TwoViewAlgorithm):
         """
         self.check_views(inputs)
         keeps = self._keeps(inputs, noise)
-        first, second = project_views(self.backbone, self.neck, inputs, keeps, self.joined_views)
-        key_first, key_second = self.keys(inputs, keeps)
-        loss = self.head.loss(first, key_second) + self.head.loss(second, key_first)
+        seen = self._embedded_once(inputs, keeps)
+        first, second = self.queries(seen, keeps)
+        key_first, key_second = self.keys(seen, keeps)
+        loss = self.head.compare(first, key_second) + self.head.compare(second, key_first)
         return self.add_l1({'loss': loss})

@@ -106,7 +106,7 @@ class TEC(SelfSupAlgorithm):
     def forward_masked(
         self, inputs: torch.Tensor, targets: Targets, noise: torch.Tensor | None = None
     ) -> tuple[TECPrediction, PatchMask]:
-        """Predict the targets from the visible patches.
+        """Predict the targets from the visible patches, for all patches.
 
         Args:
             inputs: [B, C, H, W] normalised images.
@@ -116,11 +116,26 @@ class TEC(SelfSupAlgorithm):
         Returns:
             Predicted features and attention rows, and the mask.
         """
-        if noise is None:
-            noise = torch.rand(len(inputs), self.backbone.num_patches, device=inputs.device)
-        mask = mask_from_noise(noise, self.mask_ratio)
+        mask = self.draw_mask(inputs, noise)
         latent = self.backbone.encode_blocks(inputs, mask.keep)  # [B, 1 + keep, depth * D]
         return self.neck(latent, mask.restore, targets.rows), mask
+
+    def draw_mask(self, inputs: torch.Tensor, noise: torch.Tensor | None = None) -> PatchMask:
+        """Which patches of images [B, C, H, W] are kept; ``noise`` [B, L] decides, None draws it."""
+        if noise is None:
+            noise = torch.rand(len(inputs), self.backbone.num_patches, device=inputs.device)
+        return mask_from_noise(noise, self.mask_ratio)
+
+    def masked_losses(
+        self, inputs: torch.Tensor, targets: Targets, noise: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Losses of the predictions from the visible patches; arguments as in :meth:`forward_masked`."""
+        if self.plain:
+            prediction, mask = self.forward_masked(inputs, targets, noise)
+            return self.head.loss(prediction, targets, mask.mask)
+        mask = self.draw_mask(inputs, noise)
+        latent = self.backbone.encode_blocks(inputs, mask.keep)  # [B, 1 + keep, depth * D]
+        return self.head.hidden_loss(self.neck.predict_hidden(latent, mask, targets.rows), targets, mask.hidden)
 
     def loss(self, inputs: torch.Tensor, data_samples: Any = None, noise: torch.Tensor | None = None) -> dict:
         """``loss_feature`` and ``loss_attention`` of images [B, C, H, W]; ``noise`` as in :meth:`forward_masked`.
@@ -139,8 +154,7 @@ class TEC(SelfSupAlgorithm):
                 'them to its size'
             )
         targets = self.base_model.targets(inputs)
-        prediction, mask = self.forward_masked(inputs, targets, noise)
-        return self.add_l1(self.head.loss(prediction, targets, mask.mask))
+        return self.add_l1(self.masked_losses(inputs, targets, noise))
 
 
 def _pixels(size: Sequence[int]) -> str:

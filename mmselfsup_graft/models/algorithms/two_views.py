@@ -1,15 +1,14 @@
 """What algorithms that compare two views of a batch share."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from mmengine.dist import get_world_size
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmselfsup_graft.errors import ConfigError
 
+from ..view_norm import can_part_views, interleave, separate, views_apart
 from .base import SelfSupAlgorithm
 
 
@@ -19,11 +18,6 @@ class TwoViewAlgorithm(SelfSupAlgorithm):
     Args:
         **kwargs: See :class:`SelfSupAlgorithm`.
     """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        # batch norm inside the encoder must see one view at a time
-        self.joined_views = not any(isinstance(each, _BatchNorm) for each in self.backbone.modules())
 
     def encoder_parameters(self) -> Iterator[tuple[str, int, nn.Parameter]]:
         """Backbone parameters, then the projector's, which counts as the encoder's upper end."""
@@ -51,20 +45,38 @@ def project_views(
     keeps: Sequence[torch.Tensor] | None = None,
     joined: bool = False,
 ) -> list[torch.Tensor]:
-    """Projected features [B, D] of each view [B, C, H, W]; the projector's batch norm sees one view at a time.
+    """Projected features [B, D] of each view [B, C, H, W]; batch norm sees one view at a time.
 
     Args:
         backbone: Encoder; its last output is the feature.
         neck: Projector from a tuple of one [B, D] feature (or map) to a tuple of one [B, D] projection.
         views: Normalised images.
         keeps: For every view the patches [B, K] to keep; None keeps all.
-        joined: Encode views of one shape in one forward pass, which batch norm in the encoder would notice.
+        joined: Compute views of one shape in one forward pass.
     """
-    if joined and len({view.shape for view in views}) == 1:
-        batch = torch.cat(list(views))
-        outputs = backbone(batch) if keeps is None else backbone(batch, torch.cat(list(keeps)))
-        features = outputs[-1].chunk(len(views))
-    else:
-        arguments = zip(views) if keeps is None else zip(views, keeps)
-        features = [backbone(*each)[-1] for each in arguments]
-    return [neck((feature,))[0] for feature in features]
+    columns = [views] if keeps is None else [views, keeps]
+    features = map_views(backbone, lambda *each: backbone(*each)[-1], *columns, joined=joined)
+    return map_views(neck, lambda feature: neck((feature,))[0], features, joined=joined)
+
+
+def map_views(
+    module: nn.Module,
+    function: Callable[..., torch.Tensor],
+    *columns: Sequence[torch.Tensor],
+    joined: bool,
+) -> list[torch.Tensor]:
+    """What a function gives for each view.
+
+    Args:
+        module: What the function is made of.
+        function: From tensors [B, ...] to a tensor [B, ...].
+        *columns: Its arguments, each a list of one tensor [B, ...] per view.
+        joined: Call it once for all views of one shape, with separate batch statistics, if the module's batch norms
+            allow that.
+    """
+    one_shape = all(len({tensor.shape for tensor in column}) == 1 for column in columns)
+    if not (joined and one_shape and can_part_views(module)):
+        return [function(*each) for each in zip(*columns)]
+    views = len(columns[0])
+    with views_apart(module, views):
+        return separate(function(*(interleave(column) for column in columns)), views)

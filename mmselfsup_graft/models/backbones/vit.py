@@ -14,7 +14,11 @@ from mmselfsup_graft.checkpoints import Depth, sincos_table, vit_depth
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
+from ..blocks import EncoderBlock, run_blocks
 from ..foreign_weights import refuse_pretrained_init
+from ..masking import take_patches, take_tokens
+
+CLASS_TOKEN = slice(0, 1)
 
 
 @MODELS.register_module()
@@ -33,6 +37,9 @@ class SelfSupViT(VisionTransformer):
         out_type: As in mmpretrain; ``cls_token`` is the feature after the final norm.
         **kwargs: Further arguments of :class:`mmpretrain.models.VisionTransformer`.
 
+    Attributes:
+        plain: Compute everything in the published form, see :class:`SelfSupAlgorithm`.
+
     Raises:
         ConfigError: For an unknown ``arch`` or ``init``, or an image size that the patch size does not divide.
     """
@@ -41,6 +48,8 @@ class SelfSupViT(VisionTransformer):
         **VisionTransformer.arch_zoo,
         'mocov3-small': {'embed_dims': 384, 'num_layers': 12, 'num_heads': 12, 'feedforward_channels': 1536},
     }
+
+    plain: bool = False
 
     def __init__(
         self,
@@ -65,6 +74,7 @@ class SelfSupViT(VisionTransformer):
                 f'SelfSupViT: a width of {settings["embed_dims"]} cannot be shared by {settings["num_heads"]} heads'
             )
         super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
+        EncoderBlock.adopt(self.layers)
         self.init = init
         self.pos_embed.requires_grad = False
         if stop_grad_patch_embed:
@@ -133,31 +143,67 @@ class SelfSupViT(VisionTransformer):
     def class_feature(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
         """Class token after the final norm, [B, D]: ``encode(x, keep)[:, 0]`` for less.
 
-        In the last block the patches serve as keys and values only, so their queries, output projection and MLP are
-        left out: about 7 % of a ViT-B's work, exact up to rounding.
+        The last block answers for the class token only, see :class:`EncoderBlock`: 7 % of a ViT-B's work less.
         """
+        if self.plain:
+            return self.encode(x, keep)[:, 0]
         tokens, _ = self._embed(x, keep)
-        for layer in self.layers[:-1]:
-            tokens = layer(tokens)
-        token = _class_token_only(self.layers[-1], tokens)  # [B, 1, D]
+        token = run_blocks(self.layers, tokens, CLASS_TOKEN)  # [B, 1, D]
         return (self.ln1(token) if self.final_norm else token)[:, 0]
 
     def input_token(self) -> torch.Tensor:
         """Class token as it enters the encoder, before its position, [1, 1, D]."""
         return self.cls_token
 
-    def _embed(self, x: torch.Tensor, keep: torch.Tensor | None) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Tokens [B, 1 + K, D] as the first block takes them, and the grid of all patches."""
+    def embed_patches(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
+        """Embedded patches [B, K, D] of images [B, C, H, W], without position; those of ``keep`` [B, K] or all."""
+        return self._patches(x, keep)[0]
+
+    def _patches(self, x: torch.Tensor, keep: torch.Tensor | None) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Embedded patches [B, K, D] and the grid of all of them."""
+        if keep is not None and not self.plain and self._cuts_patches:
+            return self._kept_patches(x, keep)
         patches, grid = self.patch_embed(x)  # [B, L, D]
+        return (patches if keep is None else take_tokens(patches, keep)), grid
+
+    @property
+    def _cuts_patches(self) -> bool:
+        """Whether the patch embedding is a linear map of patches that do not overlap."""
+        each = self.patch_embed.projection
+        tiles = each.kernel_size == each.stride and each.padding == (0, 0)
+        return tiles and each.dilation == (1, 1) and each.groups == 1
+
+    def _kept_patches(self, x: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+        """The same from the pixels of kept patches: no work on the others, and no map of all patches in memory."""
+        embedding = self.patch_embed
+        height, width = embedding.projection.stride
+        x = embedding.adaptive_padding(x) if embedding.adaptive_padding else x
+        grid = x.shape[2] // height, x.shape[3] // width
+        pixels = take_patches(x[:, :, : grid[0] * height, : grid[1] * width], (height, width), keep).flatten(2)
+        patches = F.linear(pixels, embedding.projection.weight.flatten(1), embedding.projection.bias)
+        return (patches if embedding.norm is None else embedding.norm(patches)), grid
+
+    def _embed(self, x: torch.Tensor, keep: torch.Tensor | None) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Tokens [B, 1 + K, D] as the first block takes them, and the grid of all patches.
+
+        ``x`` are images [B, C, H, W], or what :meth:`embed_patches` made of images of the construction size.
+        """
+        patches, grid = (x, self.patch_resolution) if x.dim() == 3 else self._patches(x, keep)
         table = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode)
-        patches = patches + table[:, 1:]
-        if keep is not None:
-            patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))  # [B, K, D]
+        patches = patches + (table[:, 1:] if keep is None else table[0, 1:][keep])  # [B, K, D]
         cls_token = (self.input_token() + table[:, :1]).expand(len(x), -1, -1)
         return self.pre_norm(self.drop_after_pos(torch.cat([cls_token, patches], dim=1))), grid
 
     def forward(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> Sequence[torch.Tensor]:
-        """Features as mmpretrain's ViT gives them; with ``keep`` [B, K] only those patches are seen."""
+        """Features as mmpretrain's ViT gives them.
+
+        Args:
+            x: [B, C, H, W] normalised images, or their patches as :meth:`embed_patches` gives them.
+            keep: [B, K] indices of the patches that are seen; None shows all.
+
+        Raises:
+            ConfigError: If patches are kept and the output is not the class token after the last block.
+        """
         if self.out_type == 'cls_token' and list(self.out_indices) == [self.num_layers - 1]:
             return (self.class_feature(x, keep),)
         if keep is not None:
@@ -171,20 +217,3 @@ class SelfSupViT(VisionTransformer):
             if index in self.out_indices:
                 outputs.append(self._format_output(tokens, grid))
         return tuple(outputs)
-
-
-def _class_token_only(layer: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Output of a pre-norm block for the class token alone, [B, 1, D], from all its tokens [B, 1 + K, D]."""
-    attention = layer.attn
-    width, heads = attention.embed_dims, attention.num_heads
-    normed = layer.ln1(tokens)
-    weights = attention.qkv.weight.split([width, 2 * width])
-    biases = (None, None) if attention.qkv.bias is None else attention.qkv.bias.split([width, 2 * width])
-    query = F.linear(normed[:, :1], weights[0], biases[0]).unflatten(-1, (heads, -1))  # [B, 1, heads, D / heads]
-    key, value = F.linear(normed, weights[1], biases[1]).unflatten(-1, (2, heads, -1)).unbind(2)
-    dropout = attention.attn_drop if layer.training else 0.0
-    query, key, value = (t.transpose(1, 2) for t in (query, key, value))  # each [B, heads, tokens, D / heads]
-    mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-    mixed = attention.proj_drop(attention.proj(mixed.transpose(1, 2).flatten(2)))  # [B, 1, D]
-    token = tokens[:, :1] + attention.out_drop(attention.gamma1(mixed))
-    return layer.ffn(layer.ln2(token), identity=token)

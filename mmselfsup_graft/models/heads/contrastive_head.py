@@ -36,4 +36,8 @@ class ContrastiveHead(BaseModule):
 
     def loss(self, projection: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """Loss of one direction; ``projection`` [B, D] of the trained encoder, ``keys`` [B, D] of the momentum one."""
-        return info_nce(self.predict(projection), keys, self.temperature)
+        return self.compare(self.predict(projection), keys)
+
+    def compare(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """The same from queries [B, D], as :meth:`predict` gives them."""
+        return info_nce(queries, keys, self.temperature)

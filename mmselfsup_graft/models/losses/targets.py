@@ -27,6 +27,24 @@ def masked_feature_loss(prediction: torch.Tensor, target: torch.Tensor, mask: to
         return (difference * mask).sum() / mask.sum()
 
 
+def hidden_feature_loss(prediction: torch.Tensor, target: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """The value of :func:`masked_feature_loss` from predictions of hidden patches alone.
+
+    Args:
+        prediction: [B, M, C] of the hidden patches.
+        target: [B, L, C], raw features of the base model; mean and variance are over all patches.
+        hidden: [B, M] which patches these are.
+
+    Returns:
+        Scalar.
+    """
+    with torch.autocast(prediction.device.type, enabled=False):
+        prediction, target = _at_least_float32(prediction), _at_least_float32(target)
+        variance, mean = torch.var_mean(target, dim=1, keepdim=True)
+        wanted = target.gather(1, hidden[..., None].expand_as(prediction))
+        return (prediction - (wanted - mean) / (variance + 1e-6).sqrt()).square().mean()
+
+
 def attention_row_loss(logits: torch.Tensor, target: torch.Tensor, tau: float) -> torch.Tensor:
     """Cross-entropy between rows of attention maps, in float32 at least.
 

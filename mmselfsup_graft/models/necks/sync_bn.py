@@ -4,14 +4,15 @@ import torch
 from mmengine.dist import get_world_size
 from torch import nn
 from torch.distributed.nn.functional import all_gather
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
+from ..view_norm import ViewNorm
+
 
 @MODELS.register_module()
-class PortableSyncBN(_BatchNorm):
+class PortableSyncBN(ViewNorm):
     """Batch norm over the joined batch of all processes, for [B, C] or [B, C, H, W].
 
     With one process it is ordinary batch norm. With several, every process sends mean, variance and count of its
@@ -29,23 +30,29 @@ class PortableSyncBN(_BatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise ``x`` [B, C, ...] over everything but C; joined statistics are taken in float32 at least."""
         world = get_world_size()
-        if self.training and x.numel() // x.shape[1] * world < 2:
+        if self.training and x.numel() // (x.shape[1] * self.views) * world < 2:
             raise ConfigError(
                 'batch norm needs more than one sample in training, got a batch of 1 on 1 process; '
                 'raise train_dataloader.batch_size'
             )
-        return self._synchronised(x) if self.training and world > 1 else super().forward(x)
+        if self.views > 1 or not self.training or world == 1:
+            return super().forward(x)
+        normalised, mean, var = self._batch_norm(x)
+        self._track(mean, var)
+        return normalised
 
-    def _synchronised(self, x: torch.Tensor) -> torch.Tensor:
-        axes = [d for d in range(x.dim()) if d != 1]
+    def _batch_norm(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """``x`` normalised over the joined batch, and its mean and unbiased variance; one collective for all views."""
+        if get_world_size() == 1:
+            return super()._batch_norm(x)
         work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        mean, var, count = self._joined_statistics(work, axes)
-        self._track(mean.detach(), var.detach(), count.detach())
+        mean, var, count = self._joined_statistics(work, [d for d in range(x.dim()) if d != 1])
         shape = [1, -1, *[1] * (x.dim() - 2)]
         out = (work - mean.view(shape)) * (var + self.eps).rsqrt().view(shape)
-        if self.affine:
-            out = out * self.weight.view(shape) + self.bias.view(shape)
-        return out.to(x.dtype)
+        weight, bias = self._affine_of_views()
+        if weight is not None and bias is not None:
+            out = out * weight.view(shape) + bias.view(shape)
+        return out.to(x.dtype), mean.detach(), (var * count / (count - 1)).detach()
 
     @staticmethod
     def _joined_statistics(x: torch.Tensor, axes: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -59,15 +66,6 @@ class PortableSyncBN(_BatchNorm):
         joined = (weights * means).sum(0)
         spread = (weights * (variances + (means - joined).pow(2))).sum(0)
         return joined, spread, counts.sum(0)
-
-    @torch.no_grad()
-    def _track(self, mean: torch.Tensor, var: torch.Tensor, count: torch.Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked.add_(1)
-        factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
-        self.running_var.lerp_((var * count / (count - 1)).to(self.running_var.dtype), factor)
 
 
 def make_sync_bn_portable(model: nn.Module) -> int:

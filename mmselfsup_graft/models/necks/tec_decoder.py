@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import nn
 
 from mmselfsup_graft.checkpoints import sincos_table
@@ -12,6 +12,8 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from ..backbones.tec_vit import TokenMLP
+from ..blocks import EncoderBlock, run_blocks
+from ..masking import PatchMask, take_tokens
 
 
 class ConditionalAdaptor(nn.Module):
@@ -45,7 +47,7 @@ class TECPrediction(NamedTuple):
     """What the new model predicts.
 
     Attributes:
-        feature: [B, L, C] of all patches.
+        feature: [B, L, C] of all patches, or [B, L - K, C] of the hidden ones.
         attention: [B, 1 + K, H, L] logits; None without the attention branch.
     """
 
@@ -65,12 +67,14 @@ class _Branch(nn.Module):
 
     def complete(self, adapted: torch.Tensor, restore: torch.Tensor) -> torch.Tensor:
         """[B, 1 + keep, D], class token and visible patches -> [B, 1 + L, decoder width], in the order of the image."""
+        tokens = self.append_hidden(adapted, restore.shape[1] + 1 - adapted.shape[1])
+        return torch.cat([tokens[:, :1], take_tokens(tokens[:, 1:], restore)], dim=1)
+
+    def append_hidden(self, adapted: torch.Tensor, hidden: int) -> torch.Tensor:
+        """The same in shuffled order: class token, visible patches, then so many mask tokens."""
         tokens = self.embed(adapted)
-        hidden = restore.shape[1] + 1 - tokens.shape[1]
         mask_tokens = self.mask_token.to(tokens.dtype).expand(len(tokens), hidden, -1)
-        patches = torch.cat([tokens[:, 1:], mask_tokens], dim=1)  # [B, L, decoder width]
-        patches = patches.gather(1, restore[..., None].expand_as(patches))
-        return torch.cat([tokens[:, :1], patches], dim=1)
+        return torch.cat([tokens, mask_tokens], dim=1)
 
 
 @MODELS.register_module()
@@ -133,7 +137,7 @@ class TECDecoder(BaseModule):
         self.attention = _Branch(embed_dim, decoder_embed_dim, 2 * target_dim) if predict_attention else None
         self.pos_embed = nn.Parameter(torch.zeros(1, num_patches + 1, decoder_embed_dim), requires_grad=False)
         self.blocks = nn.ModuleList(
-            TransformerEncoderLayer(
+            EncoderBlock(
                 decoder_embed_dim,
                 decoder_num_heads,
                 4 * decoder_embed_dim,
@@ -165,18 +169,24 @@ class TECDecoder(BaseModule):
         Raises:
             ConfigError: If there is an attention branch and no rows are given.
         """
+        self._check_rows(rows)
         adapted = self.adaptor(latent)
-        branches = [branch for branch in (self.feature, self.attention) if branch is not None]
+        branches = self._branches()
         tokens = torch.cat([branch.complete(adapted, restore) for branch in branches]) + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens)
         outputs = [branch.head(branch.norm(t)) for branch, t in zip(branches, tokens.chunk(len(branches)))]
         feature = outputs[0][:, 1:]  # [B, L, C]
-        if self.attention is None:
+        if rows is None or self.attention is None:
             return TECPrediction(feature)
-        if rows is None:
-            raise ConfigError('the attention branch needs to know which rows to predict; the base model has topk=None')
         return TECPrediction(feature, self._attention_rows(outputs[1], rows))
+
+    def _branches(self) -> list[_Branch]:
+        return [branch for branch in (self.feature, self.attention) if branch is not None]
+
+    def _check_rows(self, rows: torch.Tensor | None) -> None:
+        if self.attention is not None and rows is None:
+            raise ConfigError('the attention branch needs to know which rows to predict; the base model has topk=None')
 
     def _attention_rows(self, tokens: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Logits [B, 1 + K, H, L] from tokens [B, 1 + L, 2 C]: queries in the first half, keys in the second."""
@@ -184,4 +194,52 @@ class TECDecoder(BaseModule):
         wanted = rows[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[-1])
         query = torch.cat([query[:, :, :1], query[:, :, 1:].gather(2, wanted)], dim=2)  # [B, H, 1 + K, C / H]
         logits = query @ key[:, :, 1:].transpose(-2, -1) * self.attention_scale
+        return logits.transpose(1, 2)
+
+    def predict_hidden(self, latent: torch.Tensor, mask: PatchMask, rows: torch.Tensor | None = None) -> TECPrediction:
+        """Predict what the losses read: features of hidden patches, and the rows with no other query.
+
+        Tokens keep the shuffled order, see :meth:`MAEDecoder.predict_hidden`. The last block answers for the hidden
+        patches of the feature branch and for all of the attention branch, whose patches are keys.
+
+        Args:
+            latent: As in :meth:`forward`.
+            mask: Which patches it holds.
+            rows: As in :meth:`forward`.
+
+        Returns:
+            The features in the order of ``mask.hidden``.
+
+        Raises:
+            ConfigError: As :meth:`forward`.
+        """
+        self._check_rows(rows)
+        adapted, hidden = self.adaptor(latent), mask.hidden.shape[1]
+        positions = torch.cat(
+            [self.pos_embed[:, :1].expand(len(latent), -1, -1), self.pos_embed[0, 1:][mask.order]], dim=1
+        )
+        branches = self._branches()
+        tokens = torch.cat([branch.append_hidden(adapted, hidden) + positions for branch in branches])
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        of_features, *of_attention = tokens.chunk(len(branches))
+        of_features = run_blocks(self.blocks[-1:], of_features, slice(-hidden, None))  # [B, L - K, decoder width]
+        feature = self.feature.head(self.feature.norm(of_features))
+        if rows is None or self.attention is None:
+            return TECPrediction(feature)
+        tokens = run_blocks(self.blocks[-1:], of_attention[0], slice(None))
+        return TECPrediction(feature, self._asked_rows(self.attention, tokens, mask.restore, rows))
+
+    def _asked_rows(
+        self, branch: _Branch, tokens: torch.Tensor, restore: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits [B, 1 + K, H, L] from shuffled tokens of the blocks: queries of the rows, keys of patches only."""
+        tokens = branch.norm(tokens)
+        patches = take_tokens(tokens[:, 1:], restore)  # [B, L, decoder width], in the order of the image
+        asking = torch.cat([tokens[:, :1], take_tokens(patches, rows)], dim=1)
+        weights, biases = branch.head.weight.chunk(2), branch.head.bias.chunk(2)
+        heads = (self.target_num_heads, -1)
+        query = F.linear(asking, weights[0], biases[0]).unflatten(-1, heads).transpose(1, 2)  # [B, H, 1 + K, C / H]
+        key = F.linear(patches, weights[1], biases[1]).unflatten(-1, heads).transpose(1, 2)  # [B, H, L, C / H]
+        logits = query @ key.transpose(-2, -1) * self.attention_scale
         return logits.transpose(1, 2)

@@ -1,0 +1,54 @@
+"""Transformer blocks that answer for some of their tokens only."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+
+
+class EncoderBlock(TransformerEncoderLayer):
+    """mmpretrain's pre-norm block, which can leave out what nobody reads.
+
+    A token's output depends on the others through their keys and values alone. Where only some outputs of the last
+    block are used, the rest needs no query, no output projection and no MLP: exact up to rounding.
+    """
+
+    @classmethod
+    def adopt(cls, blocks: Iterable[Any]) -> None:
+        """Make blocks that mmpretrain has built ones of ours; their tensors and names stay."""
+        for block in blocks:
+            block.__class__ = cls
+
+    def forward(self, x: torch.Tensor, chosen: slice | None = None) -> torch.Tensor:
+        """Outputs of the chosen tokens [B, Q, D] from all tokens [B, N, D]; of all of them without a choice."""
+        if chosen is None:
+            return super().forward(x)
+        asking = x[:, chosen]
+        asking = asking + self._attend(self.ln1(x), chosen)
+        return self.ffn(self.ln2(asking), identity=asking)
+
+    def _attend(self, normed: torch.Tensor, chosen: slice) -> torch.Tensor:
+        """Mmpretrain's attention with the queries of the chosen tokens and the keys and values of all."""
+        attention = self.attn
+        width, heads = attention.embed_dims, attention.num_heads
+        weights = attention.qkv.weight.split([width, 2 * width])
+        biases = (None, None) if attention.qkv.bias is None else attention.qkv.bias.split([width, 2 * width])
+        query = F.linear(normed[:, chosen], weights[0], biases[0]).unflatten(
+            -1, (heads, -1)
+        )  # [B, Q, heads, D / heads]
+        key, value = F.linear(normed, weights[1], biases[1]).unflatten(-1, (2, heads, -1)).unbind(2)
+        dropout = attention.attn_drop if self.training else 0.0
+        query, key, value = (t.transpose(1, 2) for t in (query, key, value))  # [B, heads, tokens, D / heads]
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        mixed = attention.proj_drop(attention.proj(mixed.transpose(1, 2).flatten(2)))  # [B, Q, D]
+        return attention.out_drop(attention.gamma1(mixed))
+
+
+def run_blocks(blocks: Iterable[Any], tokens: torch.Tensor, chosen: slice) -> torch.Tensor:
+    """Pass tokens [B, N, D] through blocks of which the last one answers for the chosen tokens only, [B, Q, D]."""
+    blocks = list(blocks)
+    for block in blocks[:-1]:
+        tokens = block(tokens)
+    return blocks[-1](tokens, chosen) if blocks else tokens[:, chosen]
