@@ -30,14 +30,12 @@ class EncoderBlock(TransformerEncoderLayer):
         return self.ffn(self.ln2(asking), identity=asking)
 
     def _attend(self, normed: torch.Tensor, chosen: slice) -> torch.Tensor:
-        """Mmpretrain's attention with the queries of the chosen tokens and the keys and values of all."""
+        """Attention as in mmpretrain, with the queries of the chosen tokens and the keys and values of all."""
         attention = self.attn
         width, heads = attention.embed_dims, attention.num_heads
         weights = attention.qkv.weight.split([width, 2 * width])
         biases = (None, None) if attention.qkv.bias is None else attention.qkv.bias.split([width, 2 * width])
-        query = F.linear(normed[:, chosen], weights[0], biases[0]).unflatten(
-            -1, (heads, -1)
-        )  # [B, Q, heads, D / heads]
+        query = F.linear(normed[:, chosen], weights[0], biases[0]).unflatten(-1, (heads, -1))
         key, value = F.linear(normed, weights[1], biases[1]).unflatten(-1, (2, heads, -1)).unbind(2)
         dropout = attention.attn_drop if self.training else 0.0
         query, key, value = (t.transpose(1, 2) for t in (query, key, value))  # [B, heads, tokens, D / heads]

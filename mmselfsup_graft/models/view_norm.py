@@ -1,12 +1,13 @@
 """Several views of a batch in one forward pass, with batch norm that still sees one view at a time.
 
 The views of an image follow each other: sample 0 of view 0, sample 0 of view 1, sample 1 of view 0, ... A batch
-[B V, C, ...] in that order is, without a copy, a batch [B, V C, ...] whose channels are those of all views, and ordinary
-batch norm of that is batch norm of each view.
+[B V, C, ...] in that order is, without a copy, a batch [B, V C, ...] whose channels are those of all views, and
+ordinary batch norm of that is batch norm of each view.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +80,7 @@ class _BatchNorm2d(ViewNorm, nn.BatchNorm2d):
 _WITH_VIEWS: dict[type, type] = {nn.BatchNorm1d: _BatchNorm1d, nn.BatchNorm2d: _BatchNorm2d}
 
 
-def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
+def _batch_norms(module: nn.Module) -> list[Any]:
     return [each for each in module.modules() if isinstance(each, _BatchNorm)]
 
 

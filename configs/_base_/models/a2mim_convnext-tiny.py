@@ -3,6 +3,7 @@ model = dict(
     type='A2MIM',
     mask_patch=32,
     mask_ratio=0.6,
+    channels_last=True,
     backbone=dict(
         type='MaskedConvNeXt',
         arch='tiny',

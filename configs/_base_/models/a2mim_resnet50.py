@@ -4,6 +4,7 @@ model = dict(
     type='A2MIM',
     mask_patch=32,
     mask_ratio=0.6,
+    channels_last=True,
     backbone=dict(
         type='MaskedResNet',
         depth=50,

@@ -1,6 +1,7 @@
 # ResNet-50 as in ResNet Strikes Back: a sigmoid for each class, mixup 0.1 or cutmix in every batch, half each
 model = dict(
     type='GraftedClassifier',
+    channels_last=True,
     backbone=dict(type='SelfSupResNet', depth=50),
     neck=dict(type='mmpretrain.GlobalAveragePooling'),
     head=dict(

@@ -3,6 +3,7 @@ model = dict(
     type='SimMIM',
     mask_patch=32,
     mask_ratio=0.6,
+    channels_last=True,
     backbone=dict(type='MaskedConvNeXt', arch='tiny', gap_before_final_norm=False),
     neck=dict(type='PixelShuffleNeck', in_channels=768, stride=32),
     head=dict(type='SimMIMHead'),

@@ -3,6 +3,7 @@ model = dict(
     type='SimMIM',
     mask_patch=32,
     mask_ratio=0.6,
+    channels_last=True,
     backbone=dict(type='MaskedResNet', depth=50, norm_cfg=dict(type='PortableSyncBN')),
     neck=dict(type='PixelShuffleNeck', in_channels=2048, stride=32),
     head=dict(type='SimMIMHead'),

@@ -12,6 +12,7 @@ from mmselfsup_graft.errors import ConfigError
 
 from ..foreign_weights import refuse_pretrained_init
 from ..losses import l1_weight_distance
+from ..memory_format import use_channels_last
 from .grafting import Grafting
 
 
@@ -32,9 +33,11 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         init_cfg: As in mmengine.
         plain: Compute every step in its published form. Otherwise what the loss does not read is left out, and views
             share what they can: equal up to rounding, see docs/speed.md.
+        channels_last: Let a convolutional encoder work in that memory format, see :func:`use_channels_last`.
 
     Raises:
-        ConfigError: For a graft that does not fit the depth, ``frozen_layers`` outside it, or an L1 term without graft.
+        ConfigError: For a graft that does not fit the depth, ``frozen_layers`` outside it, an L1 term without graft, or
+            ``channels_last`` with a transformer.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
         plain: bool = False,
+        channels_last: bool = False,
     ) -> None:
         refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
         if isinstance(data_preprocessor, dict):
@@ -57,6 +61,8 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         super().__init__(
             backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
         )
+        if channels_last:
+            use_channels_last(self.backbone)
         self.plain = plain
         for part in self.modules():
             if hasattr(part, 'plain'):

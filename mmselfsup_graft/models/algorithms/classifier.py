@@ -8,6 +8,7 @@ from torch import nn
 from mmselfsup_graft.registry import MODELS
 
 from ..foreign_weights import refuse_pretrained_init
+from ..memory_format import use_channels_last
 from .grafting import Grafting
 
 
@@ -27,10 +28,11 @@ class GraftedClassifier(Grafting, ImageClassifier):
         train_cfg: ``dict(augments=[...], probs=None)``: mixing of images within a batch, as in mmpretrain.
         data_preprocessor: Config of the preprocessor that normalises batches on the device and mixes them.
         init_cfg: As in mmengine.
+        channels_last: Let a convolutional encoder work in that memory format, see :func:`use_channels_last`.
 
     Raises:
-        ConfigError: For a graft that does not fit the depth, ``frozen_layers`` outside it, or weights to be loaded
-            by ``init_cfg``.
+        ConfigError: For a graft that does not fit the depth, ``frozen_layers`` outside it, weights to be loaded by
+            ``init_cfg``, or ``channels_last`` with a transformer.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class GraftedClassifier(Grafting, ImageClassifier):
         train_cfg: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
+        channels_last: bool = False,
     ) -> None:
         refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
         if not isinstance(data_preprocessor, nn.Module):
@@ -55,4 +58,6 @@ class GraftedClassifier(Grafting, ImageClassifier):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+        if channels_last:
+            use_channels_last(self.backbone)
         self.set_up_graft(graft, frozen_layers)

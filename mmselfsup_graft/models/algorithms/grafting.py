@@ -10,6 +10,8 @@ from torch import nn
 from mmselfsup_graft.checkpoints import Depth, GraftSource, depth_of, graft_weights, parse_graft, plan_graft
 from mmselfsup_graft.errors import ConfigError
 
+from ..memory_format import usual_format
+
 
 class Grafting(BaseModule):
     """Mixin for a model with a ``backbone``: grafted start, frozen lower layers.
@@ -67,10 +69,11 @@ class Grafting(BaseModule):
     # ---------------------------------------------------------------- grafting
     def init_weights(self) -> None:
         """Fresh initialisation, then the graft, then everything that follows from the encoder's first weights."""
-        super().init_weights()
-        if self.graft:
-            self._apply_graft()
-        self.after_graft()
+        with usual_format(self):
+            super().init_weights()
+            if self.graft:
+                self._apply_graft()
+            self.after_graft()
 
     def _dump_init_info(self) -> None:
         """Leave out mmengine's several hundred lines per run; the graft report says where weights come from."""

@@ -94,7 +94,8 @@ class MoCoV3(TwoViewAlgorithm):
 
     def _patch_embeddings_agree(self) -> bool:
         """Whether patch embeddings are frozen and equal; the average of equal weights is the same, bit for bit."""
-        ours, theirs = (list(each.patch_embed.parameters()) for each in (self.backbone, self.momentum_encoder.backbone))
+        encoders: tuple[Any, ...] = (self.backbone, self.momentum_encoder.backbone)
+        ours, theirs = (list(each.patch_embed.parameters()) for each in encoders)
         if any(parameter.requires_grad for parameter in ours):
             return False
         if self._agree is None:  # once for all steps: comparing waits for the device

@@ -12,7 +12,7 @@ from mmselfsup_graft.registry import MODELS
 from .base import SelfSupAlgorithm
 
 _KEYS = ('model', 'views', 'weight')
-_OF_THE_WHOLE = ('backbone', 'graft', 'frozen_layers', 'l1_distance', 'data_preprocessor', 'plain')
+_OF_THE_WHOLE = ('backbone', 'graft', 'frozen_layers', 'l1_distance', 'data_preprocessor', 'plain', 'channels_last')
 
 
 @MODELS.register_module()
@@ -20,7 +20,7 @@ class MultiTask(SelfSupAlgorithm):
     """Train one encoder on the weighted sum of several objectives, the multi-task baseline of arXiv 2302.14138.
 
     Every objective is an algorithm of the toolbox without a backbone of its own; its neck, head and momentum encoder
-    are its own. ``graft``, ``frozen_layers``, ``l1_distance`` and ``plain`` belong to the whole.
+    are its own. ``graft``, ``frozen_layers``, ``l1_distance``, ``plain`` and ``channels_last`` belong to the whole.
 
     Args:
         objectives: Name -> ``dict(model=<algorithm>, views=<view numbers>, weight=1.0)``. ``views`` says which of the
@@ -38,6 +38,7 @@ class MultiTask(SelfSupAlgorithm):
             if kwargs.pop(part, None) is not None:
                 raise ConfigError(f'MultiTask: give {part} inside objectives.<name>.model, each objective has its own')
         super().__init__(backbone=backbone, **kwargs)
+        whole = {'backbone': backbone, **{key: kwargs[key] for key in ('plain', 'channels_last') if key in kwargs}}
         if len(objectives) < 2:
             raise ConfigError(f'MultiTask needs two objectives or more, got {len(objectives)}')
         self.weights: dict[str, float] = {}
@@ -48,9 +49,7 @@ class MultiTask(SelfSupAlgorithm):
             self.weights[name] = float(options.get('weight', 1.0))
             views = options['views']
             self.views[name] = views if isinstance(views, int) else list(views)
-            self.objectives[name] = self._sharing(
-                MODELS.build({**options['model'], 'backbone': backbone, 'plain': self.plain})
-            )
+            self.objectives[name] = self._sharing(MODELS.build({**options['model'], **whole}))
 
     def _sharing(self, objective: SelfSupAlgorithm) -> SelfSupAlgorithm:
         """Let an objective work on our encoder, which stays a child of ours alone: saved, moved and counted once."""

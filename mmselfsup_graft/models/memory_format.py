@@ -1,0 +1,45 @@
+"""Memory format of convolutional encoders."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmselfsup_graft.errors import ConfigError
+
+
+def use_channels_last(backbone: Any) -> None:
+    """Let a convolutional encoder work on maps whose channels lie side by side, the format of fast convolutions.
+
+    Weights keep their names, shapes and values; images are brought into the format on their way in.
+
+    Args:
+        backbone: A ResNet, a ConvNeXt or the like; copies of it work the same way.
+
+    Raises:
+        ConfigError: If it is a transformer, whose features are tokens.
+    """
+    if hasattr(backbone, 'patch_embed'):
+        raise ConfigError(
+            f'channels_last=True is for convolutional backbones; {type(backbone).__name__} works on tokens, leave it out'
+        )
+    backbone.channels_last = True
+    backbone.to(memory_format=torch.channels_last)
+    backbone.register_forward_pre_hook(_images_channels_last)
+
+
+def _images_channels_last(module: nn.Module, inputs: tuple) -> tuple:
+    return inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:]
+
+
+@contextmanager
+def usual_format(model: nn.Module) -> Iterator[None]:
+    """Inside, weights lie in memory as they usually do: random draws fill memory in order, whatever the shape."""
+    encoders = [module for module in model.modules() if getattr(module, 'channels_last', False)]
+    for encoder in encoders:
+        encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    yield
+    for encoder in encoders:
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,216 @@
+"""The fast form of every algorithm gives loss, gradients and running statistics of its published form."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import (
+    assert_close,
+    build,
+    mae_config,
+    mlp_config,
+    moco_config,
+    multi_task_config,
+    tec_config,
+    vit_config,
+)
+from torch import nn
+
+from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.errors import ConfigError
+
+BATCH = 4
+
+
+def _views(count: int, size: int = 16) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(BATCH, 3, size, size, generator=generator, dtype=torch.float64) for _ in range(count)]
+
+
+def _vit(**options: Any) -> dict[str, Any]:
+    return vit_config(**{'depth': 2, **options})
+
+
+def _resnet_moco(norm: str, **options: Any) -> dict[str, Any]:
+    """MoCo v3 on a small ResNet with batch norm inside."""
+    resnet = {'type': 'mmpretrain.ResNet_CIFAR', 'depth': 18, 'stem_channels': 4, 'base_channels': 4}
+    resnet.update(zero_init_residual=False, norm_cfg={'type': norm})
+    config = moco_config({'arch': {'embed_dims': 32}}, **options)
+    return {**config, 'backbone': resnet, 'neck': mlp_config(32, 32, 8, 2, with_avg_pool=True)}
+
+
+def _simclr() -> dict[str, Any]:
+    neck = mlp_config(16, 32, 8, 2, norm_cfg={'type': 'BN1d'})
+    return {'type': 'JointEmbedding', 'backbone': _vit(), 'neck': neck, 'head': {'type': 'NTXentHead'}}
+
+
+# config and number of views
+CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
+    'MAE': (partial(mae_config, _vit(), decoder_depth=2), 1),
+    'MAE, raw pixels, one block': (partial(mae_config, _vit(), norm_pix=False), 1),
+    'MAE without decoder blocks': (partial(mae_config, _vit(), decoder_depth=0), 1),
+    'MAE of other shares': (partial(mae_config, _vit(qkv_bias=False, layer_scale_init_value=0.3), mask_ratio=0.4), 1),
+    'MoCo v3': (partial(moco_config, _vit()), 2),
+    'MoCo v3, frozen patch embedding': (partial(moco_config, _vit(stop_grad_patch_embed=True)), 2),
+    'MoCo v3, masked views': (partial(moco_config, _vit(), view_mask_ratio=0.5), 2),
+    'MoCo v3, both': (partial(moco_config, _vit(stop_grad_patch_embed=True), view_mask_ratio=0.5), 2),
+    'MoCo v3, frozen layers': (partial(moco_config, _vit(), frozen_layers=1), 2),
+    'MoCo v3 on a ResNet': (partial(_resnet_moco, 'BN'), 2),
+    'MoCo v3 on a ResNet with our norm': (partial(_resnet_moco, 'PortableSyncBN', frozen_layers=2), 2),
+    'SimCLR': (_simclr, 2),
+    'TEC': (partial(tec_config, _vit(), neck={'decoder_depth': 2}), 1),
+    'TEC, one block': (partial(tec_config, _vit()), 1),
+    'TEC, features only': (partial(tec_config, _vit(), topk=None), 1),
+    'multi-task': (partial(multi_task_config, _vit()), 3),
+}
+
+
+def _model(config: dict[str, Any], folder: Path, **options: Any) -> Any:
+    config = {**config, **options}
+    if config['type'] == 'TEC':
+        torch.manual_seed(2)
+        base = build(mae_config(_vit()))
+        base.init_weights()
+        save_atomically({'state_dict': base.state_dict()}, folder / 'base.pth')
+        config['base_checkpoint'] = str(folder / 'base.pth')
+    torch.manual_seed(1)
+    model = build(config)
+    model.init_weights()
+    return model.double().train()
+
+
+def _stir(model: nn.Module) -> None:
+    """Move what is trained, so that encoders, norms and tokens all differ from their start."""
+    generator = torch.Generator().manual_seed(7)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+
+
+def _step(model: Any, views: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Losses, gradients and buffers after a step, by name."""
+    torch.manual_seed(5)  # masks
+    losses = model.loss(views[0] if len(views) == 1 else views)
+    sum(losses.values()).backward()
+    gradients = {f'gradient of {n}': p.grad for n, p in model.named_parameters() if p.grad is not None}
+    buffers = {f'buffer {n}': b for n, b in model.named_buffers() if b.is_floating_point()}
+    counts = {f'count {n}': b for n, b in model.named_buffers() if n.endswith('num_batches_tracked')}
+    return {**losses, **gradients, **buffers, **counts}
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_both_forms_agree(name: str, tmp_path: Path) -> None:
+    config, count = CASES[name]
+    found = []
+    for plain in (False, True):
+        model = _model(config(), tmp_path, plain=plain)
+        _stir(model)
+        found.append(_step(model, _views(count)))
+    fast, plain = found
+    assert set(fast) == set(plain)
+    largest = max(float(value.abs().max()) for key, value in plain.items() if key.startswith('gradient'))
+    for key, value in plain.items():
+        # some true gradients are zero, before a batch norm
+        assert_close(fast[key], value, rtol=1e-10, atol=1e-12 * largest, name=key)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_both_forms_have_the_same_tensors(name: str, tmp_path: Path) -> None:
+    config, count = CASES[name]
+    fast, plain = (_model(config(), tmp_path, plain=plain) for plain in (False, True))
+    for _ in range(2):
+        _step(fast, _views(count))
+    assert list(fast.state_dict()) == list(plain.state_dict())
+
+
+def test_drop_path_drops_the_same_samples() -> None:
+    """The last block drops whole samples, whichever tokens it answers for."""
+    found = []
+    for plain in (False, True):
+        torch.manual_seed(1)
+        vit = build(_vit(drop_path_rate=0.5))
+        vit.init_weights()
+        vit.plain = plain
+        vit.double().train()
+        torch.manual_seed(2)
+        found.append(vit(_views(1)[0])[0])
+    assert_close(*found, rtol=1e-12)
+
+
+# ---------------------------------------------------------------- the fast form really is another computation
+def test_patches_are_embedded_once_if_both_encoders_agree(tmp_path: Path) -> None:
+    calls: list[str] = []
+    model = _model(moco_config(_vit(stop_grad_patch_embed=True)), tmp_path)
+    model.backbone.patch_embed.register_forward_hook(lambda *_: calls.append('base'))
+    model.momentum_encoder.backbone.patch_embed.register_forward_hook(lambda *_: calls.append('momentum'))
+    model.loss(_views(2))
+    assert calls == ['base', 'base']
+    # loaded weights may differ: both embed for themselves
+    state = model.state_dict()
+    state['momentum_encoder.backbone.patch_embed.projection.weight'] *= 1.5
+    model.load_state_dict(state)
+    calls.clear()
+    model.loss(_views(2))
+    assert calls == ['base', 'momentum']
+    # and so does what learns
+    learning = _model(moco_config(_vit()), tmp_path)
+    learning.momentum_encoder.backbone.patch_embed.register_forward_hook(lambda *_: calls.append('learning'))
+    learning.loss(_views(2))
+    assert calls[-1] == 'learning'
+
+
+def test_equal_frozen_weights_stay_equal(tmp_path: Path) -> None:
+    """What sharing rests on: the average of equal weights is the same, bit for bit, whatever the momentum."""
+    for dtype in (torch.float32, torch.float64):
+        model = _model(moco_config(_vit(stop_grad_patch_embed=True)), tmp_path).to(dtype)
+        for momentum in (0.99, 0.3, 0.0, 1.0, 0.123456):
+            model.momentum = momentum
+            model.keys([view.to(dtype) for view in _views(2)])
+        ours, theirs = (
+            each.patch_embed.projection.weight for each in (model.backbone, model.momentum_encoder.backbone)
+        )
+        assert torch.equal(ours, theirs)
+
+
+def test_views_of_two_sizes_are_computed_one_by_one(tmp_path: Path) -> None:
+    views = [_views(1, 16)[0], _views(1, 24)[0]]
+    found = []
+    for plain in (False, True):
+        model = _model(moco_config(_vit(stop_grad_patch_embed=True)), tmp_path, plain=plain)
+        _stir(model)
+        found.append(_step(model, views))
+    for key, value in found[1].items():
+        assert_close(found[0][key], value, rtol=1e-10, atol=1e-12, name=key)
+
+
+def test_norms_are_told_of_views_only_inside_a_step(tmp_path: Path) -> None:
+    model = _model(_resnet_moco('BN'), tmp_path)
+    _step(model, _views(2))
+    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) > 40
+    assert {norm.views for norm in norms} == {1}
+    assert all(isinstance(norm, nn.BatchNorm2d) for norm in model.backbone.modules() if hasattr(norm, 'running_mean'))
+
+
+def test_evaluation_mode_is_the_same_in_both_forms(tmp_path: Path) -> None:
+    found = []
+    for plain in (False, True):
+        model = _model(_resnet_moco('BN'), tmp_path, plain=plain)
+        _stir(model)
+        model.eval()
+        with torch.no_grad():
+            found.append(model.loss(_views(2))['loss'])
+    assert_close(*found, rtol=1e-12)
+
+
+def test_plain_belongs_to_the_whole() -> None:
+    config = multi_task_config(_vit())
+    config['objectives']['cl']['model']['plain'] = True
+    with pytest.raises(ConfigError, match='plain belongs to the whole model'):
+        build(config)
+    model = build(multi_task_config(_vit(), plain=True))
+    assert model.backbone.plain
+    assert all(objective.plain for objective in model.objectives.values())

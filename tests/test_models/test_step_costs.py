@@ -1,0 +1,207 @@
+"""What a training step costs, counted: floating-point operations, calls of kernels, waits for the device."""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import build, mae_config, mlp_config, moco_config, multi_task_config, tec_config, vit_config
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmselfsup_graft.checkpoints import save_atomically
+
+# a step of these reads a tensor from the host, or a size that only the device knows
+WAITS = ('_local_scalar_dense', 'item', 'nonzero', 'is_nonzero', 'masked_select', 'equal', '_unique2')
+# these start no kernel
+VIEWS = (
+    *('view', '_unsafe_view', 'reshape', '_reshape_alias', 't', 'transpose', 'permute', 'expand', 'slice', 'select'),
+    *('split', 'split_with_sizes', 'unbind', 'unsqueeze', 'squeeze', 'detach', 'alias', 'as_strided', 'chunk'),
+    *('unflatten', 'flatten', 'diagonal', 'lift_fresh', 'empty', 'empty_like', 'empty_strided', 'new_empty_strided'),
+)
+
+
+class Calls(TorchDispatchMode):
+    """Count calls of aten operators by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+    @property
+    def kernels(self) -> int:
+        """Calls that start a kernel."""
+        return sum(number for name, number in self.count.items() if name not in VIEWS)
+
+
+def _step(model: Any, views: int, size: int, batch: int = 2, dtype: torch.dtype | None = None) -> None:
+    """Forward and backward pass; losses are summed."""
+    device = next(model.parameters()).device
+    channels = 3
+    images = [torch.randn(batch, channels, size, size, device=device) for _ in range(views)]
+    with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        losses = model.loss(images[0] if views == 1 else images)
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    sum(losses.values()).backward()
+
+
+# ---------------------------------------------------------------- waits, in every algorithm
+def _masked(kind: str, backbone: dict[str, Any], width: int, stride: int, **head: Any) -> dict[str, Any]:
+    neck = {'type': 'PixelShuffleNeck', 'in_channels': width, 'stride': stride}
+    head = head or {'type': 'SimMIMHead'}
+    return {'type': kind, 'mask_patch': 8, 'backbone': backbone, 'neck': neck, 'head': head}
+
+
+RESNET = {'depth': 18, 'stem_channels': 4, 'base_channels': 4}
+VIT = {'img_size': 32, 'patch_size': 8, 'arch': vit_config(depth=2)['arch']}
+A2MIM = {'type': 'A2MIMHead', 'mode': 'focal_l1', 'fft_weight': 0.5, 'fft_unmask_weight': 0.1}
+RESNET_MOCO = {
+    **moco_config({'arch': {'embed_dims': 32}}),
+    'backbone': {'type': 'mmpretrain.ResNet_CIFAR', **RESNET},
+    'neck': mlp_config(32, 32, 8, 2, with_avg_pool=True),
+}
+SWIN = {'arch': {'embed_dims': 8, 'depths': [1, 1], 'num_heads': [2, 2]}, 'out_indices': (1,)}
+SIMCLR = {'type': 'JointEmbedding', 'backbone': vit_config(), 'neck': mlp_config(16, 32, 8, 2)}
+# config, views, side of the images
+ALGORITHMS: dict[str, tuple[Callable[[], dict[str, Any]], int, int]] = {
+    'MAE': (mae_config, 1, 16),
+    'MoCoV3': (moco_config, 2, 16),
+    'MoCoV3, masked views, frozen patch embedding': (
+        partial(moco_config, vit_config(stop_grad_patch_embed=True), view_mask_ratio=0.5),
+        2,
+        16,
+    ),
+    'MoCoV3 on a ResNet': (lambda: RESNET_MOCO, 2, 16),
+    'SimCLR': (lambda: {**SIMCLR, 'head': {'type': 'NTXentHead'}}, 2, 16),
+    'VICReg': (lambda: {**SIMCLR, 'head': {'type': 'VICRegHead'}}, 2, 16),
+    'TEC': (tec_config, 1, 16),
+    'MultiTask': (multi_task_config, 3, 16),
+    'SimMIM on a BEiT': (lambda: _masked('SimMIM', {'type': 'MaskedBEiT', **VIT}, 16, 8), 1, 32),
+    'SimMIM on a Swin': (
+        lambda: _masked('SimMIM', {'type': 'MaskedSwin', **SWIN, 'img_size': 32, 'window_size': 4}, 16, 8),
+        1,
+        32,
+    ),
+    'A2MIM on a ResNet': (
+        lambda: _masked('A2MIM', {'type': 'MaskedResNetCIFAR', **RESNET}, 32, 8, **A2MIM),
+        1,
+        32,
+    ),
+    'A2MIM on a BEiT': (
+        lambda: _masked('A2MIM', {'type': 'MaskedBEiT', **VIT, 'mask_replace': False}, 16, 8, **A2MIM),
+        1,
+        32,
+    ),
+}
+
+
+def _algorithm(name: str, folder: Path, **options: Any) -> Any:
+    config = {**ALGORITHMS[name][0](), **options}
+    if config['type'] == 'TEC':
+        base = build(mae_config())
+        base.init_weights()
+        save_atomically({'state_dict': base.state_dict()}, folder / 'base.pth')
+        config['base_checkpoint'] = str(folder / 'base.pth')
+    model = build(config)
+    model.init_weights()
+    return model.train()
+
+
+@pytest.mark.parametrize('plain', [False, True])
+@pytest.mark.parametrize('name', ALGORITHMS)
+def test_no_step_waits_for_the_device(name: str, plain: bool, tmp_path: Path) -> None:
+    model, views, size = _algorithm(name, tmp_path, plain=plain), *ALGORITHMS[name][1:]
+    _step(model, views, size)  # whether frozen embeddings agree is asked once
+    with Calls() as calls:
+        _step(model, views, size)
+    assert calls.kernels > 100
+    assert not {key: number for key, number in calls.count.items() if key in WAITS}
+
+
+@pytest.mark.parametrize('name', ALGORITHMS)
+def test_losses_are_single_precision_under_autocast(name: str, tmp_path: Path) -> None:
+    model, views, size = _algorithm(name, tmp_path), *ALGORITHMS[name][1:]
+    _step(model, views, size, dtype=torch.bfloat16)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+
+# ---------------------------------------------------------------- operations, of the published sizes
+def _flops(config: dict[str, Any], views: int, plain: bool, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Of a forward and backward pass over two images at 224 px, on tensors without content."""
+    monkeypatch.setattr(torch, 'autocast', lambda *_, **__: nullcontext())  # there is none for such tensors
+    with torch.device('meta'):
+        model = build({**config, 'plain': plain}).train()
+        if views == 2:
+            model._agree = True  # what comparing weights would say
+        with FlopCounterMode(display=False) as counter:
+            _step(model, views, 224)
+    return counter.get_total_flops()
+
+
+def _base(**options: Any) -> dict[str, Any]:
+    return vit_config(768, 12, 12, 224, 16, **options)
+
+
+def test_masked_auto_encoder_saves_two_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = mae_config(_base(), decoder_width=512, decoder_depth=8, decoder_heads=16)
+    fast, plain = (_flops(config, 1, form, monkeypatch) for form in (False, True))
+    assert fast <= 0.98 * plain
+
+
+def test_contrastive_transformer_saves_seven_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = _base(init='mocov3', stop_grad_patch_embed=True)
+    config = moco_config(backbone, hidden=4096, out=256)
+    fast, plain = (_flops(config, 2, form, monkeypatch) for form in (False, True))
+    assert fast <= 0.93 * plain
+
+
+# ---------------------------------------------------------------- calls, beside mmpretrain
+def test_contrastive_step_makes_half_of_the_calls_of_mmpretrain() -> None:
+    """ViT-S with 12 heads; the number of calls depends on no size, so images are small."""
+    from mmengine.logging import MessageHub
+
+    MessageHub.get_current_instance().update_info('max_iters', 100)
+    mlp = {**mlp_config(384, 64, 32, 3), 'norm_cfg': {'type': 'BN1d'}}
+    predictor = {**mlp, 'in_channels': 32, 'num_layers': 2}
+    shared = {'img_size': 32, 'patch_size': 16}
+    theirs = build(
+        {
+            '_scope_': 'mmpretrain',
+            'type': 'MoCoV3',
+            'backbone': {'type': 'MoCoV3ViT', 'arch': 'mocov3-small', 'stop_grad_conv1': True, **shared},
+            'neck': mlp,
+            'head': {
+                'type': 'MoCoV3Head',
+                'predictor': predictor,
+                'loss': {'type': 'CrossEntropyLoss', 'loss_weight': 0.4},
+                'temperature': 0.2,
+            },
+        }
+    )
+    ours = build(
+        {
+            'type': 'MoCoV3',
+            'backbone': {'type': 'SelfSupViT', 'arch': 'mocov3-small', 'stop_grad_patch_embed': True, **shared},
+            'neck': {**mlp, 'norm_cfg': {'type': 'PortableSyncBN'}},
+            'head': {'type': 'ContrastiveHead', 'predictor': {**predictor, 'norm_cfg': {'type': 'PortableSyncBN'}}},
+        }
+    )
+    counts = []
+    for model in (ours, theirs):
+        model.train()
+        images = [torch.randn(4, 3, 32, 32) for _ in range(2)]
+        model.loss(images, []) if model is ours else None  # the first step compares weights
+        with Calls() as calls:
+            sum(model.loss(images, []).values()).backward()
+        counts.append(calls.kernels)
+    assert counts[0] <= 0.5 * counts[1], counts
