@@ -23,7 +23,7 @@ def use_channels_last(backbone: Any) -> None:
     """
     if hasattr(backbone, 'patch_embed'):
         raise ConfigError(
-            f'channels_last=True is for convolutional backbones; {type(backbone).__name__} works on tokens, leave it out'
+            f'channels_last=True is for convolutional backbones; {type(backbone).__name__} has tokens, leave it out'
         )
     backbone.channels_last = True
     backbone.to(memory_format=torch.channels_last)

@@ -117,5 +117,5 @@ def test_a_classifier_may_have_it() -> None:
 
 
 def test_transformers_have_no_channels_to_order() -> None:
-    with pytest.raises(ConfigError, match='channels_last=True is for convolutional backbones; SelfSupViT works on'):
+    with pytest.raises(ConfigError, match='channels_last=True is for convolutional backbones; SelfSupViT has'):
         build(mae_config(channels_last=True))

@@ -214,3 +214,24 @@ def test_plain_belongs_to_the_whole() -> None:
     model = build(multi_task_config(_vit(), plain=True))
     assert model.backbone.plain
     assert all(objective.plain for objective in model.objectives.values())
+
+
+# ---------------------------------------------------------------- fused attention of SimMIM's ViT
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize('bias', ['qv_bias', True, False])
+def test_fused_attention_with_relative_positions(bias: Any, shared: bool) -> None:
+    """What a GPU computes, on the CPU: outputs and gradients are those of mmpretrain's explicit form."""
+    options = {'use_rel_pos_bias': not shared, 'use_shared_rel_pos_bias': shared, 'bias': bias}
+    arch = vit_config(depth=1)['arch']
+    model = build({'type': 'SelfSupBEiT', 'arch': arch, 'img_size': 16, 'patch_size': 4, **options}).double()
+    model.init_weights()
+    _stir(model)
+    attention, tokens = model.layers[0].attn, torch.randn(2, 17, 16, dtype=torch.float64)
+    given = model.rel_pos_bias() if shared else None
+    weights = torch.randn(2, 17, 16, dtype=torch.float64)
+    parameters = [*attention.parameters(), *(model.rel_pos_bias.parameters() if shared else [])]
+    outputs = [attention.fused(tokens, given), attention(tokens, given)]
+    assert_close(*outputs, rtol=1e-12)
+    gradients = [torch.autograd.grad((each * weights).sum(), parameters, retain_graph=True) for each in outputs]
+    for ours, theirs in zip(*gradients):
+        assert_close(ours, theirs, rtol=1e-10, atol=1e-13)

@@ -267,3 +267,10 @@ def test_masked_views_of_moco_still_work_on_a_masked_vit() -> None:
     model = build(moco_config({**vit_config(), 'type': 'MaskedViT'}, view_mask_ratio=0.5))
     assert isinstance(model.backbone, MaskedViT)
     assert model.loss([torch.randn(2, 3, 16, 16) for _ in range(2)])['loss'].isfinite()
+
+
+def test_a_mask_and_kept_patches_exclude_each_other() -> None:
+    vit = build({**vit_config(), 'type': 'MaskedViT'})
+    keep, mask = torch.arange(4).expand(2, -1), torch.ones(2, 4, 4)
+    with pytest.raises(ConfigError, match='MaskedViT takes a mask or kept patches, not both'):
+        vit(torch.randn(2, 3, 16, 16), keep, mask=mask)

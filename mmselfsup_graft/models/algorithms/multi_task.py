@@ -38,7 +38,7 @@ class MultiTask(SelfSupAlgorithm):
             if kwargs.pop(part, None) is not None:
                 raise ConfigError(f'MultiTask: give {part} inside objectives.<name>.model, each objective has its own')
         super().__init__(backbone=backbone, **kwargs)
-        whole = {'backbone': backbone, **{key: kwargs[key] for key in ('plain', 'channels_last') if key in kwargs}}
+        whole = {key: kwargs[key] for key in ('plain', 'channels_last') if key in kwargs}
         if len(objectives) < 2:
             raise ConfigError(f'MultiTask needs two objectives or more, got {len(objectives)}')
         self.weights: dict[str, float] = {}
@@ -49,7 +49,7 @@ class MultiTask(SelfSupAlgorithm):
             self.weights[name] = float(options.get('weight', 1.0))
             views = options['views']
             self.views[name] = views if isinstance(views, int) else list(views)
-            self.objectives[name] = self._sharing(MODELS.build({**options['model'], **whole}))
+            self.objectives[name] = self._sharing(MODELS.build({**options['model'], **whole, 'backbone': backbone}))
 
     def _sharing(self, objective: SelfSupAlgorithm) -> SelfSupAlgorithm:
         """Let an objective work on our encoder, which stays a child of ours alone: saved, moved and counted once."""

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from mmpretrain.models import BEiTViT
+from mmpretrain.models.utils import BEiTAttention
 from torch import nn
 
 from mmselfsup_graft.checkpoints import Depth, vit_depth
@@ -10,6 +13,39 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from ..foreign_weights import refuse_pretrained_init
+
+
+class FusedBEiTAttention(BEiTAttention):
+    """mmpretrain's attention with relative positions, in one fused kernel on a GPU.
+
+    On a CPU torch has no fused kernel for a bias that learns, and the explicit form is the faster one.
+    """
+
+    def forward(self, x: torch.Tensor, rel_pos_bias: torch.Tensor | None = None) -> torch.Tensor:
+        """Tokens [B, N, D] -> [B, N, D]; ``rel_pos_bias`` [H, N, N] is one that all blocks share."""
+        return self.fused(x, rel_pos_bias) if x.is_cuda else super().forward(x, rel_pos_bias)
+
+    def fused(self, x: torch.Tensor, rel_pos_bias: torch.Tensor | None = None) -> torch.Tensor:
+        """The same without a map of attention in memory."""
+        mixed = F.linear(x, self.qkv.weight, self._qkv_bias()).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = mixed.permute(2, 0, 3, 1, 4)  # each [B, H, N, D / H]
+        biases = [bias for bias in (self._own_bias(), rel_pos_bias) if bias is not None]
+        bias = sum(biases[1:], biases[0])[None].to(query.dtype) if biases else None  # [1, H, N, N]
+        dropout = self.attn_drop.p if self.training else 0.0
+        out = F.scaled_dot_product_attention(query, key, value, bias, dropout, scale=self.scale)
+        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+
+    def _qkv_bias(self) -> torch.Tensor | None:
+        """Of queries and values alone (BEiT), or whatever the linear layer has."""
+        if self.bias == 'qv_bias':
+            return torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+        return self.qkv.bias
+
+    def _own_bias(self) -> torch.Tensor | None:
+        """Bias of every pair of tokens in this block, [H, N, N]."""
+        if self.relative_position_bias_table is None:
+            return None
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
 
 @MODELS.register_module()
@@ -48,6 +84,8 @@ class SelfSupBEiT(BEiTViT):
             raise ConfigError(f'{type(self).__name__}: img_size {img_size} is no multiple of patch_size {patch_size}')
         sizes = dict(arch=arch, img_size=img_size, patch_size=patch_size)
         super().__init__(**sizes, use_abs_pos_emb=use_abs_pos_emb, out_type=out_type, final_norm=final_norm, **kwargs)
+        for layer in self.layers:
+            layer.attn.__class__ = FusedBEiTAttention  # same tensors, same names
 
     @property
     def depth(self) -> Depth:

@@ -138,8 +138,10 @@ class MaskToken(nn.Module):
                 None masks nothing.
 
         Raises:
-            ConfigError: If the mask does not fit that map.
+            ConfigError: If the mask does not fit that map, or patches are left out as well.
         """
+        if mask is not None and any(each is not None for each in args):
+            raise ConfigError(f'{type(self).__name__} takes a mask or kept patches, not both')
         self._mask, self._image_size = mask, (x.shape[2], x.shape[3])
         try:
             return super().forward(x, *args)  # type: ignore[misc]
