@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -159,6 +160,38 @@ def batch_norm(shape: tuple[int, ...], sizes: tuple[int, ...] | None = None, **o
     return {**result, 'output': model.output.detach(), 'input_grad': x.grad}
 
 
+class _TwoViews(nn.Module):
+    """Two views through one batch norm: interleaved over processes, one after the other in one process."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        from mmselfsup_graft.models.view_norm import interleave, separate, views_apart
+
+        if dist.is_initialized():
+            with views_apart(self.norm, 2):
+                outputs = separate(self.norm(interleave([first, second])), 2)
+        else:
+            outputs = [self.norm(first), self.norm(second)]
+        return ((outputs[0] * weights).sum() + (outputs[1] * weights.square()).sum()) / len(first)
+
+
+def views_of_one_norm() -> Result:
+    """Both views in one pass of PortableSyncBN, and how many collectives that takes; reference is torch's norm."""
+    from mmselfsup_graft.models import PortableSyncBN
+    from mmselfsup_graft.models.necks import sync_bn
+
+    model = _TwoViews((PortableSyncBN if dist.is_initialized() else nn.BatchNorm2d)(4)).double()
+    generator = _seeded()
+    scale = 1 + torch.arange(BATCH, dtype=torch.float64).view(-1, 1, 1, 1)
+    inputs = [scale * torch.randn(BATCH, 4, 3, 2, generator=generator, dtype=torch.float64) for _ in range(3)]
+    with mock.patch.object(sync_bn, 'all_gather', wraps=sync_bn.all_gather) as gather:
+        result = _backward(model, *map(_share, inputs))
+    return {**result, 'collectives': torch.tensor(gather.call_count)}
+
+
 class _Features(nn.Module):
     """Two views through one linear layer, then a loss."""
 
@@ -230,6 +263,8 @@ CASES: dict[str, Callable[[], Result]] = {
     'moco with masked views': partial(moco, view_mask_ratio=0.5),
     'moco with frozen layers': partial(moco, frozen_layers=2),
     'moco on a ResNet': lambda: moco(moco_resnet_config()),
+    'moco on a ResNet, view by view': lambda: moco(moco_resnet_config() | {'plain': True}),
+    'moco with a frozen patch embedding': lambda: moco(moco_config(vit_config(stop_grad_patch_embed=True))),
     'mae': mae,
     'tec': tec,
     'multi-task': multi_task,
@@ -240,6 +275,7 @@ CASES: dict[str, Callable[[], Result]] = {
     'batch norm without affine': partial(batch_norm, (BATCH, 4), affine=False),
     'batch norm, cumulative average': partial(batch_norm, (BATCH, 4), momentum=None),
     'batch norm of maps': partial(batch_norm, (BATCH, 4, 3, 2)),
+    'two views of one norm': views_of_one_norm,
     'info_nce': partial(features, 'info_nce', temperature=0.3),
     'nt_xent': partial(features, 'nt_xent', temperature=0.3),
     'vicreg': partial(features, 'vicreg'),
@@ -279,6 +315,10 @@ def test_loss_gradients_and_state(ranks: list[dict[str, Result]], name: str) -> 
             assert_close(share['grads'][key], gradient, rtol=1e-9, atol=noise, name=f'gradient of {key}, rank {rank}')
         for key, value in joined['state'].items():
             assert_close(share['state'][key], value, rtol=1e-10, atol=1e-13, name=f'{key}, rank {rank}')
+
+
+def test_two_views_take_one_collective(ranks: list[dict[str, Result]]) -> None:
+    assert [int(rank['two views of one norm']['collectives']) for rank in ranks] == [1, 1]
 
 
 def test_conflict_is_that_of_the_joined_batch(ranks: list[dict[str, Result]]) -> None:
