@@ -172,6 +172,8 @@ def prepare_distributed(cfg: Config) -> None:
 
     mmengine's own launcher code insists on CUDA.
     """
+    from mmselfsup_graft.models.sharding import shards
+
     if cfg.get('launcher', 'none') == 'none':
         return
     if torch.cuda.is_available():
@@ -185,6 +187,8 @@ def prepare_distributed(cfg: Config) -> None:
                 'WORLD_SIZE, ...): start it with tools/dist_train.sh'
             )
         torch.distributed.init_process_group('gloo')
+    if shards(cfg.get('model_wrapper_cfg')):
+        return
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,  # mmengine would fill in GPU numbers

@@ -15,6 +15,7 @@ from .backbones import (
     TargetViT,
     TECViT,
 )
+from .checkpointing import checkpoint_activations
 from .heads import (
     A2MIMHead,
     ContrastiveHead,
@@ -27,6 +28,7 @@ from .heads import (
 )
 from .momentum import MomentumEncoder
 from .necks import MAEDecoder, PixelShuffleNeck, PortableSyncBN, TECDecoder
+from .sharding import FullySharded
 
 __all__ = [
     'A2MIM',
@@ -35,6 +37,7 @@ __all__ = [
     'A2MIMHead',
     'ContrastiveHead',
     'FirstFCHead',
+    'FullySharded',
     'GraftedClassifier',
     'JointEmbedding',
     'MAEDecoder',
@@ -62,4 +65,5 @@ __all__ = [
     'TECViT',
     'TargetViT',
     'VICRegHead',
+    'checkpoint_activations',
 ]

@@ -6,17 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.models.checkpointing import checkpoint_activations
 from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
+from mmselfsup_graft.models.sharding import is_sharded, shards, shared_moments, shared_weights, whole_states
 from mmselfsup_graft.registry import RUNNERS
 
+from ..hooks.unwrapping import unwrapped_model
+from .batch_rules import Batch, lr_factor, micro_batch_note, scale_learning_rates
 from .pretrained import load_pretrained, take_pretrained
 
 
@@ -46,6 +51,7 @@ class GraftRunner(Runner):
 
     _resume: bool
     _load_from: str | None
+    _activation_checkpointing: bool | None = None
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
@@ -63,13 +69,29 @@ class GraftRunner(Runner):
         super().register_default_hooks(wanted)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap as mmengine does; processes without a GPU get batch norm that synchronises there, torch's refuses."""
+        """Wrap as mmengine does; processes without a GPU get batch norm that synchronises there, torch's refuses.
+
+        Before that blocks are told to recompute (``activation_checkpointing=True``), and a model to be sharded gets its
+        weights, which need it whole.
+        """
+        if self.cfg.get('activation_checkpointing') is True:
+            self.logger.info(f'{checkpoint_activations(model)} blocks are recomputed in the backward pass')
         if self.distributed and not torch.cuda.is_available():
             make_sync_bn_portable(model)
+        if self.distributed and shards(model_wrapper_cfg):
+            model.to(get_device())
+            self._start_weights()
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
         """Initialise as mmengine does, then load pre-trained parts, unless a checkpoint to resume brings everything."""
+        if not is_sharded(self.model):  # else done by wrap_model, while the weights were whole
+            self._start_weights()
+        # mmengine takes it for names of modules, between here and load_or_resume
+        if isinstance(self.cfg.get('activation_checkpointing'), bool):
+            self._activation_checkpointing = self.cfg.pop('activation_checkpointing')
+
+    def _start_weights(self) -> None:
         parts = take_pretrained(self.model)
         super()._init_model_weights()
         resumed = self._resume_source()
@@ -79,15 +101,53 @@ class GraftRunner(Runner):
             else:
                 self.logger.info(f'{part.checkpoint} is not read: the run goes on from {resumed}')
 
-    @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Save as mmengine does, under a temporary name that is renamed when the file is complete."""
+        """Save as mmengine does, under a temporary name that is renamed when the file is complete.
+
+        All processes call it: of a sharded model the first one gathers the whole state, so that the file is the same
+        as that of any other run.
+        """
+        moments = getattr(self.optim_wrapper, 'optimizer', None) if kwargs.get('save_optimizer', True) else None
+        with whole_states(unwrapped_model(self), moments):
+            self._write_checkpoint(out_dir, filename, *args, **kwargs)
+
+    @master_only
+    def _write_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         temporary = f'.{filename}.tmp'
         super().save_checkpoint(out_dir, temporary, *args, **kwargs)
         source = Path(out_dir) / temporary
         with source.open('rb') as file:
             os.fsync(file.fileno())
         os.replace(source, Path(out_dir) / filename)
+
+    def scale_lr(
+        self, optim_wrapper: OptimWrapper | OptimWrapperDict, auto_scale_lr: dict[str, Any] | None = None
+    ) -> None:
+        """Scale the learning rate with the batch, if that is asked for, see :func:`lr_factor`.
+
+        Differs from mmengine: accumulated micro-batches count, and it says when the batch is another one than that of
+        the learning rate, or than gradient accumulation makes believe (:func:`micro_batch_note`).
+
+        Raises:
+            ConfigError: See :func:`lr_factor`.
+        """
+        wrapper = next(iter(optim_wrapper.values())) if isinstance(optim_wrapper, OptimWrapperDict) else optim_wrapper
+        batch = Batch(self.train_dataloader.batch_size, self.world_size, wrapper._accumulative_counts)
+        note = micro_batch_note(unwrapped_model(self), batch)
+        if note is not None:
+            self.logger.warning(note)
+        if not auto_scale_lr or 'base_batch_size' not in auto_scale_lr:
+            return
+        factor, base = lr_factor(batch, auto_scale_lr), auto_scale_lr['base_batch_size']
+        if auto_scale_lr.get('enable', False):
+            rule = auto_scale_lr.get('rule', 'linear')
+            self.logger.info(f'learning rates for {base} images, batch of {batch}: times {factor:g} ({rule} rule)')
+            scale_learning_rates(optim_wrapper, factor)
+        elif batch.total != base:
+            self.logger.warning(
+                f'the learning rate is meant for a batch of {base} images, the batch is {batch}: '
+                f'--auto-scale-lr would multiply it by {factor:g}'
+            )
 
     def load_checkpoint(
         self,
@@ -113,9 +173,11 @@ class GraftRunner(Runner):
         # mmengine's resume would execute this text as a config file; its own checkpoints do not hold it any more
         checkpoint.get('meta', {}).pop('config', None)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrapped_model(self)
         check_fit(filename, checkpoint['state_dict'], model.state_dict())
-        model.load_state_dict(checkpoint['state_dict'])
+        model.load_state_dict(shared_weights(checkpoint['state_dict'], model))
+        if 'optimizer' in checkpoint and is_sharded(model) and isinstance(self.optim_wrapper, OptimWrapper):
+            checkpoint['optimizer'] = shared_moments(checkpoint['optimizer'], self.optim_wrapper.optimizer)
         self.logger.info(f'loaded {len(checkpoint["state_dict"])} tensors from {filename}')
         return checkpoint
 
@@ -126,6 +188,8 @@ class GraftRunner(Runner):
         none; with ``resume_from=FILE`` it takes that file. Differs from mmengine, where ``load_from`` is also the file
         to resume: a run that starts from other weights could not be resumed then.
         """
+        if self._activation_checkpointing is not None:
+            self.cfg.activation_checkpointing = self._activation_checkpointing
         newest = latest_checkpoint(self.work_dir)
         if self._resume:
             source = self._resume_source()

@@ -68,11 +68,15 @@ class MoCoV3(TwoViewAlgorithm):
             noise = [torch.rand(len(view), self.backbone.num_patches, device=view.device) for view in views]
         return [mask_from_noise(each, self.view_mask_ratio).keep for each in noise]
 
+    def follow(self) -> None:
+        """Move the momentum encoder one step towards the base encoder, by ``momentum``."""
+        self.momentum_encoder.update(self.backbone, self.neck, self.momentum)
+
     @torch.no_grad()
     def keys(self, views: Sequence[torch.Tensor], keeps: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
         """Update the momentum encoder if that is due and return its features [B, D] of each view."""
         if self.training and self.update_due:
-            self.momentum_encoder.update(self.backbone, self.neck, self.momentum)
+            self.follow()
         follower = self.momentum_encoder
         return project_views(follower.backbone, follower.neck, views, keeps, joined=not self.plain)
 
