@@ -17,7 +17,14 @@ from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.models.checkpointing import checkpoint_activations
 from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
-from mmselfsup_graft.models.sharding import is_sharded, shards, shared_moments, shared_weights, whole_states
+from mmselfsup_graft.models.sharding import (
+    FullySharded,
+    is_sharded,
+    shards,
+    shared_moments,
+    shared_weights,
+    whole_states,
+)
 from mmselfsup_graft.registry import RUNNERS
 
 from ..hooks.unwrapping import unwrapped_model
@@ -81,6 +88,8 @@ class GraftRunner(Runner):
         if self.distributed and shards(model_wrapper_cfg):
             model.to(get_device())
             self._start_weights()
+            # mmengine looks for a name among its own alone
+            model_wrapper_cfg = {**(model_wrapper_cfg or {}), 'type': FullySharded}
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
