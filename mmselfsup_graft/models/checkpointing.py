@@ -1,7 +1,7 @@
 """Activation checkpointing: the backward pass computes a block again instead of keeping what is inside it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -44,7 +44,7 @@ def checkpoint_activations(model: nn.Module) -> int:
 def _recomputed(forward: Callable[..., Any], recomputation: '_Recomputation', *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, context_fn=recomputation.contexts, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **recomputation.options(), **kwargs)
 
 
 class _Recomputation:
@@ -53,9 +53,12 @@ class _Recomputation:
     def __init__(self, block: nn.Module) -> None:
         self.norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
 
-    def contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        """Context of the first pass, which is entered at once, and of the second."""
-        return nullcontext(), self._second_pass(_attention_kernels())
+    def options(self) -> dict[str, Any]:
+        """Options of torch's checkpoint: contexts where they are needed; a block without is easier to compile."""
+        kernels = _attention_kernels()
+        if not self.norms and len(kernels) == _NUM_KERNELS:
+            return {}
+        return {'context_fn': lambda: (nullcontext(), self._second_pass(kernels))}
 
     @contextmanager
     def _second_pass(self, kernels: list[SDPBackend]) -> Iterator[None]:
@@ -64,6 +67,9 @@ class _Recomputation:
             for norm in self.norms:
                 stack.enter_context(_copied_buffers(norm))
             yield
+
+
+_NUM_KERNELS = 4
 
 
 def _attention_kernels() -> list[SDPBackend]:

@@ -10,18 +10,21 @@ import pytest
 import torch
 from helpers import build, run_ranks
 from mmengine.config import Config
-from test_tools.tiny_runs import tiny_config, write_config
+from test_tools.tiny_runs import evaluation, tiny_config, write_config
 
 from mmselfsup_graft.apis.train import load_config, train
 from mmselfsup_graft.checkpoints import read_encoder
+from mmselfsup_graft.errors import ConfigError
 
 WORLD, HALF, LAST = 2, 2, 4  # two epochs of two iterations
 
 
-def content(**options: Any) -> dict[str, Any]:
+def content(hooks: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
     """Layer Grafted's second stage, with rates per layer, a momentum encoder and batch norm, and clipping."""
     checkpoint = dict(by_epoch=False, interval=HALF, max_keep_ckpts=-1)
-    config = tiny_config('lgp', images=32, default_hooks=dict(checkpoint=checkpoint), **options)
+    export = dict(type='ExportBackboneHook')
+    kept = dict(checkpoint=checkpoint, export=export, **(hooks or {}))
+    config = tiny_config('lgp', images=32, default_hooks=kept, **options)
     config['optim_wrapper']['clip_grad'] = dict(max_norm=1.0)
     return config
 
@@ -48,6 +51,9 @@ def all_runs(rank: int, path: str) -> None:
     torch.distributed.barrier()
     start(folder, 'resumed', resume=True, **sharded, activation_checkpointing=True)
     start(folder, 'resumed_plain', resume=True)
+    watched = dict(knn=dict(type='KNNHook', train=evaluation()['train'], test=evaluation()['test']))
+    with pytest.raises(ConfigError, match='KNNHook needs the whole weights'):
+        start(folder, 'watched', **sharded, hooks=watched)
 
 
 @pytest.fixture(scope='module')
@@ -89,6 +95,9 @@ def test_the_file_is_that_of_any_other_run(folder: Path) -> None:
     assert 'activation_checkpointing = True' in sharded['meta']['cfg']
     encoder = read_encoder(str(folder / 'sharded' / f'iter_{LAST}.pth'))
     assert torch.equal(encoder.state['cls_token'], sharded['state_dict']['backbone.cls_token'])
+    exported = read_encoder(str(folder / 'sharded' / 'backbone.pth')).state
+    assert all(torch.equal(value, encoder.state[name]) for name, value in exported.items())
+    assert len(exported) > 10
 
 
 def test_a_resumed_run_ends_with_the_same_bits(folder: Path) -> None:

@@ -32,6 +32,7 @@ class GradientConflictHook(Hook):
     """
 
     priority = 'LOW'
+    needs_whole_weights = True
 
     def __init__(self, interval: int = 50) -> None:
         if interval < 1:

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import TARGETS, convert, save_weights
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.sharding import gathered
 from mmselfsup_graft.registry import HOOKS
 from mmselfsup_graft.version import __version__
 
@@ -38,10 +39,10 @@ class ExportBackboneHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Convert and write, on the first process."""
+        state = gathered(dict(unwrapped_model(runner).state_dict()))  # by all processes
         if not is_main_process():
             return
-        model = unwrapped_model(runner)
-        state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+        state = {name: value.detach().cpu() for name, value in state.items()}
         path = Path(runner.work_dir) / self.filename
         done = convert({'state_dict': state}, 'the trained model', self.target)
         meta = {

@@ -42,6 +42,7 @@ class KNNHook(Hook):
     """
 
     priority = 'BELOW_NORMAL'  # before the checkpoint, so that a resumed run's history has the line
+    needs_whole_weights = True
 
     def __init__(
         self,

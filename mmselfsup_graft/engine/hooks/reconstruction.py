@@ -47,6 +47,7 @@ class ReconstructionHook(Hook):
     """
 
     priority = 'LOW'
+    needs_whole_weights = True
 
     def __init__(
         self,

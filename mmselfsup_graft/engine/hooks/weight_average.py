@@ -55,6 +55,8 @@ class WeightAverageHook(EMAHook):
         ConfigError: If decay or start are outside (0, 1), or a length is negative.
     """
 
+    needs_whole_weights = True
+
     def __init__(
         self, decay: float = 0.9999, ramp_epochs: float = 0, ramp_start: float = 0.9, interval: int | None = None
     ) -> None:

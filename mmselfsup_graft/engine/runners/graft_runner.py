@@ -14,7 +14,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
-from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.models.checkpointing import checkpoint_activations
 from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 from mmselfsup_graft.models.sharding import (
@@ -99,6 +99,20 @@ class GraftRunner(Runner):
         # mmengine takes it for names of modules, between here and load_or_resume
         if isinstance(self.cfg.get('activation_checkpointing'), bool):
             self._activation_checkpointing = self.cfg.pop('activation_checkpointing')
+
+    def train(self) -> nn.Module:
+        """Train as mmengine does.
+
+        Raises:
+            ConfigError: If a hook needs the whole weights of a model that is sharded.
+        """
+        needing = [type(hook).__name__ for hook in self.hooks if getattr(hook, 'needs_whole_weights', False)]
+        if needing and is_sharded(self.model):
+            raise ConfigError(
+                f'{needing[0]} needs the whole weights, which no process of a sharded model has; leave out the hook or '
+                'model_wrapper_cfg'
+            )
+        return super().train()
 
     def _start_weights(self) -> None:
         parts = take_pretrained(self.model)
