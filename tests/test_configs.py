@@ -72,6 +72,7 @@ def test_strict_check_and_what_every_config_has(path):
     assert cfg.default_scope == 'mmselfsup_graft'
     assert cfg.auto_scale_lr.enable is False
     assert cfg.auto_scale_lr.base_batch_size > 0
+    assert cfg.auto_scale_lr.get('accumulated', 1) == cfg.optim_wrapper.get('accumulative_counts', 1)
     assert cfg.randomness.seed == 0
     assert cfg.default_hooks.checkpoint.type == 'SafeCheckpointHook'
 

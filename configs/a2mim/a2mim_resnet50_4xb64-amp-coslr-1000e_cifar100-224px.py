@@ -21,6 +21,6 @@ param_scheduler = [
     )
 ]
 train_cfg = dict(max_epochs=1000)
-auto_scale_lr = dict(base_batch_size=256)
+auto_scale_lr = dict(base_batch_size=256, accumulated=2)
 
 default_hooks = dict(checkpoint=dict(interval=50))

@@ -5,4 +5,4 @@ model = dict(backbone=dict(arch='small'))
 
 train_dataloader = dict(batch_size=256)
 optim_wrapper = dict(accumulative_counts=1)
-auto_scale_lr = dict(base_batch_size=2048)
+auto_scale_lr = dict(base_batch_size=2048, accumulated=1)

@@ -20,7 +20,7 @@ param_scheduler = [
     )
 ]
 train_cfg = dict(max_epochs=100)
-auto_scale_lr = dict(base_batch_size=1024)
+auto_scale_lr = dict(base_batch_size=1024, accumulated=2)
 
 default_hooks = dict(checkpoint=dict(interval=10))
 

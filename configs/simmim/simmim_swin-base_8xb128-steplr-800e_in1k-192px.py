@@ -8,6 +8,6 @@ _base_ = [
 ]
 
 optim_wrapper = dict(accumulative_counts=2)
-auto_scale_lr = dict(base_batch_size=1024)
+auto_scale_lr = dict(base_batch_size=1024, accumulated=2)
 
 default_hooks = dict(checkpoint=dict(interval=20))

@@ -165,7 +165,7 @@ def _untyped(key: str, around: dict, scope: str) -> Section:
         'env_cfg': frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'}),
         'mp_cfg': parameters(set_multi_processing),
         'randomness': parameters(set_random_seed),
-        'auto_scale_lr': frozenset({'enable', 'base_batch_size', 'rule'}),
+        'auto_scale_lr': frozenset({'enable', 'base_batch_size', 'accumulated', 'rule'}),
         'graft': parameters(GraftSource),
         'projector': (parameters(GraftSource) or frozenset()) - {'layers'},
         'part': parameters(Part),

@@ -23,6 +23,8 @@ from mmselfsup_graft.errors import ConfigError
         (Batch(64, 4, 4), {}, 4.0),
         (Batch(64, 4, 4), {'rule': 'sqrt'}, 2.0),
         (Batch(64, 4, 4), {'rule': 'linear', 'enable': True}, 4.0),
+        (Batch(64, 4, 2), {'accumulated': 2}, 1.0),
+        (Batch(64, 4, 1), {'accumulated': 2}, 0.5),
     ],
 )
 def test_the_factor_counts_processes_and_micro_batches(batch: Batch, options: dict, expected: float) -> None:
@@ -33,8 +35,9 @@ def test_the_factor_counts_processes_and_micro_batches(batch: Batch, options: di
     ('options', 'message'),
     [
         ({'base_batch_size': 256, 'rule': 'cubic'}, "auto_scale_lr.rule is 'cubic'; choose from linear, sqrt"),
-        ({'base_batch_size': 0}, 'auto_scale_lr.base_batch_size must be a number of images, got 0'),
-        ({}, 'auto_scale_lr.base_batch_size must be a number of images, got None'),
+        ({'base_batch_size': 0}, 'auto_scale_lr.base_batch_size must be a whole number > 0, got 0'),
+        ({'base_batch_size': 256, 'accumulated': 0}, 'auto_scale_lr.accumulated must be a whole number > 0, got 0'),
+        ({}, 'auto_scale_lr.base_batch_size must be a whole number > 0, got None'),
     ],
 )
 def test_bad_rules_are_refused(options: dict, message: str) -> None:

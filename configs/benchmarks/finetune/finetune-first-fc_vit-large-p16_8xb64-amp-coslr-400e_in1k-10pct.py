@@ -9,4 +9,4 @@ param_scheduler = [
     dict(type='WarmupCosineLR', warmup=5, end=400, min_ratio=1e-6 / 1.2e-4, by_epoch=True, convert_to_iter_based=True)
 ]
 train_cfg = dict(max_epochs=400)
-auto_scale_lr = dict(base_batch_size=512)
+auto_scale_lr = dict(base_batch_size=512, accumulated=2)

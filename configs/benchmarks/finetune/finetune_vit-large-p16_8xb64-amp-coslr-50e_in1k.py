@@ -9,4 +9,4 @@ param_scheduler = [
     dict(type='WarmupCosineLR', warmup=5, end=50, min_ratio=1e-6 / 2e-3, by_epoch=True, convert_to_iter_based=True)
 ]
 train_cfg = dict(max_epochs=50)
-auto_scale_lr = dict(base_batch_size=512)
+auto_scale_lr = dict(base_batch_size=512, accumulated=2)

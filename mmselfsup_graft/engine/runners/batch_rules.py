@@ -46,17 +46,25 @@ def lr_factor(batch: Batch, options: Mapping[str, Any]) -> float:
 
     Args:
         batch: What a step sees.
-        options: ``auto_scale_lr`` of a config: ``base_batch_size``, ``rule`` (default ``linear``), ``enable``.
+        options: ``auto_scale_lr`` of a config: ``base_batch_size``, images of all processes in one micro-batch;
+            ``accumulated``, micro-batches per step (default 1); ``rule`` (default ``linear``); ``enable``.
 
     Raises:
-        ConfigError: For another rule, or without a positive ``base_batch_size``.
+        ConfigError: For another rule, or numbers that are not positive.
     """
-    base, rule = options.get('base_batch_size'), options.get('rule', 'linear')
-    if not isinstance(base, int) or base < 1:
-        raise ConfigError(f'auto_scale_lr.base_batch_size must be a number of images, got {base!r}')
+    rule = options.get('rule', 'linear')
     if rule not in _RULES:
         raise ConfigError(f'auto_scale_lr.rule is {rule!r}; choose from {", ".join(_RULES)}')
-    return (batch.total / base) ** _RULES[rule]
+    return (batch.total / base_batch(options)) ** _RULES[rule]
+
+
+def base_batch(options: Mapping[str, Any]) -> int:
+    """Images per step of the optimiser for which a config's learning rate was chosen; ``options`` as of a factor."""
+    numbers = {'base_batch_size': options.get('base_batch_size'), 'accumulated': options.get('accumulated', 1)}
+    for key, value in numbers.items():
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f'auto_scale_lr.{key} must be a whole number > 0, got {value!r}')
+    return numbers['base_batch_size'] * numbers['accumulated']
 
 
 def scale_learning_rates(optim_wrapper: OptimWrapper | OptimWrapperDict, factor: float) -> None:

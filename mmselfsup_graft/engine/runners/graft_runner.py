@@ -28,7 +28,7 @@ from mmselfsup_graft.models.sharding import (
 from mmselfsup_graft.registry import RUNNERS
 
 from ..hooks.unwrapping import unwrapped_model
-from .batch_rules import Batch, lr_factor, micro_batch_note, scale_learning_rates
+from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
 from .pretrained import load_pretrained, take_pretrained
 
 
@@ -161,7 +161,7 @@ class GraftRunner(Runner):
             self.logger.warning(note)
         if not auto_scale_lr or 'base_batch_size' not in auto_scale_lr:
             return
-        factor, base = lr_factor(batch, auto_scale_lr), auto_scale_lr['base_batch_size']
+        factor, base = lr_factor(batch, auto_scale_lr), base_batch(auto_scale_lr)
         if auto_scale_lr.get('enable', False):
             rule = auto_scale_lr.get('rule', 'linear')
             self.logger.info(f'learning rates for {base} images, batch of {batch}: times {factor:g} ({rule} rule)')
