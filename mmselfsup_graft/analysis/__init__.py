@@ -10,11 +10,13 @@ from .feature_spectrum import (
     spatial_variance,
 )
 from .graft_proposal import GraftProposal, propose_graft
+from .host_reads import HostReads
 from .interaction import InteractionSettings, InteractionStrength, interaction_strength, measure_interactions
 
 __all__ = [
     'ConflictProfile',
     'GraftProposal',
+    'HostReads',
     'InteractionSettings',
     'InteractionStrength',
     'LayerSpectrum',

@@ -1,5 +1,6 @@
 """What mmengine needs to train our models: runner, loop, hooks, optimiser constructors, schedules."""
 
+from .device_scalars import DeferredMessageHub
 from .hooks import (
     CollapseHook,
     ExportBackboneHook,
@@ -14,7 +15,7 @@ from .hooks import (
     SafeCheckpointHook,
     WeightAverageHook,
 )
-from .optimizers import LARS, AutocastOptimWrapper, LayerWiseLRConstructor
+from .optimizers import LARS, AutocastOptimWrapper, DeviceOptimWrapper, LayerWiseLRConstructor
 from .runners import GraftRunner, ResumableEpochLoop
 from .schedulers import WarmupCosineLR
 
@@ -22,6 +23,8 @@ __all__ = [
     'LARS',
     'AutocastOptimWrapper',
     'CollapseHook',
+    'DeferredMessageHub',
+    'DeviceOptimWrapper',
     'ExportBackboneHook',
     'GradientConflictHook',
     'GraftRunner',

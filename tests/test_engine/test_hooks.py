@@ -84,7 +84,7 @@ def test_a_run_from_the_beginning_starts_an_empty_history(tmp_path):
 def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(time, 'time', lambda: clock.now)
-    hook, runner = HistoryHook(seconds=0.0), fake_runner(tmp_path, max_iters=20)
+    hook, runner = HistoryHook(interval=5, seconds=0.0), fake_runner(tmp_path, max_iters=20)
     hook.before_train(runner)
     for runner.iter in range(5):
         clock.now += 2.0
@@ -95,7 +95,7 @@ def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypa
 
     # resumed from iteration 4: seconds go on, the pace is that of the new process
     clock.now = 5000.0
-    hook, runner = HistoryHook(seconds=0.0), fake_runner(tmp_path, iteration=4, max_iters=20)
+    hook, runner = HistoryHook(interval=5, seconds=0.0), fake_runner(tmp_path, iteration=4, max_iters=20)
     hook.before_train(runner)
     clock.now += 1.0
     hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(1.0)})
@@ -103,6 +103,15 @@ def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypa
     expected = {'notes': few, 'iter': 5, 'max_iters': 20, 'loss': 1.0, 'seconds': 11.0, 'seconds_left': 15.0}
     assert json.loads((tmp_path / 'progress.json').read_text()) == expected
     assert not list(tmp_path.glob('.*'))
+
+
+def test_progress_shows_the_last_loss_of_the_history(tmp_path):
+    hook, runner, seen = HistoryHook(interval=4, seconds=0.0), fake_runner(tmp_path, max_iters=10), []
+    hook.before_train(runner)
+    for runner.iter in range(10):
+        hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(float(runner.iter))})
+        seen.append(json.loads((tmp_path / 'progress.json').read_text())['loss'])
+    assert seen == [None] * 3 + [3.0] * 4 + [7.0] * 2 + [9.0]
 
 
 def test_progress_notes_what_the_losses_do_not_show(tmp_path):

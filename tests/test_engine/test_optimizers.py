@@ -9,8 +9,9 @@ import torch
 from helpers import assert_close, build, moco_config, vit_config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmselfsup_graft.engine import LARS, AutocastOptimWrapper, LayerWiseLRConstructor
+from mmselfsup_graft.engine import LARS, AutocastOptimWrapper, DeviceOptimWrapper, LayerWiseLRConstructor
 from mmselfsup_graft.engine.optimizers import autocast
 from mmselfsup_graft.engine.optimizers.layer_wise_lr import groups_table, scales_from_decay, scales_from_list
 from mmselfsup_graft.errors import ConfigError
@@ -140,7 +141,8 @@ def test_built_through_mmengine(model: Any) -> None:
             'accumulative_counts': 2,
         },
     )
-    assert type(wrapper) is OptimWrapper
+    assert isinstance(wrapper, OptimWrapper)
+    assert type(wrapper) is DeviceOptimWrapper
     assert wrapper._accumulative_counts == 2
     groups = wrapper.optimizer.param_groups
     assert {g['lr'] for g in groups} == {2.0 * 0.5 ** (5 - layer) for layer in range(6)}
@@ -186,6 +188,93 @@ def test_lars_state_round_trip() -> None:
         weight.grad = torch.full((2, 3), -0.2)
         optimizer.step()
     assert torch.equal(weights[0], weights[1])
+
+
+class Calls(TorchDispatchMode):
+    """Counts calls of operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 'detach' not in str(func) and 'unbind' not in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def _plain_lars(parameter: torch.Tensor, mu: torch.Tensor, options: dict[str, float]) -> None:
+    """One step of LARS on one tensor, by the definition."""
+    update = parameter.grad
+    if parameter.ndim > 1:
+        update = update + options['weight_decay'] * parameter
+        size, norm = parameter.norm(), update.norm()
+        update = update * (options['trust_coefficient'] * size / norm if size > 0 and norm > 0 else 1.0)
+    mu.mul_(options['momentum']).add_(update)
+    parameter.sub_(options['lr'] * mu)
+
+
+def test_lars_of_many_tensors_is_that_of_each_and_takes_few_calls() -> None:
+    torch.manual_seed(0)
+    kinds = [torch.float64, torch.float32]
+    shapes = [(), (3,), (4, 3), (2, 3, 2, 2), (5, 1)]
+    start = [torch.randn(s, dtype=k) for k in kinds for s in shapes] + [torch.zeros(2, 2, dtype=torch.float64)]
+    options = dict(lr=0.3, weight_decay=0.1, momentum=0.9, trust_coefficient=0.02)
+    ours, plain = ([each.clone().requires_grad_() for each in start] for _ in range(2))
+    unused = torch.ones(3, 3, requires_grad=True)
+    optimizer, averages = LARS([*ours, unused], **options), [torch.zeros_like(each) for each in plain]
+    for _ in range(3):
+        for one, other in zip(ours, plain):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        optimizer.step()
+        with torch.no_grad():
+            for parameter, mu in zip(plain, averages):
+                _plain_lars(parameter, mu, options)
+    for one, other in zip(ours, plain):
+        assert_close(one, other, rtol=1e-13 if one.dtype == torch.float64 else 1e-6)
+    assert torch.equal(unused, torch.ones(3, 3))
+
+    weights = [torch.randn(4, 4, requires_grad=True) for _ in range(100)]
+    optimizer = LARS(weights, **options)
+    for weight in weights:
+        weight.grad = torch.randn(4, 4)
+    optimizer.step()
+    with Calls() as calls:
+        optimizer.step()
+    assert calls.count < 20, 'however many tensors there are'
+
+
+# ---------------------------------------------------------------- fused
+@pytest.mark.parametrize(
+    ('options', 'fused'),
+    [
+        (dict(type='AdamW'), True),
+        (dict(type='SGD', momentum=0.9), True),
+        (dict(type='AdamW', foreach=True), None),
+        (dict(type='AdamW', fused=False), False),
+        (dict(type='RMSprop'), None),
+        (dict(type='LARS'), None),
+    ],
+)
+def test_optimisers_are_fused_where_that_is_left_open(model: Any, options: dict[str, Any], fused: bool | None) -> None:
+    wrapper = LayerWiseLRConstructor({'optimizer': {'lr': 0.1, **options}})(model)
+    assert wrapper.optimizer.param_groups[0].get('fused') == fused
+    assert type(wrapper.optimizer).__name__ == options['type']
+
+
+def test_fused_is_the_same_optimiser_up_to_rounding() -> None:
+    found = []
+    for choice in ({}, {'fused': False, 'foreach': False}):
+        torch.manual_seed(0)
+        layer = nn.Linear(6, 5).double()
+        layer.backbone = build(vit_config(depth=2))  # asked for its depth
+        optimizer = LayerWiseLRConstructor({'optimizer': {**ADAMW, 'lr': 0.1, **choice}})(layer).optimizer
+        for _ in range(5):
+            for parameter in layer.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.step()
+        found.append(layer)
+    assert_close(found[0].weight, found[1].weight, rtol=1e-12)
 
 
 # ---------------------------------------------------------------- autocast

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -14,6 +13,7 @@ from mmengine.runner import Runner
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.registry import HOOKS
 
+from ..device_scalars import read_scalars
 from .unwrapping import unwrapped_model
 
 _LEFT_OUT = 0.25  # share of the images beyond which a dropped last batch is worth a word
@@ -25,8 +25,9 @@ class HistoryHook(Hook):
     """Write a run's story into its work directory.
 
     ``history.jsonl``: losses and learning rate over iterations; ``progress.json``: where the run is, with time left,
-    the seconds trained so far (also over resumes) and notes for people; ``param_groups.json``: peak learning rate over
-    depth.
+    the last loss of the history, the seconds trained so far (also over resumes) and notes for people;
+    ``param_groups.json``: peak learning rate over depth. Losses are read from the device for the lines of the history
+    and at no other iteration.
 
     Args:
         interval: Iterations between two lines of the history.
@@ -41,6 +42,7 @@ class HistoryHook(Hook):
         self._written = 0.0
         self._started = (0.0, 0)
         self._earlier = 0.0
+        self._loss: float | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Cut a history that a killed run wrote beyond the checkpoint it is resumed from."""
@@ -64,11 +66,10 @@ class HistoryHook(Hook):
             return
         last = runner.iter + 1 == runner.max_iters
         due = time.time() - self._written > self.seconds
-        loss = _number(outputs['loss']) if outputs and 'loss' in outputs and (due or last) else None
         if last or (runner.iter + 1) % self.interval == 0:
             self._append(runner, outputs)
         if last or due:
-            self._refresh(runner, loss)
+            self._refresh(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Say how many unreadable images were skipped so far."""
@@ -79,19 +80,20 @@ class HistoryHook(Hook):
             runner.logger.warning(f'{skipped} unreadable images were skipped so far: {names}')
 
     def _append(self, runner: Runner, outputs: dict | None) -> None:
-        losses = {name: _number(value) for name, value in (outputs or {}).items()}
+        losses = read_scalars(outputs or {})
+        self._loss = losses.get('loss')
         row = {'iter': runner.iter, 'epoch': runner.epoch, **losses, 'lr': runner.optim_wrapper.get_lr()['lr']}
         with self._file(runner, 'history.jsonl').open('a') as file:
             file.write(json.dumps(row) + '\n')
 
-    def _refresh(self, runner: Runner, loss: float | None) -> None:
+    def _refresh(self, runner: Runner) -> None:
         started, first = self._started
         done, now = runner.iter + 1, time.time()
         left = (now - started) / (done - first) * (runner.max_iters - done)
         row = {
             'iter': done,
             'max_iters': runner.max_iters,
-            'loss': loss,
+            'loss': self._loss,
             'seconds': self._earlier + now - started,
             'seconds_left': left,
             'notes': _notes(runner),
@@ -123,10 +125,6 @@ def _notes(runner: Runner) -> list[str]:
     if unreadable:
         notes.append(f'{unreadable} of {images} images could not be read and were skipped; the log names the first')
     return notes
-
-
-def _number(value: torch.Tensor | float) -> float:
-    return float(torch.as_tensor(value).detach())
 
 
 def _lr_over_depth(runner: Runner) -> dict:

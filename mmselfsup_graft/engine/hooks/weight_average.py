@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from mmengine.hooks import EMAHook
 from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import Runner
@@ -26,15 +27,33 @@ class RampedAverage(ExponentialMovingAverage):
     def __init__(self, model: nn.Module, decay: float, ramp: float = 0, start: float = 0.9) -> None:
         super().__init__(model, momentum=1.0 - decay)
         self.decay, self.ramp, self.start = decay, ramp, start
+        self._done: int | None = 0  # ``steps`` as a Python number; None: as loaded, not read yet
 
     def decay_at(self, steps: int) -> float:
         """Decay of the update after so many steps."""
         return self.decay * (1.0 if steps >= self.ramp else self.start + (1.0 - self.start) * steps / self.ramp)
 
+    @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Average the weights in; the first time they are copied."""
-        self.momentum = 1.0 - self.decay_at(int(self.steps))
-        super().update_parameters(model)
+        """Average the weights in; the first time they are copied. The host waits for nothing.
+
+        Differs from mmengine, which asks the device for the number of steps and goes from tensor to tensor.
+        """
+        steps = int(self.steps) if self._done is None else self._done
+        average: list[torch.Tensor] = list(self.module.parameters())
+        current: list[torch.Tensor] = list(model.parameters())
+        if steps == 0:
+            torch._foreach_copy_(average, current)
+        else:
+            torch._foreach_lerp_(average, current, 1.0 - self.decay_at(steps))
+        for ours, theirs in zip(self.module.buffers(), model.buffers()):
+            ours.copy_(theirs)
+        self.steps += 1
+        self._done = steps + 1
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._done = None
 
 
 @HOOKS.register_module()

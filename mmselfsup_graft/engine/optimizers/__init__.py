@@ -3,5 +3,6 @@
 from .autocast import AutocastOptimWrapper
 from .lars import LARS
 from .layer_wise_lr import LayerWiseLRConstructor
+from .wrapper import DeviceOptimWrapper
 
-__all__ = ['LARS', 'AutocastOptimWrapper', 'LayerWiseLRConstructor']
+__all__ = ['LARS', 'AutocastOptimWrapper', 'DeviceOptimWrapper', 'LayerWiseLRConstructor']

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import OPTIM_WRAPPERS
+
+from .wrapper import DeviceOptimWrapper
 
 
 def half_precision_here() -> torch.dtype | None:
@@ -26,7 +27,7 @@ def half_precision_here() -> torch.dtype | None:
 
 
 @OPTIM_WRAPPERS.register_module()
-class AutocastOptimWrapper(OptimWrapper):
+class AutocastOptimWrapper(DeviceOptimWrapper):
     """Autocast on any device, with loss scaling only where float16 needs it.
 
     Differs from mmengine's AmpOptimWrapper, which refuses to run on a CPU and always scales the loss.

@@ -1,7 +1,7 @@
-"""LARS without host reads."""
+"""LARS without host reads and in few calls."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch.optim import Optimizer
@@ -15,7 +15,7 @@ class LARS(Optimizer):
 
     For tensors with more than one dimension ``g <- (g + wd w) * trust * |w| / |g + wd w|`` (factor 1 if a norm is 0);
     then ``mu <- momentum mu + g`` and ``w <- w - lr mu`` for all. Differs from mmpretrain's LARS, which reads two norms
-    per tensor back to the host: here everything stays on the device.
+    per tensor back to the host: here everything stays on the device, and every call serves a whole parameter group.
 
     Args:
         params: Parameters or groups.
@@ -49,21 +49,44 @@ class LARS(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group['params']:
-                self._update(parameter, group)
+            parameters = [p for p in group['params'] if p.grad is not None]
+            if parameters:
+                self._update(parameters, group)
         return loss
 
-    def _update(self, parameter: torch.Tensor, group: dict) -> None:
-        update = parameter.grad
-        if update is None:
-            return
-        if parameter.ndim > 1:
-            update = update.add(parameter, alpha=group['weight_decay'])
-            size, norm = torch.linalg.vector_norm(parameter), torch.linalg.vector_norm(update)
-            adaptive = group['trust_coefficient'] * size / norm
-            update = update * torch.where((size > 0) & (norm > 0), adaptive, torch.ones_like(size))
-        state = self.state[parameter]
-        if 'mu' not in state:
-            state['mu'] = torch.zeros_like(parameter)
-        state['mu'].mul_(group['momentum']).add_(update)
-        parameter.sub_(state['mu'], alpha=group['lr'])
+    def _update(self, parameters: list[torch.Tensor], group: dict) -> None:
+        """Update all parameters of a group by a few calls, each for the whole list."""
+        scaled = [p for p in parameters if p.ndim > 1]
+        adapted = dict(zip(scaled, _adapted(scaled, group))) if scaled else {}
+        updates: list[torch.Tensor] = [adapted.get(p, cast(torch.Tensor, p.grad)) for p in parameters]
+        for parameter in parameters:
+            if 'mu' not in self.state[parameter]:
+                self.state[parameter]['mu'] = torch.zeros_like(parameter)
+        averages = [self.state[p]['mu'] for p in parameters]
+        torch._foreach_mul_(averages, group['momentum'])
+        torch._foreach_add_(averages, updates)
+        torch._foreach_sub_(parameters, averages, alpha=group['lr'])
+
+
+def _adapted(parameters: list[torch.Tensor], group: dict) -> list[torch.Tensor]:
+    """Decayed gradients, each at its adaptive rate."""
+    gradients = [cast(torch.Tensor, p.grad) for p in parameters]
+    updates = list(torch._foreach_add(gradients, parameters, alpha=group['weight_decay']))
+    # norms of each type and device together: [number of tensors]
+    sizes, norms = torch._foreach_norm(parameters), torch._foreach_norm(updates)
+    rates = list(sizes)
+    for indices in _alike(sizes):
+        size, norm = (torch.stack([each[index] for index in indices]) for each in (sizes, norms))
+        rate = torch.where((size > 0) & (norm > 0), group['trust_coefficient'] * size / norm, torch.ones_like(size))
+        for index, value in zip(indices, rate.unbind()):
+            rates[index] = value
+    torch._foreach_mul_(updates, rates)
+    return updates
+
+
+def _alike(tensors: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Indices of the tensors of one type and device, for each type and device."""
+    together: dict[Any, list[int]] = {}
+    for index, tensor in enumerate(tensors):
+        together.setdefault((tensor.dtype, tensor.device), []).append(index)
+    return list(together.values())

@@ -10,8 +10,9 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from mmselfsup_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
+from .fused import build_optimizer
 from .param_rules import multipliers, parse_rules
 
 _PREFIX = 'backbone.'
@@ -193,7 +194,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         for group in groups:
             # names are for reading only: optimisers of some torch versions refuse or duplicate them in checkpoints
             group.pop('param_names')
-        optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': groups})
+        optimizer = build_optimizer(self.optimizer_cfg, groups)
         return OPTIM_WRAPPERS.build(
             {'type': 'OptimWrapper', **self.optim_wrapper_cfg}, default_args={'optimizer': optimizer}
         )

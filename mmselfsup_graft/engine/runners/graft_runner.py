@@ -9,6 +9,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
@@ -27,6 +28,7 @@ from mmselfsup_graft.models.sharding import (
 )
 from mmselfsup_graft.registry import RUNNERS
 
+from ..device_scalars import DeferredMessageHub
 from ..hooks.unwrapping import unwrapped_model
 from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
 from .pretrained import load_pretrained, take_pretrained
@@ -74,6 +76,10 @@ class GraftRunner(Runner):
         ):
             wanted['checkpoint'] = {**saving, 'type': 'mmselfsup_graft.ReadableCheckpointHook'}
         super().register_default_hooks(wanted)
+
+    def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
+        """Make the store of logged scalars, which reads losses from the device when they are logged and not before."""
+        return DeferredMessageHub.get_instance(**{'name': self._experiment_name, **(message_hub or {})})
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap as mmengine does; processes without a GPU get batch norm that synchronises there, torch's refuses.

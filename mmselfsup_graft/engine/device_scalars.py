@@ -1,0 +1,90 @@
+"""Numbers that stay on the device until somebody looks at them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+
+_MOST_PENDING = 1000  # values of one name that are kept on the device if nobody ever looks
+
+
+def read_scalars(values: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
+    """Python numbers of what is logged, by one transfer for all tensors of one type and device.
+
+    Args:
+        values: Numbers and tensors of one element.
+    """
+    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+    read = dict(zip(tensors, _read(tensors.values())))
+    return {name: read[name] if name in read else float(value) for name, value in values.items()}
+
+
+def _read(tensors: Iterable[torch.Tensor]) -> list[float]:
+    """The element of each tensor, in their order."""
+    flat = [tensor.detach().reshape(()) for tensor in tensors]
+    together: dict[Any, list[int]] = defaultdict(list)
+    for index, tensor in enumerate(flat):
+        together[tensor.device, tensor.dtype].append(index)
+    found: dict[int, float] = {}
+    for indices in together.values():
+        found.update(zip(indices, torch.stack([flat[index] for index in indices]).tolist()))
+    return [found[index] for index in range(len(flat))]
+
+
+class DeferredMessageHub(MessageHub):
+    """mmengine's store of logged scalars, which takes tensors as they are and reads them when it is asked for values.
+
+    mmengine converts every loss of every iteration to a Python number, and each conversion waits until the device has
+    done all that was asked of it. Here the values of many iterations come over together when a hook logs or a
+    checkpoint is written. The numbers, their order and what is computed of them are the same.
+
+    Args are those of :class:`mmengine.logging.MessageHub`.
+    """
+
+    def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(name, *args, **kwargs)
+        self._pending: dict[str, list[tuple[torch.Tensor, int]]] = {}
+
+    def update_scalar(self, key: str, value: Any, count: int = 1, resumed: bool = True) -> None:
+        """Add a value to a history; a tensor of one element is kept without looking at it."""
+        if not isinstance(value, torch.Tensor) or value.numel() != 1:
+            if key in self._pending:  # the order within a history is that of the calls
+                self.flush()
+            super().update_scalar(key, value, count, resumed)
+            return
+        self._set_resumed_keys(key, resumed)
+        self._log_scalars.setdefault(key, HistoryBuffer())  # names keep the order in which they appeared
+        waiting = self._pending.setdefault(key, [])
+        waiting.append((value.detach(), count))
+        if len(waiting) >= _MOST_PENDING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Read what is still on the device."""
+        pending, self._pending = self._pending, {}
+        entries = [(key, *entry) for key, waiting in pending.items() for entry in waiting]
+        for (key, _, count), number in zip(entries, _read(value for _, value, _ in entries)):
+            self._log_scalars[key].update(number, count)
+
+    @property
+    def log_scalars(self) -> Any:
+        """All histories, complete."""
+        self.flush()
+        return super().log_scalars
+
+    def get_scalar(self, key: str) -> HistoryBuffer:
+        """One history, complete; histories of plain numbers wait for nothing."""
+        if key in self._pending or key not in self._log_scalars:
+            return super().get_scalar(key)
+        return self._log_scalars[key]
+
+    def state_dict(self) -> dict:
+        """What a checkpoint holds, complete."""
+        self.flush()
+        return super().state_dict()
+
+
+# who asks mmengine's class for the current hub (optimiser wrappers, log processor) gets this one
+DeferredMessageHub._instance_dict = MessageHub._instance_dict  # type: ignore[attr-defined]

@@ -1,0 +1,42 @@
+"""One kernel for all parameters wherever torch has one."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
+
+from mmselfsup_graft.registry import OPTIMIZERS
+
+# a config that names one of these has chosen how its optimiser computes
+_CHOICES = ('fused', 'foreach', 'capturable', 'differentiable')
+
+
+def build_optimizer(cfg: Mapping[str, Any], groups: Iterable[dict]) -> Optimizer:
+    """Build an optimiser over parameter groups, fused if the config leaves that open.
+
+    Fused are torch's optimisers that can be (AdamW, Adam, SGD, Adagrad) where every parameter is a floating-point
+    tensor on a device with such kernels. They compute the same up to rounding, read nothing back, and let a loss scaler
+    skip a step on the device.
+
+    Args:
+        cfg: ``type`` and options; ``fused=False`` or ``foreach=...`` is respected.
+        groups: Parameter groups.
+    """
+    groups = list(groups)
+    options = {'fused': True} if _can_be_fused(cfg, groups) else {}
+    return OPTIMIZERS.build({**options, **cfg, 'params': groups})
+
+
+def _can_be_fused(cfg: Mapping[str, Any], groups: list[dict]) -> bool:
+    kind = cfg['type']
+    cls = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+    if any(choice in cfg for choice in _CHOICES) or not inspect.isclass(cls):
+        return False
+    if cls.__module__.partition('.')[0] != 'torch' or 'fused' not in inspect.signature(cls).parameters:
+        return False
+    devices = _get_fused_kernels_supported_devices()
+    parameters = [p for group in groups for p in group['params']]
+    return all(torch.is_floating_point(p) and p.device.type in devices for p in parameters)

@@ -1,0 +1,38 @@
+"""Optimiser wrapper without host reads."""
+
+from mmengine.optim import OptimWrapper
+
+from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.registry import OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module(name='OptimWrapper')
+class DeviceOptimWrapper(OptimWrapper):
+    """mmengine's optimiser wrapper, whose gradient norm stays on the device until it is logged.
+
+    ``type='OptimWrapper'`` in a config of this scope means this one. Args are those of
+    :class:`mmengine.optim.OptimWrapper`.
+    """
+
+    def _clip_grad(self) -> None:
+        """Clip as mmengine does; the norm is handed on as a tensor."""
+        parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
+        norm = self.clip_func(parameters, **self.clip_grad_kwargs) if parameters else None
+        if norm is not None:  # clipping by value has none
+            self.message_hub.update_scalar(f'train/{self.grad_name}', norm)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take up the optimiser's state.
+
+        Raises:
+            CheckpointError: If it was saved with other parameter groups.
+        """
+        saved = [len(group['params']) for group in state_dict.get('param_groups', ())]
+        wanted = [len(group['params']) for group in self.optimizer.param_groups]
+        if saved != wanted:
+            raise CheckpointError(
+                f'the checkpoint has {len(saved)} parameter groups of {sum(saved)} tensors in its optimiser, this run '
+                f'has {len(wanted)} of {sum(wanted)}: other learning rates by layer, or written by a version that made '
+                'one group per layer; finish that run with its version, or start from its weights with load_from'
+            )
+        super().load_state_dict(state_dict)
