@@ -96,4 +96,4 @@ def test_layer_grafted_uses_the_rates_of_the_toolbox(tmp_path: Path) -> None:
     wrapper = {'type': 'OptimWrapper', 'optimizer': {'type': 'AdamW', 'lr': 2e-3, 'weight_decay': 0.05}}
     expected = LayerWiseLRConstructor(wrapper, {'lr_layer_wise': [0.1, 0.1, 1.0]}).param_groups(model)
     wanted = {id(p): (group['lr'], group['weight_decay']) for group in expected for p in group['params']}
-    assert {id(group['params'][0]): (group['peak'], group['weight_decay']) for group in groups} == wanted
+    assert {id(p): (group['peak'], group['weight_decay']) for group in groups for p in group['params']} == wanted

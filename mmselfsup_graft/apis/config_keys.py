@@ -17,6 +17,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, NamedTuple, cast
 
+import torch
 import torchvision.transforms
 from mmengine.registry import FUNCTIONS, STRATEGIES, Registry
 from mmengine.runner import Runner
@@ -162,7 +163,8 @@ def _untyped(key: str, around: dict, scope: str) -> Section:
     if key in _FREE_NAMES:
         return Section(key, None)
     schemas: dict[str, Keys] = {
-        'env_cfg': frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'}),
+        'env_cfg': frozenset({'cudnn_benchmark', 'float32_matmul_precision', 'mp_cfg', 'dist_cfg', 'resource_limit'}),
+        'compile': (parameters(torch.compile) or frozenset()) - {'model'},
         'mp_cfg': parameters(set_multi_processing),
         'randomness': parameters(set_random_seed),
         'auto_scale_lr': frozenset({'enable', 'base_batch_size', 'accumulated', 'rule'}),

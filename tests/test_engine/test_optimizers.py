@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmselfsup_graft.engine import LARS, AutocastOptimWrapper, DeviceOptimWrapper, LayerWiseLRConstructor
 from mmselfsup_graft.engine.optimizers import autocast
 from mmselfsup_graft.engine.optimizers.layer_wise_lr import groups_table, scales_from_decay, scales_from_list
-from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 
 ADAMW = {'type': 'AdamW', 'lr': 2.0, 'weight_decay': 0.1}
 
@@ -80,7 +80,7 @@ def test_fine_tuning_options(model: Any) -> None:
     for name, group in _by_name(plain).items():
         factor = 3.0 if name.startswith('head.') else 1.0
         assert found[name]['lr'] == pytest.approx(factor * group['lr'], rel=1e-12), name
-        assert found[name]['layer_id'] == group['layer_id']
+        assert set(group['layer_ids']) >= set(found[name]['layer_ids'])
         assert found[name]['weight_decay'] == (0.0 if name == 'backbone.cls_token' else group['weight_decay'])
     assert plain[0]['weight_decay'] == ADAMW['weight_decay'] != found['backbone.cls_token']['weight_decay']
     assert len({id(group) for name, group in found.items() if name.startswith('head.')}) == 2
@@ -121,11 +121,15 @@ def test_table(model: Any) -> None:
     groups = _constructor(lr_layer_wise=[0.1, 1.0]).param_groups(model)
     lines = groups_table(groups).splitlines()
     assert lines[0] == 'parameter groups'
-    assert lines[1].split() == ['layer', 'lr', 'scale', 'decay', 'tensors', 'params']
+    assert lines[1].split() == ['layers', 'lr', 'scale', 'decay', 'tensors', 'params']
     assert len(lines) == 2 + len(groups)
-    assert lines[2].split() == ['0', '2.000e-01', '0.1', '0.1', '1', '16'], 'the class token'
-    last = [row.split() for row in lines[2:]][-1]
-    assert last[:4] == ['5', '2.000e+00', '1', '0']
+    rows = [row.split()[:4] for row in lines[2:]]
+    assert rows == [
+        ['0-2', '2.000e-01', '0.1', '0.1'],
+        ['1-2', '2.000e-01', '0.1', '0'],
+        ['3-5', '2.000e+00', '1', '0.1'],
+        ['3-5', '2.000e+00', '1', '0'],
+    ]
     sizes = sum(int(line.split()[5].replace(',', '')) for line in lines[2:])
     assert sizes == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
@@ -155,6 +159,12 @@ def test_state_of_the_optimiser_can_be_read_safely(model: Any, tmp_path: Path) -
     torch.save(wrapper.state_dict(), tmp_path / 'state.pth')
     wrapper.load_state_dict(torch.load(tmp_path / 'state.pth', weights_only=True))
     assert wrapper.optimizer.param_groups[0]['lr_scale'] == 0.1
+
+
+def test_a_checkpoint_with_other_groups_is_refused(model: Any) -> None:
+    saved = _constructor(layer_wise_decay_ratio=0.5)(model).state_dict()
+    with pytest.raises(CheckpointError, match=r'has 1\d parameter groups of (\d+) tensors.* this run has 4 of \1'):
+        _constructor(lr_layer_wise=[0.1, 1.0])(model).load_state_dict(saved)
 
 
 # ---------------------------------------------------------------- LARS

@@ -60,7 +60,7 @@ def case(request: pytest.FixtureRequest) -> dict[str, Any]:
     return golden(GROUPS)[request.param]
 
 
-def _model_and_groups(case: dict[str, Any]) -> tuple[Any, list[dict]]:
+def _model_and_constructor(case: dict[str, Any]) -> tuple[Any, LayerWiseLRConstructor]:
     depth = count_numbered(case['params'], 'blocks')
     model = classifier(vit_config(width=8, depth=depth), 4, 'head.0.weight' in case['params'])
     options = {
@@ -69,11 +69,12 @@ def _model_and_groups(case: dict[str, Any]) -> tuple[Any, list[dict]]:
         'no_decay_names': ['cls_token', 'pos_embed'],
     }
     optimizer = {'type': 'AdamW', 'lr': 2.0, 'weight_decay': case['weight_decay']}
-    return model, LayerWiseLRConstructor({'optimizer': optimizer}, options).param_groups(model)
+    return model, LayerWiseLRConstructor({'optimizer': optimizer}, options)
 
 
 def test_rate_and_decay_of_every_parameter(case: dict[str, Any]) -> None:
-    _, groups = _model_and_groups(case)
+    model, constructor = _model_and_constructor(case)
+    groups = constructor.param_groups(model)
     found = {name: group for group in groups for name in group['param_names']}
     assert set(found) == {ours(name) for name in case['params']}
     for name, expected in case['params'].items():
@@ -84,11 +85,16 @@ def test_rate_and_decay_of_every_parameter(case: dict[str, Any]) -> None:
 
 
 def test_frozen_parameters_and_number_of_groups(case: dict[str, Any]) -> None:
-    model, groups = _model_and_groups(case)
+    """The release has one group per layer and decay, and the head's; we one per rate and decay."""
+    model, constructor = _model_and_constructor(case)
+    groups, layers = constructor.param_groups(model), constructor.layer_ids_of(model)
     grouped = {name for group in groups for name in group['param_names']}
     outside = {name for name, _ in model.named_parameters() if name not in grouped}
     assert outside == {ours(name) for name in case['frozen']}
-    assert len(groups) == case['num_groups']
+    of = {name: group for group in groups for name in group['param_names']}
+    official = {(layers[name], name.startswith('head.'), group['weight_decay']) for name, group in of.items()}
+    assert len(official) == case['num_groups']
+    assert len(groups) == len({(group['lr'], group['weight_decay']) for group in of.values()})
 
 
 # ---------------------------------------------------------------- what is loaded

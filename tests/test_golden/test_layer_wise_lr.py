@@ -43,15 +43,19 @@ def _model(case: dict[str, Any]) -> Any:
     return build(config)
 
 
-def _groups(case: dict[str, Any], model: Any) -> list[dict]:
-    """Parameter groups for the settings of a case; the learning rate is scaled as auto_scale_lr does."""
+def _constructor(case: dict[str, Any]) -> LayerWiseLRConstructor:
+    """The settings of a case; the learning rate is scaled as auto_scale_lr does."""
     if 'lr_layer_wise' in case:
         options = {'lr_layer_wise': _values(case['lr_layer_wise'])}
     else:
         options = {'layer_wise_decay_ratio': case['layer_wise_decay_ratio']}
     lr = case.get('base_lr', 1.0) * case.get('batch_size', 256) / 256
     optimizer = {'type': 'AdamW', 'lr': lr, 'weight_decay': case.get('weight_decay', 0.0)}
-    return LayerWiseLRConstructor({'optimizer': optimizer}, options).param_groups(model)
+    return LayerWiseLRConstructor({'optimizer': optimizer}, options)
+
+
+def _groups(case: dict[str, Any], model: Any) -> list[dict]:
+    return _constructor(case).param_groups(model)
 
 
 def _official_id(case: dict[str, Any], layer_id: int) -> int:
@@ -67,12 +71,15 @@ def _official_id(case: dict[str, Any], layer_id: int) -> int:
 @pytest.mark.parametrize('name', _cases())
 def test_every_parameter(name: str) -> None:
     case = _case(name)
-    groups = _groups(case, _model(case))
+    model = _model(case)
+    groups, layers = _groups(case, model), _constructor(case).layer_ids_of(model)
     ours = {parameter: group for group in groups for parameter in group['param_names']}
     assert set(ours) == {MOCOV3_MODEL.to_canonical(parameter) for parameter in case['params']}
     for official, expected in case['params'].items():
-        group = ours[MOCOV3_MODEL.to_canonical(official)]
-        assert _official_id(case, group['layer_id']) == expected['layer_id'], official
+        name = MOCOV3_MODEL.to_canonical(official)
+        group = ours[name]
+        assert _official_id(case, layers[name]) == expected['layer_id'], official
+        assert layers[name] in group['layer_ids'], official
         assert_close(group['lr_scale'], expected['lr_scale'], rtol=1e-12, name=f'scale of {official}')
         assert_close(group['lr'], expected['peak_lr'], rtol=1e-12, name=f'learning rate of {official}')
         assert group['weight_decay'] == expected['weight_decay'], official
@@ -90,11 +97,17 @@ def test_frozen_parameters_are_in_no_group(name: str) -> None:
 @pytest.mark.parametrize('name', _cases())
 def test_number_of_groups(name: str) -> None:
     case = _case(name)
-    groups = _groups(case, _model(case))
-    merged = {(_official_id(case, g['layer_id']), g['weight_decay'], g['lr']) for g in groups}
-    assert len(merged) == case['num_groups']
+    """The release has one group per layer and decay, we one per rate and decay."""
+    model = _model(case)
+    groups, layers = _groups(case, model), _constructor(case).layer_ids_of(model)
+    of = {name: group for group in groups for name in group['param_names']}
+    official = {(_official_id(case, layers[name]), g['weight_decay'], g['lr']) for name, g in of.items()}
+    assert len(official) == case['num_groups']
+    assert len(groups) == len({(decay, lr) for _, decay, lr in official})
     if 'layer_wise_decay_ratio' in case:
-        assert len(groups) == case['num_groups']
+        assert len(groups) == case['num_groups'], 'every layer has its own rate'
+    else:
+        assert len(groups) <= 2 * len(set(_values(case['lr_layer_wise'])))
 
 
 def test_list_that_does_not_divide_the_depth_is_refused() -> None:

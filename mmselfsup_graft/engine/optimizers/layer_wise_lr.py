@@ -76,7 +76,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
     - ``no_decay_names=['cls_token', ...]``: tensors whose name ends in one of these components are not decayed either;
     - ``full_rate_names=['cls_token', ...]``: tensors of the encoder with one of these components in their name learn
       at the full rate, whatever their layer (TEC's rule for its class token and the MLP behind it);
-    - ``head_lr_scale=f``: the head, a group of its own then, learns ``f`` times as fast as its layer id says.
+    - ``head_lr_scale=f``: the head learns ``f`` times as fast as its layer id says.
 
     The published A2MIM and SimMIM recipes say it by names (specification, sections 9 and 10):
 
@@ -146,10 +146,14 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         return _Layers(lambda name: backbone.get_layer_depth(_PREFIX + name, _PREFIX)[0], count - 1)
 
     def param_groups(self, model: nn.Module) -> list[dict]:
-        """One group per layer and rule, each with ``lr``, ``weight_decay``, ``lr_scale``, ``layer_id`` and names."""
+        """One group per pair of learning rate and weight decay: fewer groups are fewer calls of the optimiser.
+
+        Each has ``lr``, ``weight_decay``, ``lr_scale``, the ``layer_ids`` of its parameters (empty without a layer-wise
+        rule) and their names. They are ordered by their first layer, decayed parameters first.
+        """
         layers, scales = self._layers(model), self.layer_scales(model)
         base_lr, base_decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
-        groups: dict[tuple[int, bool, float, float], dict] = {}
+        groups: dict[tuple[float, float], dict] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
@@ -159,20 +163,30 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
             decay_mult = 0.0 if self._is_exempt(name, parameter, scales is not None) else decay_mult
             scale = (scales[layer] if scales is not None else 1.0) * lr_mult
             scale *= (in_head and self.head_lr_scale) or 1.0
+            place = (layer, in_head, -decay_mult, -lr_mult)
             group = groups.setdefault(
-                (layer, in_head, -decay_mult, -lr_mult),
+                (scale, base_decay * decay_mult),
                 {
                     'params': [],
                     'param_names': [],
                     'lr': base_lr * scale,
                     'lr_scale': scale,
                     'weight_decay': base_decay * decay_mult,
-                    'layer_id': layer if scales is not None else 'all',
+                    'layer_ids': [],
+                    'place': place,
                 },
             )
             group['params'].append(parameter)
             group['param_names'].append(name)
-        return [groups[key] for key in sorted(groups)]
+            group['place'] = min(group['place'], place)
+            if scales is not None:
+                group['layer_ids'] = sorted({*group['layer_ids'], layer})
+        return sorted(groups.values(), key=lambda group: group.pop('place'))
+
+    def layer_ids_of(self, model: nn.Module) -> dict[str, int]:
+        """Layer of every parameter that learns, by its name: the one whose rate a layer-wise rule gives it."""
+        layers = self._layers(model)
+        return {name: self._layer_id(name, layers) for name, p in model.named_parameters() if p.requires_grad}
 
     def _layer_id(self, name: str, layers: '_Layers') -> int:
         """Layer whose rate a parameter of the model has."""
@@ -239,15 +253,28 @@ def _layer_ids(options: dict[str, Any]) -> str:
 
 
 def groups_table(groups: Sequence[dict]) -> str:
-    """Readable table of parameter groups: layer, learning rate, decay, how much it trains."""
+    """Readable table of parameter groups: layers, learning rate, decay, how much it trains."""
+    texts = [_ranges(group['layer_ids']) for group in groups]
+    width = max(map(len, ('layers', *texts)))
     lines = [
         'parameter groups',
-        f'  {"layer":>5}  {"lr":>10}  {"scale":>9}  {"decay":>6}  {"tensors":>7}  {"params":>12}',
+        f'  {"layers":>{width}}  {"lr":>10}  {"scale":>9}  {"decay":>6}  {"tensors":>7}  {"params":>12}',
     ]
-    for group in groups:
+    for text, group in zip(texts, groups):
         size = sum(p.numel() for p in group['params'])
         lines.append(
-            f'  {group["layer_id"]:>5}  {group["lr"]:>10.3e}  {group["lr_scale"]:>9.3g}  '
+            f'  {text:>{width}}  {group["lr"]:>10.3e}  {group["lr_scale"]:>9.3g}  '
             f'{group["weight_decay"]:>6g}  {len(group["params"]):>7}  {size:>12,}'
         )
     return '\n'.join(lines)
+
+
+def _ranges(layer_ids: Sequence[int]) -> str:
+    """``0-3,5`` for layers 0, 1, 2, 3 and 5; ``all`` for none, where no rate depends on the layer."""
+    parts: list[list[int]] = []
+    for layer in layer_ids:
+        if parts and layer == parts[-1][-1] + 1:
+            parts[-1].append(layer)
+        else:
+            parts.append([layer])
+    return ','.join(str(part[0]) if len(part) == 1 else f'{part[0]}-{part[-1]}' for part in parts) or 'all'

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
@@ -28,6 +30,7 @@ from mmselfsup_graft.models.sharding import (
 )
 from mmselfsup_graft.registry import RUNNERS
 
+from ..compiling import compile_blocks
 from ..device_scalars import DeferredMessageHub
 from ..hooks.unwrapping import unwrapped_model
 from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
@@ -46,7 +49,32 @@ def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
     return None if newest is None else str(newest)
 
 
+_DDP = 'MMDistributedDataParallel'
 _OF_MMENGINE = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+
+
+_PRECISIONS = ('highest', 'high', 'medium')
+_HALF = ('AutocastOptimWrapper', 'AmpOptimWrapper')
+
+
+def matmul_precision(env_cfg: Mapping[str, Any], optim_wrapper: Mapping[str, Any]) -> str | None:
+    """Precision of the matrix products that a run leaves in float32, for ``torch.set_float32_matmul_precision``.
+
+    ``env_cfg.float32_matmul_precision`` decides. Without it a run on a GPU whose forward pass is autocast to a half
+    precision takes ``high`` (TF32) for the rest, which still has more digits than the half; all others keep torch's
+    own. What is measured and tested to many digits switches TF32 off by itself (``models/evaluating.measuring``).
+
+    Raises:
+        ConfigError: For another word than torch knows.
+    """
+    wanted = env_cfg.get('float32_matmul_precision')
+    if wanted is not None:
+        if wanted not in _PRECISIONS:
+            raise ConfigError(f'env_cfg.float32_matmul_precision is {wanted!r}; choose from {", ".join(_PRECISIONS)}')
+        return wanted
+    kind = str(optim_wrapper.get('type', '')).rpartition('.')[2]
+    in_half = kind in _HALF and optim_wrapper.get('dtype') != 'float32'
+    return 'high' if in_half and torch.cuda.is_available() else None
 
 
 @RUNNERS.register_module()
@@ -85,7 +113,8 @@ class GraftRunner(Runner):
         """Wrap as mmengine does; processes without a GPU get batch norm that synchronises there, torch's refuses.
 
         Before that blocks are told to recompute (``activation_checkpointing=True``), and a model to be sharded gets its
-        weights, which need it whole.
+        weights, which need it whole. DDP's gradients are views of the buffers that are exchanged, unless the config
+        says ``gradient_as_bucket_view=False``: one copy of all gradients less, in memory and in time.
         """
         if self.cfg.get('activation_checkpointing') is True:
             self.logger.info(f'{checkpoint_activations(model)} blocks are recomputed in the backward pass')
@@ -96,7 +125,37 @@ class GraftRunner(Runner):
             self._start_weights()
             # mmengine looks for a name among its own alone
             model_wrapper_cfg = {**(model_wrapper_cfg or {}), 'type': FullySharded}
+        elif self.distributed and not is_model_wrapper(model):
+            model_wrapper_cfg = self._ddp_cfg(model_wrapper_cfg)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def _ddp_cfg(self, given: dict | None) -> dict:
+        """Options of DDP with our defaults; another wrapper's are left alone."""
+        if given is not None and given.get('type', _DDP) not in (_DDP, f'mmengine.{_DDP}', MMDistributedDataParallel):
+            return given
+        unused = self.cfg.get('find_unused_parameters', False)
+        defaults = {'type': _DDP, 'broadcast_buffers': False, 'find_unused_parameters': unused}
+        return {**defaults, 'gradient_as_bucket_view': True, **(given or {})}
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up as mmengine does, and the precision of float32 matrix products, see :func:`matmul_precision`."""
+        super().setup_env(env_cfg)
+        precision = matmul_precision(env_cfg, self.cfg.get('optim_wrapper') or {})
+        if precision is not None:
+            torch.set_float32_matmul_precision(precision)
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the blocks of the model if the config has ``compile=True`` or a dict of options.
+
+        Differs from mmengine, which compiles ``target`` (a whole training step) and falls back where it cannot.
+        """
+        options = self.cfg.get('compile') or False
+        if options is False:
+            return
+        if options is not True and not isinstance(options, dict):
+            raise ConfigError(f'compile takes True, False or a dict of options of torch.compile, got {options!r}')
+        names = compile_blocks(self.model, {} if options is True else options)
+        self.logger.info(f'{len(names)} blocks are compiled; the first steps take longer')
 
     def _init_model_weights(self) -> None:
         """Initialise as mmengine does, then load pre-trained parts, unless a checkpoint to resume brings everything."""

@@ -1,0 +1,96 @@
+"""Regional compilation: every block of a network by itself, whatever surrounds it stays as it is."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmpretrain.models.backbones.convnext import ConvNeXtBlock
+from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
+from mmpretrain.models.backbones.swin_transformer import SwinBlock
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from torch import nn
+
+from mmselfsup_graft.errors import ConfigError
+
+#: what repeats in the networks of this toolbox, encoders and decoders
+BLOCKS: tuple[type[nn.Module], ...] = (TransformerEncoderLayer, BasicBlock, Bottleneck, ConvNeXtBlock, SwinBlock)
+# Blocks of one class share their code and therefore one cache: one entry for each width, mode and rate of drop path.
+_ENTRIES = 128
+
+
+def compile_blocks(model: nn.Module, options: Mapping[str, Any] | None = None) -> list[str]:
+    """Compile every block of a model in place; the names of its tensors stay as they are.
+
+    Blocks that are alike are compiled once. A block must become one graph: what would break it is an error at the first
+    pass. Blocks that carry hooks of their own (a mask token that acts on their input) run as written, as do parts of
+    blocks that a model calls by themselves. Copies of the model are not compiled.
+
+    Args:
+        model: The model, wrapped or not.
+        options: Those of :func:`torch.compile` (``backend``, ``mode``, ``dynamic``, ``options``); shapes are static
+            unless they say otherwise, so another size of image compiles anew.
+
+    Returns:
+        Names of the blocks.
+
+    Raises:
+        ConfigError: For an unknown option, or if the model has no block that is known here; at the first pass, if a
+            block cannot become one graph.
+    """
+    known = set(inspect.signature(torch.compile).parameters) - {'model'}
+    unknown = sorted(set(options or {}) - known)
+    if unknown:
+        raise ConfigError(f'compile: unknown key {unknown[0]!r}; it takes {", ".join(sorted(known))}')
+    blocks = _blocks(model)
+    if not blocks:
+        raise ConfigError(f'compile: {type(model).__name__} has no block to compile; remove compile from the config')
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, _ENTRIES)
+    for name, block in blocks.items():
+        if not isinstance(block._compiled_call_impl, _Compiled):
+            _plain_numbers(block)
+            block._compiled_call_impl = _Compiled(name, block, {'fullgraph': True, 'dynamic': False, **(options or {})})
+    return list(blocks)
+
+
+def _blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """Blocks by name, also those of a frozen base model (TEC), which is no sub-module of what learns from it."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, BLOCKS):
+            found[name] = module
+        base = getattr(module, 'base_model', None)
+        if isinstance(base, nn.Module) and 'base_model' not in module._modules:
+            found |= {f'{name}.base_model.{key}'.lstrip('.'): block for key, block in _blocks(base).items()}
+    return found
+
+
+def _plain_numbers(block: nn.Module) -> None:
+    """Make Python's of numpy's numbers (rates of drop path), which the compiler takes for arrays."""
+    for part in block.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, np.generic):
+                setattr(part, name, value.item())
+
+
+class _Compiled:
+    """What a block's call does: the compiled forward pass, or the plain call where hooks surround it."""
+
+    def __init__(self, name: str, block: nn.Module, options: dict[str, Any]) -> None:
+        self.name, self.block = name, block
+        self.forward = torch.compile(block.forward, **options)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        block = self.block
+        if block._forward_pre_hooks or block._forward_hooks or block._backward_hooks or block._backward_pre_hooks:
+            return block._call_impl(*args, **kwargs)
+        try:
+            return self.forward(*args, **kwargs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = ' '.join(str(error).split())[:300]
+            raise ConfigError(
+                f'compile: {self.name} ({type(block).__name__}) cannot be compiled to one graph: {reason}. Train '
+                'without compile, or with compile=dict(fullgraph=False)'
+            ) from error

@@ -1,0 +1,65 @@
+"""How the runner wraps a model for several processes, and how exactly matrices are multiplied."""
+
+import os
+from typing import Any
+
+import pytest
+import torch
+from helpers import run_ranks
+from mmengine.config import Config
+from torch import nn
+
+from mmselfsup_graft.engine import GraftRunner
+from mmselfsup_graft.engine.runners.graft_runner import matmul_precision
+from mmselfsup_graft.errors import ConfigError
+
+
+def _wrapped(_rank: int, given: dict[str, Any]) -> dict[str, Any]:
+    os.environ['LOCAL_RANK'] = '0'  # mmengine's runner reads it
+    runner = object.__new__(GraftRunner)
+    runner.cfg, runner._distributed = Config({}), True
+    model = GraftRunner.wrap_model(runner, {'device_ids': None, **given}, nn.Linear(2, 2))
+    options = ('gradient_as_bucket_view', 'find_unused_parameters', 'broadcast_buffers', 'static_graph')
+    return {name: getattr(model, name) for name in options}
+
+
+def test_options_of_ddp() -> None:
+    expected = dict(
+        gradient_as_bucket_view=True, find_unused_parameters=False, broadcast_buffers=False, static_graph=False
+    )
+    assert run_ranks(_wrapped, 1, {}) == [expected]
+    own = dict(gradient_as_bucket_view=False, static_graph=True)
+    assert run_ranks(_wrapped, 1, own) == [{**expected, **own}]
+
+
+def test_another_wrapper_keeps_its_options() -> None:
+    runner = object.__new__(GraftRunner)
+    runner.cfg = Config({'find_unused_parameters': True})
+    other = {'type': 'MMFullyShardedDataParallel', 'cpu_offload': False}
+    assert runner._ddp_cfg(other) is other
+    assert runner._ddp_cfg(None)['find_unused_parameters'] is True
+
+
+@pytest.mark.parametrize(
+    ('wrapper', 'on_gpu', 'precision'),
+    [
+        (dict(type='AutocastOptimWrapper', dtype='auto'), True, 'high'),
+        (dict(type='mmselfsup_graft.AutocastOptimWrapper'), True, 'high'),
+        (dict(type='AmpOptimWrapper'), True, 'high'),
+        (dict(type='AutocastOptimWrapper', dtype='float32'), True, None),
+        (dict(type='OptimWrapper'), True, None),
+        (dict(type='AutocastOptimWrapper', dtype='auto'), False, None),
+        ({}, True, None),
+    ],
+)
+def test_precision_of_what_stays_in_float32(
+    monkeypatch: pytest.MonkeyPatch, wrapper: dict[str, Any], on_gpu: bool, precision: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: on_gpu)
+    assert matmul_precision({}, wrapper) == precision
+    assert matmul_precision({'float32_matmul_precision': 'highest'}, wrapper) == 'highest'
+
+
+def test_a_precision_that_torch_does_not_know() -> None:
+    with pytest.raises(ConfigError, match="'tf32'; choose from highest, high, medium"):
+        matmul_precision({'float32_matmul_precision': 'tf32'}, {})
