@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import build, mae_config, moco_config, tec_config, vit_config
+from helpers import build, mae_config, moco_config, run_ranks, tec_config, vit_config
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from test_models.test_a2mim import BACKBONES as MASKED
 from test_tools.tiny_runs import call_tool, fresh_name, load, tiny_config, write_config
@@ -159,6 +159,28 @@ def _checkpointed(forward: Any) -> Any:
         return checkpoint(forward, *args, use_reentrant=False)
 
     return wrapped
+
+
+def _gradients_of_ddp(rank: int) -> list[dict[str, torch.Tensor]]:
+    plain = build(mae_config(vit_config()))
+    plain.init_weights()
+    images, found = torch.randn(2, 2, 3, 16, 16)[rank], []
+    for compiled in (False, True):
+        model = nn.parallel.DistributedDataParallel(deepcopy(plain), gradient_as_bucket_view=True)
+        if compiled:
+            compile_blocks(model, dict(backend='aot_eager'))
+        torch.manual_seed(rank)
+        model(images, mode='loss')['loss'].backward()
+        found.append({name: p.grad.clone() for name, p in model.module.named_parameters() if p.grad is not None})
+    return found
+
+
+def test_compiled_blocks_inside_ddp() -> None:
+    (plain, compiled), (_, other) = run_ranks(_gradients_of_ddp, 2)
+    assert compiled.keys() == plain.keys()
+    for name, gradient in compiled.items():
+        assert torch.equal(gradient, other[name]), 'averaged over the processes'
+        assert torch.allclose(gradient, plain[name], rtol=1e-4, atol=1e-6), name
 
 
 # ---------------------------------------------------------------- mistakes, the tool
