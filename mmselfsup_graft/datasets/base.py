@@ -31,7 +31,7 @@ class SelfSupDataset(BaseDataset):
     of image ``i``, with random numbers of its own.
 
     A subclass implements :meth:`load_data_list`, whose items hold ``img_path`` or ``img`` (uint8, (H, W) or
-    (H, W, C)) and, only if labelled, ``gt_label``.
+    (H, W, C)) and, only if labelled, ``gt_label``; :meth:`read_image` adds images that are read one by one.
 
     Args:
         data_root: Folder of the data.
@@ -187,13 +187,21 @@ class SelfSupDataset(BaseDataset):
         """Run the pipeline on one sample; ``None`` if its image is unreadable and may be replaced."""
         info = self.get_data_info(idx)
         try:
-            sample = self.pipeline(info)
+            sample = self.pipeline(self.read_image(info))
             reason = 'the pipeline returned nothing'
         except CorruptImage as error:
             sample, reason = None, str(error)
         if sample is None:
             self._report_corrupt(idx, _name_of(info), reason)
         return sample
+
+    def read_image(self, info: dict) -> dict:
+        """Add what the list of samples does not hold to the entry of one: ``img`` or ``img_bytes``; here nothing.
+
+        ``img`` is a uint8 array (H, W) or (H, W, C), ``img_bytes`` the content of an image file, and either wins over
+        ``img_path``, which is then the image's name only.
+        """
+        return info
 
     def _report_corrupt(self, idx: int, name: str, reason: str) -> None:
         if self.on_corrupt == 'raise':

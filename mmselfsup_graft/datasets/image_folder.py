@@ -61,7 +61,7 @@ class ImageFolder(SelfSupDataset):
     def load_data_list(self) -> list[dict]:
         """List the images and, if labelled, their labels."""
         folder = os.path.join(self.data_root, self.split)
-        paths = scan_images(folder, self.extensions)
+        paths = self.scan(folder)
         samples: list[dict] = [{'img_path': os.path.join(folder, path)} for path in paths]
         if self._is_labelled(folder, paths):
             for sample, label in zip(samples, self._label(folder, paths), strict=True):
@@ -70,6 +70,10 @@ class ImageFolder(SelfSupDataset):
             return samples
         is_test = held_out([sample.get('gt_label', 0) for sample in samples], self.holdout)
         return [sample for sample, test in zip(samples, is_test, strict=True) if test == (self.subset == 'test')]
+
+    def scan(self, folder: str) -> list[str]:
+        """Return the sorted paths of the images below ``folder``, relative to it."""
+        return scan_images(folder, self.extensions)
 
     def _is_labelled(self, folder: str, paths: list[str]) -> bool:
         if self.with_label is False:

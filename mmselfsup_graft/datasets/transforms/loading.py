@@ -20,14 +20,14 @@ class CorruptImage(Exception):
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Turn ``img_path`` or an in-memory ``img`` into a PIL image in ``results['img']``.
+    """Turn ``img_path``, encoded ``img_bytes`` or an in-memory ``img`` into a PIL image in ``results['img']``.
 
     Args:
         channels: 3 for mode ``RGB``, 1 for mode ``L``; images of another mode are converted.
         backend_args: Arguments of mmengine's file backend; ``None`` reads the local file system.
 
     An in-memory ``img`` is a uint8 array of shape (H, W), (H, W, 1) or (H, W, 3) in RGB order and wins over
-    ``img_path``.
+    ``img_bytes``, the content of an image file, and that over ``img_path``.
 
     Raises:
         ConfigError: ``channels`` is neither 1 nor 3.
@@ -42,13 +42,15 @@ class LoadImage(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Put the PIL image into ``img``."""
-        array = results.get('img')
-        image = self._read(results['img_path']) if array is None else _from_array(array)
+        array, content = results.get('img'), results.pop('img_bytes', None)
+        image = self._read(results.get('img_path', ''), content) if array is None else _from_array(array)
         results['img'] = image if image.mode == self.mode else image.convert(self.mode)
         return results
 
-    def _read(self, path: str) -> Image.Image:
+    def _read(self, path: str, content: bytes | None) -> Image.Image:
         try:
+            if content is not None:
+                return self._decode(io.BytesIO(content))
             if self.backend_args is None:
                 return self._decode(path)
             return self._decode(io.BytesIO(mmengine.fileio.get(path, self.backend_args)))

@@ -1,0 +1,116 @@
+"""Decoded images in binary files, mapped into memory: the form that ``store_resized.py --format raw`` writes."""
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import force_full_init
+
+from mmselfsup_graft.errors import DataError
+from mmselfsup_graft.registry import DATASETS
+
+from .image_folder import ImageFolder
+
+MANIFEST_NAME = 'manifest.json'
+
+
+def read_json(path: str | os.PathLike, advice: str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: It is missing or damaged; ``advice`` says what to do.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            return json.load(file)
+    except OSError as error:
+        raise DataError(f'{os.fspath(path)!r} cannot be read ({error.strerror}); {advice}') from error
+    except ValueError as error:
+        raise DataError(f'{os.fspath(path)!r} is damaged ({error}); {advice}') from error
+
+
+@DATASETS.register_module()
+class RawShards(ImageFolder):
+    """A stored copy of decoded uint8 images: no file is opened and nothing decoded per image.
+
+    The copy has the tree of its source, so splits and labels are those of :class:`ImageFolder` on the source:
+    ``split='train'`` reads what lay below ``train``. For ImageNet that gives the usual labels. Each shard
+    ``NAME.bin`` holds the pixels of its images one after the other, (H, W, 3) or (H, W) in C order; ``NAME.json``
+    lists their paths, shapes and offsets; ``manifest.json`` lists the shards.
+
+    ``img`` of a sample is a read-only view of the mapped file, (H, W, 3) or (H, W): only the pages that a crop touches
+    are read, and worker processes share them. Maps are opened at first use, by each process for itself.
+
+    Args:
+        data_root: Folder of the copy.
+        kwargs: Arguments of :class:`ImageFolder`.
+
+    Raises:
+        DataError: The copy is missing, not finished, damaged, or holds no image of the split.
+    """
+
+    def __init__(self, data_root: str, **kwargs: Any) -> None:
+        self._files: list[str] = []
+        self._maps: dict[int, np.memmap] = {}
+        self._places: dict[str, dict[str, Any]] = {}
+        super().__init__(data_root=data_root, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_maps': {}}
+
+    def load_data_list(self) -> list[dict]:
+        """Read manifest and tables; list the images and, if labelled, their labels."""
+        samples = super().load_data_list()
+        folder = os.path.join(self.data_root, self.split)
+        for sample in samples:
+            sample.update(self._places[os.path.relpath(sample['img_path'], folder).replace(os.sep, '/')])
+        self._places = {}
+        return samples
+
+    def scan(self, folder: str) -> list[str]:
+        """Return the sorted paths of the stored images of the split."""
+        advice = 'make the copy with tools/dataset_tools/store_resized.py --format raw'
+        manifest = read_json(os.path.join(self.data_root, MANIFEST_NAME), advice)
+        if not isinstance(manifest, dict) or manifest.get('settings', {}).get('format') != 'raw':
+            raise DataError(f'{self.data_root!r} is no copy of raw images; {advice}, or read it with ImageFolder')
+        if not manifest.get('complete'):
+            raise DataError(f'the copy in {self.data_root!r} is not finished; run the same command again to go on')
+        start = f'{self.split.strip("/")}/' if self.split else ''
+        self._files, self._places = [], {}
+        for number, shard in enumerate(manifest['shards']):
+            file = os.path.join(self.data_root, shard['name'])
+            table = read_json(f'{os.path.splitext(file)[0]}.json', advice)
+            _check_size(file, shard['bytes'])
+            self._files.append(file)
+            for path, shape, offset in zip(table['paths'], table['shapes'], table['offsets'], strict=True):
+                if path.startswith(start):
+                    self._places[path[len(start) :]] = {'shard': number, 'shape': shape, 'offset': offset}
+        if not self._places:
+            raise DataError(f'the copy in {self.data_root!r} holds no image below {self.split!r}; check split')
+        return sorted(self._places)
+
+    @force_full_init
+    def shards(self) -> np.ndarray:
+        """Return the number of the shard of each sample, int64 of shape (N,)."""
+        return np.array([self.get_data_info(idx)['shard'] for idx in range(len(self))], dtype=np.int64)
+
+    def read_image(self, info: dict) -> dict:
+        """Add ``img``, a view of the mapped shard, uint8 of shape (H, W, 3) or (H, W)."""
+        number, offset, shape = info['shard'], info['offset'], tuple(info['shape'])
+        shard = self._maps.get(number)
+        if shard is None:
+            try:
+                shard = self._maps[number] = np.memmap(self._files[number], dtype=np.uint8, mode='r')
+            except OSError as error:
+                raise DataError(f'{self._files[number]!r} cannot be read ({error.strerror}); check the disk') from error
+        size = int(np.prod(shape))
+        info['img'] = np.asarray(shard[offset : offset + size]).reshape(shape)
+        return info
+
+
+def _check_size(file: str, expected: int) -> None:
+    found = os.path.getsize(file) if os.path.isfile(file) else None
+    if found != expected:
+        state = 'is missing' if found is None else f'has {found} bytes, {expected} expected'
+        raise DataError(f'{file!r} {state}; run the command that made the copy again: it renews this shard only')

@@ -1,0 +1,134 @@
+"""Local copies of archives of an object store, within a bound of bytes, shared by all processes of a machine."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mmselfsup_graft.errors import ConfigError, DataError
+
+from .stores import Piece, Store
+
+
+class ShardCache:
+    """Whole archives in a folder; those that were not read for longest are removed when room is needed.
+
+    A file appears under its name only when it is whole. Several processes may use a folder at once: each archive
+    is fetched once. An archive that is removed while another process reads it stays readable to that process.
+
+    Args:
+        folder: Local folder, made if need be.
+        max_bytes: Bound of all files together, those on their way included; ``None``: no bound.
+
+    Raises:
+        ConfigError: ``max_bytes`` is no positive number.
+        DataError: The folder cannot be made.
+    """
+
+    def __init__(self, folder: str, max_bytes: int | None = None) -> None:
+        if max_bytes is not None and max_bytes <= 0:
+            raise ConfigError(f'cache_bytes is {max_bytes!r}, expected a positive number of bytes or None')
+        self.folder, self.max_bytes = Path(folder), max_bytes
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f'cache_dir {folder!r} cannot be made ({error.strerror}); choose another') from error
+
+    def read_pieces(self, store: Store, pieces: list[Piece], sizes: dict[str, int]) -> list[bytes]:
+        """Return pieces of archives, each archive fetched first if it is not here.
+
+        Args:
+            store: Where the archives come from.
+            pieces: What to read.
+            sizes: Bytes of each archive.
+
+        Raises:
+            DataError: An archive is missing, of another size or larger than the bound, or the disk is full.
+        """
+        contents: list[bytes] = []
+        opened: dict[str, int] = {}
+        try:
+            for piece in pieces:
+                if piece.name not in opened:
+                    opened[piece.name] = self._open(store, piece.name, sizes[piece.name])
+                contents.append(os.pread(opened[piece.name], piece.end - piece.start, piece.start))
+                if len(contents[-1]) != piece.end - piece.start:
+                    raise DataError(
+                        f'{store.address(piece.name)} ends before byte {piece.end}; the index is not its own'
+                    )
+        finally:
+            for handle in opened.values():
+                os.close(handle)
+        return contents
+
+    def _open(self, store: Store, name: str, size: int) -> int:
+        stem = hashlib.sha256(f'{store.root}\n{name}\n{size}'.encode(errors='surrogateescape')).hexdigest()[:16]
+        target = self.folder / f'{stem}.tar'
+        while True:
+            try:
+                handle = os.open(target, os.O_RDONLY)
+            except FileNotFoundError:
+                self._fetch(store, name, size, target)
+                continue  # it may have been removed again
+            os.utime(handle)  # read just now
+            return handle
+
+    def _fetch(self, store: Store, name: str, size: int, target: Path) -> None:
+        if self.max_bytes is not None and size > self.max_bytes:
+            raise DataError(f'{store.address(name)} has {size} bytes, more than cache_bytes={self.max_bytes}; raise it')
+        with FileLock(_lock_of(target)):
+            if target.exists():
+                return
+            part = target.with_name(f'.{target.stem}.{size}.part')
+            try:
+                with FileLock(self.folder / '.room.lock'):
+                    self._make_room(size, part)
+                    part.touch()  # counts with the size in its name from now on
+                store.fetch(name, part)
+                if part.stat().st_size != size:
+                    raise DataError(
+                        f'{store.address(name)} has {part.stat().st_size} bytes, the index says {size}; make it anew'
+                    )
+                os.replace(part, target)
+            except OSError as error:
+                raise DataError(
+                    f'{store.address(name)} cannot be kept in cache_dir {str(self.folder)!r} '
+                    f'({error.strerror or error}); free space, lower cache_bytes or choose another folder'
+                ) from error
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _make_room(self, size: int, own: Path) -> None:
+        if self.max_bytes is None:
+            return
+        taken = size
+        for part in self.folder.glob('.*.part'):
+            if part != own and not self._is_stale(part):
+                taken += int(part.name.split('.')[2])
+        kept = []
+        for file in self.folder.glob('*.tar'):
+            try:
+                state = file.stat()
+            except FileNotFoundError:
+                continue
+            kept.append((state.st_mtime_ns, state.st_size, file))
+        taken += sum(bytes_ for _, bytes_, _ in kept)
+        for _, bytes_, file in sorted(kept):
+            if taken <= self.max_bytes:
+                return
+            file.unlink(missing_ok=True)
+            taken -= bytes_
+
+    def _is_stale(self, part: Path) -> bool:
+        """Remove what a killed process left; its lock is free."""
+        try:
+            with FileLock(_lock_of(self.folder / f'{part.name.split(".")[1]}.tar'), timeout=0):
+                part.unlink(missing_ok=True)
+        except Timeout:
+            return False
+        return True
+
+
+def _lock_of(target: Path) -> str:
+    return str(target.with_name(f'.{target.stem}.lock'))

@@ -1,0 +1,158 @@
+"""The index of tar archives: which bytes of which archive are which image.
+
+An archive follows the layout of webdataset: neighbouring members that share a key (the name up to the first dot
+of its last part) are one sample, ``key.jpg`` its image and ``key.cls`` its label as text.
+"""
+
+import json
+import re
+import tarfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import IO, Any
+
+from mmselfsup_graft.errors import DataError
+
+from .scanning import IMAGE_EXTENSIONS
+
+INDEX_NAME = 'index.json'
+HEADER_BYTES = tarfile.BLOCKSIZE  # in front of the data of every member
+_FORMAT, _VERSION = 'mmselfsup_graft shard index', 1
+_KEY = re.compile(r'((?:.*/)?[^./]+)\.([^/]*)', re.DOTALL)
+_RANGE = re.compile(r'\{(\d+)\.\.(\d+)\}')
+_COLUMNS = ('keys', 'kinds', 'offsets', 'sizes', 'labels')
+
+
+@dataclass
+class Shard:
+    """One archive; the lists have one entry per sample.
+
+    Attributes:
+        name: File, relative to the folder of the archives.
+        bytes: Its size.
+        sha256: Of its content, empty if not known.
+        keys: Names of the samples.
+        kinds: Extensions of their images, as written in the archive.
+        offsets: First byte of the image in the archive.
+        sizes: Bytes of the image.
+        labels: Numbers of the classes, -1 where there is none.
+    """
+
+    name: str
+    bytes: int
+    sha256: str = ''
+    keys: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+    def add(self, key: str, kind: str, offset: int, size: int, label: int) -> None:
+        """Add a sample."""
+        for column, value in zip(_COLUMNS, (key, kind, offset, size, label), strict=True):
+            getattr(self, column).append(value)
+
+
+def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
+    """Read the members of an uncompressed tar archive; images are not decoded, nothing is unpickled.
+
+    Args:
+        file: The archive, seekable.
+        name: Its name in the index and in messages.
+        size: Its bytes.
+
+    Raises:
+        DataError: It is no uncompressed tar archive or cut off, a label is no number, or a sample has two images.
+    """
+    shard = Shard(name, size)
+    last = ''
+    image: tuple[str, int, int] | None = None
+    label = -1
+
+    def close() -> None:
+        if image is not None:
+            shard.add(last, *image, label)
+
+    try:
+        with tarfile.open(fileobj=file, mode='r:') as archive:
+            for member in archive:
+                match = _KEY.fullmatch(member.name) if member.isreg() else None
+                if match is None:
+                    continue
+                key, kind = match[1], match[2]
+                if key != last:
+                    close()
+                    last, image, label = key, None, -1
+                if f'.{kind.lower()}' in IMAGE_EXTENSIONS:
+                    if image is not None:
+                        raise DataError(f'{name}: {key!r} has two images, {image[0]!r} and {kind!r}; expected one')
+                    image = kind, member.offset_data, member.size
+                elif kind.lower() == 'cls':
+                    label = _label(archive, member, name)
+            close()
+            end = archive.offset
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f'{name} is no uncompressed tar archive, or damaged ({error}); write it again') from error
+    if end > size or any(start + length > size for start, length in zip(shard.offsets, shard.sizes)):
+        raise DataError(f'{name} is cut off after {size} bytes; copy or write it again')
+    return shard
+
+
+def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> int:
+    content = archive.extractfile(member)
+    text = content.read(64).strip() if content is not None else b''
+    if not text.isdigit():
+        raise DataError(f'{name}: label {member.name!r} is {text!r}, expected a whole number of at least 0')
+    return int(text)
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """Names of ``name-{000000..000127}.tar``, every range of numbers filled in; a name without ranges as it is.
+
+    Raises:
+        DataError: A range runs backwards.
+    """
+    match = _RANGE.search(pattern)
+    if match is None:
+        return [pattern]
+    first, last = int(match[1]), int(match[2])
+    if first > last:
+        raise DataError(f'{pattern!r}: the range {match[0]} runs backwards')
+    width = len(match[1])
+    names = (
+        f'{pattern[: match.start()]}{number:0{width}d}{pattern[match.end() :]}' for number in range(first, last + 1)
+    )
+    return [each for name in names for each in expand_braces(name)]
+
+
+def index_text(shards: Sequence[Shard], classes: Sequence[str] | None = None) -> str:
+    """The index as JSON."""
+    names = None if classes is None else list(classes)
+    content = {'format': _FORMAT, 'version': _VERSION, 'classes': names, 'shards': [asdict(shard) for shard in shards]}
+    return json.dumps(content)
+
+
+def parse_index(text: str | bytes, source: str) -> tuple[list[Shard], tuple[str, ...] | None]:
+    """Read an index: the archives and the names of the classes, if they are known.
+
+    Raises:
+        DataError: It is no index, of another version, or damaged.
+    """
+    advice = 'make it anew with tools/dataset_tools/make_shards.py --index-only'
+    try:
+        content: Any = json.loads(text)
+    except ValueError as error:
+        raise DataError(f'{source} is no JSON ({error}), expected an index of shards; {advice}') from error
+    if not isinstance(content, dict) or content.get('format') != _FORMAT:
+        raise DataError(f'{source} is no index of shards; {advice}')
+    if content.get('version') != _VERSION:
+        raise DataError(f'{source} has version {content.get("version")!r}, expected {_VERSION}; {advice}')
+    try:
+        shards = [Shard(**entry) for entry in content['shards']]
+        classes = content['classes']
+        whole = all(len({len(getattr(shard, column)) for column in _COLUMNS}) == 1 for shard in shards)
+    except (TypeError, KeyError) as error:
+        raise DataError(f'{source} is damaged ({error}); {advice}') from error
+    if not whole:
+        raise DataError(f'{source} is damaged: its columns have unequal lengths; {advice}')
+    return shards, None if classes is None else tuple(classes)
