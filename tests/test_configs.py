@@ -24,6 +24,7 @@ from tiny_configs import (
     shrunk,
 )
 
+from mmselfsup_graft.apis.make_shards import make_shards
 from mmselfsup_graft.apis.recipe import load_recipe
 from mmselfsup_graft.apis.results import score_and_record
 from mmselfsup_graft.apis.scoring import read_evaluation
@@ -115,7 +116,7 @@ def test_name_says_what_the_config_does(path):
     kinds = {'in1k': 'ImageNet', 'digits': 'Digits', 'fashion-mnist': 'FashionMNIST'}
     kinds |= {'folder': 'ImageFolder', 'photos': 'SamplePhotos'}
     kinds |= {'in1k-norm05': 'ImageNet', 'in1k-10pct': 'ImageList', 'fashion-mnist-1pct': 'FashionMNIST'}
-    kinds |= {'cifar100': 'CIFAR', 'in100': 'ImageNet'}
+    kinds |= {'cifar100': 'CIFAR', 'in100': 'ImageNet', 'in1k-shards': 'TarShards'}
     assert cfg.train_dataloader.dataset.type == kinds[name['data']]
 
 
@@ -151,6 +152,7 @@ def data(tmp_path_factory) -> dict[str, str]:
     pictures(root / 'folder')
     fashion(root / 'fashion')
     cifar(root / 'cifar')
+    make_shards(root / 'imagenet', root / 'shards', split='train')
     return {
         name: str(root / place)
         for name, place in {
@@ -159,6 +161,7 @@ def data(tmp_path_factory) -> dict[str, str]:
             'ImageFolder': 'folder',
             'FashionMNIST': 'fashion',
             'CIFAR': 'cifar',
+            'TarShards': 'shards',
         }.items()
     }
 

@@ -65,7 +65,7 @@ class Destination:
             return
         manifest = read_json(path, 'remove the folder and begin again')
         old = manifest.get('settings', {}) if isinstance(manifest, dict) else {}
-        for name in sorted({*old, *self.settings}):
+        for name in dict.fromkeys([*self.settings, *old]):
             if old.get(name) != self.settings.get(name):
                 raise DataError(
                     f'{self.folder} was begun with {name} = {old.get(name)!r}, now it is {self.settings.get(name)!r}; '

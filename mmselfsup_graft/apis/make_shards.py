@@ -74,16 +74,16 @@ def make_shards(
     samples = [
         (file, key, info.get('gt_label', -1)) for file, key, info in zip(files, _keys(files), infos, strict=True)
     ]
-    if seed is not None:
-        order = np.random.RandomState(seed).permutation(len(samples))  # its stream is frozen for all versions of numpy
-        samples = [samples[number] for number in order]
     settings = {
         'source': os.path.abspath(root),
         'name': name,
         'per_shard': per_shard,
         'seed': seed,
-        'list_sha256': hashlib.sha256(json.dumps(samples).encode()).hexdigest(),
+        'images_sha256': hashlib.sha256(json.dumps(samples).encode()).hexdigest(),
     }
+    if seed is not None:
+        order = np.random.RandomState(seed).permutation(len(samples))  # its stream is frozen for all versions of numpy
+        samples = [samples[number] for number in order]
     groups = [
         (f'{name}-{number:06d}.tar', samples[start : start + per_shard])
         for number, start in enumerate(range(0, len(samples), per_shard))

@@ -64,7 +64,7 @@ class CopySettings:
         if self.format == 'jpeg':
             return {**common, 'quality': self.quality, 'subsampling': self.subsampling}
         listed = hashlib.sha256('\n'.join(paths).encode(errors='surrogateescape')).hexdigest()
-        return {**common, 'per_shard': self.per_shard, 'list_sha256': listed}  # which image is in which shard
+        return {**common, 'per_shard': self.per_shard, 'images_sha256': listed}  # which image is in which shard
 
 
 class _Unreadable(Exception):

@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from PIL import Image
 
+from mmselfsup_graft.apis.make_shards import make_shards
 from mmselfsup_graft.registry import MODELS
 
 FOLDER = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
@@ -28,6 +29,7 @@ def write_data(root: Path) -> None:
     labels = struct.pack('>4Bi', 0, 0, 8, 1, 6) + bytes([0, 0, 1, 1, 2, 2])
     for name, content in (('images-idx3', images), ('labels-idx1', labels)):
         (root / f'train-{name}-ubyte.gz').write_bytes(gzip.compress(content))
+    make_shards(root, root / 'shards', split='train')
     (root / 'train.bin').write_bytes(b''.join(bytes([0, label]) + random.bytes(3072) for label in range(6)))
 
 
@@ -37,7 +39,7 @@ def small_loader(name: str, root: Path):
     assert loader.persistent_workers == (loader.num_workers > 0)
     loader.update(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
     if 'data_root' in loader.dataset:
-        loader.dataset.data_root = str(root)
+        loader.dataset.data_root = str(root / 'shards' if loader.dataset.type == 'TarShards' else root)
     with DefaultScope.overwrite_default_scope('mmselfsup_graft'):
         return config, Runner.build_dataloader(loader, seed=0)
 

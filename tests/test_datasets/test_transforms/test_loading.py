@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,10 +21,24 @@ def test_array_and_file_give_the_same(tmp_path, array, channels, mode):
     expected = Image.fromarray(array.squeeze()).convert(mode)
     path = str(tmp_path / 'a.png')
     Image.fromarray(array.squeeze()).save(path)
-    for image in (load(channels, img=array), load(channels, img_path=path)):
+    content = Path(path).read_bytes()
+    for image in (load(channels, img=array), load(channels, img_path=path), load(channels, img_bytes=content)):
         assert image.mode == mode
         assert image.size == (5, 6)
         assert np.array_equal(image, expected)
+
+
+def test_array_wins_over_bytes_and_they_over_a_path(tmp_path):
+    content = {}
+    for name, value in (('bytes', 50), ('path', 90)):
+        Image.fromarray(np.full((2, 2, 3), value, np.uint8)).save(tmp_path / f'{name}.png')
+        content[name] = (tmp_path / f'{name}.png').read_bytes()
+    results = {'img_path': str(tmp_path / 'path.png'), 'img_bytes': content['bytes']}
+    assert np.asarray(load(3, **results)).max() == 50
+    assert np.asarray(load(3, img=RGB, **results)).shape == RGB.shape
+    assert 'img_bytes' not in LoadImage().transform(dict(results))  # a sample does not carry it along
+    with pytest.raises(CorruptImage, match='UnidentifiedImageError'):
+        load(3, img_path=results['img_path'], img_bytes=b'text')
 
 
 def test_transparent_and_palette_images_become_rgb(tmp_path):
