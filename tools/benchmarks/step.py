@@ -84,10 +84,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         args,
         'step',
         models,
-        names,
+        lambda _: names,
         lambda model: MODELS[model].reference,
         settings,
-        'cpu' if args.device == 'cpu' else 'wall',
+        lambda _: 'cpu' if args.device == 'cpu' else 'wall',
         columns,
         lambda _, entries: add_figures(entries, peak),
     )

@@ -111,10 +111,10 @@ class Contest:
 
     def _start(self) -> None:
         options = self.settings._asdict()
-        for name in self.implementations:
-            started = time.perf_counter()
-            racer = Racer(name, self.settings.threads)
-            self._racers.append(racer)
+        # all import at once; they are built one after the other, as building may take all of the memory's bandwidth
+        self._racers += [Racer(name, self.settings.threads) for name in self.implementations]
+        for racer in self._racers:
+            started, name = time.perf_counter(), racer.row.implementation
             built = racer.ask(do='build', kind=self.kind, subject=self.subject, implementation=name, settings=options)
             if built:
                 racer.row.images, racer.row.note = built['images'], built['note']

@@ -11,7 +11,7 @@ from .task import Missing, Settings
 
 _NOTE = 'put together from its parts, fused AdamW'
 _SIZES = {  # width, blocks, heads of MAE, heads of MoCo v3
-    'tiny': (48, 2, 3, 3),
+    'tiny': (48, 3, 3, 3),
     'vit-s': (384, 12, 6, 12),
     'vit-b': (768, 12, 12, 12),
     'vit-l': (1024, 24, 16, 16),

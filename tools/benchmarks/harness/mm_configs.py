@@ -17,7 +17,7 @@ from .task import Settings
 
 TWO_VIEWS = ('mocov3', 'lgp')
 TINY_SIDE, SIDE = 64, 224
-TINY_ARCH = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=96)
+TINY_ARCH = dict(embed_dims=48, num_layers=3, num_heads=3, feedforward_channels=96)
 SMALL_ARCH = dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536)
 
 _OWN = Path(__file__).resolve().parents[3] / 'configs'

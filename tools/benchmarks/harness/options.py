@@ -58,10 +58,10 @@ def compare(
     args: argparse.Namespace,
     kind: str,
     subjects: Sequence[str],
-    implementations: Sequence[str],
+    implementations: Callable[[str], Sequence[str]],
     references: Callable[[str], Sequence[str]],
     settings: Settings,
-    clock: str,
+    clock: Callable[[str], str],
     columns: Sequence[Column],
     finish: Callable[[str, list[dict[str, Any]]], None] | None = None,
 ) -> None:
@@ -71,28 +71,28 @@ def compare(
         args: Of :func:`parser`.
         kind: Module of ``harness`` that builds the tasks.
         subjects: One table each.
-        implementations: Rows, in order.
+        implementations: Rows of a subject, in order.
         references: Names that a subject's ratios are taken to.
         settings: Shared settings.
-        clock: The clock that rates and ratios are taken from.
+        clock: The clock that a subject's rates and ratios are taken from.
         columns: Of the tables, after the first.
         finish: Adds figures to the rows of a subject before they are printed.
     """
-    tables = []
-    result = {
+    tables: list[dict[str, Any]] = []
+    result: dict[str, Any] = {
         'benchmark': kind,
         'command': ' '.join(sys.argv),
         'machine': machine(settings.device),
         'software': software(),
-        'settings': {**settings._asdict(), 'rounds': args.rounds, 'steps': args.steps, 'clock': clock},
+        'settings': {**settings._asdict(), 'rounds': args.rounds, 'steps': args.steps},
         'tables': tables,
     }
     for subject in subjects:
-        rows = Contest(kind, subject, implementations, settings, args.rounds, args.steps, _say).run()
-        entries = summarise(rows, references(subject), clock)
+        rows = Contest(kind, subject, implementations(subject), settings, args.rounds, args.steps, _say).run()
+        entries = summarise(rows, references(subject), clock(subject))
         if finish:
             finish(subject, entries)
-        tables.append({'subject': subject, 'rows': entries})
+        tables.append({'subject': subject, 'clock': clock(subject), 'rows': entries})
         draw = markdown_table if args.markdown else text_table
         print(draw(subject, entries, columns), flush=True)
         if args.out:  # after every table, so that a long run that is cut off leaves what it has

@@ -1,0 +1,103 @@
+"""Data loaders: JPEG files to batches, by the pipelines of the toolbox, of mmpretrain and of the official code.
+
+A subject is a recipe, ``mae`` (one bicubic crop) or ``mocov3`` (two augmented views), with ``-N`` for N loader
+processes; a step is one batch.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+from . import pipelines
+from .task import Settings, Task
+
+PIL, MMPRETRAIN, OURS = 'pil', 'mmpretrain', 'ours'
+FAST_CPU, FAST_DEVICE, FAST_WHOLE = 'ours-fast-cpu', 'ours-fast-device', 'ours-fast-device+preprocessor'
+IMPLEMENTATIONS = (PIL, MMPRETRAIN, OURS, FAST_CPU, FAST_DEVICE, FAST_WHOLE)
+FAST = {FAST_CPU: 'cpu', FAST_DEVICE: 'device', FAST_WHOLE: 'device'}
+RECIPES = ('mae', 'mocov3')
+
+
+class Loading(Task):
+    """Batches of a data set; every block is a fresh pass, so that no process works ahead while others are timed.
+
+    Args:
+        dataset: Images with their pipeline.
+        collate: Makes a batch of samples.
+        settings: Shared settings.
+        preprocessor: What the training does to a batch on its device before the model sees it, if that is timed too.
+    """
+
+    def __init__(self, dataset: Dataset, collate: Any, settings: Settings, preprocessor: Any = None) -> None:
+        self.dataset, self.collate, self.settings, self.preprocessor = dataset, collate, settings, preprocessor
+        self.images = settings.batch_size
+        self.cpu_of_children = settings.workers > 0
+        self._shape = ''
+
+    def batches(self, count: int) -> Iterator[Any]:
+        """``count`` batches of images drawn with replacement."""
+        return iter(random_loader(self.dataset, self.collate, self.settings, count))
+
+    def block(self, clock: Any, steps: int) -> dict[str, float]:
+        """Time of ``steps`` batches, the start of the processes not included."""
+        batches = self.batches(steps + self.settings.lead_in)
+        for _ in range(self.settings.lead_in):
+            next(batches)
+        with clock:
+            for _ in range(steps):
+                batch = next(batches)
+                if self.preprocessor is not None:
+                    batch = self.preprocessor(batch, True)
+        self._shape = describe(batch)
+        return clock.seconds
+
+    def facts(self) -> dict[str, Any]:
+        """What a batch is."""
+        return {'batch': self._shape}
+
+
+def random_loader(dataset: Dataset, collate: Any, settings: Settings, batches: int) -> DataLoader:
+    """A torch loader of so many batches, drawn with replacement: a small folder serves a block of any length."""
+    sampler = RandomSampler(dataset, replacement=True, num_samples=batches * settings.batch_size)  # type: ignore[arg-type]
+    return DataLoader(
+        dataset,
+        batch_size=settings.batch_size,
+        sampler=sampler,
+        num_workers=settings.workers,
+        collate_fn=collate,
+        pin_memory=settings.device == 'cuda',
+        worker_init_fn=_one_thread if settings.workers else None,
+    )
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def describe(batch: Any) -> str:
+    """Kind and shape of the images of a batch."""
+    inputs = batch['inputs'] if isinstance(batch, dict) else batch
+    if isinstance(inputs, torch.Tensor):
+        return f'{str(inputs.dtype).removeprefix("torch.")} {"x".join(map(str, inputs.shape))}'
+    parts = [describe(part) for part in inputs if isinstance(part, torch.Tensor | list | tuple)]
+    return ' + '.join(dict.fromkeys(part for part in parts if part)) if parts else ''
+
+
+def build(subject: str, implementation: str, settings: Settings) -> Task:
+    """The loader of one implementation."""
+    recipe, _, workers = subject.partition('-')
+    settings = settings._replace(workers=int(workers or settings.workers))
+    if settings.workers:  # the first batches wait for the start of the processes
+        settings = settings._replace(lead_in=2)
+    if implementation == PIL:
+        return Loading(*pipelines.official(recipe, settings.data), settings)
+    if implementation == MMPRETRAIN:
+        return Loading(*pipelines.of_mmpretrain(recipe, settings.data), settings)
+    cfg = pipelines.own_config(recipe, settings.data, FAST.get(implementation))
+    dataset, collate = pipelines.of_config(cfg)
+    preprocessor = None
+    if implementation == FAST_WHOLE:
+        preprocessor = pipelines.own_preprocessor(cfg).to(settings.device)
+    return Loading(dataset, collate, settings, preprocessor)
