@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: bash tools/install.sh [--tests] [--transfer]
+Usage: bash tools/install.sh [--tests] [--transfer] [--benchmarks]
 
 Makes a virtual environment and installs mmselfsup-graft (editable) with the tested versions of its requirements.
 Does nothing, quickly, when the environment is already up to date.
@@ -12,6 +12,7 @@ Does nothing, quickly, when the environment is already up to date.
   --tests        also install what the tests, the linter and the type checker need
   --transfer     also install detection and segmentation: mmdet, mmseg and the compiled ops of mmcv, which need a C++
                  compiler and some 7 minutes on 2 cores the first time (tools/build_mmcv_ops.sh --help)
+  --benchmarks   also install lightly, a peer that tools/benchmarks compares with
 
 Environment:
   GRAFT_VENV     folder of the virtual environment (default: .venv in the checkout)
@@ -25,7 +26,7 @@ VENV=${GRAFT_VENV:-$ROOT/.venv}
 PARTS=(base)
 for argument in "$@"; do
     case $argument in
-        --tests | --transfer) PARTS+=("${argument#--}") ;;
+        --tests | --transfer | --benchmarks) PARTS+=("${argument#--}") ;;
         -h | --help) usage; exit 0 ;;
         *) echo "install.sh: unknown argument '$argument'" >&2; usage >&2; exit 2 ;;
     esac

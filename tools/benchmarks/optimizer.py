@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Optimisers and moving averages alone: ``python tools/benchmarks/optimizer.py [--device cuda]``. See docs/benchmarks.md."""
+"""Optimisers and moving averages alone: ``python tools/benchmarks/optimizer.py [--device cuda]``.
+
+See docs/benchmarks.md.
+"""
 
 import argparse
 import sys
@@ -8,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness.options import chosen, compare, parser
 from harness.optimizer import IMPLEMENTATIONS, SIZES, SUBJECTS
+from harness.options import chosen, compare, parser
 from harness.tables import fact, ratio, timing
 from harness.task import Settings
 

@@ -22,17 +22,18 @@ class Racer:
 
     Args:
         implementation: Its name.
+        kind: Module that builds it; imported at once.
         threads: Threads of the process, also of libraries other than torch.
     """
 
-    def __init__(self, implementation: str, threads: int) -> None:
+    def __init__(self, implementation: str, kind: str, threads: int) -> None:
         self.row = Row(implementation)
-        paths = [str(HERE), *(path for path in sys.path if path)]
+        paths = [*(path for path in sys.path if path), str(HERE)]
         variables = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), str(threads))
         environment = {**os.environ, **variables, 'PYTHONPATH': os.pathsep.join(dict.fromkeys(paths))}
-        self._errors = tempfile.TemporaryFile('w+')
+        self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, '-m', 'harness.worker'],
+            [sys.executable, '-m', 'harness.worker', kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -81,7 +82,7 @@ class Contest:
     """Implementations of one subject, measured against each other.
 
     Attributes:
-        kind: Module of ``harness`` that builds the tasks.
+        kind: Module that builds the tasks, see :func:`harness.task.module_of`.
         subject: What is measured, e.g. a model.
         implementations: Names, in the order in which they take turns.
         settings: What they share.
@@ -112,7 +113,7 @@ class Contest:
     def _start(self) -> None:
         options = self.settings._asdict()
         # all import at once; they are built one after the other, as building may take all of the memory's bandwidth
-        self._racers += [Racer(name, self.settings.threads) for name in self.implementations]
+        self._racers += [Racer(name, self.kind, self.settings.threads) for name in self.implementations]
         for racer in self._racers:
             started, name = time.perf_counter(), racer.row.implementation
             built = racer.ask(do='build', kind=self.kind, subject=self.subject, implementation=name, settings=options)

@@ -28,7 +28,7 @@ def lightly_step(algorithm: str, size: str, settings: Settings) -> tuple[Callabl
         import lightly.models.modules  # noqa: F401
         import timm  # noqa: F401
     except ImportError as error:
-        raise Missing(f'{error.name} is not installed: bash tools/install.sh --tests --benchmarks') from error
+        raise Missing(f'{error.name} is not installed: bash tools/install.sh --benchmarks') from error
     width, blocks, mae_heads, moco_heads = _SIZES[size]
     side = 64 if size == 'tiny' else 224
     tiny = size == 'tiny'

@@ -26,7 +26,7 @@ PEAK_TFLOPS = {
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Processor, cores that this process may use, load, and the GPU with clocks and power if ``nvidia-smi`` is there."""
+    """Processor, cores that this process may use, load, and the GPU with clocks and power by ``nvidia-smi``."""
     found: dict[str, Any] = {
         'cpu': _cpu_name(),
         'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
@@ -69,7 +69,9 @@ def peak_tflops(name: str) -> float | None:
 def _cpu_name() -> str:
     info = Path('/proc/cpuinfo')
     lines = info.read_text(encoding='utf-8', errors='replace').splitlines() if info.is_file() else []
-    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.processor())
+    return next(
+        (line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.processor()
+    )
 
 
 def _output(command: list[str]) -> str:

@@ -1,6 +1,7 @@
 """What one process of a benchmark measures."""
 
 import importlib
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 
@@ -65,11 +66,9 @@ class Task:
         return {}
 
 
-def build_task(kind: str, subject: str, implementation: str, settings: Settings) -> Task:
-    """Build by the function ``build`` of the module ``harness.KIND`` (or of ``KIND`` if it names a whole module).
+def module_of(kind: str) -> ModuleType:
+    """The module that builds tasks of a kind: ``harness.KIND``, or ``KIND`` itself if it names a whole module.
 
-    Raises:
-        Missing: If the implementation cannot run here.
+    Its ``build(subject, implementation, settings)`` returns a :class:`Task` or raises :class:`Missing`.
     """
-    module = importlib.import_module(kind if '.' in kind else f'harness.{kind}')
-    return module.build(subject, implementation, settings)
+    return importlib.import_module(kind if '.' in kind else f'harness.{kind}')

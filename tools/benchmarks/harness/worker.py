@@ -1,20 +1,20 @@
-"""The process of one implementation: ``python -m harness.worker``, led by :mod:`harness.contest`.
+"""The process of one implementation: ``python -m harness.worker KIND``, led by :mod:`harness.contest`.
 
 Reads one JSON object per line from its standard input and answers each with one. What libraries print goes to standard
 error.
 """
 
-import importlib
 import json
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from .clock import BlockClock
-from .task import Missing, Settings, Task, build_task
+from .task import Missing, Settings, Task, module_of
 
 
 class Worker:
@@ -27,7 +27,7 @@ class Worker:
         """Build the task and warm it up."""
         self.settings = Settings(**settings)
         self._prepare_torch()
-        self.task = build_task(kind, subject, implementation, self.settings)
+        self.task = module_of(kind).build(subject, implementation, self.settings)
         warmup = self._block(self.settings.warmup) if self.settings.warmup else {'wall': 0.0}
         if self.settings.device == 'cuda':
             import torch
@@ -79,7 +79,8 @@ def main() -> None:
     warnings.filterwarnings('ignore')
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
-    importlib.import_module('mmselfsup_graft.apis.train')  # the slow imports, while others are built
+    with suppress(Exception):  # slow, so at once, while others are built; what fails will fail again and be answered
+        module_of(sys.argv[1])
 
     def reply(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer) + '\n')

@@ -1,0 +1,256 @@
+"""The benchmarks run at tiny sizes, count right, take turns, and turn what fails into rows. No time is judged."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from harness.clock import BlockClock
+from harness.contest import Contest
+from harness.counting import count_step
+from harness.machine import machine, peak_tflops, software
+from harness.options import chosen
+from harness.photos import make_photos
+from harness.summary import Row, speed_ratios, summarise
+from harness.tables import markdown_table, rate, ratio, text_table, timing
+from harness.task import Settings
+from PIL import Image
+from test_tools.counted_subjects import WIDTHS, Linear
+from test_tools.tiny_runs import call_tool, run_tool_process
+from torch import nn
+
+from mmselfsup_graft.errors import ConfigError
+
+
+def rows_of(contest_settings: Settings, subject: str, names: list[str], rounds: int, steps: int) -> dict[str, Row]:
+    # the processes look for the subjects where this one does
+    contest = Contest('test_tools.counted_subjects', subject, names, contest_settings, rounds, steps, lambda _: None)
+    return {row.implementation: row for row in contest.run()}
+
+
+# ---------------------------------------------------------------- arithmetic
+def row(name: str, *seconds: float, images: int = 4) -> Row:
+    return Row(name, images=images, blocks=[{'cpu': value, 'wall': 2 * value} for value in seconds])
+
+
+def test_ratios_are_taken_round_by_round():
+    slow, fast = row('slow', 4.0, 8.0, 6.0), row('fast', 1.0, 4.0, 2.0, images=2)
+    assert speed_ratios(fast, slow, 'cpu') == [2.0, 1.0, 1.5]
+    assert speed_ratios(slow, fast, 'wall') == [0.5, 1.0, pytest.approx(2 / 3)]
+
+
+def test_the_summary_has_median_spread_rate_and_only_ratios_that_exist():
+    failed = Row('gone', status='failed', reason='no')
+    slow, fast, gone = summarise(
+        [row('slow', 4.0, 8.0, 6.0), row('fast', 1.0, 4.0, 2.0), failed], ['slow', 'gone'], 'cpu'
+    )
+    assert slow['seconds']['wall'] == {'median': 12.0, 'low': 8.0, 'high': 16.0}
+    assert fast['images_per_second'] == {'median': 2.0, 'low': 1.0, 'high': 4.0}
+    assert fast['ratios'] == {'slow': {'median': 3.0, 'low': 2.0, 'high': 4.0, 'rounds': [4.0, 2.0, 3.0]}}
+    assert slow['ratios']['slow']['rounds'] == [1.0, 1.0, 1.0]
+    assert 'seconds' not in gone
+    assert gone['reason'] == 'no'
+
+
+def test_tables_leave_out_empty_columns_and_name_what_is_missing():
+    entries = summarise(
+        [row('slow', 4.0), row('fast', 1.0), Row('gone', status='missing', reason='no')], ['slow'], 'cpu'
+    )
+    columns = [timing('CPU s', 'cpu', '.1f', 1.0), timing('GPU s', 'gpu'), rate(), ratio('slow')]
+    text = text_table('a model', entries, columns)
+    assert 'GPU s' not in text
+    assert '4.00 (4.00-4.00)' in text
+    assert 'gone: missing: no' in text
+    lines = markdown_table('a model', entries, columns).strip().splitlines()
+    assert lines[0] == '| a model | CPU s | img/s | x slow |'
+    assert lines[1] == '| --- | ---: | ---: | ---: |'
+    assert lines[3] == '| fast | 1.0 (1.0-1.0) | 4.0 | 4.00 (4.00-4.00) |'
+    assert lines[-1] == '- gone: missing: no'
+
+
+def test_names_are_kept_in_order_and_unknown_ones_refused_with_a_suggestion():
+    assert chosen(None, ['a', 'b'], 'model') == ['a', 'b']
+    assert chosen(['b', 'a'], ['a', 'b'], 'model') == ['a', 'b']
+    with pytest.raises(
+        ConfigError, match=r"no model 'mae-vit-x' \(did you mean mae-vit-b\?\); choose from mae-vit-b, tec"
+    ):
+        chosen(['mae-vit-x'], ['mae-vit-b', 'tec'], 'model')
+
+
+def test_known_gpus_have_a_peak_and_others_none():
+    assert peak_tflops('NVIDIA H100 80GB HBM3') == 989
+    assert peak_tflops('NVIDIA H100 PCIe') == 756
+    assert peak_tflops('something else') is None
+
+
+def test_the_machine_and_the_software_are_named():
+    found, versions = machine('cpu'), software()
+    assert found['cpu']
+    assert found['cores'] >= 1
+    assert versions['torch'] == torch.__version__.partition('+')[0] or versions['torch'] == torch.__version__
+    assert versions['commit']
+
+
+# ---------------------------------------------------------------- counts
+def test_flops_of_a_linear_layer():
+    model, data = nn.Linear(6, 7), torch.randn(4, 6, requires_grad=True)
+    counted = count_step(lambda: model(data).sum().backward(), images=4)
+    products = 2 * 6 * 7  # of one image; backward: for the weights and for the input
+    assert counted['flops_per_image'] == 3 * products
+
+
+def test_attention_is_counted_as_its_products_whatever_kernel_computes_it():
+    query = torch.randn(2, 3, 5, 8, requires_grad=True)
+    counted = count_step(lambda: nn.functional.scaled_dot_product_attention(query, query, query).sum().backward())
+    assert counted['flops_per_image'] == 3 * 2 * (2 * 3 * 5 * 5 * 8 * 2)
+
+
+def test_calls_are_counted_by_phase_without_views():
+    weight, data = torch.ones(3, requires_grad=True), torch.ones(2, 3)
+    counted = count_step(lambda: (data.view(6).view(2, 3) * weight).sum().backward())
+    assert counted['calls']['forward'] == 2  # mul, sum
+    assert counted['calls']['backward'] >= 2
+    assert counted['calls']['optimizer'] == 0
+
+
+@pytest.mark.parametrize(
+    ('read', 'count'),
+    [
+        (lambda x: x.sum().item(), 1),
+        (lambda x: bool(x.sum() > 0), 1),
+        (lambda x: x[x > 0], 1),
+        (lambda x: x.nonzero(), 1),
+        (lambda x: x.sum() * 2, 0),
+        (lambda x: x[torch.tensor([0, 1])], 0),
+    ],
+)
+def test_what_makes_the_host_wait_is_a_read(read, count):
+    assert count_step(lambda: read(torch.ones(3)))['host_reads'] == count
+
+
+@pytest.mark.parametrize('name', ['loop', 'fused'])
+def test_step_counters_of_an_optimiser_are_no_reads(name):
+    counted = Linear('none', name, Settings(batch_size=2)).facts()
+    assert counted['host_reads'] == 0
+    assert counted['calls']['optimizer'] > 0
+    # the input asks for no gradient
+    assert counted['flops_per_image'] == 2 * 2 * WIDTHS[0] * WIDTHS[1]
+
+
+def test_a_step_that_reads_its_loss_is_caught():
+    assert Linear('none', 'reading', Settings(batch_size=2)).facts()['host_reads'] == 1
+
+
+def test_the_step_that_reads_least_is_counted():
+    seen: list[int] = []
+
+    def logs_every_other_step() -> None:
+        seen.append(0)
+        if len(seen) % 2:
+            torch.ones(1).item()
+
+    assert count_step(logs_every_other_step)['host_reads'] == 0
+
+
+def test_the_clock_measures_what_it_encloses():
+    clock = BlockClock('cpu')
+    with clock:
+        sum(range(100_000))
+    assert set(clock.seconds) == {'wall', 'cpu'}
+    assert min(clock.seconds.values()) > 0
+
+
+# ---------------------------------------------------------------- processes
+def test_implementations_take_turns_and_what_fails_is_a_row(tmp_path):
+    log = tmp_path / 'turns.log'
+    names = ['missing', 'first', 'broken', 'reading', 'killed']
+    settings = Settings(batch_size=2, warmup=0)
+    rows = rows_of(settings, str(log), names, rounds=3, steps=2)
+    turns = log.read_text().split()
+    assert turns[:12] == ['first', 'first', 'reading', 'reading'] * 3
+    assert list(rows) == names
+    assert [len(rows[name].blocks) for name in names] == [0, 3, 0, 3, 0]
+    assert (rows['missing'].status, rows['missing'].reason) == ('missing', 'it is not here')
+    assert rows['broken'].status == 'failed'
+    assert 'ValueError: it broke' in rows['broken'].reason
+    assert rows['killed'].reason.startswith('the process ended with code 7')
+    assert rows['first'].facts['host_reads'] == 0
+    assert rows['reading'].facts['host_reads'] == 1
+    assert rows['first'].facts['peak_rss_mb'] > 0
+    assert rows['first'].note == 'a note'
+    assert rows['first'].images == 2
+
+
+# ---------------------------------------------------------------- scripts
+def tables(path: Path) -> dict[str, dict]:
+    result = json.loads(path.read_text())
+    assert {'benchmark', 'command', 'machine', 'software', 'settings', 'tables'} <= set(result)
+    return {table['subject']: {row['implementation']: row for row in table['rows']} for table in result['tables']}
+
+
+def test_the_step_benchmark(tmp_path):
+    names = ['--implementations', 'mmpretrain', 'ours', '--models', 'mocov3-tiny', 'tec-tiny']
+    done = run_tool_process(
+        'benchmarks/step', *names, '--batch-size', 2, '--rounds', 1, '--out', tmp_path / 'a' / 'r.json'
+    )
+    assert done.code == 0, done.err
+    found = tables(tmp_path / 'a' / 'r.json')
+    ours, peer = (found['mocov3-tiny'][name] for name in ('ours', 'mmpretrain'))
+    assert ours['status'] == peer['status'] == 'measured', (ours['reason'], peer['reason'])
+    assert ours['facts']['calls']['forward'] < peer['facts']['calls']['forward']
+    assert ours['facts']['host_reads'] < peer['facts']['host_reads']
+    assert 0 < ours['facts']['flops_per_image'] <= peer['facts']['flops_per_image']
+    assert ours['ratios']['mmpretrain']['median'] == pytest.approx(
+        peer['seconds']['cpu']['median'] / ours['seconds']['cpu']['median']
+    )
+    assert found['tec-tiny']['ours']['status'] == 'measured', found['tec-tiny']['ours']['reason']
+    assert found['tec-tiny']['mmpretrain']['reason'] == 'mmpretrain has no TEC'
+
+
+def test_the_loader_benchmark(tmp_path):
+    make_photos(tmp_path / 'photos', count=4)
+    data = ['--data', tmp_path / 'photos', '--implementations', 'pil', 'mmpretrain', 'ours', '--recipes', 'mocov3']
+    sizes = ['--batch-size', 2, '--steps', 1, '--rounds', 1, '--workers', 0, 1, '--warmup', 0]
+    done = run_tool_process('benchmarks/loader', *data, *sizes, '--markdown', '--out', tmp_path / 'r.json')
+    assert done.code == 0, done.err
+    assert '| mocov3-0 | CPU ms/img |' in done.out
+    found = tables(tmp_path / 'r.json')
+    assert list(found) == ['mocov3-0', 'mocov3-1']
+    batches = {name: row['facts']['batch'] for name, row in found['mocov3-1'].items()}
+    assert batches == {'pil': 'float32 2x3x224x224', 'mmpretrain': 'uint8 2x3x224x224', 'ours': 'uint8 2x3x224x224'}
+
+
+def test_the_whole_loop_benchmark(tmp_path):
+    make_photos(tmp_path / 'photos', count=4)
+    data = ['--data', tmp_path / 'photos', '--implementations', 'pil', 'ours', '--models', 'mae-tiny']
+    sizes = ['--batch-size', 2, '--steps', 1, '--rounds', 1, '--workers', 0, '--warmup', 0]
+    done = run_tool_process('benchmarks/end_to_end', *data, *sizes, '--out', tmp_path / 'r.json')
+    assert done.code == 0, done.err
+    for entry in tables(tmp_path / 'r.json')['mae-tiny'].values():
+        assert entry['status'] == 'measured', entry['reason']
+        assert 0 < entry['facts']['waiting_share'] < 1
+
+
+def test_the_optimiser_benchmark(tmp_path):
+    sizes = ['--size', 'tiny', '--steps', 1, '--rounds', 1, '--kinds', 'lars', 'ema']
+    done = run_tool_process('benchmarks/optimizer', *sizes, '--out', tmp_path / 'r.json')
+    assert done.code == 0, done.err
+    found = tables(tmp_path / 'r.json')
+    for subject in ('lars-tiny', 'ema-tiny'):
+        peer, ours = found[subject].values()
+        assert peer['facts']['host_reads'] > ours['facts']['host_reads'] == 0
+        assert ours['facts']['calls'] < peer['facts']['calls']
+
+
+def test_a_wrong_name_is_one_clear_line():
+    error = call_tool('benchmarks/step', '--models', 'mae-vit-x').error()
+    assert error.startswith("there is no model 'mae-vit-x' (did you mean mae-vit-")
+
+
+def test_photographs_have_the_size_of_the_task(tmp_path):
+    files = sorted(make_photos(tmp_path, count=3).rglob('*.jpg'))
+    assert len(files) == 3
+    for file in files:
+        with Image.open(file) as image:
+            assert image.size == (500, 400)
+            assert image.layer[0][1:3] == (2, 2)  # 4:2:0
