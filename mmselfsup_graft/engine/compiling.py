@@ -1,21 +1,17 @@
 """Regional compilation: every block of a network by itself, whatever surrounds it stays as it is."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
-from mmpretrain.models.backbones.convnext import ConvNeXtBlock
-from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck
-from mmpretrain.models.backbones.swin_transformer import SwinBlock
-from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.stacks import BLOCKS
 
-#: what repeats in the networks of this toolbox, encoders and decoders
-BLOCKS: tuple[type[nn.Module], ...] = (TransformerEncoderLayer, BasicBlock, Bottleneck, ConvNeXtBlock, SwinBlock)
 # Blocks of one class share their code and therefore one cache: one entry for each width, mode and rate of drop path.
 _ENTRIES = 128
 
@@ -24,8 +20,9 @@ def compile_blocks(model: nn.Module, options: Mapping[str, Any] | None = None) -
     """Compile every block of a model in place; the names of its tensors stay as they are.
 
     Blocks that are alike are compiled once. A block must become one graph: what would break it is an error at the first
-    pass. Blocks that carry hooks of their own (a mask token that acts on their input) run as written, as do parts of
-    blocks that a model calls by themselves. Copies of the model are not compiled.
+    pass. It is ``block.forward`` that is compiled: hooks of a block (a mask token that acts on its input, weights that
+    FSDP gathers) run as written around it, and activation checkpointing that is set up later recomputes compiled code.
+    Copies of the model are not compiled.
 
     Args:
         model: The model, wrapped or not.
@@ -49,9 +46,8 @@ def compile_blocks(model: nn.Module, options: Mapping[str, Any] | None = None) -
     limits: Any = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, _ENTRIES)
     for name, block in blocks.items():
-        if not isinstance(block._compiled_call_impl, _Compiled):
-            _plain_numbers(block)
-            block._compiled_call_impl = _Compiled(name, block, {'fullgraph': True, 'dynamic': False, **(options or {})})
+        _plain_numbers(block)
+        block.forward = _Compiled(name, block.forward, {'fullgraph': True, 'dynamic': False, **(options or {})})
     return list(blocks)
 
 
@@ -76,21 +72,21 @@ def _plain_numbers(block: nn.Module) -> None:
 
 
 class _Compiled:
-    """What a block's call does: the compiled forward pass, or the plain call where hooks surround it."""
+    """The compiled ``forward`` of a block."""
 
-    def __init__(self, name: str, block: nn.Module, options: dict[str, Any]) -> None:
-        self.name, self.block = name, block
-        self.forward = torch.compile(block.forward, **options)
+    def __init__(self, name: str, forward: Callable[..., Any], options: dict[str, Any]) -> None:
+        self.name, self.forward = name, forward
+        self.compiled = torch.compile(forward, **options)
+
+    def __deepcopy__(self, memo: dict) -> Callable[..., Any]:
+        return deepcopy(self.forward, memo)  # a bound method: of the copied block
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        block = self.block
-        if block._forward_pre_hooks or block._forward_hooks or block._backward_hooks or block._backward_pre_hooks:
-            return block._call_impl(*args, **kwargs)
         try:
-            return self.forward(*args, **kwargs)
+            return self.compiled(*args, **kwargs)
         except torch._dynamo.exc.TorchDynamoException as error:
-            reason = ' '.join(str(error).split())[:300]
+            kind, reason = type(getattr(self.forward, '__self__', self)).__name__, ' '.join(str(error).split())[:300]
             raise ConfigError(
-                f'compile: {self.name} ({type(block).__name__}) cannot be compiled to one graph: {reason}. Train '
-                'without compile, or with compile=dict(fullgraph=False)'
+                f'compile: {self.name} ({kind}) cannot be compiled to one graph: {reason}. Train without compile, or '
+                'with compile=dict(fullgraph=False)'
             ) from error

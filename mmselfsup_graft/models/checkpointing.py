@@ -19,9 +19,8 @@ def checkpoint_activations(model: nn.Module) -> int:
     """Let every block of a model keep its input only; the rest is computed a second time in the backward pass.
 
     Gradients are equal: the second pass draws the same random numbers (drop path), runs under the same autocast and
-    with the same attention kernels, and works on copies of batch norm's running statistics, which move once. Forward
-    passes without gradients (momentum encoder, evaluation) are not touched. What evaluates a block other than by
-    calling it, as :meth:`SelfSupViT.class_feature` does with the last one, keeps that block's activations.
+    with the same attention kernels, and its batch norm parts the same views and works on copies of running statistics,
+    which move once. Forward passes without gradients (momentum encoder, evaluation) are not touched.
 
     ``block.forward`` is wrapped, as it is found: a compiled one stays compiled inside.
 
@@ -51,21 +50,23 @@ class _Recomputation:
     """What must be as in the first pass, beside the random state and autocast, of which torch takes care."""
 
     def __init__(self, block: nn.Module) -> None:
-        self.norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+        self.norms: list[Any] = [module for module in block.modules() if isinstance(module, _BatchNorm)]
 
     def options(self) -> dict[str, Any]:
         """Options of torch's checkpoint: contexts where they are needed; a block without is easier to compile."""
         kernels = _attention_kernels()
         if not self.norms and len(kernels) == _NUM_KERNELS:
             return {}
-        return {'context_fn': lambda: (nullcontext(), self._second_pass(kernels))}
+        views = [getattr(norm, 'views', 1) for norm in self.norms]
+        return {'context_fn': lambda: (nullcontext(), self._second_pass(kernels, views))}
 
     @contextmanager
-    def _second_pass(self, kernels: list[SDPBackend]) -> Iterator[None]:
+    def _second_pass(self, kernels: list[SDPBackend], views: list[int]) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(kernels))
-            for norm in self.norms:
+            for norm, parted in zip(self.norms, views):
                 stack.enter_context(_copied_buffers(norm))
+                stack.enter_context(_parting(norm, parted))
             yield
 
 
@@ -81,6 +82,16 @@ def _attention_kernels() -> list[SDPBackend]:
         SDPBackend.CUDNN_ATTENTION: cuda.cudnn_sdp_enabled(),
     }
     return [backend for backend, is_enabled in enabled.items() if is_enabled]
+
+
+@contextmanager
+def _parting(norm: Any, views: int) -> Iterator[None]:
+    """Let batch norm see so many views in its input for a while, see :func:`views_apart`."""
+    before, norm.views = getattr(norm, 'views', 1), views
+    try:
+        yield
+    finally:
+        norm.views = before
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class FullySharded(nn.Module):
 
     Every block is a unit of its own: its weights are gathered when it is called and given back behind it. All that is
     no block, and the last block of every stack, is one more unit, whose weights are there for the whole step: the
-    backward pass begins with them, and contrastive models evaluate the last block by hand.
+    backward pass begins with them.
 
     Loss, gradients and update are those of :class:`torch.nn.parallel.DistributedDataParallel` up to rounding. With
     accumulated gradients every micro-batch is reduced at once, as whole gradients are what does not fit.

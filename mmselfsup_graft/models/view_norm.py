@@ -93,8 +93,7 @@ def can_part_views(module: nn.Module) -> bool:
 def views_apart(module: nn.Module, views: int) -> Iterator[None]:
     """Inside, batches that pass through a module are so many interleaved views, and batch norm sees each alone.
 
-    Torch's own batch norms become ones of ours, with their tensors and names. Activation checkpointing of a part with
-    batch norm does not fit: it would run that part again outside.
+    Torch's own batch norms become ones of ours, with their tensors and names.
     """
     norms = _batch_norms(module)
     for norm in norms:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import build, mae_config, moco_config, tec_config, vit_config
+from helpers import build, mae_config, mlp_config, moco_config, tec_config, vit_config
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -33,6 +33,11 @@ DROPPING = vit_config(depth=4, drop_path_rate=0.3, drop_rate=0.1)
 MODELS: dict[str, dict[str, Any]] = {
     'mae': mae_config(DROPPING, decoder_depth=2),
     'moco': moco_config(DROPPING),
+    'moco-resnet': {
+        **moco_config(),
+        'backbone': dict(type='SelfSupResNet', depth=18, stem_channels=4, base_channels=4, zero_init_residual=False),
+        'neck': mlp_config(32, 32, 8, 2, with_avg_pool=True),
+    },
     'resnet': resnet(),
     'convnext': masked(
         dict(

@@ -112,10 +112,12 @@ class GraftRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap as mmengine does; processes without a GPU get batch norm that synchronises there, torch's refuses.
 
-        Before that blocks are told to recompute (``activation_checkpointing=True``), and a model to be sharded gets its
-        weights, which need it whole. DDP's gradients are views of the buffers that are exchanged, unless the config
-        says ``gradient_as_bucket_view=False``: one copy of all gradients less, in memory and in time.
+        Before that blocks are compiled (``compile=True``) and told to recompute (``activation_checkpointing=True``),
+        and a model to be sharded gets its weights, which need it whole. DDP's gradients are views of the buffers that
+        are exchanged, unless the config says ``gradient_as_bucket_view=False``: one copy of all gradients less, in
+        memory and in time.
         """
+        self._compile_blocks(model)
         if self.cfg.get('activation_checkpointing') is True:
             self.logger.info(f'{checkpoint_activations(model)} blocks are recomputed in the backward pass')
         if self.distributed and not torch.cuda.is_available():
@@ -145,16 +147,18 @@ class GraftRunner(Runner):
             torch.set_float32_matmul_precision(precision)
 
     def _maybe_compile(self, target: str) -> None:
-        """Compile the blocks of the model if the config has ``compile=True`` or a dict of options.
+        """Do nothing: mmengine compiles ``target`` (a whole training step) and falls back where it cannot.
 
-        Differs from mmengine, which compiles ``target`` (a whole training step) and falls back where it cannot.
+        Here ``compile=True``, or a dict of options, compiles the blocks of the model in :meth:`wrap_model`.
         """
+
+    def _compile_blocks(self, model: nn.Module) -> None:
         options = self.cfg.get('compile') or False
-        if options is False:
+        if options is False or self._train_loop is None:
             return
         if options is not True and not isinstance(options, dict):
             raise ConfigError(f'compile takes True, False or a dict of options of torch.compile, got {options!r}')
-        names = compile_blocks(self.model, {} if options is True else options)
+        names = compile_blocks(model, {} if options is True else options)
         self.logger.info(f'{len(names)} blocks are compiled; the first steps take longer')
 
     def _init_model_weights(self) -> None:

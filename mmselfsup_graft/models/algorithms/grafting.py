@@ -39,9 +39,6 @@ class Grafting(BaseModule):
         plan_graft(self.graft, self.depth)  # refuse an impossible graft before anything is read
         self.frozen_layers = frozen_layers
         self._freeze()
-        for part in self.backbone.modules():
-            if hasattr(part, 'drop_prob'):  # mmpretrain's are numpy numbers, over which torch.compile stumbles
-                part.drop_prob = float(part.drop_prob)
 
     # ---------------------------------------------------------------- freezing
     def _freeze(self) -> None:
