@@ -11,8 +11,9 @@ from mmengine.logging import print_log
 
 from mmselfsup_graft.errors import ConfigError, DataError
 
+from .fast import compile_pipeline, resolve_mode
 from .part import parse_parts, take_parts
-from .seeding import preserved_random_state, sample_seed, seed_generators
+from .seeding import preserved_random_state, sample_seed, seed_generators, seed_torch
 from .transforms import CorruptImage, build_pipeline
 
 # So many unreadable images in a row mean a wrong path or a dead disk, not damaged files.
@@ -48,9 +49,13 @@ class SelfSupDataset(BaseDataset):
         seed: Seed of the random numbers of all samples; :meth:`set_seed` changes it.
         part: ``dict(share=..., seed=0, rest=False)``, or a list of such dicts applied in order: keep a class-balanced
             share of the samples, or all but it, see :class:`mmselfsup_graft.datasets.Part`. Before ``indices``.
+        fast: Compile the pipeline: the same random numbers, other kernels, see docs/speed.md. ``'cpu'`` does everything
+            in the worker, ``'device'`` leaves flips, colours and blur to the data preprocessor, on the device that
+            trains, ``'nvjpeg'`` also decoding and cropping; ``True`` is ``'device'`` if there is a CUDA device and
+            ``'cpu'`` otherwise. ``False`` runs the transforms on PIL images as they are.
 
     Raises:
-        ConfigError: ``on_corrupt`` is unknown or ``part`` malformed.
+        ConfigError: ``on_corrupt`` is unknown, ``part`` malformed, or ``fast`` unknown or impossible for the pipeline.
         DataError: There is no sample, or an image is unreadable and must not or cannot be replaced.
     """
 
@@ -71,11 +76,15 @@ class SelfSupDataset(BaseDataset):
         on_corrupt: str | None = None,
         seed: int = 0,
         part: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        fast: bool | str = False,
     ) -> None:
         if on_corrupt not in (None, 'skip', 'raise'):
             raise ConfigError(f"{type(self).__name__}: on_corrupt is {on_corrupt!r}, expected 'skip' or 'raise'")
         self.on_corrupt = on_corrupt or ('raise' if test_mode else 'skip')
         self.parts = parse_parts(part)
+        self.fast = resolve_mode(fast)
+        # compiled pipelines draw from torch only, and numpy's generator is slow to seed
+        self._seed_generators = seed_torch if self.fast else seed_generators
         self._clock = torch.tensor([seed, 0], dtype=torch.int64)  # seed, epoch
         self._corrupt = torch.zeros(0, dtype=torch.uint8)
         self._labels: np.ndarray | None = None
@@ -86,7 +95,7 @@ class SelfSupDataset(BaseDataset):
             data_prefix={},
             indices=indices,
             serialize_data=serialize_data,
-            pipeline=build_pipeline(pipeline),
+            pipeline=[compile_pipeline(pipeline, self.fast)] if self.fast else build_pipeline(pipeline),
             test_mode=test_mode,
             lazy_init=lazy_init,
         )
@@ -176,7 +185,7 @@ class SelfSupDataset(BaseDataset):
         seed, epoch = self._clock.tolist()
         value = sample_seed(seed, epoch, idx if idx >= 0 else idx + size)
         for step in range(min(size, _MAX_UNREADABLE_IN_A_ROW)):
-            seed_generators(value)
+            self._seed_generators(value)
             sample = self._try_sample((idx + step) % size)
             if sample is not None:
                 return sample

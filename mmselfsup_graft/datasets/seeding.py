@@ -36,6 +36,11 @@ def seed_generators(value: int) -> None:
     """
     random.seed(value)
     np.random.seed(value >> 32)
+    seed_torch(value)
+
+
+def seed_torch(value: int) -> None:
+    """Seed torch's global CPU generator as :func:`seed_generators` does, for those who draw from no other."""
     torch.default_generator.manual_seed(value & _MASK32)  # torch's Mersenne twister reads 32 bits only
 
 

@@ -16,6 +16,7 @@ from .backbones import (
     TECViT,
 )
 from .checkpointing import checkpoint_activations
+from .data_preprocessor import SelfSupDataPreprocessor
 from .heads import (
     A2MIMHead,
     ContrastiveHead,
@@ -56,6 +57,7 @@ __all__ = [
     'ResLayerExtraNorm',
     'SelfSupAlgorithm',
     'SelfSupBEiT',
+    'SelfSupDataPreprocessor',
     'SelfSupResNet',
     'SelfSupViT',
     'SimMIM',

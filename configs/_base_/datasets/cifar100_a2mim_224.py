@@ -1,7 +1,7 @@
 # CIFAR-100 for A2MIM, enlarged to 224 px: crop and flip. 4 GPUs x 64 x 2 accumulated = the published batch of 512.
 # Statistics of the training split on 0..255. Images are RGB from the start (PIL), so no channels are swapped.
 data_preprocessor = dict(
-    type='mmpretrain.SelfSupDataPreprocessor',
+    type='SelfSupDataPreprocessor',
     mean=[129.304, 124.070, 112.434],
     std=[68.170, 65.392, 70.418],
     to_rgb=False,

@@ -1,6 +1,6 @@
 # scikit-learn's digits, 16 px, two views. No flip: it would turn digits into other signs.
 # Statistics of the training split at 16 px on 0..255; one channel.
-data_preprocessor = dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[78.0575], std=[81.4098], to_rgb=False)
+data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[78.0575], std=[81.4098], to_rgb=False)
 
 view = [
     dict(

@@ -1,6 +1,6 @@
 # Fashion-MNIST, 28 px, for masked image modelling.
 # Statistics of the training split on 0..255; one channel.
-data_preprocessor = dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[72.9404], std=[90.0212], to_rgb=False)
+data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[72.9404], std=[90.0212], to_rgb=False)
 
 train_pipeline = [
     dict(type='LoadImage', channels=1),

@@ -1,6 +1,6 @@
 # Fashion-MNIST, 28 px, two views of one distribution.
 # Statistics of the training split on 0..255; one channel.
-data_preprocessor = dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[72.9404], std=[90.0212], to_rgb=False)
+data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[72.9404], std=[90.0212], to_rgb=False)
 
 view = [
     dict(type='mmpretrain.torchvision/RandomResizedCrop', size=28, scale=(0.3, 1.0), interpolation='bilinear'),

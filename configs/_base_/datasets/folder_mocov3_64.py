@@ -1,7 +1,7 @@
 # Any folder of images, 64 px, MoCo v3's two views with the blur scaled down to the size.
 # ImageNet statistics on 0..255. Images are RGB from the start (PIL), so no channels are swapped.
 data_preprocessor = dict(
-    type='mmpretrain.SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=False
+    type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=False
 )
 
 view1 = [

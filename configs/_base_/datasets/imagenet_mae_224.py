@@ -1,7 +1,7 @@
 # ImageNet for MAE: crop and flip. 8 GPUs x 512 = the published batch of 4096.
 # ImageNet statistics on 0..255. Images are RGB from the start (PIL), so no channels are swapped.
 data_preprocessor = dict(
-    type='mmpretrain.SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=False
+    type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=False
 )
 
 train_pipeline = [

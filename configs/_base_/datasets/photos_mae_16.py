@@ -1,5 +1,5 @@
 # grey 16-px windows of scikit-learn's two photographs: one to learn from, one to test on
-data_preprocessor = dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[127.5], std=[64.0], to_rgb=False)
+data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[127.5], std=[64.0], to_rgb=False)
 
 train_pipeline = [
     dict(type='LoadImage', channels=1),

@@ -48,18 +48,25 @@ class LoadImage(BaseTransform):
         return results
 
     def _read(self, path: str, content: bytes | None) -> Image.Image:
+        if content is None and self.backend_args is None:
+            return self.decode(path)
         try:
-            if content is not None:
-                return self._decode(io.BytesIO(content))
-            if self.backend_args is None:
-                return self._decode(path)
-            return self._decode(io.BytesIO(mmengine.fileio.get(path, self.backend_args)))
+            found = mmengine.fileio.get(path, self.backend_args) if content is None else content
+        except Exception as error:  # backends raise nearly every kind
+            raise CorruptImage(f'{type(error).__name__}: {error}') from error
+        return self.decode(io.BytesIO(found))
+
+    def decode(self, source: str | io.BytesIO) -> Image.Image:
+        """Read a file, or its bytes, as an image of the wanted mode.
+
+        Raises:
+            CorruptImage: The image is missing, truncated or in no known format.
+        """
+        try:
+            with Image.open(source) as image:
+                return image.convert(self.mode)  # reads all pixels, so a truncated file fails here
         except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
             raise CorruptImage(f'{type(error).__name__}: {error}') from error
-
-    def _decode(self, source: str | io.BytesIO) -> Image.Image:
-        with Image.open(source) as image:
-            return image.convert(self.mode)  # reads all pixels, so a truncated file fails here
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(mode={self.mode!r})'

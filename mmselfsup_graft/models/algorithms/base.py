@@ -9,6 +9,7 @@ from mmpretrain.models import BaseSelfSupervisor
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
 
 from ..foreign_weights import refuse_pretrained_init
 from ..losses import l1_weight_distance
@@ -54,10 +55,8 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         channels_last: bool = False,
     ) -> None:
         refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
-        if isinstance(data_preprocessor, dict):
-            data_preprocessor = {'type': 'mmpretrain.SelfSupDataPreprocessor', **data_preprocessor}
-        elif data_preprocessor is None:
-            data_preprocessor = {'type': 'mmpretrain.SelfSupDataPreprocessor'}
+        if not isinstance(data_preprocessor, nn.Module):
+            data_preprocessor = MODELS.build({'type': 'SelfSupDataPreprocessor', **(data_preprocessor or {})})
         super().__init__(
             backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
         )

@@ -1,0 +1,147 @@
+"""PIL's image operations on uint8 arrays by OpenCV: (H, W, 3) in RGB order or (H, W), never changed in place.
+
+PIL works in 8 bits and truncates where OpenCV rounds; tests hold how far the two are apart.
+"""
+
+import math
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+_LEVELS = np.arange(256, dtype=np.float32)
+_GREY = (0.299, 0.587, 0.114)  # ITU-R 601, the weights of PIL's mode L
+_TRUNCATE = -0.4999  # added before rounding
+
+
+def crop_and_resize(
+    image: np.ndarray,
+    window: tuple[int, int, int, int],
+    size: tuple[int, int],
+    mode: InterpolationMode,
+) -> np.ndarray:
+    """Cut out (top, left, height, width) and resize it with antialiasing, in the layout of the image."""
+    pixels = _resized(image, window, size, mode, batched=True)[0]
+    return pixels.permute(1, 2, 0).numpy() if image.ndim == 3 else pixels[0].numpy()
+
+
+def crop_to_planes(
+    image: np.ndarray,
+    window: tuple[int, int, int, int],
+    size: tuple[int, int],
+    mode: InterpolationMode,
+) -> np.ndarray:
+    """The same as contiguous (C, H, W)."""
+    return _resized(image, window, size, mode, batched=False).numpy()
+
+
+def _resized(
+    image: np.ndarray,
+    window: tuple[int, int, int, int],
+    size: tuple[int, int],
+    mode: InterpolationMode,
+    batched: bool,
+) -> torch.Tensor:
+    """Resize by torch's 8-bit kernel, which keeps the layout of a batch and returns a single image as planes."""
+    top, left, height, width = window
+    pixels = torch.from_numpy(np.ascontiguousarray(image[top : top + height, left : left + width]))
+    pixels = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]
+    return F.resize_image(pixels[None] if batched else pixels, list(size), interpolation=mode, antialias=True)
+
+
+def flip(image: np.ndarray) -> np.ndarray:
+    """Mirror left and right."""
+    return cv2.flip(image, 1)
+
+
+def flip_planes(image: np.ndarray) -> np.ndarray:
+    """Mirror (C, H, W) left and right."""
+    return cv2.flip(image.reshape(-1, image.shape[2]), 1).reshape(image.shape)
+
+
+def _blend_table(darker: float, factor: float) -> np.ndarray:
+    """What becomes of the 256 levels when an image is blended with one level, as in PIL's ``Image.blend``."""
+    base = np.float32(darker)
+    return (base + np.float32(factor) * (_LEVELS - base)).clip(0, 255).astype(np.uint8)
+
+
+def brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with black."""
+    return cv2.LUT(image, _blend_table(0.0, factor))
+
+
+def contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the mean level of the grey image."""
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return cv2.LUT(image, _blend_table(math.floor(cv2.mean(grey)[0] + 0.5), factor))
+
+
+def saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the grey image."""
+    matrix = np.empty((3, 4), np.float32)
+    matrix[:, :3] = factor * np.eye(3) + (1 - factor) * np.array(_GREY)
+    matrix[:, 3] = _TRUNCATE
+    return cv2.transform(image, matrix)
+
+
+def hue(image: np.ndarray, factor: float) -> np.ndarray:
+    """Turn the hue by ``factor`` of the circle."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), _hue_table(int(factor * 255))), hsv, 0)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+@lru_cache(maxsize=256)
+def _hue_table(steps: int) -> np.ndarray:
+    # OpenCV writes the hue rounded on a circle of 256 steps and reads it on one of 255; PIL cuts it off on one of 255
+    return ((np.arange(256) * 255 // 256 + steps) % 256).astype(np.uint8)
+
+
+def grayscale(image: np.ndarray) -> np.ndarray:
+    """Grey image in three equal channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+@lru_cache(maxsize=16)
+def _solarize_table(threshold: float) -> np.ndarray:
+    return np.where(threshold <= _LEVELS, 255 - _LEVELS, _LEVELS).astype(np.uint8)
+
+
+def solarize(image: np.ndarray, threshold: float) -> np.ndarray:
+    """Invert the levels from ``threshold`` on."""
+    return cv2.LUT(image, _solarize_table(threshold))
+
+
+def box_kernel(sigma: float) -> np.ndarray:
+    """The extended box filter whose threefold use is PIL's Gaussian blur; odd length, sum 1, float32.
+
+    Gwosdek et al., *Theoretical Foundations of Gaussian Convolution by Extended Box Filtering*, 2011: the width and the
+    weight at the edges give three passes together the variance ``sigma ** 2``.
+    """
+    variance = sigma * sigma / 3
+    inner = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)
+    edge = (2 * inner + 1) * (inner * (inner + 1) - 3 * variance) / (6 * (variance - (inner + 1) ** 2))
+    box = np.ones(2 * inner + 3, np.float32)
+    box[[0, -1]] = edge
+    return box / (2 * inner + 1 + 2 * edge)
+
+
+def blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur as PIL does: three box filters for a Gaussian of standard deviation ``sigma`` pixels."""
+    box = box_kernel(sigma).astype(np.float32)
+    for _ in range(3):
+        image = cv2.sepFilter2D(image, -1, box, box, borderType=cv2.BORDER_REPLICATE)
+    return image
+
+
+def planes(image: np.ndarray) -> np.ndarray:
+    """(H, W, C) or (H, W) to contiguous (C, H, W)."""
+    if image.ndim == 2:
+        return image[None]
+    height, width, channels = image.shape
+    result = np.empty((channels, height, width), np.uint8)
+    cv2.split(image, list(result))
+    return result

@@ -1,0 +1,6 @@
+"""Augmentation of whole batches on the device that trains, with numbers drawn per sample elsewhere."""
+
+from .batch import augment_batch
+from .encoded import decode_views
+
+__all__ = ['augment_batch', 'decode_views']

@@ -1,0 +1,109 @@
+"""PIL's image operations on batches: uint8 [B, C, H, W] and one row of numbers per image in, uint8 out.
+
+Between the operations images have 8 bits, as in PIL, which truncates. The colour arithmetic and the filter are
+kornia's, on 0..1; tests hold how far they and PIL are apart. Nothing here waits for the device.
+"""
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+
+from mmselfsup_graft.errors import ConfigError
+
+Operation = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+_BELOW_A_LEVEL = 1e-3  # float arithmetic may end just below the level that PIL truncates to
+
+
+def _kornia() -> ModuleType:
+    """kornia, which takes its time to import and is needed for colours and blur only."""
+    try:
+        import kornia
+    except ImportError as error:
+        raise ConfigError(
+            "fast='device' and 'nvjpeg' change colours by kornia, which is not installed: "
+            "pip install 'mmselfsup-graft[fast]', or take fast='cpu'"
+        ) from error
+    return kornia
+
+
+def _unit(images: torch.Tensor) -> torch.Tensor:
+    return images.float().div_(255)
+
+
+def _levels(images: torch.Tensor) -> torch.Tensor:
+    return images.mul(255).add_(_BELOW_A_LEVEL).clamp_(0, 255).to(torch.uint8)
+
+
+def flip(images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Mirror left and right; ``rows`` say no more."""
+    return images.flip(-1)
+
+
+def brightness(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Blend with black by factors [B]."""
+    return _levels(_kornia().enhance.adjust_brightness_accumulative(_unit(images), factors))
+
+
+def contrast(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Blend with the mean of the grey image by factors [B]."""
+    return _levels(_kornia().enhance.adjust_contrast_with_mean_subtraction(_unit(images), factors))
+
+
+def saturation(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Blend with the grey image by factors [B]."""
+    return _levels(_kornia().enhance.adjust_saturation_with_gray_subtraction(_unit(images), factors))
+
+
+def hue(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Turn the hue by factors [B] of the circle; hue and saturation have 8 bits, cut off, as in PIL."""
+    color = _kornia().color
+    h, s, v = color.rgb_to_hsv(_unit(images)).unbind(1)  # each [B, H, W]
+    steps = (factors * 255).trunc()[:, None, None]
+    h = ((h * (255 / (2 * math.pi)) + _BELOW_A_LEVEL).floor() + steps) % 256
+    s = (s * 255 + _BELOW_A_LEVEL).floor()
+    hsv = torch.stack([h * (2 * math.pi / 255), s / 255, v], 1)
+    return color.hsv_to_rgb(hsv).mul_(255).round_().to(torch.uint8)
+
+
+def grayscale(images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Grey images in three equal channels; ``rows`` say no more."""
+    grey = _kornia().color.rgb_to_grayscale(_unit(images))
+    return grey.mul_(255).round_().to(torch.uint8).expand_as(images)
+
+
+def solarize(images: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
+    """Invert the levels from thresholds [B] on."""
+    return torch.where(images < thresholds[:, None, None, None], images, 255 - images)
+
+
+def box_kernels(sigmas: torch.Tensor, half: int) -> torch.Tensor:
+    """Extended box filters [B, 2 * half + 1] whose threefold use is PIL's blur by sigmas [B] pixels.
+
+    Gwosdek et al., *Theoretical Foundations of Gaussian Convolution by Extended Box Filtering*, 2011: the width and the
+    weight at the edges give three passes together the variance ``sigma ** 2``.
+    """
+    variances = sigmas.double().square() / 3
+    inner = (((12 * variances + 1).sqrt() - 1) / 2).floor()
+    edges = (2 * inner + 1) * (inner * (inner + 1) - 3 * variances) / (6 * (variances - (inner + 1).square()))
+    offsets = torch.arange(-half, half + 1, device=sigmas.device).abs()
+    inner, edges = inner[:, None], edges[:, None]
+    kernels = (offsets <= inner).double() + edges * (offsets == inner + 1)
+    return (kernels / (2 * inner + 1 + 2 * edges)).float()
+
+
+def blur(images: torch.Tensor, sigmas: torch.Tensor, half: int) -> torch.Tensor:
+    """Blur by sigmas [B] pixels; ``half`` pixels to each side are enough for one pass of the largest."""
+    kernels = box_kernels(sigmas, half)
+    blurred = images.float()
+    for _ in range(3):
+        blurred = _kornia().filters.filter2d_separable(blurred, kernels, kernels, border_type='replicate')
+        blurred.round_()
+    return blurred.clamp_(0, 255).to(torch.uint8)
+
+
+def blur_half_width(sigma: float) -> int:
+    """How far one of the three box filters of a blur by ``sigma`` reaches, in pixels."""
+    return math.floor((math.sqrt(4 * sigma * sigma + 1) - 1) / 2) + 1
