@@ -16,7 +16,7 @@ from .backbones import (
     TECViT,
 )
 from .checkpointing import checkpoint_activations
-from .data_preprocessor import SelfSupDataPreprocessor
+from .data_preprocessor import ClsDataPreprocessor, SelfSupDataPreprocessor
 from .heads import (
     A2MIMHead,
     ContrastiveHead,
@@ -36,6 +36,7 @@ __all__ = [
     'MAE',
     'TEC',
     'A2MIMHead',
+    'ClsDataPreprocessor',
     'ContrastiveHead',
     'FirstFCHead',
     'FullySharded',

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from mmengine.model import BaseDataPreprocessor
+from mmpretrain.models import ClsDataPreprocessor as MixingPreprocessor
 from mmpretrain.models import SelfSupDataPreprocessor as NormalizingPreprocessor
 
 from mmselfsup_graft.registry import MODELS
@@ -11,8 +13,45 @@ from mmselfsup_graft.registry import MODELS
 from .augment import augment_batch, decode_views
 
 
+class _Augmenting(BaseDataPreprocessor):
+    """Do to a batch what a fast pipeline left to the device, then what the parent does.
+
+    A batch is a dict of ``inputs``, uint8 [B, C, H, W] or a list of them, one per view; ``data_samples`` or not;
+    ``augment`` and ``source`` if something was left, see :class:`mmselfsup_graft.datasets.fast.FastPipeline`.
+    """
+
+    def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        """Prepare a batch.
+
+        Args:
+            data: See the class.
+            training: As the parent takes it; augmentation does not depend on it.
+
+        Returns:
+            ``inputs`` in the same form, float and normalised, and ``data_samples``.
+
+        Raises:
+            ConfigError: The batch asks for an operation that is unknown or needs what is not installed.
+            DataError: A file that is decoded here is damaged.
+        """
+        inputs = self._augmented(data) if 'augment' in data else data['inputs']
+        return super().forward({'inputs': inputs, 'data_samples': data.get('data_samples')}, training)  # type: ignore
+
+    @torch.no_grad()
+    def _augmented(self, data: Mapping[str, Any]) -> Any:
+        several = not isinstance(data['augment'], Mapping)
+        views = data['augment'] if several else [data['augment']]
+        if 'source' in data:
+            images = decode_views(data['inputs'], data['source'], views, self.device)
+            views = [dict(list(rows.items())[1:]) for rows in views]  # the first one was the window
+        else:
+            images = self.cast_data(data['inputs'] if several else [data['inputs']])  # type: ignore[assignment]
+        augmented = [augment_batch(*each) for each in zip(images, views)]
+        return augmented if several else augmented[0]
+
+
 @MODELS.register_module()
-class SelfSupDataPreprocessor(NormalizingPreprocessor):
+class SelfSupDataPreprocessor(_Augmenting, NormalizingPreprocessor):
     """mmpretrain's: to the device, float, normalised; before that what a fast pipeline left to the device.
 
     Args:
@@ -23,34 +62,15 @@ class SelfSupDataPreprocessor(NormalizingPreprocessor):
     def __init__(self, non_blocking: bool = True, **kwargs: Any) -> None:
         super().__init__(non_blocking=non_blocking, **kwargs)
 
-    def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        """Prepare a batch.
 
-        Args:
-            data: ``inputs``, uint8 [B, C, H, W] or a list of them, one per view; ``data_samples`` or not; ``augment``
-                and ``source`` from a fast pipeline, see :class:`mmselfsup_graft.datasets.fast.FastPipeline`.
-            training: Without effect.
+@MODELS.register_module()
+class ClsDataPreprocessor(_Augmenting, MixingPreprocessor):
+    """mmpretrain's for labelled images, which also mixes them; before that what a fast pipeline left to the device.
 
-        Returns:
-            ``inputs`` in the same form, float and normalised, and ``data_samples``.
+    Args:
+        **kwargs: As in mmpretrain.
+    """
 
-        Raises:
-            ConfigError: The batch asks for an operation that is unknown or needs what is not installed.
-            DataError: A file that is decoded here is damaged.
-        """
-        inputs = data['inputs']
-        if 'augment' in data:
-            inputs = self._augmented(data)
-        return super().forward({'inputs': inputs, 'data_samples': data.get('data_samples')}, training)
-
-    @torch.no_grad()
-    def _augmented(self, data: Mapping[str, Any]) -> Any:
-        several = not isinstance(data['augment'], Mapping)
-        views = data['augment'] if several else [data['augment']]
-        if 'source' in data:
-            images = decode_views(data['inputs'], data['source'], views, self.device)
-            views = [dict(list(rows.items())[1:]) for rows in views]
-        else:
-            images = self.cast_data(data['inputs'] if several else [data['inputs']])
-        augmented = [augment_batch(*each) for each in zip(images, views)]
-        return augmented if several else augmented[0]
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._non_blocking = True

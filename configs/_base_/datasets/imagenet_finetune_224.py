@@ -1,7 +1,7 @@
 # ImageNet for fine-tuning: RandAugment (rand-m9-mstd0.5-inc1) and random erasing on top of crop and flip.
 # ImageNet statistics on 0..255. Images are RGB from the start (PIL), so no channels are swapped.
 data_preprocessor = dict(
-    type='mmpretrain.ClsDataPreprocessor',
+    type='ClsDataPreprocessor',
     num_classes=1000,
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],

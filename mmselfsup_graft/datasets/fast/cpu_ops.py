@@ -17,39 +17,38 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R 601, the weights of PIL's mode L
 _TRUNCATE = -0.4999  # added before rounding
 
 
+class Scratch:
+    """Memory for intermediate images, used again and again: to get fresh pages costs as much as half a crop."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return Scratch, ()  # a copy has memory of its own
+
+    def view(self, *shape: int) -> np.ndarray:
+        """Return an array of this shape, which the next call overwrites."""
+        size = math.prod(shape)
+        if size > len(self._memory):
+            self._memory = np.empty(size, np.uint8)
+        return self._memory[:size].reshape(shape)
+
+
 def crop_and_resize(
     image: np.ndarray,
     window: tuple[int, int, int, int],
     size: tuple[int, int],
     mode: InterpolationMode,
+    scratch: Scratch | None = None,
 ) -> np.ndarray:
-    """Cut out (top, left, height, width) and resize it with antialiasing, in the layout of the image."""
-    pixels = _resized(image, window, size, mode, batched=True)[0]
-    return pixels.permute(1, 2, 0).numpy() if image.ndim == 3 else pixels[0].numpy()
-
-
-def crop_to_planes(
-    image: np.ndarray,
-    window: tuple[int, int, int, int],
-    size: tuple[int, int],
-    mode: InterpolationMode,
-) -> np.ndarray:
-    """The same as contiguous (C, H, W)."""
-    return _resized(image, window, size, mode, batched=False).numpy()
-
-
-def _resized(
-    image: np.ndarray,
-    window: tuple[int, int, int, int],
-    size: tuple[int, int],
-    mode: InterpolationMode,
-    batched: bool,
-) -> torch.Tensor:
-    """Resize by torch's 8-bit kernel, which keeps the layout of a batch and returns a single image as planes."""
+    """Cut out (top, left, height, width) and resize it with antialiasing, by torch's 8-bit kernel."""
     top, left, height, width = window
-    pixels = torch.from_numpy(np.ascontiguousarray(image[top : top + height, left : left + width]))
-    pixels = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]
-    return F.resize_image(pixels[None] if batched else pixels, list(size), interpolation=mode, antialias=True)
+    cut = (scratch or Scratch()).view(height, width, *image.shape[2:])
+    np.copyto(cut, image[top : top + height, left : left + width])  # quicker than what the kernel does with a view
+    pixels = torch.from_numpy(cut)
+    pixels = pixels.permute(2, 0, 1)[None] if pixels.ndim == 3 else pixels[None, None]
+    resized = F.resize_image(pixels, list(size), interpolation=mode, antialias=True)[0]
+    return resized.permute(1, 2, 0).numpy() if image.ndim == 3 else resized[0].numpy()
 
 
 def flip(image: np.ndarray) -> np.ndarray:
@@ -138,9 +137,9 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def planes(image: np.ndarray) -> np.ndarray:
-    """(H, W, C) or (H, W) to contiguous (C, H, W)."""
+    """Copy (H, W, C) or (H, W) to contiguous (C, H, W)."""
     if image.ndim == 2:
-        return image[None]
+        return image[None].copy()
     height, width, channels = image.shape
     result = np.empty((channels, height, width), np.uint8)
     cv2.split(image, list(result))

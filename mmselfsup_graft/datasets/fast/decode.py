@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..transforms import CorruptImage, LoadImage
+from .cpu_ops import Scratch
 
 JPEG_START = b'\xff\xd8'
 
@@ -21,13 +22,15 @@ def _simplejpeg_decoder() -> Callable[[bytes, int], np.ndarray | None] | None:
     except ImportError:
         return None
 
+    scratch = Scratch()
+
     def decode(data: bytes, channels: int) -> np.ndarray | None:
         try:
-            space = simplejpeg.decode_jpeg_header(data)[2]
+            height, width, space, _ = simplejpeg.decode_jpeg_header(data)
             if channels == 3 and space in ('YCbCr', 'Gray'):
-                return simplejpeg.decode_jpeg(data)
+                return simplejpeg.decode_jpeg(data, buffer=scratch.view(height, width, 3))
             if channels == 1 and space == 'Gray':
-                return simplejpeg.decode_jpeg(data, 'GRAY')[:, :, 0]
+                return simplejpeg.decode_jpeg(data, 'GRAY', buffer=scratch.view(height, width, 1))[:, :, 0]
         except ValueError:  # damaged, or odd in a way that PIL may accept
             pass
         return None
@@ -40,8 +43,9 @@ def _torchvision_decoder() -> Callable[[bytes, int], np.ndarray | None]:
 
     def decode(data: bytes, channels: int) -> np.ndarray | None:
         try:
+            Image.open(io.BytesIO(data)).close()  # PIL is stricter about headers
             image = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))  # (C, H, W), stored as (H, W, C)
-        except RuntimeError:
+        except Exception:  # whatever it is, PIL decides
             return None
         if len(image) != channels:
             return None
@@ -89,7 +93,7 @@ class Decoder:
             raise CorruptImage(f'{type(error).__name__}: {error}') from error
 
     def __call__(self, info: Mapping[str, Any]) -> np.ndarray:
-        """Return the image as uint8, (H, W, 3) in RGB order or (H, W).
+        """Return the image as uint8, (H, W, 3) in RGB order or (H, W), in memory that the next call may use again.
 
         Args:
             info: Holds ``img_path``, ``img_bytes`` or ``img`` as the transform ``LoadImage`` takes it.

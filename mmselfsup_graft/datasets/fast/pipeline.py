@@ -1,6 +1,7 @@
 """A compiled pipeline: decode, draw, compute what is to be computed here, and pack."""
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,9 @@ class View:
         else:
             here = len(steps) if mode == 'cpu' else max(needed, default=-1) + 1
         self.here, self.deferred = tuple(steps[:here]), tuple(steps[here:])
-        self.crop_first = bool(self.here) and isinstance(self.here[0], Crop)
-        self.in_planes = self.crop_first and all(isinstance(step, Flip) for step in self.here[1:])
+        # trailing flips are quicker plane by plane
+        self.flips = tuple(takewhile(lambda step: isinstance(step, Flip), reversed(self.here)))
+        self.here = self.here[: len(self.here) - len(self.flips)]
 
     def __call__(self, image: np.ndarray) -> tuple[torch.Tensor, Rows]:
         """Return the view, uint8 (C, H, W), and the rows of what is left to do.
@@ -49,24 +51,15 @@ class View:
         Args:
             image: uint8 (H, W, 3) or (H, W).
         """
-        planes = self._cropped_planes(image) if self.in_planes else cpu_ops.planes(self._computed(image))
-        return torch.from_numpy(planes), self.draw(*planes.shape[1:])
-
-    def _computed(self, image: np.ndarray) -> np.ndarray:
         for step in self.here:
             drawn = step.draw(*image.shape[:2])
             if drawn is not None:
                 image = step.apply(image, drawn)
-        return image
-
-    def _cropped_planes(self, image: np.ndarray) -> np.ndarray:
-        """Crop and flip only: without a detour over (H, W, C)."""
-        crop = self.here[0]
-        planes = crop.apply_to_planes(image, crop.draw(*image.shape[:2]))  # type: ignore[attr-defined]
-        for step in self.here[1:]:
+        planes = cpu_ops.planes(image)
+        for step in self.flips:
             if step.draw(*planes.shape[1:]) is not None:
                 planes = cpu_ops.flip_planes(planes)
-        return planes
+        return torch.from_numpy(planes), self.draw(*planes.shape[1:])
 
     def draw(self, height: int, width: int) -> Rows:
         """Draw what is left to the device, for an image of this size: ``'<number>.<operation>'`` -> (K,) float32."""

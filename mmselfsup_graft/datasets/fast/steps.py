@@ -5,6 +5,7 @@ state of the generator both do the same to an image, up to the arithmetic of the
 a row of numbers (:meth:`Step.rows`), which travels with the batch.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,7 +20,6 @@ from . import cpu_ops
 
 Row = tuple[str, list[float]]
 _RESIZABLE = ('nearest', 'bilinear', 'bicubic')
-_IMAGE = torch.empty(1, 1, 1)
 
 
 class Step:
@@ -58,6 +58,8 @@ class Crop(Step):
         super().__init__(transform, channels)
         self.size = (int(transform.size[0]), int(transform.size[1]))
         self.scale, self.ratio, self.mode = transform.scale, transform.ratio, transform.interpolation
+        self.log_ratio = torch.log(torch.tensor(transform.ratio)).tolist()
+        self.scratch = cpu_ops.Scratch()
         if self.mode.value not in _RESIZABLE:
             raise ConfigError(
                 f'RandomResizedCrop: interpolation {self.mode.value!r} has no fast form (only '
@@ -65,17 +67,30 @@ class Crop(Step):
             )
 
     def draw(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Draw a window."""
-        image = _IMAGE.expand(1, height, width)  # torchvision asks for no more than its size
-        return transforms.RandomResizedCrop.get_params(image, self.scale, self.ratio)
+        """Draw a window: torchvision's draws, without the tensors and checks around them, which cost more."""
+        for _ in range(10):
+            area = height * width * torch.empty(1).uniform_(*self.scale).item()
+            aspect = torch.exp(torch.empty(1).uniform_(*self.log_ratio)).item()
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                top = int(torch.randint(0, height - h + 1, (1,)).item())
+                return top, int(torch.randint(0, width - w + 1, (1,)).item()), h, w
+        # none of ten windows fits: torchvision takes the largest one in the middle, and draws nothing more
+        return self._middle(height, width)
+
+    def _middle(self, height: int, width: int) -> tuple[int, int, int, int]:
+        aspect = width / height
+        if aspect < min(self.ratio):
+            w, h = width, round(width / min(self.ratio))
+        elif aspect > max(self.ratio):
+            w, h = round(height * max(self.ratio)), height
+        else:
+            w, h = width, height
+        return (height - h) // 2, (width - w) // 2, h, w
 
     def apply(self, image: np.ndarray, drawn: tuple[int, int, int, int]) -> np.ndarray:
         """Crop and resize."""
-        return cpu_ops.crop_and_resize(image, drawn, self.size, self.mode)
-
-    def apply_to_planes(self, image: np.ndarray, drawn: tuple[int, int, int, int]) -> np.ndarray:
-        """Crop and resize to (C, H, W)."""
-        return cpu_ops.crop_to_planes(image, drawn, self.size, self.mode)
+        return cpu_ops.crop_and_resize(image, drawn, self.size, self.mode, self.scratch)
 
     def rows(self, drawn: tuple[int, int, int, int]) -> Iterable[Row]:
         """Window, size and interpolation."""

@@ -49,7 +49,7 @@ class GraftedClassifier(Grafting, ImageClassifier):
     ) -> None:
         refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
         if not isinstance(data_preprocessor, nn.Module):
-            data_preprocessor = {'type': 'mmpretrain.ClsDataPreprocessor', **(data_preprocessor or {})}
+            data_preprocessor = {'type': 'mmselfsup_graft.ClsDataPreprocessor', **(data_preprocessor or {})}
         super().__init__(
             backbone=backbone,
             neck=neck,
