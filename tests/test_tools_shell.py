@@ -172,7 +172,7 @@ def installer(tmp_path):
 def test_install_asks_pip_for_the_tested_versions_once(installer):
     done, calls = installer('--tests')
     assert done.returncode == 0, done.stderr
-    assert f'-c {ROOT}/requirements/constraints.txt -e {ROOT}[tests] MMCV_WITH_OPS=0' in calls[0]
+    assert f'-c {ROOT}/requirements/constraints.txt -e {ROOT}[fast,tests] MMCV_WITH_OPS=0' in calls[0]
     for arguments in (('--tests',), ()):  # the tests' environment serves the main job as well
         done, calls = installer(*arguments)
         assert 'up to date' in done.stdout
@@ -183,7 +183,7 @@ def test_install_adds_detection_and_the_compiled_ops(installer):
     done, _ = installer('--tests')
     done, calls = installer('--tests', '--transfer')
     assert done.returncode == 0, done.stderr
-    assert f'-e {ROOT}[tests,transfer] MMCV_WITH_OPS=0' in calls[1]
+    assert f'-e {ROOT}[fast,tests,transfer] MMCV_WITH_OPS=0' in calls[1]
     assert 'the compiled ops of mmcv work already' in done.stdout  # of the stand-in
     for arguments in (('--tests',), ('--transfer',), ('--transfer', '--tests')):
         done, calls = installer(*arguments)
@@ -194,7 +194,7 @@ def test_install_adds_detection_and_the_compiled_ops(installer):
 def test_the_tests_need_more_than_the_main_job(installer):
     installer()
     _, calls = installer('--tests')
-    assert [f'-e {ROOT} ' in calls[0], f'-e {ROOT}[tests] ' in calls[1]] == [True, True]
+    assert [f'-e {ROOT}[fast] ' in calls[0], f'-e {ROOT}[fast,tests] ' in calls[1]] == [True, True]
 
 
 def test_a_failed_install_is_reported_and_tried_again(installer):

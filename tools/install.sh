@@ -6,7 +6,8 @@ usage() {
     cat <<'USAGE'
 Usage: bash tools/install.sh [--tests] [--transfer] [--benchmarks]
 
-Makes a virtual environment and installs mmselfsup-graft (editable) with the tested versions of its requirements.
+Makes a virtual environment and installs mmselfsup-graft (editable) with the tested versions of its requirements, those
+of the fast data path (kornia, simplejpeg) included.
 Does nothing, quickly, when the environment is already up to date.
 
   --tests        also install what the tests, the linter and the type checker need
@@ -23,7 +24,7 @@ USAGE
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=${GRAFT_VENV:-$ROOT/.venv}
 [[ $VENV == /* ]] || VENV=$PWD/$VENV
-PARTS=(base)
+PARTS=(base fast)
 for argument in "$@"; do
     case $argument in
         --tests | --transfer | --benchmarks) PARTS+=("${argument#--}") ;;

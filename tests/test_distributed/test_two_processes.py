@@ -9,6 +9,7 @@ backward pass adds the gradients of all ranks' copies, and the average divides b
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -26,10 +27,13 @@ from helpers import (
     tec_config,
     vit_config,
 )
+from mmengine.dataset import default_collate
+from test_datasets.test_fast.images import COLORS, CROP, FLIP, dataset, write_photos
 from torch import nn
 
 from mmselfsup_graft.analysis import measure_conflict
 from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.datasets import SeededSampler
 from mmselfsup_graft.models.masking import block_mask_from_noise
 
 WORLD, BATCH = 2, 8
@@ -256,6 +260,30 @@ def joint_embedding() -> Result:
     return _backward(model.double().train(), [_share(view) for view in views], mode='loss')
 
 
+def fast_data(mode: str) -> Result:
+    """MAE on crops that are made of photographs by a compiled pipeline: this rank's part of the sampler's order."""
+    torch.manual_seed(1)
+    model = build(mae_config(vit_config()))
+    model.init_weights()
+    model.double().train()
+    with tempfile.TemporaryDirectory() as folder:
+        data = dataset(write_photos(Path(folder), BATCH), FAST, mode)
+        sampler = SeededSampler(data, seed=2)
+        sampler.set_epoch(3)
+        batch = default_collate(data.__getitems__(list(sampler)))
+    images = model.data_preprocessor(batch)['inputs'].double()
+    noise = torch.rand(BATCH, 16, generator=_seeded())
+    model.loss = partial(model.loss, noise=noise[list(sampler)])
+    return _backward(model, images, mode='loss')
+
+
+FAST = [
+    {'type': 'LoadImage'},
+    {**CROP, 'size': 16},
+    *COLORS,
+    FLIP,
+    {'type': 'mmpretrain.PackInputs'},
+]
 # not the focal one, which looks at the mean image of a rank's own share
 FOURIER = {'type': 'A2MIMHead', 'mode': 'focal_l1', 'fft_weight': 0.5, 'fft_focal': False}
 CASES: dict[str, Callable[[], Result]] = {
@@ -267,6 +295,8 @@ CASES: dict[str, Callable[[], Result]] = {
     'moco with a frozen patch embedding': lambda: moco(moco_config(vit_config(stop_grad_patch_embed=True))),
     'mae': mae,
     'tec': tec,
+    'fast data, all in the worker': partial(fast_data, 'cpu'),
+    'fast data, colours on the device': partial(fast_data, 'device'),
     'multi-task': multi_task,
     'joint embedding': joint_embedding,
     'simmim on a ResNet': simmim,

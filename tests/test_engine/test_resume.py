@@ -12,6 +12,7 @@ import sklearn.datasets
 from helpers import build, tec_config
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from test_datasets.test_fast.images import COLORS, CROP, FLIP, write_photos
 from test_tools.tiny_runs import (
     Outcome,
     assert_same_run,
@@ -224,6 +225,34 @@ def test_stopped_at_any_iteration(kind, interval, stops, grafted, tmp_path, quic
         assert runner.iter == SHORT
         assert_same_run(folder / f'iter_{SHORT}.pth', tmp_path / 'whole' / f'iter_{SHORT}.pth')
         assert (folder / 'history.jsonl').read_text() == (tmp_path / 'whole' / 'history.jsonl').read_text()
+
+
+@pytest.mark.parametrize('mode', ['cpu', 'device', 'nvjpeg'])
+def test_augmentations_of_compiled_pipelines_go_on(mode, tmp_path, quick):
+    """Stopped within an epoch; without the augmentations the weights would differ, with others too."""
+    pipeline = [dict(type='LoadImage'), {**CROP, 'size': 16}, *COLORS, FLIP, dict(type='mmpretrain.PackInputs')]
+    data = dict(type='ImageFolder', data_root=str(write_photos(tmp_path / 'photos', 8)), pipeline=pipeline, fast=mode)
+    content = tiny_config('mim', batch=2)
+    content['model'] = merged(content['model'], dict(backbone=dict(in_channels=3), head=dict(in_channels=3)))
+    content['model']['neck']['in_chans'] = 3
+    content['data_preprocessor'] = dict(type='SelfSupDataPreprocessor', mean=[120.0] * 3, std=[60.0] * 3)
+    content['train_dataloader']['dataset'] = data
+    content['default_hooks']['checkpoint'] = dict(by_epoch=False, interval=3)
+    config = write_config(tmp_path / 'fast.py', content)
+    train_here(config, tmp_path / 'whole')
+    for stop in (5, 7):
+        with pytest.raises(Stop):
+            train_here(config, tmp_path / f'stopped_{stop}', stop)
+        train_here(config, tmp_path / f'stopped_{stop}', resume=True)
+        assert_same_run(tmp_path / f'stopped_{stop}' / 'iter_8.pth', tmp_path / 'whole' / 'iter_8.pth')
+    plain = write_config(tmp_path / 'plain.py', merged(content, {'train_dataloader': {'dataset': dict(fast=False)}}))
+    train_here(plain, tmp_path / 'plain')
+    losses = [
+        [json.loads(line)['loss'] for line in (tmp_path / name / 'history.jsonl').read_text().splitlines()]
+        for name in ('whole', 'plain')
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)  # the same images but for a few levels
+    assert losses[0] != losses[1]
 
 
 def test_warm_up_and_steps_of_mmengine_resume_to_the_same_bits(tmp_path, quick):

@@ -1,0 +1,80 @@
+"""Rows are applied to the images that they are meant for, without asking the device."""
+
+import sys
+
+import pytest
+import torch
+from mmengine.dataset import default_collate
+from test_datasets.test_fast.images import TWO_VIEWS, dataset, write_photos
+
+from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.models.augment import augment_batch, operations
+from mmselfsup_graft.registry import MODELS
+
+IMAGES = torch.randint(0, 256, (4, 3, 20, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+KEEP = [-1.0] * 4 + [1.0] * 4
+
+
+def rows(**operations_of: list) -> dict[str, torch.Tensor]:
+    return {f'{k}.{name}': torch.tensor(values).float() for k, (name, values) in enumerate(operations_of.items())}
+
+
+def test_only_the_images_that_are_meant():
+    before = IMAGES.clone()
+    out = augment_batch(IMAGES, rows(flip=[[1], [0], [0], [1]], solarize=[[256], [100], [256], [256]]))
+    assert torch.equal(IMAGES, before)
+    assert torch.equal(out[2], IMAGES[2])
+    assert torch.equal(out[0], IMAGES[0].flip(-1))
+    assert torch.equal(out[3], IMAGES[3].flip(-1))
+    assert torch.equal(out[1], torch.where(IMAGES[1] < 100, IMAGES[1], 255 - IMAGES[1]))
+    nothing = rows(flip=[[0]] * 4, color_jitter=[KEEP] * 4, grayscale=[[0]] * 4, blur=[[0, 2]] * 4)
+    assert torch.equal(augment_batch(IMAGES, nothing), IMAGES)
+    assert torch.equal(augment_batch(IMAGES, {}), IMAGES)
+
+
+def test_every_image_has_its_own_order_and_factors():
+    jitter = [[2, 0, 1, 3, 0.7, 1.3, 0.8, 0.1], [0, 1, 2, 3, 0.9, 1.2, 1.1, -0.1], KEEP, [3, 1, -1, -1, 0.2, 1.4, 1, 1]]
+    out = augment_batch(IMAGES, rows(color_jitter=jitter))
+    named = (operations.brightness, operations.contrast, operations.saturation, operations.hue)
+    for image, result, row in zip(IMAGES, out, jitter):
+        expected = image[None]
+        for number, factor in zip(row[:4], row[4:]):
+            if number >= 0:
+                expected = named[int(number)](expected, torch.tensor([factor]))
+        assert torch.equal(result, expected[0])
+
+
+def test_blur_does_not_depend_on_the_others_of_the_batch():
+    together = augment_batch(IMAGES, rows(blur=[[0.5, 2], [0, 2], [2.0, 2], [1.2, 2]]))
+    alone = augment_batch(IMAGES[:1], rows(blur=[[0.5, 0.5]]))
+    assert (together[:1].int() - alone.int()).abs().max() <= 1
+    assert torch.equal(together[1], IMAGES[1])
+
+
+def test_unknown_operations_and_a_missing_kornia(monkeypatch):
+    with pytest.raises(ConfigError, match='twirl'):
+        augment_batch(IMAGES, rows(twirl=[[1]] * 4))
+    monkeypatch.setitem(sys.modules, 'kornia', None)
+    assert augment_batch(IMAGES, rows(flip=[[1]] * 4)).shape == IMAGES.shape  # needs none
+    with pytest.raises(ConfigError, match='mmselfsup-graft\\[fast\\]'):
+        augment_batch(IMAGES, rows(grayscale=[[1]] * 4))
+
+
+def test_the_host_never_waits(tmp_path):
+    """On the meta device there are no values to wait for: asking for one raises."""
+    data = dataset(write_photos(tmp_path), TWO_VIEWS, 'device')
+    batch = default_collate(data.__getitems__(range(6)))
+    assert any(bool((values != 0).any()) for values in batch['augment'][0].values())
+    preprocess = MODELS.build(dict(type='SelfSupDataPreprocessor', mean=[1.0] * 3, std=[2.0] * 3)).to('meta')
+    out = preprocess(batch)['inputs']
+    assert [(view.device.type, view.dtype, tuple(view.shape)) for view in out] == [
+        ('meta', torch.float32, (6, 3, 48, 48))
+    ] * 2
+
+
+def test_a_damaged_file_is_an_error(tmp_path):
+    data = dataset(write_photos(tmp_path), TWO_VIEWS, 'nvjpeg')
+    batch = default_collate(data.__getitems__(range(2)))
+    batch['inputs'][1] = batch['inputs'][1][:1000]
+    with pytest.raises(DataError, match="fast='device'"):
+        MODELS.build(dict(type='SelfSupDataPreprocessor'))(batch)
