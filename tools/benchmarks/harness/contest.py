@@ -23,13 +23,15 @@ class Racer:
     Args:
         implementation: Its name.
         kind: Module that builds it; imported at once.
-        threads: Threads of the process, also of libraries other than torch.
+        settings: Threads also bind libraries other than torch; on a CPU the process sees no GPU.
     """
 
-    def __init__(self, implementation: str, kind: str, threads: int) -> None:
+    def __init__(self, implementation: str, kind: str, settings: Settings) -> None:
         self.row = Row(implementation)
         paths = [*(path for path in sys.path if path), str(HERE)]
-        variables = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), str(threads))
+        variables = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), str(settings.threads))
+        if settings.device == 'cpu':
+            variables['CUDA_VISIBLE_DEVICES'] = ''
         environment = {**os.environ, **variables, 'PYTHONPATH': os.pathsep.join(dict.fromkeys(paths))}
         self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
@@ -113,7 +115,7 @@ class Contest:
     def _start(self) -> None:
         options = self.settings._asdict()
         # all import at once; they are built one after the other, as building may take all of the memory's bandwidth
-        self._racers += [Racer(name, self.kind, self.settings.threads) for name in self.implementations]
+        self._racers += [Racer(name, self.kind, self.settings) for name in self.implementations]
         for racer in self._racers:
             started, name = time.perf_counter(), racer.row.implementation
             built = racer.ask(do='build', kind=self.kind, subject=self.subject, implementation=name, settings=options)

@@ -81,5 +81,5 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
         cfg.model.backbone.img_size = mm_configs.SIDE
         if algorithm == 'mae':
             cfg.model.neck.num_patches = (mm_configs.SIDE // 16) ** 2
-    loop = build_loop(cfg, folder.name, settings.device)
+    loop = build_loop(cfg, folder.name)
     return Training(loop, dataset, collate, settings, folder)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, LOOPS, DefaultScope
+from mmengine.registry import DATASETS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import Dataset
 
@@ -47,7 +47,7 @@ class NoImages(Dataset):
         return self.length
 
 
-def build_loop(cfg: Config, folder: str, device: str) -> Any:
+def build_loop(cfg: Config, folder: str) -> Any:
     """Build by the runner of the config, initialise, and return the loop, ready for ``run_iter(index, batch)``."""
     cfg.work_dir, cfg.experiment_name = folder, f'benchmark_{uuid.uuid4().hex}'
     cfg.launcher, cfg.resume, cfg.log_level = 'none', False, 'ERROR'
@@ -61,11 +61,7 @@ def build_loop(cfg: Config, folder: str, device: str) -> Any:
     own = cfg.get('default_scope') == 'mmselfsup_graft'
     logging.disable(logging.WARNING)
     runner = (GraftRunner if own else Runner).from_cfg(cfg)
-    with torch.device('cpu'):
-        runner.train()
-    DefaultScope.get_instance(f'scope_{uuid.uuid4().hex}', scope_name=cfg.default_scope)
-    if device == 'cpu':
-        runner.model.to('cpu')
+    runner.train()
     return runner.train_loop
 
 

@@ -102,7 +102,7 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     else:
         options = {'plain': implementation == PLAIN, 'compiled': implementation == COMPILED}
         cfg, note = mm_configs.own_config(algorithm, size, settings, folder.name, **options)
-    loop = build_loop(cfg, folder.name, settings.device)
+    loop = build_loop(cfg, folder.name)
     batch = batch_of(cfg, settings, views=2 if algorithm in mm_configs.TWO_VIEWS else 1)
     return Step(lambda: loop.run_iter(0, batch), settings, note, implementation == COMPILED, folder)
 
