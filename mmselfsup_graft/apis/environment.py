@@ -49,9 +49,10 @@ class Row:
 def check_environment() -> list[Row]:
     """Look at the interpreter, every requirement, the compiled parts and the devices; change nothing."""
     rows = [_python_row()]
-    rows += [_package_row(name, spec, required=True) for name, spec in _requirements('base')]
+    rows += [_package_row(name, spec) for name, spec in _requirements('base')]
     rows += [_mmcv_ops_row()]
-    rows += [_package_row(name, spec, required=False) for name, spec in _requirements('transfer')]
+    rows += [_package_row(name, spec, use='the fast data path only') for name, spec in _requirements('fast')]
+    rows += [_package_row(name, spec, use='detection or segmentation only') for name, spec in _requirements('transfer')]
     return rows + _device_rows()
 
 
@@ -134,10 +135,10 @@ def _pip(arguments: str) -> str:
     return f'{sys.executable} -m pip {arguments}'
 
 
-def _package_row(distribution: str, spec: str, required: bool) -> Row:
+def _package_row(distribution: str, spec: str, use: str = '') -> Row:
     name = IMPORT_NAMES.get(distribution, distribution)
-    missing: Status = 'bad' if required else 'optional'
-    use = 'needed' if required else 'detection or segmentation only'
+    missing: Status = 'optional' if use else 'bad'
+    use = use or 'needed'
     fix = _pip(f"install '{distribution}{spec}'")
     version = _version_of(distribution)
     original = _version_of(name) if name != distribution else None

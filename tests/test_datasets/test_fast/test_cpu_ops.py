@@ -56,7 +56,7 @@ def test_grayscale_and_solarize():
 def test_blur_up_to_the_edges(images, sigma):
     most, mean = worst(lambda x: cpu_ops.blur(x, sigma), lambda x: x.filter(ImageFilter.GaussianBlur(sigma)), images)
     assert most <= 4
-    assert mean < 1.2 if NOISE is images[-1] else 0.6
+    assert mean < (1.2 if NOISE is images[-1] else 0.6)
 
 
 @pytest.mark.parametrize('sigma', [0.1, 0.5, 1.0, 2.0, 3.3])
