@@ -13,8 +13,10 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 _LEVELS = np.arange(256, dtype=np.float32)
+_SHARES = _LEVELS / np.float32(255)
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601, the weights of PIL's mode L
 _TRUNCATE = -0.4999  # added before rounding
+_TRUNCATE_HUE = -0.5001  # a hue that is a whole number of steps comes out just below it in PIL
 
 
 class Scratch:
@@ -87,16 +89,19 @@ def saturation(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def hue(image: np.ndarray, factor: float) -> np.ndarray:
-    """Turn the hue by ``factor`` of the circle."""
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), _hue_table(int(factor * 255))), hsv, 0)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    """Turn the hue by ``factor`` of the circle; hue and saturation have 8 bits, cut off, as in PIL."""
+    hsv = cv2.cvtColor(np.multiply(image, np.float32(1 / 255), dtype=np.float32), cv2.COLOR_RGB2HSV)  # H in degrees
+    hues, saturations, values = cv2.split(hsv)
+    hues = cv2.LUT(cv2.convertScaleAbs(hues, alpha=255 / 360, beta=_TRUNCATE_HUE), _hue_table(int(factor * 255)))
+    saturations = cv2.LUT(cv2.convertScaleAbs(saturations, alpha=255, beta=_TRUNCATE), _SHARES)
+    turned = cv2.cvtColor(cv2.merge([hues, saturations, values]), cv2.COLOR_HSV2RGB)
+    return cv2.convertScaleAbs(turned, alpha=255)
 
 
 @lru_cache(maxsize=256)
 def _hue_table(steps: int) -> np.ndarray:
-    # OpenCV writes the hue rounded on a circle of 256 steps and reads it on one of 255; PIL cuts it off on one of 255
-    return ((np.arange(256) * 255 // 256 + steps) % 256).astype(np.uint8)
+    """Degrees of PIL's 255 steps of hue, turned by some."""
+    return ((_LEVELS + steps) % 256 * np.float32(360 / 255)).astype(np.float32)
 
 
 def grayscale(image: np.ndarray) -> np.ndarray:
