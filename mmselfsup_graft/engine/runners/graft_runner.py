@@ -224,7 +224,10 @@ class GraftRunner(Runner):
             ConfigError: See :func:`lr_factor`.
         """
         wrapper = next(iter(optim_wrapper.values())) if isinstance(optim_wrapper, OptimWrapperDict) else optim_wrapper
-        batch = Batch(self.train_dataloader.batch_size, self.world_size, wrapper._accumulative_counts)
+        loader = self.train_dataloader
+        # a loader with a batch sampler of its own, as detectors have, leaves the size to that
+        size = loader.batch_size or loader.batch_sampler.batch_size
+        batch = Batch(size, self.world_size, wrapper._accumulative_counts)
         note = micro_batch_note(unwrapped_model(self), batch)
         if note is not None:
             self.logger.warning(note)
