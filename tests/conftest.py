@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1] / 'tools' / 'benchmarks'))
 
 from helpers import enter_scope
+from test_datasets.test_fast.images import WITH_DALI
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,7 +21,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return True if config.getoption('--no-transfer') and collection_path.name == 'test_downstream' else None
+    left_out = {'test_downstream'} if config.getoption('--no-transfer') else set()
+    if not WITH_DALI:
+        left_out.add('test_with_dali.py')
+    return True if collection_path.name in left_out else None
 
 
 @pytest.fixture(scope='session', autouse=True)

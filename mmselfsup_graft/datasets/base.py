@@ -51,8 +51,9 @@ class SelfSupDataset(BaseDataset):
             share of the samples, or all but it, see :class:`mmselfsup_graft.datasets.Part`. Before ``indices``.
         fast: Compile the pipeline: the same random numbers, other kernels, see docs/speed.md. ``'cpu'`` does everything
             in the worker, ``'device'`` leaves flips, colours and blur to the data preprocessor, on the device that
-            trains, ``'nvjpeg'`` also decoding and cropping; ``True`` is ``'device'`` if there is a CUDA device and
-            ``'cpu'`` otherwise. ``False`` runs the transforms on PIL images as they are.
+            trains, ``'nvjpeg'`` also decoding and cropping, ``'dali'`` the same by NVIDIA DALI;
+            ``True`` is ``'device'`` if there is a CUDA device and ``'cpu'`` otherwise. ``False`` runs the transforms on
+            PIL images as they are.
 
     Raises:
         ConfigError: ``on_corrupt`` is unknown, ``part`` malformed, or ``fast`` unknown or impossible for the pipeline.

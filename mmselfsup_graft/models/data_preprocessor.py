@@ -1,6 +1,6 @@
 """From a collated batch to the input of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,15 +10,18 @@ from mmpretrain.models import SelfSupDataPreprocessor as NormalizingPreprocessor
 
 from mmselfsup_graft.registry import MODELS
 
-from .augment import augment_batch, decode_views
+from .augment import DaliDecoder, augment_batch, decode_views
 
 
 class _Augmenting(BaseDataPreprocessor):
     """Do to a batch what a fast pipeline left to the device, then what the parent does.
 
     A batch is a dict of ``inputs``, uint8 [B, C, H, W] or a list of them, one per view; ``data_samples`` or not;
-    ``augment`` and ``source`` if something was left, see :class:`mmselfsup_graft.datasets.fast.FastPipeline`.
+    ``augment``, ``source`` and ``decoder`` if something was left, see
+    :class:`mmselfsup_graft.datasets.fast.FastPipeline`.
     """
+
+    _dali: DaliDecoder | None = None
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepare a batch.
@@ -42,12 +45,19 @@ class _Augmenting(BaseDataPreprocessor):
         several = not isinstance(data['augment'], Mapping)
         views = data['augment'] if several else [data['augment']]
         if 'source' in data:
-            images = decode_views(data['inputs'], data['source'], views, self.device)
+            images = self._decoder(data['decoder'][0])(data['inputs'], data['source'], views, self.device)
             views = [dict(list(rows.items())[1:]) for rows in views]  # the first one was the window
         else:
             images = self.cast_data(data['inputs'] if several else [data['inputs']])  # type: ignore[assignment]
         augmented = [augment_batch(*each) for each in zip(images, views)]
         return augmented if several else augmented[0]
+
+    def _decoder(self, name: str) -> Callable[..., list[torch.Tensor]]:
+        if name != 'dali':
+            return decode_views
+        if self._dali is None:
+            self._dali = DaliDecoder()
+        return self._dali
 
 
 @MODELS.register_module()

@@ -12,7 +12,7 @@ import sklearn.datasets
 from helpers import build, tec_config
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from test_datasets.test_fast.images import COLORS, CROP, FLIP, write_photos
+from test_datasets.test_fast.images import COLORS, CROP, FLIP, USABLE, write_photos
 from test_tools.tiny_runs import (
     Outcome,
     assert_same_run,
@@ -227,7 +227,7 @@ def test_stopped_at_any_iteration(kind, interval, stops, grafted, tmp_path, quic
         assert (folder / 'history.jsonl').read_text() == (tmp_path / 'whole' / 'history.jsonl').read_text()
 
 
-@pytest.mark.parametrize('mode', ['cpu', 'device', 'nvjpeg'])
+@pytest.mark.parametrize('mode', USABLE)
 def test_augmentations_of_compiled_pipelines_go_on(mode, tmp_path, quick):
     """Stopped within an epoch; without the augmentations the weights would differ, with others too."""
     pipeline = [dict(type='LoadImage'), {**CROP, 'size': 16}, *COLORS, FLIP, dict(type='mmpretrain.PackInputs')]

@@ -19,11 +19,11 @@ from ..transforms import (
     build_pipeline,
 )
 from .decode import Decoder
-from .pipeline import FastPipeline, View
+from .pipeline import DECODING_THERE, FastPipeline, View
 from .steps import Blur, Crop, Flip, Grayscale, Jitter, Maybe, Noise, Solarize, Step
 
 #: where the work of a fast pipeline is done, see docs/speed.md
-MODES = ('cpu', 'device', 'nvjpeg')
+MODES = ('cpu', 'device', *DECODING_THERE)
 
 _STEPS: dict[type, type[Step]] = {
     transforms.RandomResizedCrop: Crop,

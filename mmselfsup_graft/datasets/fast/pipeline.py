@@ -16,6 +16,9 @@ from .steps import Crop, Flip, Step
 
 Rows = dict[str, torch.Tensor]
 
+#: modes in which the device decodes; all the same here, they name what decodes there
+DECODING_THERE = ('nvjpeg', 'dali')
+
 
 class View:
     """The steps from the decoded image to one view of it.
@@ -23,19 +26,19 @@ class View:
     Args:
         steps: In their order.
         mode: Which of them are left to the device that trains: none (``'cpu'``), those after the last one that must be
-            done here (``'device'``), all (``'nvjpeg'``).
+            done here (``'device'``), all (``'nvjpeg'``, ``'dali'``).
 
     Raises:
-        ConfigError: Mode ``'nvjpeg'`` and the steps do not begin with a crop, or a later one must be done here.
+        ConfigError: The device is to decode and the steps do not begin with a crop, or a later one must be done here.
     """
 
     def __init__(self, steps: Sequence[Step], mode: str) -> None:
         needed = [number for number, step in enumerate(steps) if not step.deferrable]
-        if mode == 'nvjpeg':
+        if mode in DECODING_THERE:
             if needed != [0] or not isinstance(steps[0], Crop):
                 raise ConfigError(
-                    "fast='nvjpeg' decodes on the device and needs views of RandomResizedCrop, then flips, colours and "
-                    "blur only; take 'device'"
+                    f"fast='{mode}' decodes on the device and needs views of RandomResizedCrop, then flips, colours "
+                    "and blur only; take 'device'"
                 )
             here = 0
         else:
@@ -77,17 +80,19 @@ class FastPipeline:
 
     The result is a dict of
 
-    - ``inputs``: uint8 (C, H, W), or a list of them, one per view; with ``'nvjpeg'`` the bytes of the file,
+    - ``inputs``: uint8 (C, H, W), or a list of them, one per view; with ``'nvjpeg'`` and ``'dali'`` the bytes of the
+      file,
     - ``augment``, unless everything is done here: per view a dict of rows, see :meth:`View.draw`,
-    - ``source``, with ``'nvjpeg'`` only: (4,) float32; 1 for a JPEG file and 0 for the bytes of the pixels (H, W, C),
-      then H, W and C,
+    - ``source``, with these only: (4,) float32; 1 for a JPEG file and 0 for the bytes of the pixels (H, W, C), then H,
+      W and C,
+    - ``decoder``, with these only: ``'nvjpeg'`` or ``'dali'``,
     - ``data_samples``, if the sample has a label.
 
     Args:
         decoder: Reads the image.
         views: One per view.
         several: Give a list of views; otherwise there is one view.
-        mode: ``'cpu'``, ``'device'`` or ``'nvjpeg'``.
+        mode: ``'cpu'``, ``'device'``, ``'nvjpeg'`` or ``'dali'``.
     """
 
     def __init__(self, decoder: Decoder, views: Sequence[View], several: bool, mode: str) -> None:
@@ -99,7 +104,7 @@ class FastPipeline:
         Raises:
             CorruptImage: The image cannot be read.
         """
-        sample = self._encoded(info) if self.mode == 'nvjpeg' else self._computed(info)
+        sample = self._encoded(info) if self.mode in DECODING_THERE else self._computed(info)
         if 'gt_label' in info:
             sample['data_samples'] = DataSample().set_gt_label(info['gt_label'])
         return sample
@@ -121,7 +126,8 @@ class FastPipeline:
             data, channels = image.tobytes(), float(image.size // (height * width))
         source = torch.tensor([float(not channels), height, width, channels or self.decoder.channels])
         rows = [view.draw(height, width) for view in self.views]
-        return {'inputs': data, 'source': source, 'augment': rows if self.several else rows[0]}
+        augment = rows if self.several else rows[0]
+        return {'inputs': data, 'source': source, 'decoder': self.mode, 'augment': augment}
 
     def _source(self, info: Mapping[str, Any]) -> tuple[bytes | None, int, int]:
         """Bytes and size of a whole JPEG file that the device can decode."""

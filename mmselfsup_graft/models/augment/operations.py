@@ -23,7 +23,7 @@ def _kornia() -> ModuleType:
         import kornia
     except ImportError as error:
         raise ConfigError(
-            "fast='device' and 'nvjpeg' change colours by kornia, which is not installed: "
+            "fast='device', 'nvjpeg' and 'dali' change colours by kornia, which is not installed: "
             "pip install 'mmselfsup-graft[fast]', or take fast='cpu'"
         ) from error
     return kornia

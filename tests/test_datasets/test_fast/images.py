@@ -1,5 +1,6 @@
 """Images with content, as arrays and as files."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import skimage.data
 from PIL import Image
 
 from mmselfsup_graft.datasets import ImageFolder, seeding
+from mmselfsup_graft.datasets.fast import MODES
+
+#: the extra `dali` is too large to be a requirement of the tests: where it is missing there are no cases of it
+WITH_DALI = bool(importlib.util.find_spec('nvidia') and importlib.util.find_spec('nvidia.dali'))
+#: modes whose batches can be prepared here
+USABLE = [mode for mode in MODES if mode != 'dali' or WITH_DALI]
 
 _TV = 'mmpretrain.torchvision/'
 CROP = dict(type=f'{_TV}RandomResizedCrop', size=48, scale=(0.2, 1.0), interpolation='bicubic')

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.dataset import default_collate
 from PIL import Image
 from test_datasets.test_fast import images
-from test_datasets.test_fast.images import CROP, FLIP, JITTER, MASKED, TWO_VIEWS, VIEW, dataset, write_photos
+from test_datasets.test_fast.images import CROP, FLIP, JITTER, MASKED, TWO_VIEWS, USABLE, VIEW, dataset, write_photos
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
@@ -53,7 +53,7 @@ def test_windows_are_those_of_torchvision(scale, ratio):
         assert torch.equal(torch.rand(1), after)
 
 
-@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('mode', USABLE)
 @pytest.mark.parametrize('pipeline', [MASKED, TWO_VIEWS], ids=['masked', 'two views'])
 def test_images_are_those_of_the_pil_pipeline(folder, pipeline, mode):
     pil, fast = dataset(folder, pipeline, False), dataset(folder, pipeline, mode)
@@ -70,11 +70,22 @@ def test_images_are_those_of_the_pil_pipeline(folder, pipeline, mode):
 
 
 def test_modes_agree(folder):
-    cpu, device, nvjpeg = (views_of(dataset(folder, TWO_VIEWS, mode).__getitems__(range(6))) for mode in MODES)
-    for one, other in zip(device, nvjpeg):
+    found = {mode: views_of(dataset(folder, TWO_VIEWS, mode).__getitems__(range(6))) for mode in USABLE}
+    for one, other in zip(found['device'], found['nvjpeg']):
         assert torch.equal(one, other)
-    for one, other in zip(cpu, device):
-        assert (one - other).abs().mean() < 1
+    for mode in USABLE:
+        for one, other in zip(found[mode], found['device']):
+            assert (one - other).abs().mean() < 1
+
+
+def test_workers_do_the_same_for_every_decoder_of_the_device(folder):
+    nvjpeg, dali = (dataset(folder, TWO_VIEWS, mode)[2] for mode in ('nvjpeg', 'dali'))
+    assert (nvjpeg.pop('decoder'), dali.pop('decoder')) == ('nvjpeg', 'dali')
+    assert dali['inputs'] == nvjpeg['inputs'] == (folder / '2.jpg').read_bytes()
+    assert torch.equal(dali['source'], nvjpeg['source'])
+    for one, other in zip(dali['augment'], nvjpeg['augment']):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -87,7 +98,7 @@ def test_generators_end_where_those_of_the_pil_pipeline_end(folder, mode):
     assert torch.equal(*ends)
 
 
-@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('mode', USABLE)
 def test_samples_do_not_depend_on_workers_batches_or_pickling(folder, mode):
     def load(data, workers: int) -> list[torch.Tensor]:
         sampler = SeededSampler(data, seed=1)
@@ -121,7 +132,7 @@ def test_the_caller_keeps_its_random_state(folder):
     assert np.array_equal(np.random.get_state()[1], before[1])
 
 
-@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('mode', USABLE)
 def test_corrupt_images_are_replaced_or_refused(tmp_path, mode):
     write_photos(tmp_path)
     for number, kept in ((1, 0), (3, 2000)):
@@ -135,7 +146,7 @@ def test_corrupt_images_are_replaced_or_refused(tmp_path, mode):
         dataset(tmp_path, MASKED, mode, on_corrupt='raise')[1]
 
 
-@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('mode', USABLE)
 def test_odd_files(tmp_path, mode):
     photo = Image.fromarray(images.photo())
     for number, (kind, image) in enumerate(
@@ -225,9 +236,10 @@ def test_pipelines_begin_and_end_as_they_should(pipeline):
 
 
 @pytest.mark.parametrize('body', [[], [FLIP], [FLIP, CROP], [CROP, dict(type='PILGaussianNoise')]])
-def test_nvjpeg_needs_a_crop_first(body):
-    with pytest.raises(ConfigError, match="take 'device'"):
-        compile_pipeline([dict(type='LoadImage'), *body, PACK], 'nvjpeg')
+@pytest.mark.parametrize('mode', ['nvjpeg', 'dali'])
+def test_decoding_on_the_device_needs_a_crop_first(body, mode):
+    with pytest.raises(ConfigError, match=f"fast='{mode}'.*take 'device'"):
+        compile_pipeline([dict(type='LoadImage'), *body, PACK], mode)
 
 
 DATASETS = {path.stem: Config.fromfile(str(path)) for path in sorted((CONFIGS / '_base_' / 'datasets').glob('*.py'))}

@@ -1,0 +1,150 @@
+"""Decode and crop a batch by NVIDIA DALI, on the GPU that trains or on the CPU.
+
+DALI draws nothing here: the windows are those that travel with the batch. A pipeline of it decodes every file once,
+cuts each view's window out and resizes it with antialiasing; what it returns is handed to torch without a copy.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmselfsup_graft.errors import ConfigError, DataError
+
+from .encoded import decode_views
+
+_GPU_THREADS = 4  # of the host, which read the files' headers and hand them to the decoder
+
+
+def _build(capacity: int, views: int, device: torch.device) -> Any:
+    """Make a DALI pipeline from ``files`` and ``window0``, ``window1`` ... to the views.
+
+    Args:
+        capacity: The largest batch.
+        views: How many there are.
+        device: Where to decode; the results lie there.
+
+    Raises:
+        ConfigError: DALI is not installed.
+    """
+    try:
+        from nvidia.dali import fn, types
+        from nvidia.dali.pipeline import Pipeline
+    except ImportError as error:
+        raise ConfigError(
+            "fast='dali' decodes by NVIDIA DALI, which is not installed: pip install 'mmselfsup-graft[dali]', or take "
+            "fast='nvjpeg', 'device' or 'cpu'"
+        ) from error
+
+    on_gpu = device.type == 'cuda'
+    # one batch at a time: it is asked for when it is here, and its steps need not wait for one another
+    pipeline = Pipeline(
+        batch_size=capacity,
+        num_threads=_GPU_THREADS if on_gpu else torch.get_num_threads(),
+        device_id=(device.index or 0) if on_gpu else None,
+        prefetch_queue_depth=1,
+    )
+    with pipeline:
+        images = fn.decoders.image(
+            fn.external_source(name='files', ndim=1, dtype=types.UINT8),
+            device='mixed' if on_gpu else 'cpu',
+            output_type=types.RGB,
+            adjust_orientation=False,  # as LoadImage
+            jpeg_fancy_upsampling=True,  # as libjpeg, which PIL uses
+        )  # (H, W, 3)
+        results = []
+        for view in range(views):
+            row = fn.external_source(name=f'window{view}', ndim=1, dtype=types.INT32)  # see steps.Crop
+            # resize has a region of its own, but its filter also reads what lies around it
+            cut = fn.slice(images, start=row[0:2], shape=row[2:4], axes=[0, 1])
+            resized = fn.resize(
+                cut,
+                size=fn.cast(row[4:6], dtype=types.FLOAT),
+                interp_type=fn.cast(row[6], dtype=types.INTERP_TYPE),  # nearest, linear, cubic in DALI's order too
+                antialias=True,
+            )
+            results.append(fn.transpose(resized, perm=[2, 0, 1]))  # (3, h, w)
+        pipeline.set_outputs(*results)
+    return pipeline
+
+
+class DaliDecoder:
+    """:func:`.encoded.decode_views` by DALI.
+
+    It keeps a pipeline as long as batches fit: another number of views, another device or a larger batch need a new
+    one; sizes and interpolations may change. A copy makes its own.
+    """
+
+    def __init__(self) -> None:
+        self._pipeline: Any = None
+        self._made_for: tuple[int, torch.device] | None = None
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return type(self), ()
+
+    def __call__(
+        self,
+        files: Sequence[bytes],
+        source: torch.Tensor,
+        views: Sequence[Mapping[str, torch.Tensor]],
+        device: torch.device,
+    ) -> list[torch.Tensor]:
+        """Decode the JPEG files and cut out of them every view; what is no JPEG file was decoded by the worker.
+
+        Args:
+            files: As :func:`.encoded.decode_views` takes it, as are the others.
+            source: [B, 4] on the host.
+            views: For each view its rows, of which the first holds the window.
+            device: Where to decode, a CUDA device or the CPU.
+
+        Returns:
+            For each view uint8 [B, C, h, w] on the device.
+
+        Raises:
+            ConfigError: DALI is not installed.
+            DataError: A file cannot be decoded whole.
+        """
+        windows = [next(iter(rows.values())) for rows in views]  # each [B, 7]
+        is_file = source[:, 0] != 0
+        coded, plain = is_file.nonzero()[:, 0].tolist(), (~is_file).nonzero()[:, 0].tolist()
+        parts = []
+        if coded:
+            parts.append(self._run([files[k] for k in coded], [window[coded] for window in windows], device))
+        if plain:
+            rows = [{'crop': window[plain]} for window in windows]
+            parts.append(decode_views([files[k] for k in plain], source[plain], rows, device))
+        if len(parts) == 1:
+            return parts[0]
+        order = np.argsort(coded + plain).tolist()
+        return [torch.stack([(*ours, *others)[k] for k in order]) for ours, others in zip(*parts)]
+
+    def _run(self, files: list[bytes], windows: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+        pipeline = self._fitting(len(files), len(windows), device)
+        inputs: dict[str, Any] = {f'window{view}': window.int().numpy() for view, window in enumerate(windows)}
+        inputs['files'] = [np.frombuffer(file, np.uint8) for file in files]
+        # on this stream the results are ready for whatever follows; the host does not wait for them
+        stream = torch.cuda.current_stream(device) if device.type == 'cuda' else None
+        try:
+            results = pipeline.run(stream, **inputs)
+        except RuntimeError as error:
+            self._pipeline = None  # DALI's are of no use after an error
+            raise DataError(
+                f"a JPEG file of the batch cannot be decoded ({_reason(error)}); fast='dali' cannot replace it, "
+                "fast='device' can"
+            ) from error
+        return [torch.from_dlpack(result.as_tensor()) for result in results]
+
+    def _fitting(self, size: int, views: int, device: torch.device) -> Any:
+        """The pipeline, a new one if the last does not fit."""
+        if self._pipeline is None or self._made_for != (views, device) or size > self._pipeline.max_batch_size:
+            self._pipeline = None  # its memory goes before there is another
+            self._pipeline, self._made_for = _build(size, views, device), (views, device)
+        return self._pipeline
+
+
+def _reason(error: RuntimeError) -> str:
+    """What DALI says without the places in its code and ours, on one line."""
+    _, found, rest = str(error).partition('encountered:')
+    lines = [line.strip(' :') for line in (rest if found else str(error)).splitlines() if line.strip()]
+    return lines[0] if lines else 'DALI gives no reason'
