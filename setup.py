@@ -79,7 +79,7 @@ setup(
     package_data={PACKAGE: ['py.typed']},
     python_requires='>=3.10,<3.13',
     install_requires=read_requirements('base'),
-    extras_require={name: read_requirements(name) for name in ('fast', 'tests', 'transfer', 'benchmarks')},
+    extras_require={name: read_requirements(name) for name in ('fast', 'dali', 'tests', 'transfer', 'benchmarks')},
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False,
 )

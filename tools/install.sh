@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: bash tools/install.sh [--tests] [--transfer] [--benchmarks]
+Usage: bash tools/install.sh [--tests] [--transfer] [--benchmarks] [--dali]
 
 Makes a virtual environment and installs mmselfsup-graft (editable) with the tested versions of its requirements, those
 of the fast data path (kornia, simplejpeg) included.
@@ -14,6 +14,7 @@ Does nothing, quickly, when the environment is already up to date.
   --transfer     also install detection and segmentation: mmdet, mmseg and the compiled ops of mmcv, which need a C++
                  compiler and some 7 minutes on 2 cores the first time (tools/build_mmcv_ops.sh --help)
   --benchmarks   also install lightly, a peer that tools/benchmarks compares with
+  --dali         also install NVIDIA DALI (900 MB and more), for fast='dali' (docs/speed.md)
 
 Environment:
   GRAFT_VENV     folder of the virtual environment (default: .venv in the checkout)
@@ -27,7 +28,7 @@ VENV=${GRAFT_VENV:-$ROOT/.venv}
 PARTS=(base fast)
 for argument in "$@"; do
     case $argument in
-        --tests | --transfer | --benchmarks) PARTS+=("${argument#--}") ;;
+        --tests | --transfer | --benchmarks | --dali) PARTS+=("${argument#--}") ;;
         -h | --help) usage; exit 0 ;;
         *) echo "install.sh: unknown argument '$argument'" >&2; usage >&2; exit 2 ;;
     esac

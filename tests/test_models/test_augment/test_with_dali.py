@@ -63,14 +63,14 @@ def test_kinds_of_jpeg(options):
     assert np.array_equal(found[0], by_pil(file, (0, 0, 512, 512), (512, 512), 2))
 
 
-@pytest.mark.parametrize(('mode', 'most'), [(1, 16), (2, 10)], ids=['bilinear', 'bicubic'])
-def test_resampling_differs_by_few_levels(mode, most):
+@pytest.mark.parametrize('mode', [1, 2], ids=['bilinear', 'bicubic'])
+def test_resampling_differs_by_few_levels(mode):
     decoder, apart = DaliDecoder(), []
     for window in WINDOWS:
         for size in [(96, 80), (224, 224)]:
             (found,) = decoder(FILES, source(3), [crop(window, size, mode, 3)], CPU)
             apart += [difference(image, by_pil(file, window, size, mode)) for file, image in zip(FILES, found)]
-    assert max(each.max() for each in apart) <= most
+    assert max(each.max() for each in apart) <= 16
     assert max(each.mean() for each in apart) <= 0.3
 
 
