@@ -42,7 +42,7 @@ def _build(capacity: int, views: int, device: torch.device) -> Any:
     pipeline = Pipeline(
         batch_size=capacity,
         num_threads=_GPU_THREADS if on_gpu else torch.get_num_threads(),
-        device_id=(device.index or 0) if on_gpu else None,
+        device_id=_number_of(device) if on_gpu else None,
         prefetch_queue_depth=1,
     )
     with pipeline:
@@ -141,6 +141,11 @@ class DaliDecoder:
             self._pipeline = None  # its memory goes before there is another
             self._pipeline, self._made_for = _build(size, views, device), (views, device)
         return self._pipeline
+
+
+def _number_of(device: torch.device) -> int:
+    """Number of a CUDA device; without one it is that of this process."""
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def _reason(error: RuntimeError) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 from test_datasets.test_fast.images import difference
 
 from mmselfsup_graft.errors import DataError
-from mmselfsup_graft.models.augment import DaliDecoder
+from mmselfsup_graft.models.augment import DaliDecoder, dali
 
 CPU = torch.device('cpu')
 PHOTOS = (skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea())
@@ -109,3 +109,11 @@ def test_damaged_files_are_errors_and_the_next_batch_goes_on(damaged):
         decoder([FILES[0], damaged], source(2), rows, CPU)
     (found,) = decoder(FILES[:2], source(2), rows, CPU)
     assert np.array_equal(found[1], by_pil(FILES[1], (0, 0, 30, 30), (30, 30), 2))
+
+
+@pytest.mark.parametrize(('name', 'number'), [('cuda', 3), ('cuda:0', 0), ('cuda:1', 1)])
+def test_a_gpu_decodes_for_itself(name, number, monkeypatch):
+    """A pipeline can be described without the GPU that it is for."""
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 3)
+    pipeline = dali._build(8, 2, torch.device(name))
+    assert (pipeline.device_id, pipeline.exec_dynamic, pipeline.max_batch_size) == (number, True, 8)
