@@ -62,10 +62,11 @@ class DeferredMessageHub(MessageHub):
             self.flush()
 
     def flush(self) -> None:
-        """Read what is still on the device."""
-        pending, self._pending = self._pending, {}
-        entries = [(key, *entry) for key, waiting in pending.items() for entry in waiting]
-        for (key, _, count), number in zip(entries, _read(value for _, value, _ in entries)):
+        """Read what is still on the device; a read that fails loses nothing."""
+        entries = [(key, *entry) for key, waiting in self._pending.items() for entry in waiting]
+        numbers = _read(value for _, value, _ in entries)
+        self._pending = {}
+        for (key, _, count), number in zip(entries, numbers):
             self._log_scalars[key].update(number, count)
 
     @property

@@ -13,7 +13,7 @@ from test_tools.tiny_runs import DEPTH, merged, tiny_config, write_config
 from mmselfsup_graft.analysis import HostReads
 from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import save_atomically
-from mmselfsup_graft.engine import DeferredMessageHub, GraftRunner
+from mmselfsup_graft.engine import DeferredMessageHub, GraftRunner, device_scalars
 from mmselfsup_graft.engine.device_scalars import read_scalars
 from mmselfsup_graft.engine.runners import ResumableEpochLoop
 
@@ -158,6 +158,16 @@ def test_nothing_is_kept_on_the_device_without_end() -> None:
     assert hub.get_scalar('train/loss').data[0].tolist() == list(map(float, range(2500)))
     with pytest.raises(KeyError, match='nothing'):
         hub.get_scalar('train/nothing')
+
+
+def test_a_read_that_fails_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = DeferredMessageHub('failing')
+    hub.update_scalar('train/loss', torch.tensor(0.5))
+    with monkeypatch.context() as patch:
+        patch.setattr(device_scalars, '_read', lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            hub.flush()
+    assert hub.get_scalar('train/loss').data[0].tolist() == [0.5]
 
 
 def test_reading_several_scalars() -> None:

@@ -1,6 +1,7 @@
 """Optimiser wrapper without host reads."""
 
 from mmengine.optim import OptimWrapper
+from torch.distributed.tensor import DTensor
 
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.registry import OPTIM_WRAPPERS
@@ -15,9 +16,11 @@ class DeviceOptimWrapper(OptimWrapper):
     """
 
     def _clip_grad(self) -> None:
-        """Clip as mmengine does; the norm is handed on as a tensor."""
+        """Clip as mmengine does; the norm is handed on as a tensor, whole, also of a sharded model."""
         parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         norm = self.clip_func(parameters, **self.clip_grad_kwargs) if parameters else None
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()  # here, where all processes are: who reads the log may be one alone
         if norm is not None:  # clipping by value has none
             self.message_hub.update_scalar(f'train/{self.grad_name}', norm)
 
