@@ -170,10 +170,8 @@ def enable_resume(cfg: Config, source: str) -> None:
 def prepare_distributed(cfg: Config) -> None:
     """Open the process group if a launcher started us; without a GPU use gloo and wrap models for the CPU.
 
-    mmengine's own launcher code insists on CUDA.
+    mmengine's own launcher code insists on CUDA. What the config says in ``model_wrapper_cfg`` stays.
     """
-    from mmselfsup_graft.models.sharding import shards
-
     if cfg.get('launcher', 'none') == 'none':
         return
     if torch.cuda.is_available():
@@ -187,14 +185,15 @@ def prepare_distributed(cfg: Config) -> None:
                 'WORLD_SIZE, ...): start it with tools/dist_train.sh'
             )
         torch.distributed.init_process_group('gloo')
-    if shards(cfg.get('model_wrapper_cfg')):
-        return
-    cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel',
-        device_ids=None,  # mmengine would fill in GPU numbers
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
+    given, ddp = cfg.get('model_wrapper_cfg') or {}, 'MMDistributedDataParallel'
+    if given.get('type', ddp).removeprefix('mmengine.') == ddp:
+        defaults = dict(
+            type=ddp,
+            device_ids=None,  # mmengine would fill in GPU numbers
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+        cfg.model_wrapper_cfg = {**defaults, **given}
 
 
 def train(cfg: Config) -> Runner:

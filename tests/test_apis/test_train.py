@@ -1,11 +1,13 @@
 """Reading configs: overrides that reach into grafts, protocols and precision."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config
 
-from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, load_config, set_epochs
+from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, load_config, prepare_distributed, set_epochs
 from mmselfsup_graft.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,3 +81,26 @@ def test_the_closed_schedule_scales_exactly() -> None:
     set_epochs(cfg, 7)
     (schedule,) = cfg.param_scheduler
     assert (schedule.warmup, schedule.end, schedule.min_lr) == (pytest.approx(0.7), 7, 1e-5)
+
+
+DDP = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False, find_unused_parameters=False)
+OWN = dict(static_graph=True, gradient_as_bucket_view=False, find_unused_parameters=True)
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        (None, DDP),
+        (OWN, {**DDP, **OWN}),
+        (dict(type='mmengine.MMDistributedDataParallel'), {**DDP, 'type': 'mmengine.MMDistributedDataParallel'}),
+        (dict(type='FullySharded'), dict(type='FullySharded')),
+    ],
+)
+def test_a_launch_without_gpu_keeps_the_wrapper_of_the_config(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any] | None, expected: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
+    cfg = Config(dict(launcher='pytorch', model_wrapper_cfg=given))
+    prepare_distributed(cfg)
+    assert cfg.model_wrapper_cfg == expected
