@@ -76,10 +76,10 @@ def test_every_parameter(name: str) -> None:
     ours = {parameter: group for group in groups for parameter in group['param_names']}
     assert set(ours) == {MOCOV3_MODEL.to_canonical(parameter) for parameter in case['params']}
     for official, expected in case['params'].items():
-        name = MOCOV3_MODEL.to_canonical(official)
-        group = ours[name]
-        assert _official_id(case, layers[name]) == expected['layer_id'], official
-        assert layers[name] in group['layer_ids'], official
+        parameter = MOCOV3_MODEL.to_canonical(official)
+        group = ours[parameter]
+        assert _official_id(case, layers[parameter]) == expected['layer_id'], official
+        assert layers[parameter] in group['layer_ids'], official
         assert_close(group['lr_scale'], expected['lr_scale'], rtol=1e-12, name=f'scale of {official}')
         assert_close(group['lr'], expected['peak_lr'], rtol=1e-12, name=f'learning rate of {official}')
         assert group['weight_decay'] == expected['weight_decay'], official
@@ -96,12 +96,12 @@ def test_frozen_parameters_are_in_no_group(name: str) -> None:
 
 @pytest.mark.parametrize('name', _cases())
 def test_number_of_groups(name: str) -> None:
-    case = _case(name)
     """The release has one group per layer and decay, we one per rate and decay."""
+    case = _case(name)
     model = _model(case)
     groups, layers = _groups(case, model), _constructor(case).layer_ids_of(model)
-    of = {name: group for group in groups for name in group['param_names']}
-    official = {(_official_id(case, layers[name]), g['weight_decay'], g['lr']) for name, g in of.items()}
+    of = {parameter: group for group in groups for parameter in group['param_names']}
+    official = {(_official_id(case, layers[each]), g['weight_decay'], g['lr']) for each, g in of.items()}
     assert len(official) == case['num_groups']
     assert len(groups) == len({(decay, lr) for _, decay, lr in official})
     if 'layer_wise_decay_ratio' in case:
