@@ -4,83 +4,59 @@ import resource
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+
+from mmselfsup_graft.analysis import HostReads
 
 FORWARD, BACKWARD, OPTIMIZER = 'forward', 'backward', 'optimizer'
 
-# each gives the host a number or a shape that depends on values: on a GPU it waits for all work queued before
-_READS = {'_local_scalar_dense', 'equal', 'nonzero', 'masked_select', '_unique2', 'unique_dim', 'unique_consecutive'}
-_MASKED = {'index', 'index_put', 'index_put_'}  # with a Boolean mask they ask for its non-zero places
 
+class StepCounts(HostReads):
+    """Calls by phase of the step, and host reads.
 
-class Dispatches(TorchDispatchMode):
-    """Counts ATen calls that are no views, and host reads, by phase of the step.
-
-    ``forward`` is everything outside the backward pass and the optimiser's step: moving averages and hooks too. The
-    step counters of an optimiser, which lie on the CPU whatever the device, are no host reads.
+    ``forward`` is everything outside the backward pass and the optimiser's step: moving averages and hooks too.
 
     Attributes:
-        calls: Calls by phase.
-        reads: Host reads by phase.
+        by_phase: Calls that are no views, by phase.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: Counter[str] = Counter()
-        self.reads: Counter[str] = Counter()
-        self.phase = FORWARD
-        self._counters: set[int] = set()
+        self.by_phase: Counter[str] = Counter()
+        self._phase = FORWARD
+        self._backward = torch.autograd.backward
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == 'aten' and not func.is_view:
-            self.calls[self.phase] += 1
-            self.reads[self.phase] += self._is_read(func.overloadpacket.__name__, args)
-        return func(*args, **(kwargs or {}))
+    def __enter__(self) -> 'StepCounts':
+        self._stack.enter_context(patch('torch.autograd.backward', self._in_backward))
+        super().__enter__()
+        return self
 
-    def _is_read(self, name: str, args: Any) -> bool:
-        if name in _MASKED:
-            return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
-        return name in _READS and args[0].data_ptr() not in self._counters
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._go_to(FORWARD)
 
-    def _enter_step(self, optimizer: Optimizer, *_: Any) -> None:
-        self.phase = OPTIMIZER
-        steps = (state.get('step') for state in optimizer.state.values())
-        self._counters = {step.data_ptr() for step in steps if isinstance(step, torch.Tensor) and not step.is_cuda}
+    def _go_to(self, phase: str) -> None:
+        self.by_phase[self._phase] += self.calls - self.by_phase.total()
+        self._phase = phase
 
-    def _leave_step(self, *_: Any) -> None:
-        self.phase = FORWARD
-        self._counters = set()
+    def _in_backward(self, *args: Any, **kwargs: Any) -> None:
+        self._go_to(BACKWARD)
+        self._backward(*args, **kwargs)
+        self._go_to(FORWARD)
 
-    @contextmanager
-    def by_phase(self) -> Iterator['Dispatches']:
-        """Count, and follow the phases: torch's own backward pass and every optimiser's step."""
-        backward = torch.autograd.backward
+    def _enter_step(self, *args: Any) -> None:
+        super()._enter_step(*args)
+        self._go_to(OPTIMIZER)
 
-        def in_phase(*args: Any, **kwargs: Any) -> None:
-            self.phase = BACKWARD
-            backward(*args, **kwargs)
-            self.phase = FORWARD
-
-        hooks = [
-            register_optimizer_step_pre_hook(self._enter_step),
-            register_optimizer_step_post_hook(self._leave_step),
-        ]
-        try:
-            with patch('torch.autograd.backward', in_phase), self:
-                yield self
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def _leave_step(self, *args: Any) -> None:
+        super()._leave_step(*args)
+        self._go_to(FORWARD)
 
 
 def count_step(step: Callable[[], Any], images: int = 1, repeats: int = 2) -> dict[str, Any]:
@@ -97,17 +73,17 @@ def count_step(step: Callable[[], Any], images: int = 1, repeats: int = 2) -> di
     """
     counted = []
     for _ in range(repeats):
-        with Dispatches().by_phase() as dispatches:
+        with StepCounts() as counts:
             step()
-        counted.append(dispatches)
-    quiet = min(counted, key=lambda each: each.reads.total())
+        counted.append(counts)
+    quiet = min(counted, key=lambda each: len(each.found))
     # fused kernels have no formula on a CPU, and count recomputed products on a GPU
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as flops:
         step()
     return {
         'flops_per_image': flops.get_total_flops() / images,
-        'calls': {phase: quiet.calls[phase] for phase in (FORWARD, BACKWARD, OPTIMIZER)},
-        'host_reads': quiet.reads.total(),
+        'calls': {phase: quiet.by_phase[phase] for phase in (FORWARD, BACKWARD, OPTIMIZER)},
+        'host_reads': len(quiet.found),
     }
 
 
