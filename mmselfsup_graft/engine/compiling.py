@@ -34,7 +34,7 @@ def compile_blocks(model: nn.Module, options: Mapping[str, Any] | None = None) -
 
     Raises:
         ConfigError: For an unknown option, or if the model has no block that is known here; at the first pass, if a
-            block cannot become one graph.
+            block cannot become one graph or the back-end fails.
     """
     known = set(inspect.signature(torch.compile).parameters) - {'model'}
     unknown = sorted(set(options or {}) - known)
@@ -85,8 +85,20 @@ class _Compiled:
         try:
             return self.compiled(*args, **kwargs)
         except torch._dynamo.exc.TorchDynamoException as error:
-            kind, reason = type(getattr(self.forward, '__self__', self)).__name__, ' '.join(str(error).split())[:300]
-            raise ConfigError(
-                f'compile: {self.name} ({kind}) cannot be compiled to one graph: {reason}. Train without compile, or '
-                'with compile=dict(fullgraph=False)'
-            ) from error
+            raise ConfigError(self._message(error)) from error
+
+    def _message(self, error: Exception) -> str:
+        kind, reason = type(getattr(self.forward, '__self__', self)).__name__, ' '.join(str(error).split())[:300]
+        block = f'{self.name} ({kind})'
+        if isinstance(error, torch._dynamo.exc.Unsupported):
+            return (
+                f'compile: {block} cannot be compiled to one graph: {reason}. Train without compile, or with '
+                'compile=dict(fullgraph=False)'
+            )
+        if isinstance(error, torch._dynamo.exc.ShortenTraceback):  # of the back-end: no compiler, or one that fails
+            return (
+                f"compile: torch's back-end failed on {block}: {reason}. Install a compiler if it found none (C++ for "
+                "a CPU, Triton for a GPU), choose another back-end, as compile=dict(backend='aot_eager'), or train "
+                'without compile'
+            )
+        return f'compile: {block} cannot be compiled: {reason}. Train without compile'

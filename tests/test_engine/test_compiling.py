@@ -197,6 +197,19 @@ def test_a_block_that_breaks_the_graph_is_named() -> None:
         model['backbone'](torch.randn(1, 3, 8))
 
 
+def _without_compiler(graph: Any, inputs: Any) -> Any:
+    raise FileNotFoundError('g++')
+
+
+def test_a_back_end_that_fails_is_no_broken_graph() -> None:
+    vit = build(vit_config(depth=1))
+    compile_blocks(vit, dict(backend=_without_compiler))
+    with pytest.raises(ConfigError, match=r'layers\.0 \(EncoderBlock\): .*g\+\+.*Install a compiler') as error:
+        vit(torch.randn(1, 3, 16, 16))
+    assert 'back-end failed' in str(error.value)
+    assert 'graph' not in str(error.value)
+
+
 def test_refusals() -> None:
     with pytest.raises(ConfigError, match="unknown key 'modus'; it takes backend"):
         compile_blocks(build(vit_config()), dict(modus='max-autotune'))
