@@ -1,7 +1,9 @@
 """The learning rate follows the batch, and what gradient accumulation cannot give is said."""
 
 import logging
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from helpers import build, mae_config, mlp_config, moco_config, tec_config, vit_
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from test_tools.tiny_runs import tiny_config
+from torch import nn
 
 from mmselfsup_graft.engine import GraftRunner, LayerWiseLRConstructor
 from mmselfsup_graft.engine.runners.batch_rules import Batch, lr_factor, micro_batch_note
@@ -38,6 +41,7 @@ def test_the_factor_counts_processes_and_micro_batches(batch: Batch, options: di
         ({'base_batch_size': 0}, 'auto_scale_lr.base_batch_size must be a whole number > 0, got 0'),
         ({'base_batch_size': 256, 'accumulated': 0}, 'auto_scale_lr.accumulated must be a whole number > 0, got 0'),
         ({}, 'auto_scale_lr.base_batch_size must be a whole number > 0, got None'),
+        ({'base_batch_size': True}, 'auto_scale_lr.base_batch_size must be a whole number > 0, got True'),
     ],
 )
 def test_bad_rules_are_refused(options: dict, message: str) -> None:
@@ -77,6 +81,23 @@ def test_only_what_is_bound_to_a_micro_batch_is_warned_of(config: dict, bound: s
     if note is not None:
         assert f'over 4 micro-batches, and {bound} come from one micro-batch of 16 images' in note
         assert 'not training on 64 images at once' in note
+
+
+def test_statistics_of_frozen_batch_norm_are_not_those_of_a_micro_batch() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    assert 'batch statistics' in str(micro_batch_note(model, Batch(8, 1, 2)))
+    model[1].eval()
+    assert micro_batch_note(model, Batch(8, 1, 2)) is None
+
+
+def test_what_is_frozen_counts_as_frozen_before_the_first_epoch() -> None:
+    resnet = build(dict(type='mmpretrain.ResNet', depth=18, stem_channels=4, base_channels=4, norm_eval=True))
+    wrapper = OptimWrapper(torch.optim.SGD(resnet.parameters(), lr=0.1), accumulative_counts=2)
+    loader, logger = SimpleNamespace(batch_size=8), Mock()
+    assert resnet.bn1.training, 'as it was made'
+    runner: Any = SimpleNamespace(model=resnet, train_dataloader=loader, world_size=1, logger=logger)
+    GraftRunner.scale_lr(runner, wrapper)
+    logger.warning.assert_not_called()
 
 
 def after_training(folder: Any, caplog: Any, kind: str = 'cl', **options: Any) -> tuple[float, str]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import run_ranks
 from mmengine.config import Config
+from mmengine.runner import Runner
 from torch import nn
 
 from mmselfsup_graft.engine import GraftRunner
@@ -46,18 +47,31 @@ def test_another_wrapper_keeps_its_options() -> None:
         (dict(type='AutocastOptimWrapper', dtype='auto'), True, 'high'),
         (dict(type='mmselfsup_graft.AutocastOptimWrapper'), True, 'high'),
         (dict(type='AmpOptimWrapper'), True, 'high'),
-        (dict(type='AutocastOptimWrapper', dtype='float32'), True, None),
-        (dict(type='OptimWrapper'), True, None),
-        (dict(type='AutocastOptimWrapper', dtype='auto'), False, None),
-        ({}, True, None),
+        (dict(type='AutocastOptimWrapper', dtype='float32'), True, 'highest'),
+        (dict(type='OptimWrapper'), True, 'highest'),
+        (dict(type='AutocastOptimWrapper', dtype='auto'), False, 'highest'),
+        ({}, True, 'highest'),
     ],
 )
 def test_precision_of_what_stays_in_float32(
-    monkeypatch: pytest.MonkeyPatch, wrapper: dict[str, Any], on_gpu: bool, precision: str | None
+    monkeypatch: pytest.MonkeyPatch, wrapper: dict[str, Any], on_gpu: bool, precision: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: on_gpu)
     assert matmul_precision({}, wrapper) == precision
     assert matmul_precision({'float32_matmul_precision': 'highest'}, wrapper) == 'highest'
+
+
+def test_a_run_takes_no_precision_from_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Runner, 'setup_env', lambda *_: None)
+    before, runner = torch.get_float32_matmul_precision(), object.__new__(GraftRunner)
+    runner.cfg = Config({})
+    try:
+        runner.setup_env({'float32_matmul_precision': 'high'})
+        assert torch.get_float32_matmul_precision() == 'high'
+        runner.setup_env({})
+        assert torch.get_float32_matmul_precision() == 'highest'
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_a_precision_that_torch_does_not_know() -> None:

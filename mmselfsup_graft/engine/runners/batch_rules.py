@@ -62,7 +62,7 @@ def base_batch(options: Mapping[str, Any]) -> int:
     """Images per step of the optimiser for which a config's learning rate was chosen; ``options`` as of a factor."""
     numbers = {'base_batch_size': options.get('base_batch_size'), 'accumulated': options.get('accumulated', 1)}
     for key, value in numbers.items():
-        if not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f'auto_scale_lr.{key} must be a whole number > 0, got {value!r}')
     return numbers['base_batch_size'] * numbers['accumulated']
 
@@ -79,7 +79,7 @@ def micro_batch_note(model: nn.Module, batch: Batch) -> str | None:
     """What accumulated gradients do not make larger in this model; None if they are the gradients of the whole batch.
 
     Args:
-        model: The model itself.
+        model: The model itself, in training mode but for what is frozen.
         batch: What a step sees.
     """
     bound = list(dict.fromkeys(_bound_to_micro_batch(model.modules())))
@@ -100,5 +100,5 @@ def _bound_to_micro_batch(modules: Iterable[nn.Module]) -> Iterable[str]:
             yield 'variance and covariance'
         elif isinstance(module, A2MIMHead) and module.fft_focal:
             yield 'the spectrum of the mean image'
-        elif isinstance(module, _BatchNorm):
+        elif isinstance(module, _BatchNorm) and module.training:  # a frozen one takes its running statistics
             yield 'batch statistics'

@@ -57,12 +57,13 @@ _PRECISIONS = ('highest', 'high', 'medium')
 _HALF = ('AutocastOptimWrapper', 'AmpOptimWrapper')
 
 
-def matmul_precision(env_cfg: Mapping[str, Any], optim_wrapper: Mapping[str, Any]) -> str | None:
+def matmul_precision(env_cfg: Mapping[str, Any], optim_wrapper: Mapping[str, Any]) -> str:
     """Precision of the matrix products that a run leaves in float32, for ``torch.set_float32_matmul_precision``.
 
     ``env_cfg.float32_matmul_precision`` decides. Without it a run on a GPU whose forward pass is autocast to a half
-    precision takes ``high`` (TF32) for the rest, which still has more digits than the half; all others keep torch's
-    own. What is measured and tested to many digits switches TF32 off by itself (``models/evaluating.measuring``).
+    precision takes ``high`` (TF32) for the rest, which still has more digits than the half; all others take torch's
+    own, ``highest``. What is measured and tested to many digits switches TF32 off by itself
+    (``models/evaluating.measuring``).
 
     Raises:
         ConfigError: For another word than torch knows.
@@ -74,7 +75,7 @@ def matmul_precision(env_cfg: Mapping[str, Any], optim_wrapper: Mapping[str, Any
         return wanted
     kind = str(optim_wrapper.get('type', '')).rpartition('.')[2]
     in_half = kind in _HALF and optim_wrapper.get('dtype') != 'float32'
-    return 'high' if in_half and torch.cuda.is_available() else None
+    return 'high' if in_half and torch.cuda.is_available() else 'highest'
 
 
 @RUNNERS.register_module()
@@ -140,11 +141,12 @@ class GraftRunner(Runner):
         return {**defaults, 'gradient_as_bucket_view': True, **(given or {})}
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Set up as mmengine does, and the precision of float32 matrix products, see :func:`matmul_precision`."""
+        """Set up as mmengine does, and the precision of float32 matrix products, see :func:`matmul_precision`.
+
+        It is set in any case: it belongs to the process, where an earlier run may have had another.
+        """
         super().setup_env(env_cfg)
-        precision = matmul_precision(env_cfg, self.cfg.get('optim_wrapper') or {})
-        if precision is not None:
-            torch.set_float32_matmul_precision(precision)
+        torch.set_float32_matmul_precision(matmul_precision(env_cfg, self.cfg.get('optim_wrapper') or {}))
 
     def _maybe_compile(self, target: str) -> None:
         """Do nothing: mmengine compiles ``target`` (a whole training step) and falls back where it cannot.
@@ -228,7 +230,9 @@ class GraftRunner(Runner):
         # a loader with a batch sampler of its own, as detectors have, leaves the size to that
         size = loader.batch_size or loader.batch_sampler.batch_size
         batch = Batch(size, self.world_size, wrapper._accumulative_counts)
-        note = micro_batch_note(unwrapped_model(self), batch)
+        model = unwrapped_model(self)
+        model.train()  # as the loop will: now what is frozen is known
+        note = micro_batch_note(model, batch)
         if note is not None:
             self.logger.warning(note)
         if not auto_scale_lr or 'base_batch_size' not in auto_scale_lr:
