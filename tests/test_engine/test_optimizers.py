@@ -287,6 +287,23 @@ def test_fused_is_the_same_optimiser_up_to_rounding() -> None:
     assert_close(found[0].weight, found[1].weight, rtol=1e-12)
 
 
+@pytest.mark.parametrize('choices', [({}, {'fused': False}), ({'fused': False}, {}), ({}, {'foreach': True})])
+def test_a_resumed_optimiser_is_fused_if_its_own_config_says_so(choices: tuple[dict, dict]) -> None:
+    wrappers = []
+    for choice in choices:
+        layer = nn.Linear(6, 5)
+        layer.backbone = build(vit_config(depth=2))
+        wrappers.append(LayerWiseLRConstructor({'optimizer': {**ADAMW, 'lr': 0.1, **choice}})(layer))
+        layer(torch.ones(1, 6)).sum().backward()
+        wrappers[-1].step()
+    saved, resumed = wrappers
+    wanted = [(group['fused'], group['foreach']) for group in resumed.optimizer.param_groups]
+    resumed.load_state_dict(saved.state_dict())
+    assert [(group['fused'], group['foreach']) for group in resumed.optimizer.param_groups] == wanted
+    resumed.step()
+    assert {state['step'].item() for state in resumed.optimizer.state.values()} == {2}
+
+
 # ---------------------------------------------------------------- autocast
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from mmselfsup_graft.registry import OPTIMIZERS
 
 # a config that names one of these has chosen how its optimiser computes
 _CHOICES = ('fused', 'foreach', 'capturable', 'differentiable')
+
+# where torch has fused kernels and this toolbox trains; torch itself asks at the first step only, too late for a choice
+_DEVICES = ('cpu', 'cuda')
 
 
 def build_optimizer(cfg: Mapping[str, Any], groups: Iterable[dict]) -> Optimizer:
@@ -37,6 +39,5 @@ def _can_be_fused(cfg: Mapping[str, Any], groups: list[dict]) -> bool:
         return False
     if cls.__module__.partition('.')[0] != 'torch' or 'fused' not in inspect.signature(cls).parameters:
         return False
-    devices = _get_fused_kernels_supported_devices()
     parameters = [p for group in groups for p in group['params']]
-    return all(torch.is_floating_point(p) and p.device.type in devices for p in parameters)
+    return all(torch.is_floating_point(p) and p.device.type in _DEVICES for p in parameters)

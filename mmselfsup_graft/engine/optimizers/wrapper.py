@@ -25,7 +25,7 @@ class DeviceOptimWrapper(OptimWrapper):
             self.message_hub.update_scalar(f'train/{self.grad_name}', norm)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take up the optimiser's state.
+        """Take up the optimiser's state; whether it is computed fused stays as this run's config has it.
 
         Raises:
             CheckpointError: If it was saved with other parameter groups.
@@ -38,4 +38,8 @@ class DeviceOptimWrapper(OptimWrapper):
                 f'has {len(wanted)} of {sum(wanted)}: other learning rates by layer, or written by a version that made '
                 'one group per layer; finish that run with its version, or start from its weights with load_from'
             )
-        super().load_state_dict(state_dict)
+        groups = [
+            {**group, **{key: ours[key] for key in ('fused', 'foreach') if key in ours}}
+            for group, ours in zip(state_dict.get('param_groups', ()), self.optimizer.param_groups)
+        ]
+        super().load_state_dict({**state_dict, 'param_groups': groups})
