@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import init_dist
 from mmengine.logging import print_log
+from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
 from mmselfsup_graft.errors import CheckpointError, ConfigError
@@ -186,7 +187,7 @@ def prepare_distributed(cfg: Config) -> None:
             )
         torch.distributed.init_process_group('gloo')
     given, ddp = cfg.get('model_wrapper_cfg') or {}, 'MMDistributedDataParallel'
-    if given.get('type', ddp).removeprefix('mmengine.') == ddp:
+    if given.get('type', ddp) in (ddp, f'mmengine.{ddp}', MMDistributedDataParallel):
         defaults = dict(
             type=ddp,
             device_ids=None,  # mmengine would fill in GPU numbers
