@@ -1,11 +1,13 @@
 """How the runner wraps a model for several processes, and how exactly matrices are multiplied."""
 
 import os
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from helpers import run_ranks
+from helpers import build, mae_config, run_ranks, vit_config
 from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
@@ -31,6 +33,43 @@ def test_options_of_ddp() -> None:
     assert run_ranks(_wrapped, 1, {}) == [expected]
     own = dict(gradient_as_bucket_view=False, static_graph=True)
     assert run_ranks(_wrapped, 1, own) == [{**expected, **own}]
+
+
+def _gradients(rank: int, options: list[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
+    """Gradients of two steps of MAE, wrapped by the runner, for each of some ``model_wrapper_cfg``."""
+    os.environ['LOCAL_RANK'] = str(rank)
+    plain, found = build(mae_config(vit_config())), []
+    plain.init_weights()
+    images, noise = torch.randn(2, 2, 3, 16, 16)[rank], torch.rand(2, 2, 16)[rank]
+    for given in options:
+        runner: Any = object.__new__(GraftRunner)
+        runner.cfg, runner._distributed, runner._train_loop = Config({}), True, None
+        model = runner.wrap_model({'device_ids': None, **given}, deepcopy(plain))
+        model.module.loss = partial(model.module.loss, noise=noise)
+        for _ in range(2):
+            model(images, mode='loss')['loss'].backward()
+        found.append({name: p.grad.clone() for name, p in model.module.named_parameters() if p.grad is not None})
+    return found
+
+
+def test_gradients_of_two_processes_with_options_of_ddp() -> None:
+    options = [{}, dict(static_graph=True), dict(gradient_dtype='bfloat16'), dict(gradient_dtype='float32')]
+    ours, other = run_ranks(_gradients, 2, options)
+    plain, static, half, full = ours
+    for name, gradient in plain.items():
+        assert all(torch.equal(mine[name], its[name]) for mine, its in zip(ours, other)), 'of both processes'
+        assert torch.allclose(static[name], gradient, rtol=1e-5, atol=1e-7), name
+        assert torch.equal(full[name], gradient), name
+        assert half[name].dtype == torch.float32
+        assert torch.allclose(half[name], gradient, rtol=3e-2, atol=1e-2 * gradient.abs().max().item()), name
+    assert any(not torch.equal(half[name], gradient) for name, gradient in plain.items())
+
+
+def test_another_precision_of_exchanged_gradients_is_refused() -> None:
+    runner: Any = object.__new__(GraftRunner)
+    runner.cfg, runner._distributed, runner._train_loop = Config({}), True, None
+    with pytest.raises(ConfigError, match="gradient_dtype must be float32 or bfloat16, got 'float8'"):
+        runner.wrap_model({'gradient_dtype': 'float8'}, nn.Linear(2, 2))
 
 
 def test_another_wrapper_keeps_its_options() -> None:

@@ -15,6 +15,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.errors import CheckpointError, ConfigError
@@ -116,8 +117,13 @@ class GraftRunner(Runner):
         Before that blocks are compiled (``compile=True``) and told to recompute (``activation_checkpointing=True``),
         and a model to be sharded gets its weights, which need it whole. DDP's gradients are views of the buffers that
         are exchanged, unless the config says ``gradient_as_bucket_view=False``: one copy of all gradients less, in
-        memory and in time.
+        memory and in time. ``gradient_dtype='bfloat16'`` in ``model_wrapper_cfg`` lets DDP exchange them in half
+        precision.
+
+        Raises:
+            ConfigError: For another ``gradient_dtype``.
         """
+        gradient_dtype = 'float32'
         self._compile_blocks(model)
         if self.cfg.get('activation_checkpointing') is True:
             self.logger.info(f'{checkpoint_activations(model)} blocks are recomputed in the backward pass')
@@ -130,7 +136,13 @@ class GraftRunner(Runner):
             model_wrapper_cfg = {**(model_wrapper_cfg or {}), 'type': FullySharded}
         elif self.distributed and not is_model_wrapper(model):
             model_wrapper_cfg = self._ddp_cfg(model_wrapper_cfg)
-        return super().wrap_model(model_wrapper_cfg, model)
+            gradient_dtype = model_wrapper_cfg.pop('gradient_dtype', gradient_dtype)
+        if gradient_dtype not in ('float32', 'bfloat16'):
+            raise ConfigError(f'model_wrapper_cfg.gradient_dtype must be float32 or bfloat16, got {gradient_dtype!r}')
+        wrapped = super().wrap_model(model_wrapper_cfg, model)
+        if gradient_dtype == 'bfloat16':
+            wrapped.register_comm_hook(None, bf16_compress_hook)
+        return wrapped
 
     def _ddp_cfg(self, given: dict | None) -> dict:
         """Options of DDP with our defaults; another wrapper's are left alone."""
