@@ -189,7 +189,6 @@ def prepare_distributed(cfg: Config) -> None:
     given, ddp = cfg.get('model_wrapper_cfg') or {}, 'MMDistributedDataParallel'
     if given.get('type', ddp) in (ddp, f'mmengine.{ddp}', MMDistributedDataParallel):
         defaults = dict(
-            type=ddp,
             device_ids=None,  # mmengine would fill in GPU numbers
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),

@@ -83,7 +83,7 @@ def test_the_closed_schedule_scales_exactly() -> None:
     assert (schedule.warmup, schedule.end, schedule.min_lr) == (pytest.approx(0.7), 7, 1e-5)
 
 
-DDP = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False, find_unused_parameters=False)
+DDP = dict(device_ids=None, broadcast_buffers=False, find_unused_parameters=False)
 OWN = dict(static_graph=True, gradient_as_bucket_view=False, find_unused_parameters=True)
 
 
