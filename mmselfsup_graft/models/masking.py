@@ -1,6 +1,7 @@
 """Random masking: patch tokens left out (MAE), blocks of pixels that a token replaces (SimMIM) or joins (A2MIM)."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,22 @@ class PatchMask(NamedTuple):
     def order(self) -> torch.Tensor:
         """[B, L] indices of all patches, the kept ones first."""
         return torch.cat([self.keep, self.hidden], dim=1)
+
+
+def check_image_size(owner: str, images: torch.Tensor, size: Sequence[int]) -> None:
+    """Refuse images [B, C, H, W] of another size than a model was made for: it would number other patches.
+
+    Args:
+        owner: Who asks, for the message.
+        images: The images.
+        size: (H, W) of the model.
+
+    Raises:
+        ConfigError: If the sizes differ.
+    """
+    if tuple(images.shape[-2:]) != tuple(size):
+        given, wanted = (' x '.join(map(str, each)) for each in (images.shape[-2:], size))
+        raise ConfigError(f'{owner}: images of {given} for a model of {wanted}; crop them to its size')
 
 
 def mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> PatchMask:

@@ -47,6 +47,17 @@ def _simclr() -> dict[str, Any]:
     return {'type': 'JointEmbedding', 'backbone': _vit(), 'neck': neck, 'head': {'type': 'NTXentHead'}}
 
 
+def _simmim_and_moco() -> dict[str, Any]:
+    """SimMIM and MoCo v3, patch embedding frozen, on one ViT with a mask token: the one reads its map of patches."""
+    backbone = {**_vit(stop_grad_patch_embed=True), 'type': 'MaskedViT', 'out_type': 'featmap'}
+    neck = {'type': 'PixelShuffleNeck', 'in_channels': 16, 'stride': 4}
+    mim = {'type': 'SimMIM', 'mask_patch': 8, 'neck': neck, 'head': {'type': 'SimMIMHead'}}
+    contrastive = {key: value for key, value in moco_config().items() if key != 'backbone'}
+    contrastive['neck'] = {**contrastive['neck'], 'with_avg_pool': True}
+    objectives = {'mim': {'model': mim, 'views': 0}, 'cl': {'model': contrastive, 'views': [1, 2]}}
+    return {'type': 'MultiTask', 'backbone': backbone, 'objectives': objectives}
+
+
 # config and number of views
 CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     'MAE': (partial(mae_config, _vit(), decoder_depth=2), 1),
@@ -57,6 +68,10 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     'MoCo v3, frozen patch embedding': (partial(moco_config, _vit(stop_grad_patch_embed=True)), 2),
     'MoCo v3, masked views': (partial(moco_config, _vit(), view_mask_ratio=0.5), 2),
     'MoCo v3, both': (partial(moco_config, _vit(stop_grad_patch_embed=True), view_mask_ratio=0.5), 2),
+    'MoCo v3 on a ViT with a mask token': (
+        partial(moco_config, {**_vit(stop_grad_patch_embed=True), 'type': 'MaskedViT'}),
+        2,
+    ),
     'MoCo v3, frozen layers': (partial(moco_config, _vit(), frozen_layers=1), 2),
     'MoCo v3 on a ResNet': (partial(_resnet_moco, 'BN'), 2),
     'MoCo v3 on a ResNet with our norm': (partial(_resnet_moco, 'PortableSyncBN', frozen_layers=2), 2),
@@ -65,6 +80,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     'TEC, one block': (partial(tec_config, _vit()), 1),
     'TEC, features only': (partial(tec_config, _vit(), topk=None), 1),
     'multi-task': (partial(multi_task_config, _vit()), 3),
+    'SimMIM and MoCo v3': (_simmim_and_moco, 3),
 }
 
 
@@ -138,6 +154,17 @@ def test_drop_path_drops_the_same_samples() -> None:
         torch.manual_seed(2)
         found.append(vit(_views(1)[0])[0])
     assert_close(*found, rtol=1e-12)
+
+
+@pytest.mark.parametrize('plain', [False, True])
+@pytest.mark.parametrize('name', ['MAE', 'MoCo v3, masked views', 'MoCo v3, both', 'TEC'])
+def test_masks_are_refused_for_images_of_another_size(name: str, plain: bool, tmp_path: Path) -> None:
+    """Patches of another grid would have other numbers."""
+    config, count = CASES[name]
+    model = _model(config(), tmp_path, plain=plain)
+    views = _views(count - 1) + _views(1, 24)
+    with pytest.raises(ConfigError, match='images of 24 x 24 for a model of 16 x 16; crop them to its size'):
+        model.loss(views[0] if count == 1 else views)
 
 
 # ---------------------------------------------------------------- the fast form really is another computation

@@ -7,7 +7,7 @@ import torch
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
-from ..masking import PatchMask, mask_from_noise, take_patches
+from ..masking import PatchMask, check_image_size, mask_from_noise, take_patches
 from ..necks import MAEDecoder
 from .base import SelfSupAlgorithm
 
@@ -51,7 +51,12 @@ class MAE(SelfSupAlgorithm):
         return self.neck(tokens, mask.restore), mask
 
     def draw_mask(self, inputs: torch.Tensor, noise: torch.Tensor | None = None) -> PatchMask:
-        """Which patches of images [B, C, H, W] are kept; ``noise`` [B, L] decides, None draws it."""
+        """Which patches of images [B, C, H, W] are kept; ``noise`` [B, L] decides, None draws it.
+
+        Raises:
+            ConfigError: For images of another size than the encoder's.
+        """
+        check_image_size('MAE', inputs, self.backbone.img_size)
         if noise is None:
             noise = torch.rand(len(inputs), self.backbone.num_patches, device=inputs.device)
         return mask_from_noise(noise, self.mask_ratio)

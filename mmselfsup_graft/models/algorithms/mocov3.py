@@ -9,7 +9,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from ..backbones import SelfSupViT
-from ..masking import mask_from_noise
+from ..masking import check_image_size, mask_from_noise
 from ..momentum import MomentumEncoder
 from .two_views import TwoViewAlgorithm, map_views, project_views
 
@@ -64,6 +64,8 @@ class MoCoV3(TwoViewAlgorithm):
     def _keeps(self, views: Sequence[torch.Tensor], noise: Sequence[torch.Tensor] | None) -> list[torch.Tensor] | None:
         if self.view_mask_ratio is None:
             return None
+        for view in views:
+            check_image_size('MoCoV3 with view_mask_ratio', view, self.backbone.img_size)
         if noise is None:
             noise = [torch.rand(len(view), self.backbone.num_patches, device=view.device) for view in views]
         return [mask_from_noise(each, self.view_mask_ratio).keep for each in noise]
@@ -121,7 +123,7 @@ class MoCoV3(TwoViewAlgorithm):
             noise: [B, L] per view, deciding which patches masked views hide; None draws it.
 
         Raises:
-            ConfigError: See :meth:`check_views`.
+            ConfigError: See :meth:`check_views`; or if masked views have another size than the encoder's.
         """
         self.check_views(inputs)
         keeps = self._keeps(inputs, noise)

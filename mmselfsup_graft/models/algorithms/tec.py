@@ -12,7 +12,7 @@ from mmselfsup_graft.registry import MODELS, SCOPE
 
 from ..backbones.tec_vit import Targets, TargetViT, TECViT
 from ..foreign_weights import refuse_pretrained_init
-from ..masking import PatchMask, mask_from_noise
+from ..masking import PatchMask, check_image_size, mask_from_noise
 from ..necks.tec_decoder import TECPrediction
 from .base import SelfSupAlgorithm
 
@@ -148,11 +148,7 @@ class TEC(SelfSupAlgorithm):
                 'TEC: no base model to learn from; set model.base_checkpoint to a pre-trained ViT and call '
                 'init_weights()'
             )
-        if tuple(inputs.shape[-2:]) != tuple(self.backbone.img_size):
-            raise ConfigError(
-                f'TEC: images of {_pixels(inputs.shape[-2:])} for a model of {_pixels(self.backbone.img_size)}; crop '
-                'them to its size'
-            )
+        check_image_size('TEC', inputs, self.backbone.img_size)
         targets = self.base_model.targets(inputs)
         return self.add_l1(self.masked_losses(inputs, targets, noise))
 

@@ -132,7 +132,8 @@ class MaskToken(nn.Module):
         """Features of images with masked parts.
 
         Args:
-            x: [B, C, H, W] normalised images, nothing hidden: the mask acts inside the network.
+            x: [B, C, H, W] normalised images, nothing hidden: the mask acts inside the network. Without a mask also
+                what else the backbone takes, as a ViT takes embedded patches.
             *args: What else the backbone takes.
             mask: [B, h, w] grid of blocks, 1 = masked, of which the map where the token acts is a whole multiple;
                 None masks nothing.
@@ -142,7 +143,8 @@ class MaskToken(nn.Module):
         """
         if mask is not None and any(each is not None for each in args):
             raise ConfigError(f'{type(self).__name__} takes a mask or kept patches, not both')
-        self._mask, self._image_size = mask, (x.shape[2], x.shape[3])
+        if mask is not None:
+            self._mask, self._image_size = mask, (x.shape[2], x.shape[3])
         try:
             return super().forward(x, *args)  # type: ignore[misc]
         finally:
