@@ -7,12 +7,23 @@ ordinary batch norm of that is batch norm of each view.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+_VIEWS: ContextVar[int] = ContextVar('views in the batches of the forward pass', default=1)
+
+
+def views_in_pass() -> int:
+    """How many interleaved views are in the batches of the forward pass at hand; asked by who looks at features.
+
+    Of a batch [B V, ...] at the end of it, ``batch[views_in_pass() - 1 :: views_in_pass()]`` is the last view.
+    """
+    return _VIEWS.get()
 
 
 def interleave(views: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -34,9 +45,14 @@ class ViewNorm(_BatchNorm):
     #: views in a batch; more than one only inside of :func:`views_apart`
     views: int = 1
 
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """In training, and always where there are no running ones."""
+        return self.training or (self.running_mean is None and self.running_var is None)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise ``x`` [B V, C, ...]."""
-        if self.views == 1 or not self.training:
+        if self.views == 1 or not self.uses_batch_statistics:
             return super().forward(x)
         self._check_input_dim(x)
         channels = x.unflatten(0, (-1, self.views)).flatten(1, 2)  # [B, V C, ...]
@@ -99,8 +115,10 @@ def views_apart(module: nn.Module, views: int) -> Iterator[None]:
     for norm in norms:
         norm.__class__ = _WITH_VIEWS.get(type(norm), type(norm))
         norm.views = views
+    token = _VIEWS.set(views)
     try:
         yield
     finally:
+        _VIEWS.reset(token)
         for norm in norms:
             norm.views = 1

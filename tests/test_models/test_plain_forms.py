@@ -42,9 +42,9 @@ def _resnet_moco(norm: str, **options: Any) -> dict[str, Any]:
     return {**config, 'backbone': resnet, 'neck': mlp_config(32, 32, 8, 2, with_avg_pool=True)}
 
 
-def _simclr() -> dict[str, Any]:
-    neck = mlp_config(16, 32, 8, 2, norm_cfg={'type': 'BN1d'})
-    return {'type': 'JointEmbedding', 'backbone': _vit(), 'neck': neck, 'head': {'type': 'NTXentHead'}}
+def _simclr(norm: str = 'BN1d', head: str = 'NTXentHead', **norm_options: Any) -> dict[str, Any]:
+    neck = mlp_config(16, 32, 8, 2, norm_cfg={'type': norm, **norm_options})
+    return {'type': 'JointEmbedding', 'backbone': _vit(), 'neck': neck, 'head': {'type': head}}
 
 
 def _simmim_and_moco() -> dict[str, Any]:
@@ -76,6 +76,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     'MoCo v3 on a ResNet': (partial(_resnet_moco, 'BN'), 2),
     'MoCo v3 on a ResNet with our norm': (partial(_resnet_moco, 'PortableSyncBN', frozen_layers=2), 2),
     'SimCLR': (_simclr, 2),
+    'VICReg': (partial(_simclr, head='VICRegHead'), 2),
     'TEC': (partial(tec_config, _vit(), neck={'decoder_depth': 2}), 1),
     'TEC, one block': (partial(tec_config, _vit()), 1),
     'TEC, features only': (partial(tec_config, _vit(), topk=None), 1),
@@ -231,6 +232,23 @@ def test_evaluation_mode_is_the_same_in_both_forms(tmp_path: Path) -> None:
         with torch.no_grad():
             found.append(model.loss(_views(2))['loss'])
     assert_close(*found, rtol=1e-12)
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('norm', ['BN1d', 'PortableSyncBN'])
+def test_norms_without_running_statistics_part_views_in_evaluation_too(norm: str, training: bool) -> None:
+    found = []
+    for plain in (False, True):
+        model = build({**_simclr(norm, track_running_stats=False), 'plain': plain}).double()
+        model.load_state_dict(_filled(model.state_dict()))
+        model.train(training)
+        found.append(model.loss(_views(2))['loss'])
+    assert_close(*found, rtol=1e-12)
+
+
+def _filled(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    return {k: 0.3 * torch.randn(v.shape, generator=generator, dtype=torch.float64) for k, v in state.items()}
 
 
 def test_plain_belongs_to_the_whole() -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from mmselfsup_graft.analysis import effective_rank, feature_std, mean_cosine
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.view_norm import views_in_pass
 from mmselfsup_graft.registry import HOOKS
 
 from .unwrapping import unwrapped_model
@@ -21,9 +22,9 @@ _INDICATORS = {'std': feature_std, 'rank': effective_rank, 'cosine': mean_cosine
 class CollapseHook(Hook):
     """Log how far the features of different images still differ, see :mod:`mmselfsup_graft.analysis.collapse`.
 
-    ``<part>_std`` (about 1 healthy, 0 collapsed), ``<part>_rank`` and ``<part>_cosine`` of the last forward pass of
-    each part, of this process's share of the batch. They go to the log and into ``history.jsonl``; loss, weights and
-    random numbers are not touched.
+    ``<part>_std`` (about 1 healthy, 0 collapsed), ``<part>_rank`` and ``<part>_cosine`` of the last view that passed
+    each part, one feature per image, of this process's share of the batch. They go to the log and into
+    ``history.jsonl``; loss, weights and random numbers are not touched.
 
     Args:
         interval: Iterations between two looks.
@@ -55,7 +56,8 @@ class CollapseHook(Hook):
     def _remember(self, part: str) -> Any:
         def remember(_module: nn.Module, _arguments: Any, output: Any) -> None:
             feature = output[-1] if isinstance(output, list | tuple) else output
-            self._seen[part] = feature.detach()
+            views = views_in_pass()  # several views in one pass are interleaved
+            self._seen[part] = feature.detach()[views - 1 :: views]
 
         return remember
 

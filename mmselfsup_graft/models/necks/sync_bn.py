@@ -43,7 +43,7 @@ class PortableSyncBN(ViewNorm):
 
     def _batch_norm(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """``x`` normalised over the joined batch, and its mean and unbiased variance; one collective for all views."""
-        if get_world_size() == 1:
+        if get_world_size() == 1 or not self.training:  # in eval mode processes stand alone
             return super()._batch_norm(x)
         work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         mean, var, count = self._joined_statistics(work, [d for d in range(x.dim()) if d != 1])
