@@ -183,6 +183,19 @@ def test_patches_are_embedded_once_if_both_encoders_agree(tmp_path: Path) -> Non
     calls.clear()
     model.loss(_views(2))
     assert calls == ['base', 'momentum']
+    # also weights of a part alone
+    for part, factor in ((model.backbone, 1.5), (model.momentum_encoder.backbone.patch_embed, 2.0)):
+        state = {name: value.clone() for name, value in part.state_dict().items()}
+        weight = next(name for name in state if name.endswith('projection.weight'))
+        model.momentum_encoder.copy_from(model.backbone, model.neck)
+        calls.clear()
+        model.loss(_views(2))
+        assert calls == ['base', 'base'], 'equal again'
+        state[weight] *= factor
+        part.load_state_dict(state)
+        calls.clear()
+        model.loss(_views(2))
+        assert calls == ['base', 'momentum']
     # and so does what learns
     learning = _model(moco_config(_vit()), tmp_path)
     learning.momentum_encoder.backbone.patch_embed.register_forward_hook(lambda *_: calls.append('learning'))

@@ -46,7 +46,7 @@ class MoCoV3(TwoViewAlgorithm):
         self.update_due = True
         self.view_mask_ratio = view_mask_ratio
         self.momentum_encoder = MomentumEncoder(self.backbone, self.neck)
-        self._agree: bool | None = None
+        self._compared: tuple[list[tuple[int, int]], bool] | None = None  # states of patch embeddings, are they equal
 
     def train(self, mode: bool = True) -> 'MoCoV3':
         """Set train mode; what is frozen stays in eval mode, in the momentum encoder too."""
@@ -59,7 +59,6 @@ class MoCoV3(TwoViewAlgorithm):
         """The momentum encoder starts as a copy of the base encoder and projector, grafted or fresh."""
         super().after_graft()
         self.momentum_encoder.copy_from(self.backbone, self.neck)
-        self._agree = None
 
     def _keeps(self, views: Sequence[torch.Tensor], noise: Sequence[torch.Tensor] | None) -> list[torch.Tensor] | None:
         if self.view_mask_ratio is None:
@@ -72,7 +71,10 @@ class MoCoV3(TwoViewAlgorithm):
 
     def follow(self) -> None:
         """Move the momentum encoder one step towards the base encoder, by ``momentum``."""
+        is_known = self._compared is not None and self._compared[0] == self._embedding_states()
         self.momentum_encoder.update(self.backbone, self.neck, self.momentum)
+        if self._compared is not None and is_known:  # what is equal stays equal, what is not need not be shared
+            self._compared = self._embedding_states(), self._compared[1]
 
     @torch.no_grad()
     def keys(self, views: Sequence[torch.Tensor], keeps: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
@@ -100,17 +102,24 @@ class MoCoV3(TwoViewAlgorithm):
 
     def _patch_embeddings_agree(self) -> bool:
         """Whether patch embeddings are frozen and equal; the average of equal weights is the same, bit for bit."""
-        encoders: tuple[Any, ...] = (self.backbone, self.momentum_encoder.backbone)
-        ours, theirs = (list(each.patch_embed.parameters()) for each in encoders)
+        ours, theirs = self._patch_embeddings()
         if any(parameter.requires_grad for parameter in ours):
             return False
-        if self._agree is None:  # once for all steps: comparing waits for the device
-            self._agree = all(torch.equal(*pair) for pair in zip(ours, theirs))
-        return self._agree
+        states = self._embedding_states()
+        if self._compared is None or self._compared[0] != states:  # not at every step: comparing waits for the device
+            self._compared = states, all(torch.equal(*pair) for pair in zip(ours, theirs))
+        return self._compared[1]
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._agree = None
-        super()._load_from_state_dict(*args, **kwargs)
+    def _patch_embeddings(self) -> list[list[torch.Tensor]]:
+        """Parameters of the base encoder's patch embedding and of the momentum encoder's."""
+        encoders: tuple[Any, ...] = (self.backbone, self.momentum_encoder.backbone)
+        if not all(hasattr(each, 'patch_embed') for each in encoders):
+            return [[], []]
+        return [list(each.patch_embed.parameters()) for each in encoders]
+
+    def _embedding_states(self) -> list[tuple[int, int]]:
+        """Another list whenever one of these parameters was replaced or written to, by loading weights for example."""
+        return [(id(each), each._version) for part in self._patch_embeddings() for each in part]
 
     def loss(
         self, inputs: Sequence[torch.Tensor], data_samples: Any = None, noise: Sequence[torch.Tensor] | None = None
