@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 
+from mmselfsup_graft.errors import ConfigError
+
 
 class EncoderBlock(TransformerEncoderLayer):
     """mmpretrain's pre-norm block, which can leave out what nobody reads.
@@ -17,8 +19,17 @@ class EncoderBlock(TransformerEncoderLayer):
 
     @classmethod
     def adopt(cls, blocks: Iterable[Any]) -> None:
-        """Make blocks that mmpretrain has built ones of ours; their tensors and names stay."""
+        """Make blocks that mmpretrain has built ones of ours; their tensors and names stay.
+
+        Raises:
+            ConfigError: If a block is of another class, whose forward pass would be lost.
+        """
         for block in blocks:
+            if type(block) not in (TransformerEncoderLayer, cls):
+                raise ConfigError(
+                    f'{cls.__name__}: a block is a {type(block).__name__}, no TransformerEncoderLayer of mmpretrain; '
+                    'use another backbone class for it'
+                )
             block.__class__ = cls
 
     def forward(self, x: torch.Tensor, chosen: slice | None = None) -> torch.Tensor:

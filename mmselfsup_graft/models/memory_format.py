@@ -40,6 +40,8 @@ def usual_format(model: nn.Module) -> Iterator[None]:
     encoders = [module for module in model.modules() if getattr(module, 'channels_last', False)]
     for encoder in encoders:
         encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    yield
-    for encoder in encoders:
-        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        for encoder in encoders:
+            encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -101,19 +101,27 @@ def _batch_norms(module: nn.Module) -> list[Any]:
 
 
 def can_part_views(module: nn.Module) -> bool:
-    """Whether every batch norm inside can tell views apart: torch's plain ones and ours."""
-    return all(isinstance(norm, ViewNorm) or type(norm) in _WITH_VIEWS for norm in _batch_norms(module))
+    """Whether every batch norm inside can tell views apart, see :func:`let_norms_part_views`."""
+    return all(isinstance(norm, ViewNorm) for norm in _batch_norms(module))
+
+
+def let_norms_part_views(module: nn.Module) -> None:
+    """Make torch's plain batch norms ones that can tell views apart; their tensors and names stay.
+
+    Others (``nn.SyncBatchNorm``, subclasses) are left as they are: a module with one of them takes view by view.
+    """
+    for norm in _batch_norms(module):
+        norm.__class__ = _WITH_VIEWS.get(type(norm), type(norm))
 
 
 @contextmanager
 def views_apart(module: nn.Module, views: int) -> Iterator[None]:
     """Inside, batches that pass through a module are so many interleaved views, and batch norm sees each alone.
 
-    Torch's own batch norms become ones of ours, with their tensors and names.
+    Only for modules that can, see :func:`can_part_views`.
     """
     norms = _batch_norms(module)
     for norm in norms:
-        norm.__class__ = _WITH_VIEWS.get(type(norm), type(norm))
         norm.views = views
     token = _VIEWS.set(views)
     try:

@@ -8,6 +8,7 @@ import torch
 from helpers import assert_close, build, mae_config, mlp_config, moco_config
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.memory_format import usual_format
 
 LAST = torch.channels_last
 CONVNEXT = {'type': 'MaskedConvNeXt', 'arch': {'depths': [1, 1], 'channels': [8, 16]}, 'gap_before_final_norm': False}
@@ -103,6 +104,32 @@ def test_a_copy_works_in_the_format_too() -> None:
         views[1] = views[1].flip(3)
         values.append(moco.loss(views)['loss'])
     assert_close(*values, rtol=1e-9)
+
+
+def test_the_format_is_back_after_a_failed_start() -> None:
+    model = _model(RESNET, 'SimMIM', channels_last=True)
+    inside: list[bool] = []
+
+    def fail() -> None:
+        with usual_format(model):
+            inside.append(model.backbone.layer1[0].conv1.weight.is_contiguous(memory_format=LAST))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert inside == [False]
+    assert model.backbone.layer1[0].conv1.weight.is_contiguous(memory_format=LAST)
+
+
+def test_images_are_brought_into_the_format() -> None:
+    """Otherwise every layer before the first convolution with other weights would see the usual one."""
+    model = _model(RESNET, 'SimMIM', channels_last=True)
+    seen: list[bool] = []
+    model.backbone.conv1.register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].is_contiguous(memory_format=LAST))
+    )
+    model.loss(_images())
+    assert seen == [True]
 
 
 def test_a_classifier_may_have_it() -> None:

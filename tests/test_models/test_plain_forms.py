@@ -17,10 +17,13 @@ from helpers import (
     tec_config,
     vit_config,
 )
+from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import nn
 
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.blocks import EncoderBlock
+from mmselfsup_graft.registry import MODELS
 
 BATCH = 4
 
@@ -58,6 +61,11 @@ def _simmim_and_moco() -> dict[str, Any]:
     return {'type': 'MultiTask', 'backbone': backbone, 'objectives': objectives}
 
 
+def _masked_moco(**patches: Any) -> dict[str, Any]:
+    """MoCo v3 on masked views, with another patch embedding."""
+    return moco_config(_vit(patch_cfg=patches), view_mask_ratio=0.5)
+
+
 # config and number of views
 CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     'MAE': (partial(mae_config, _vit(), decoder_depth=2), 1),
@@ -67,6 +75,17 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     'MoCo v3': (partial(moco_config, _vit()), 2),
     'MoCo v3, frozen patch embedding': (partial(moco_config, _vit(stop_grad_patch_embed=True)), 2),
     'MoCo v3, masked views': (partial(moco_config, _vit(), view_mask_ratio=0.5), 2),
+    'MoCo v3, masked views, patches with a norm': (partial(_masked_moco, norm_cfg={'type': 'LN'}), 2),
+    'MoCo v3, masked views, patches of padded images': (partial(_masked_moco, kernel_size=5, stride=5), 2),
+    'MoCo v3, masked views, patches with a border': (partial(_masked_moco, padding=2), 2),
+    'MoCo v3, masked views, overlapping patches': (
+        partial(_masked_moco, kernel_size=6, stride=4, padding=1, norm_cfg={'type': 'LN'}),
+        2,
+    ),
+    'MoCo v3, layer scale, no bias of attention': (
+        partial(moco_config, _vit(qkv_bias=False, layer_scale_init_value=0.3)),
+        2,
+    ),
     'MoCo v3, both': (partial(moco_config, _vit(stop_grad_patch_embed=True), view_mask_ratio=0.5), 2),
     'MoCo v3 on a ViT with a mask token': (
         partial(moco_config, {**_vit(stop_grad_patch_embed=True), 'type': 'MaskedViT'}),
@@ -168,6 +187,19 @@ def test_masks_are_refused_for_images_of_another_size(name: str, plain: bool, tm
         model.loss(views[0] if count == 1 else views)
 
 
+@pytest.mark.parametrize('rate', ['drop_rate', 'attn_drop_rate', 'drop_path_rate'])
+def test_a_block_drops_in_the_same_places(rate: str) -> None:
+    """Asked for all tokens, a block draws what it draws in its usual form."""
+    torch.manual_seed(1)
+    block = EncoderBlock(16, 2, 32, **{rate: 0.5}).double().train()
+    tokens, found = torch.randn(4, 5, 16, dtype=torch.float64), []
+    for chosen in (slice(0, 5), None):
+        torch.manual_seed(2)
+        found.append(block(tokens, chosen))
+    assert_close(*found, rtol=1e-11, atol=1e-13)
+    assert not torch.equal(found[0], block.eval()(tokens))
+
+
 # ---------------------------------------------------------------- the fast form really is another computation
 def test_patches_are_embedded_once_if_both_encoders_agree(tmp_path: Path) -> None:
     calls: list[str] = []
@@ -229,11 +261,55 @@ def test_views_of_two_sizes_are_computed_one_by_one(tmp_path: Path) -> None:
 
 def test_norms_are_told_of_views_only_inside_a_step(tmp_path: Path) -> None:
     model = _model(_resnet_moco('BN'), tmp_path)
-    _step(model, _views(2))
     norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    kinds = [type(norm) for norm in norms]
+    _step(model, _views(2))
     assert len(norms) > 40
     assert {norm.views for norm in norms} == {1}
+    assert [type(norm) for norm in norms] == kinds, 'classes stay as they were built'
     assert all(isinstance(norm, nn.BatchNorm2d) for norm in model.backbone.modules() if hasattr(norm, 'running_mean'))
+
+
+@pytest.mark.parametrize('norm', ['BN', 'SyncBN'])
+def test_both_views_pass_at_once_if_all_norms_can_part_them(norm: str, tmp_path: Path) -> None:
+    model = _model(_resnet_moco(norm), tmp_path)
+    rows: list[int] = []
+    for encoder in (model.backbone, model.momentum_encoder.backbone):
+        encoder.register_forward_hook(lambda _, given, out: rows.append(len(given[0])))
+    if norm == 'SyncBN':  # torch's own takes no tensors of the CPU in training
+        model.eval()
+    model.loss(_views(2))
+    assert rows == ([2 * BATCH] * 2 if norm == 'BN' else [BATCH] * 4)
+
+
+def test_multi_task_lets_the_shared_encoder_part_views(tmp_path: Path) -> None:
+    parts = _resnet_moco('BN')
+    backbone = parts.pop('backbone')
+    objectives = {name: {'model': parts, 'views': [0, 1]} for name in ('a', 'b')}
+    model = _model({'type': 'MultiTask', 'backbone': backbone, 'objectives': objectives}, tmp_path)
+    rows: list[int] = []
+    model.backbone.register_forward_hook(lambda _, given, out: rows.append(len(given[0])))
+    model.loss(_views(2))
+    assert rows == [2 * BATCH] * 2
+
+
+def test_plain_is_set_on_encoders_of_ours_only() -> None:
+    class Marked(nn.BatchNorm1d):
+        plain = 'its own'
+
+    config = _simclr()
+    MODELS.register_module(name='MarkedNorm', module=Marked, force=True)
+    config['neck']['norm_cfg'] = {'type': 'MarkedNorm'}
+    model = build(config)
+    assert {part.plain for part in model.neck.modules() if hasattr(part, 'plain')} == {'its own'}
+
+
+def test_blocks_of_another_class_are_not_adopted() -> None:
+    class Other(TransformerEncoderLayer):
+        pass
+
+    with pytest.raises(ConfigError, match='a block is a Other'):
+        EncoderBlock.adopt([Other(8, 2, 16)])
 
 
 def test_evaluation_mode_is_the_same_in_both_forms(tmp_path: Path) -> None:

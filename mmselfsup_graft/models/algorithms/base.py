@@ -11,9 +11,11 @@ from torch import nn
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
+from ..backbones import SelfSupViT
 from ..foreign_weights import refuse_pretrained_init
 from ..losses import l1_weight_distance
 from ..memory_format import use_channels_last
+from ..view_norm import let_norms_part_views
 from .grafting import Grafting
 
 
@@ -33,7 +35,8 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         data_preprocessor: Config of the preprocessor that normalises batches on the device.
         init_cfg: As in mmengine.
         plain: Compute every step in its published form. Otherwise what the loss does not read is left out, and views
-            share what they can: equal up to rounding, see docs/speed.md.
+            share what they can: equal up to rounding where nothing is drawn inside the network; drop path and dropout
+            draw other numbers from the same distribution, see docs/speed.md.
         channels_last: Let a convolutional encoder work in that memory format, see :func:`use_channels_last`.
 
     Raises:
@@ -64,8 +67,10 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
             use_channels_last(self.backbone)
         self.plain = plain
         for part in self.modules():
-            if hasattr(part, 'plain'):
+            if isinstance(part, SelfSupViT):
                 part.plain = plain
+        if not plain:
+            let_norms_part_views(self)
         self.set_up_graft(graft, frozen_layers)
         self.l1_weight, self.l1_to_block = self._parse_l1(l1_distance)
         self._l1_reference: dict[str, torch.Tensor] = {}
