@@ -17,6 +17,8 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
     """
     # mmcv says at every start that it lacks a compiled op which nothing here uses
     warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
+    # schedules step at every iteration, optimisers of accumulated gradients not at the first: nothing is skipped
+    warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
     try:
         code = main(argv) or 0
         _leave_process_group()

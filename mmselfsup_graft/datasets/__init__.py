@@ -1,5 +1,6 @@
 """Datasets whose samples depend on (seed, epoch, index) only, their transforms and their sampler."""
 
+from . import libraries  # noqa: F401  (first)
 from .base import SelfSupDataset
 from .cifar import CIFAR
 from .digits import Digits

@@ -33,13 +33,17 @@ def compile_blocks(model: nn.Module, options: Mapping[str, Any] | None = None) -
         Names of the blocks.
 
     Raises:
-        ConfigError: For an unknown option, or if the model has no block that is known here; at the first pass, if a
+        ConfigError: For an unknown option or back-end, or if the model has no block that is known here; at the first pass, if a
             block cannot become one graph or the back-end fails.
     """
     known = set(inspect.signature(torch.compile).parameters) - {'model'}
     unknown = sorted(set(options or {}) - known)
     if unknown:
         raise ConfigError(f'compile: unknown key {unknown[0]!r}; it takes {", ".join(sorted(known))}')
+    backend = (options or {}).get('backend', 'inductor')
+    if isinstance(backend, str) and backend not in torch._dynamo.list_backends(exclude_tags=()):
+        usual = ', '.join(torch._dynamo.list_backends())
+        raise ConfigError(f'compile: backend is {backend!r}; choose from {usual}, aot_eager, eager')
     blocks = _blocks(model)
     if not blocks:
         raise ConfigError(f'compile: {type(model).__name__} has no block to compile; remove compile from the config')

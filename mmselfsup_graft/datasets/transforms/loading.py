@@ -1,6 +1,7 @@
 """Reading an image into PIL, the form that the torchvision transforms of the published recipes work on."""
 
 import io
+import re
 from typing import Any
 
 import mmengine.fileio
@@ -66,7 +67,8 @@ class LoadImage(BaseTransform):
             with Image.open(source) as image:
                 return image.convert(self.mode)  # reads all pixels, so a truncated file fails here
         except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
-            raise CorruptImage(f'{type(error).__name__}: {error}') from error
+            said = re.sub(r'<_io\.BytesIO object at 0x\w+>', 'its content', str(error))  # PIL names what it was given
+            raise CorruptImage(f'{type(error).__name__}: {said}') from error
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(mode={self.mode!r})'

@@ -107,6 +107,13 @@ class GraftRunner(Runner):
             wanted['checkpoint'] = {**saving, 'type': 'mmselfsup_graft.ReadableCheckpointHook'}
         super().register_default_hooks(wanted)
 
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
+        """Build as mmengine does; ``num_workers=0`` alone is enough to load in the process that trains."""
+        if isinstance(dataloader, dict) and dataloader.get('num_workers') == 0 and dataloader.get('persistent_workers'):
+            dataloader = {**dataloader, 'persistent_workers': False}
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Make the store of logged scalars, which reads losses from the device when they are logged and not before."""
         return DeferredMessageHub.get_instance(**{'name': self._experiment_name, **(message_hub or {})})

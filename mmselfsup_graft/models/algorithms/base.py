@@ -63,6 +63,9 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         super().__init__(
             backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
         )
+        for name, value in (('plain', plain), ('channels_last', channels_last)):
+            if not isinstance(value, bool):
+                raise ConfigError(f'{type(self).__name__}: {name} is {value!r}, expected True or False')
         if channels_last:
             use_channels_last(self.backbone)
         self.plain = plain

@@ -33,7 +33,7 @@ def _build(capacity: int, views: int, device: torch.device) -> Any:
         from nvidia.dali.pipeline import Pipeline
     except ImportError as error:
         raise ConfigError(
-            "fast='dali' decodes by NVIDIA DALI, which is not installed: pip install 'mmselfsup-graft[dali]', or take "
+            "fast='dali' decodes by NVIDIA DALI, which is not installed: bash tools/install.sh --dali, or take "
             "fast='nvjpeg', 'device' or 'cpu'"
         ) from error
 

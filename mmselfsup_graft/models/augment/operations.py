@@ -24,7 +24,7 @@ def _kornia() -> ModuleType:
     except ImportError as error:
         raise ConfigError(
             "fast='device', 'nvjpeg' and 'dali' change colours by kornia, which is not installed: "
-            "pip install 'mmselfsup-graft[fast]', or take fast='cpu'"
+            "bash tools/install.sh installs it; or take fast='cpu'"
         ) from error
     return kornia
 
