@@ -15,6 +15,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
 
 from .compared import RANDOM
+from .other_view import seen_through
 from .recipe import write_json
 from .results import append_rows, config_sha256, keep_config, provenance, write_drawn
 from .train import prepare_distributed, train
@@ -124,7 +125,7 @@ def _hold_out(cfg: Config, protocol: FineTuneProtocol) -> None:
     part = {'share': protocol.holdout_share, 'seed': protocol.holdout_seed}
     train_set.part = [*parts, {**part, 'rest': True}]
     loader = cfg.val_dataloader.to_dict()
-    loader['dataset'] = {**train_set.to_dict(), 'part': [*parts, part], 'pipeline': pipeline, 'test_mode': True}
+    loader['dataset'] = seen_through(train_set.to_dict(), pipeline, part=[*parts, part], test_mode=True)
     cfg.val_dataloader = loader
 
 

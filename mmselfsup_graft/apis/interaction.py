@@ -21,6 +21,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 from .compared import Compared, write_rows
+from .other_view import seen_through
 from .scoring import labels_of, preprocessing
 
 _COLUMNS = (
@@ -126,7 +127,7 @@ def draw_training_images(cfg: Config, count: int, seed: int = 0) -> DrawnImages:
         DataError: If they have no labels or other shapes than each other.
     """
     pipeline = cfg.test_dataloader.dataset.pipeline
-    dataset = DATASETS.build({**cfg.train_dataloader.dataset, 'pipeline': pipeline, 'test_mode': True})
+    dataset = DATASETS.build(seen_through(cfg.train_dataloader.dataset, pipeline, test_mode=True))
     if not 1 <= count <= len(dataset):
         raise ConfigError(f'{count} images were asked for, the training data has {len(dataset)}; see --images')
     labels = labels_of(dataset)

@@ -16,6 +16,7 @@ from mmselfsup_graft.evaluation.progress import Progress
 from mmselfsup_graft.registry import DATASETS
 
 from .loading import load_model
+from .other_view import seen_through
 
 if TYPE_CHECKING:
     from mmselfsup_graft.visualization import Pictures
@@ -125,7 +126,7 @@ def images_of(cfg: Config, size: tuple[int, int], count: int) -> torch.Tensor:
     """Images [N, C, H, W] spread over the config's test data or, without evaluation, its training data; raw pixels."""
     if 'evaluation' in cfg:
         return spread_images(DATASETS.build(cfg.evaluation.test), count)
-    data = {**cfg.train_dataloader.dataset, 'pipeline': plain_pipeline(cfg, size)}
+    data = seen_through(cfg.train_dataloader.dataset, plain_pipeline(cfg, size))
     if data['type'] == 'SamplePhotos':
         data['split'] = 'test'
     return spread_images(DATASETS.build(data), count)

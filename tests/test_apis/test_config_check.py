@@ -269,3 +269,33 @@ def test_keys_of_both_models_of_tec(part, wrong, right):
     cfg.model[part][wrong] = 1
     with pytest.raises(ConfigError, match=f"unknown key 'model.{part}.{wrong}'.*did you mean '{right}'"):
         check_config(cfg)
+
+
+def on_the_device(fast, scope='mmselfsup_graft', **model) -> Config:
+    loader = dict(
+        dataset=dict(type='mmengine.RepeatDataset', times=2, dataset=dict(type='mmselfsup_graft.Digits', fast=fast))
+    )
+    return Config(dict(default_scope=scope, model=model, train_dataloader=loader))
+
+
+@pytest.mark.parametrize('name', ['SelfSupDataPreprocessor', 'ClsDataPreprocessor'])
+@pytest.mark.parametrize('fast', ['device', 'nvjpeg', 'dali'])
+def test_a_preprocessor_that_would_leave_augmentations_out_is_refused(name, fast):
+    refused = f"fast='{fast}'.*'mmpretrain.{name}'.*set data_preprocessor.type to 'mmselfsup_graft.{name}'.*fast='cpu'"
+    theirs = dict(type=f'mmpretrain.{name}')
+    with pytest.raises(ConfigError, match=refused):
+        check_config(on_the_device(fast, type='MAE', data_preprocessor=theirs))
+    with pytest.raises(ConfigError, match=refused):  # at the top of the config, as mmpretrain's configs have it
+        check_config(Config({**on_the_device(fast, type='MAE').to_dict(), 'data_preprocessor': theirs}))
+    for mode in (False, 'cpu'):
+        check_config(on_the_device(mode, type='MAE', data_preprocessor=theirs))
+    for ours_ in (dict(type=name), dict(type=f'mmselfsup_graft.{name}'), dict(mean=[1.0])):
+        check_config(on_the_device(fast, type='MAE', data_preprocessor=ours_))
+    with pytest.raises(ConfigError, match=f"'{name}' of another library"):  # the bare name, in the other scope
+        check_config(on_the_device(fast, 'mmpretrain', type='MAE', data_preprocessor=dict(type=name)))
+
+
+def test_a_model_of_mmpretrain_brings_its_own_preprocessor():
+    with pytest.raises(ConfigError, match='ClsDataPreprocessor'):
+        check_config(on_the_device('device', 'mmpretrain', type='ImageClassifier'))
+    check_config(on_the_device('device', type='mmpretrain.ImageClassifier'))  # the name is looked up in our scope

@@ -2,7 +2,7 @@
 model = dict(
     backbone=dict(type='SelfSupViT', arch='base', img_size=224, patch_size=16),
     data_preprocessor=dict(
-        type='mmpretrain.SelfSupDataPreprocessor',
+        type='SelfSupDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         to_rgb=False,

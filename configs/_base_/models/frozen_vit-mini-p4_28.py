@@ -7,5 +7,5 @@ model = dict(
         patch_size=4,
         in_channels=1,
     ),
-    data_preprocessor=dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[72.9404], std=[90.0212], to_rgb=False),
+    data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[72.9404], std=[90.0212], to_rgb=False),
 )

@@ -1,0 +1,19 @@
+"""The images of one loader, seen through another pipeline."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def seen_through(dataset: Mapping[str, Any], pipeline: Sequence[Any], **changes: Any) -> dict[str, Any]:
+    """Return the config of a data set with another pipeline, run as it is on PIL images.
+
+    ``fast`` belongs to the pipeline that is replaced: the new one may hold transforms without a fast form, and its
+    reader may know nothing of what a fast pipeline leaves to the device.
+
+    Args:
+        dataset: Config of a data set; it is left as it is.
+        pipeline: Configs of transforms.
+        **changes: Other keys to set.
+    """
+    plain = {'fast': False} if 'fast' in dataset else {}
+    return {**dataset, **plain, 'pipeline': pipeline, **changes}
