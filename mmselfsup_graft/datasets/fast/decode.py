@@ -27,6 +27,8 @@ def _simplejpeg_decoder() -> Callable[[bytes, int], np.ndarray | None] | None:
     def decode(data: bytes, channels: int) -> np.ndarray | None:
         try:
             height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+            if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
+                return None  # PIL warns, or refuses it as a decompression bomb
             if channels == 3 and space in ('YCbCr', 'Gray'):
                 return simplejpeg.decode_jpeg(data, buffer=scratch.view(height, width, 3))
             if channels == 1 and space == 'Gray':
@@ -59,8 +61,10 @@ class Decoder:
     """Read samples as uint8 arrays with the pixels that the transform ``LoadImage`` gives.
 
     simplejpeg or, where it is missing, torchvision decodes RGB and grey JPEG files, with the pixels of PIL. Whatever
-    they refuse or PIL treats in its own way (other formats, CMYK, damaged files, a grey image of a coloured file) is
-    left to PIL, so that an image is unreadable here exactly if it is there.
+    they refuse or PIL treats in its own way (other formats, CMYK, damaged files, a grey image of a coloured file, more
+    pixels than PIL takes without a warning) is left to PIL. So damaged or cut-off pixels are unreadable here if they
+    are there; metadata are not read, so a file whose only damage lies there (a cut ICC segment, say) may be read by
+    simplejpeg where PIL refuses it.
 
     Args:
         loader: The transform that begins the pipeline.

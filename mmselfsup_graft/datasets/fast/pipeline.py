@@ -70,8 +70,6 @@ class View:
         for step in self.deferred:
             for name, values in step.rows(step.draw(height, width)):
                 rows[f'{len(rows)}.{name}'] = torch.tensor(values)
-            if isinstance(step, Crop):
-                height, width = step.size
         return rows
 
 
@@ -86,7 +84,7 @@ class FastPipeline:
     - ``source``, with these only: (4,) float32; 1 for a JPEG file and 0 for the bytes of the pixels (H, W, C), then H,
       W and C,
     - ``decoder``, with these only: ``'nvjpeg'`` or ``'dali'``,
-    - ``data_samples``, if the sample has a label.
+    - ``data_samples``: a ``DataSample``, with the label if there is one.
 
     Args:
         decoder: Reads the image.
@@ -105,8 +103,9 @@ class FastPipeline:
             CorruptImage: The image cannot be read.
         """
         sample = self._encoded(info) if self.mode in DECODING_THERE else self._computed(info)
+        sample['data_samples'] = DataSample()  # always: samples with and without a label may meet in a batch
         if 'gt_label' in info:
-            sample['data_samples'] = DataSample().set_gt_label(info['gt_label'])
+            sample['data_samples'].set_gt_label(info['gt_label'])
         return sample
 
     def _computed(self, info: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,12 @@ class Step:
         raise NotImplementedError
 
     def apply(self, image: np.ndarray, drawn: Any) -> np.ndarray:
-        """Return a changed copy of the image; ``drawn`` is not ``None``."""
+        """Return the changed image; it may share memory with ``image`` or with what the next call returns.
+
+        Args:
+            image: It is left as it is.
+            drawn: What :meth:`draw` gave, not ``None``.
+        """
         raise NotImplementedError
 
     def rows(self, drawn: Any) -> Iterable[Row]:

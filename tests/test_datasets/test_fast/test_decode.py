@@ -111,3 +111,17 @@ def test_what_cannot_be_read():
             decoder(info)
     with pytest.raises(CorruptImage, match='FileNotFoundError'):
         Decoder(LoadImage(backend_args=dict(backend='local'))).read({'img_path': '/nowhere.jpg'})
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_more_pixels_than_pil_takes_are_left_to_pil(channels, jpeg_decoder, monkeypatch):
+    loader, data = LoadImage(channels=channels), FILES['grey' if channels == 1 else 'jpeg']
+    pixels = 44 * 61
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', pixels // 2 - 1)  # an error from twice as many on
+    with pytest.raises(CorruptImage, match='DecompressionBombError'):
+        Decoder(loader).decode(data)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', pixels - 1)
+    with pytest.warns(Image.DecompressionBombWarning):
+        assert Decoder(loader).decode(data).shape[:2] == (44, 61)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', None)
+    assert Decoder(loader).decode(data).shape[:2] == (44, 61)

@@ -200,6 +200,15 @@ def test_labels_stay(folder):
     assert int(sample['data_samples'].gt_label) == 4
 
 
+@pytest.mark.parametrize('mode', [False, *MODES])
+def test_samples_with_and_without_a_label_meet_in_a_batch(folder, mode):
+    data = dataset(folder, MASKED, mode)
+    samples = [{'img_path': str(folder / '0.jpg'), 'gt_label': 4}, {'img_path': str(folder / '1.jpg')}]
+    for order in (1, -1):
+        batch = default_collate([data.pipeline(dict(sample)) for sample in samples[::order]])
+        assert ['gt_label' in sample for sample in batch['data_samples']] == [True, False][::order]
+
+
 # ---------------------------------------------------------------- what is refused
 def test_modes():
     assert resolve_mode(False) is None
