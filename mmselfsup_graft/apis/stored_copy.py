@@ -60,11 +60,16 @@ class CopySettings:
 
     def written(self, paths: Sequence[str]) -> dict[str, Any]:
         """The entries of the manifest that a run that goes on must agree with."""
-        common = {'source': os.path.abspath(self.source), 'format': self.format, 'short_side': self.short_side}
+        common = {
+            'source': os.path.abspath(self.source),
+            'format': self.format,
+            'short_side': self.short_side,
+            # which images are counted, and which is in which shard
+            'images_sha256': hashlib.sha256('\n'.join(paths).encode(errors='surrogateescape')).hexdigest(),
+        }
         if self.format == 'jpeg':
             return {**common, 'quality': self.quality, 'subsampling': self.subsampling}
-        listed = hashlib.sha256('\n'.join(paths).encode(errors='surrogateescape')).hexdigest()
-        return {**common, 'per_shard': self.per_shard, 'images_sha256': listed}  # which image is in which shard
+        return {**common, 'per_shard': self.per_shard}
 
 
 class _Unreadable(Exception):
@@ -93,7 +98,8 @@ def store_resized(
     lists, labels), so the copy is read by whatever read the source. A JPEG that is small enough is copied byte
     by byte. ``'raw'`` makes shards for :class:`mmselfsup_graft.datasets.RawShards`.
 
-    Called again after it was stopped, it goes on. ``manifest.json`` in the destination has the settings, versions,
+    Called again after it was stopped, it goes on, if the source has the same images by name; what is copied already is
+    not compared with the source again. ``manifest.json`` in the destination has the settings, versions,
     counts, the names of unreadable images and, for shards, their SHA-256.
 
     Args:

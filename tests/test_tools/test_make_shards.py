@@ -17,6 +17,7 @@ import mmselfsup_graft.apis.destination as destination
 from mmselfsup_graft.apis.make_shards import index_shards, make_shards
 from mmselfsup_graft.datasets import TarShards
 from mmselfsup_graft.datasets.shard_index import expand_braces
+from mmselfsup_graft.datasets.stores import Store
 from mmselfsup_graft.errors import ConfigError, DataError
 
 TOOL = 'dataset_tools/make_shards'
@@ -232,3 +233,17 @@ def test_a_run_on_archives_that_is_stopped_goes_on_to_the_same_bits(tmp_path):
     done = call_tool('train', config, '--work-dir', tmp_path / 'stopped', '--resume', start, *fresh_name())
     assert done.code == 0, done.err
     assert_same_run(tmp_path / 'stopped' / 'iter_12.pth', tmp_path / 'whole' / 'iter_12.pth')
+
+
+def test_options_of_a_store_reach_the_file_system(tmp_path, monkeypatch):
+    write_tar(tmp_path / 'a-1.tar', {'x.png': png(0), 'x.cls': b'7'})
+    given = []
+    plain = Store.__init__
+    monkeypatch.setattr(Store, '__init__', lambda self, root, options=None: given.append(options) or plain(self, root))
+    options = ('anon=True', "client_kwargs={'region_name': 'x'}", 'profile=a=b')
+    asked = [part for option in options for part in ('--storage-option', option)]
+    done = call_tool(TOOL, '--index-only', tmp_path / 'a-{1..1}.tar', *asked)
+    assert done.code == 0, done.err
+    assert given == [dict(anon=True, client_kwargs={'region_name': 'x'}, profile='a=b')]
+    assert 'KEY=VALUE' in call_tool(TOOL, '--index-only', tmp_path, '--storage-option', 'anon').err
+    assert 'belongs to --index-only' in call_tool(TOOL, tmp_path, tmp_path / 'out', *asked).err

@@ -222,13 +222,20 @@ def test_other_settings_and_foreign_folders_are_refused(source, tmp_path):
     assert not (source / 'copy').exists()
 
 
-def test_raw_shards_of_another_list_are_refused(tmp_path):
-    (tmp_path / 'in').mkdir()
-    smooth(0, 30, 30).save(tmp_path / 'in' / 'a.png')
-    store_resized(tmp_path / 'in', tmp_path / 'out', form='raw')
-    smooth(1, 30, 30).save(tmp_path / 'in' / 'b.png')
+@pytest.mark.parametrize('form', ['jpeg', 'raw'])
+def test_another_list_of_images_is_refused(tmp_path, form):
+    for name in 'ab':
+        (tmp_path / 'in').mkdir(exist_ok=True)
+        smooth(0, 30, 30).save(tmp_path / 'in' / f'{name}.png')
+    store_resized(tmp_path / 'in', tmp_path / 'out', form=form)
+    smooth(1, 30, 30).save(tmp_path / 'in' / 'c.png')
     with pytest.raises(DataError, match='images_sha256'):
-        store_resized(tmp_path / 'in', tmp_path / 'out', form='raw')
+        store_resized(tmp_path / 'in', tmp_path / 'out', form=form)
+    (tmp_path / 'in' / 'c.png').unlink()
+    store_resized(tmp_path / 'in', tmp_path / 'out', form=form)
+    (tmp_path / 'in' / 'b.png').unlink()  # its copy would be there and not be counted
+    with pytest.raises(DataError, match='images_sha256'):
+        store_resized(tmp_path / 'in', tmp_path / 'out', form=form)
 
 
 def test_corrupt_images_may_stop_it(source, tmp_path):

@@ -7,13 +7,26 @@ same command goes on after it was stopped.
 """
 
 import argparse
+import ast
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # usable before the package is installed
 
 from mmselfsup_graft.apis.cli import run_tool
+
+
+def option(text: str) -> tuple[str, Any]:
+    """Read ``KEY=VALUE``; the value is a Python literal (``True``, ``8``, ``{'region_name': 'x'}``) or else a text."""
+    key, equal, value = text.partition('=')
+    if not key or not equal:
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form KEY=VALUE')
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -24,6 +37,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--index-only', action='store_true', help='write the index of existing archives')
     parser.add_argument('--out', help='index to write with --index-only; default: index.json beside the archives')
     parser.add_argument('--force', action='store_true', help='with --index-only: replace an index')
+    parser.add_argument(
+        '--storage-option',
+        action='append',
+        default=[],
+        type=option,
+        metavar='KEY=VALUE',
+        help="with --index-only: of fsspec's file system, e.g. anon=True; may be repeated",
+    )
     parser.add_argument('--split', default='', help='sub-folder of the source to read, e.g. train')
     parser.add_argument('--name', default='images', help="beginning of the archives' names")
     parser.add_argument('--per-shard', type=int, default=4000, help='images of an archive')
@@ -37,6 +58,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error('--index-only writes one file: give --out FILE instead of a destination')
     if not args.index_only and (not args.destination or args.out):
         parser.error('give SOURCE and DESTINATION; --out belongs to --index-only')
+    if args.storage_option and not args.index_only:
+        parser.error('--storage-option belongs to --index-only: archives are written to a local folder')
     return args
 
 
@@ -46,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmselfsup_graft.apis.make_shards import index_shards, make_shards
 
     if args.index_only:
-        shards = index_shards(args.source, args.out, jobs=args.jobs, overwrite=args.force)
+        shards = index_shards(
+            args.source, args.out, storage_options=dict(args.storage_option), jobs=args.jobs, overwrite=args.force
+        )
         images = sum(len(shard.keys) for shard in shards)
         labelled = sum(label >= 0 for shard in shards for label in shard.labels)
         print(f'{args.out or args.source}: {images} images, {labelled} labelled, in {len(shards)} archives')
