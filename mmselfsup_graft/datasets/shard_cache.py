@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -9,6 +10,8 @@ from filelock import FileLock, Timeout
 from mmselfsup_graft.errors import ConfigError, DataError
 
 from .stores import Piece, Store
+
+_PATIENCE = 0.1  # seconds between two looks whether others have finished their downloads
 
 
 class ShardCache:
@@ -19,7 +22,8 @@ class ShardCache:
 
     Args:
         folder: Local folder, made if need be.
-        max_bytes: Bound of all files together, those on their way included; ``None``: no bound.
+        max_bytes: Bound of all files together, those on their way included: a process waits while the downloads of
+            others leave no room. ``None``: no bound.
 
     Raises:
         ConfigError: ``max_bytes`` is no positive number.
@@ -44,14 +48,21 @@ class ShardCache:
             sizes: Bytes of each archive.
 
         Raises:
-            DataError: An archive is missing, of another size or larger than the bound, or the disk is full.
+            DataError: An archive is missing, of another size or larger than the bound, the disk is full, or the folder
+                is another user's.
         """
         contents: list[bytes] = []
         opened: dict[str, int] = {}
         try:
             for piece in pieces:
                 if piece.name not in opened:
-                    opened[piece.name] = self._open(store, piece.name, sizes[piece.name])
+                    try:
+                        opened[piece.name] = self._open(store, piece.name, sizes[piece.name])
+                    except PermissionError as error:
+                        raise DataError(
+                            f"cache_dir {str(self.folder)!r} or a file in it is another user's ({error.strerror}); "
+                            'choose a folder of your own'
+                        ) from error
                 contents.append(os.pread(opened[piece.name], piece.end - piece.start, piece.start))
                 if len(contents[-1]) != piece.end - piece.start:
                     raise DataError(
@@ -82,15 +93,15 @@ class ShardCache:
                 return
             part = target.with_name(f'.{target.stem}.{size}.part')
             try:
-                with FileLock(self.folder / '.room.lock'):
-                    self._make_room(size, part)
-                    part.touch()  # counts with the size in its name from now on
+                self._reserve(size, part)
                 store.fetch(name, part)
                 if part.stat().st_size != size:
                     raise DataError(
                         f'{store.address(name)} has {part.stat().st_size} bytes, the index says {size}; make it anew'
                     )
                 os.replace(part, target)
+            except PermissionError:
+                raise
             except OSError as error:
                 raise DataError(
                     f'{store.address(name)} cannot be kept in cache_dir {str(self.folder)!r} '
@@ -99,13 +110,25 @@ class ShardCache:
             finally:
                 part.unlink(missing_ok=True)
 
-    def _make_room(self, size: int, own: Path) -> None:
+    def _reserve(self, size: int, part: Path) -> None:
+        """Make room and let ``part`` stand for it; wait for downloads of others, which need no lock of ours to end."""
+        while True:
+            with FileLock(self.folder / '.room.lock'):
+                if self._make_room(size, part):
+                    part.touch()  # counts with the size in its name from now on
+                    return
+            time.sleep(_PATIENCE)
+
+    def _make_room(self, size: int, own: Path) -> bool:
+        """Remove whole files until ``size`` more bytes fit; ``False`` if downloads of others alone leave no room."""
         if self.max_bytes is None:
-            return
+            return True
         taken = size
         for part in self.folder.glob('.*.part'):
             if part != own and not self._is_stale(part):
                 taken += int(part.name.split('.')[2])
+        if taken > self.max_bytes:
+            return False
         kept = []
         for file in self.folder.glob('*.tar'):
             try:
@@ -116,9 +139,10 @@ class ShardCache:
         taken += sum(bytes_ for _, bytes_, _ in kept)
         for _, bytes_, file in sorted(kept):
             if taken <= self.max_bytes:
-                return
+                break
             file.unlink(missing_ok=True)
             taken -= bytes_
+        return True
 
     def _is_stale(self, part: Path) -> bool:
         """Remove what a killed process left; its lock is free."""

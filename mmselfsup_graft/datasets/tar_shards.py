@@ -91,7 +91,7 @@ class TarShards(SelfSupDataset):
         if '://' in self.index_file or os.path.isabs(self.index_file):
             folder, _, name = self.index_file.rpartition('/')
             same = self.index_file.partition('://')[0] == self.data_root.partition('://')[0]
-            return self.index_file, Store(folder, self.store.options if same else None).read(name)
+            return self.index_file, Store(folder or '/', self.store.options if same else None).read(name)
         return self.store.address(self.index_file), self.store.read(self.index_file)
 
     @force_full_init

@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import webdataset
+from filelock import FileLock
 from fsspec.implementations.memory import MemoryFileSystem
 from test_datasets.shard_data import archives_of, folder_of, open_shards, picture, png, write_tar
 from torch.utils.data import DataLoader
@@ -361,3 +364,76 @@ def test_long_names_and_equal_keys(tmp_path):
     assert set(images) == {'00', '01', long, 'x_y', 'x_y_2', 'x_y_3'}
     found = {value.tobytes() for value in images.values()}
     assert found == {picture(number).tobytes() for number in range(6)}
+
+
+def test_a_download_waits_for_those_of_others_that_leave_no_room(bucket, tmp_path, monkeypatch):
+    size = len(fsspec.filesystem('memory').cat_file('/bucket/images-000000.tar'))
+    other = tmp_path / f'.0123456789abcdef.{size}.part'
+    lock = FileLock(tmp_path / '.0123456789abcdef.lock')
+    lock.acquire()
+    other.touch()  # on its way, with nothing written so far
+    waited = []
+
+    def finish(seconds: float) -> None:
+        waited.append(sorted(path.suffix for path in tmp_path.glob('*.tar')))
+        if len(waited) == 2:
+            other.unlink()
+            (tmp_path / '0123456789abcdef.tar').write_bytes(bytes(size))
+            lock.release()
+
+    monkeypatch.setattr('mmselfsup_graft.datasets.shard_cache.time.sleep', finish)
+    data = open_shards(bucket, cache_dir=str(tmp_path), cache_bytes=2 * size - 1)
+    check(data[0])
+    assert waited == [[], []]
+    assert not (tmp_path / '0123456789abcdef.tar').exists()  # a whole file may go
+    assert sum(path.stat().st_size for path in tmp_path.glob('*.tar')) == size
+
+
+def test_an_archive_that_two_ask_for_is_fetched_once(bucket, tmp_path, monkeypatch):
+    store, both, entered, fetched = Store(bucket), threading.Event(), [], []
+    size = len(store.read('images-000000.tar'))
+    need, fetch = ShardCache._fetch, Store.fetch
+
+    def entering(self, *args):
+        entered.append(args)
+        if len(entered) == 2:
+            both.set()
+        need(self, *args)
+
+    def slow(self, *args):
+        fetched.append(args)
+        assert both.wait(20)  # the other has seen that the archive is missing
+        fetch(self, *args)
+
+    monkeypatch.setattr(ShardCache, '_fetch', entering)
+    monkeypatch.setattr(Store, 'fetch', slow)
+    pieces = [Piece('images-000000.tar', 0, 10)]
+
+    def read(_: int) -> list[bytes]:
+        return ShardCache(str(tmp_path)).read_pieces(store, pieces, {'images-000000.tar': size})
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(read, range(2))
+    assert first == second
+    assert len(entered) == 2
+    assert len(fetched) == 1
+
+
+@pytest.mark.parametrize('denied', ['os.open', 'os.utime', 'FileLock', 'os.replace'])
+def test_the_cache_of_another_user(bucket, tmp_path, monkeypatch, denied):
+    def refuse(*_, **__):
+        raise PermissionError(13, 'Permission denied')
+
+    data = open_shards(bucket, cache_dir=str(tmp_path))
+    monkeypatch.setattr(f'mmselfsup_graft.datasets.shard_cache.{denied}', refuse)
+    with pytest.raises(DataError, match=r"is another user's .*choose a folder of your own"):
+        data[0]
+
+
+def test_an_index_in_the_root_folder(written, monkeypatch):
+    monkeypatch.chdir(written)  # holds a file of that name, which is another one
+    read = []
+    content = (written / 'index.json').read_bytes()
+    monkeypatch.setattr(Store, 'read', lambda self, name: read.append(self.path(name)) or content)
+    open_shards(written, ann_file='/index.json')
+    assert read == ['/index.json']

@@ -74,3 +74,21 @@ def test_models_train_on_it(tmp_path, views, mode):
     losses = model.train_step(batch, wrapper)
     assert torch.isfinite(losses['loss'])
     assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize('mode', ['cpu', 'device'])
+@pytest.mark.parametrize('name', ['SelfSupDataPreprocessor', 'ClsDataPreprocessor'])
+def test_no_copy_of_a_batch_is_waited_for(tmp_path, monkeypatch, name, mode):
+    batch = default_collate(dataset(write_photos(tmp_path), [LOAD, CROP, FLIP, PACK], mode).__getitems__(range(4)))
+    preprocess = MODELS.build(dict(type=name, mean=MEAN, std=STD))
+    waited, to = [], torch.Tensor.to
+
+    def recording(self, *args, **options):
+        if args and isinstance(args[0], torch.device | str):
+            waited.append((tuple(self.shape), not options.get('non_blocking', args[2:3] == (True,))))
+        return to(self, *args, **options)
+
+    monkeypatch.setattr(torch.Tensor, 'to', recording)
+    preprocess(batch)
+    assert ((4, 3, 16, 16), False) in waited
+    assert not any(waits for _, waits in waited)
