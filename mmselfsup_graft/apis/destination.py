@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from torch.utils.data import DataLoader
 
 from mmselfsup_graft.checkpoints import whole_file
-from mmselfsup_graft.datasets.raw_shards import MANIFEST_NAME, read_json
+from mmselfsup_graft.datasets.manifest import MANIFEST_NAME, read_json
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.version import __version__
 

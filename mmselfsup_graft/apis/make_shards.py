@@ -14,7 +14,7 @@ import numpy as np
 
 from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.datasets.image_folder import ImageFolder
-from mmselfsup_graft.datasets.raw_shards import read_json
+from mmselfsup_graft.datasets.manifest import read_json
 from mmselfsup_graft.datasets.shard_index import (
     INDEX_NAME,
     Shard,

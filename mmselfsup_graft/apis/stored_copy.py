@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmselfsup_graft.datasets.raw_shards import read_json
+from mmselfsup_graft.datasets.manifest import read_json
 from mmselfsup_graft.datasets.scanning import scan_images
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.progress import Progress

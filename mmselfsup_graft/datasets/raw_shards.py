@@ -1,6 +1,5 @@
 """Decoded images in binary files, mapped into memory: the form that ``store_resized.py --format raw`` writes."""
 
-import json
 import os
 from typing import Any
 
@@ -11,23 +10,7 @@ from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.registry import DATASETS
 
 from .image_folder import ImageFolder
-
-MANIFEST_NAME = 'manifest.json'
-
-
-def read_json(path: str | os.PathLike, advice: str) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DataError: It is missing or damaged; ``advice`` says what to do.
-    """
-    try:
-        with open(path, encoding='utf-8') as file:
-            return json.load(file)
-    except OSError as error:
-        raise DataError(f'{os.fspath(path)!r} cannot be read ({error.strerror}); {advice}') from error
-    except ValueError as error:
-        raise DataError(f'{os.fspath(path)!r} is damaged ({error}); {advice}') from error
+from .manifest import MANIFEST_NAME, read_json
 
 
 @DATASETS.register_module()

@@ -83,7 +83,9 @@ def box_kernels(sigmas: torch.Tensor, half: int) -> torch.Tensor:
     """Extended box filters [B, 2 * half + 1] whose threefold use is PIL's blur by sigmas [B] pixels.
 
     Gwosdek et al., *Theoretical Foundations of Gaussian Convolution by Extended Box Filtering*, 2011: the width and the
-    weight at the edges give three passes together the variance ``sigma ** 2``.
+    weight at the edges give three passes together the variance ``sigma ** 2``. The same formula in
+    numpy, for one image in a worker, is ``mmselfsup_graft.datasets.fast.cpu_ops.box_kernel``: data sets and models do
+    not import each other.
     """
     variances = sigmas.double().square() / 3
     inner = (((12 * variances + 1).sqrt() - 1) / 2).floor()

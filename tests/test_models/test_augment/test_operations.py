@@ -7,6 +7,7 @@ import torchvision.transforms.functional as F
 from PIL import Image, ImageFilter
 from test_datasets.test_fast.images import photo
 
+from mmselfsup_graft.datasets.fast import cpu_ops
 from mmselfsup_graft.models.augment import operations
 
 PHOTOS = torch.stack([torch.from_numpy(photo(number)).permute(2, 0, 1) for number in range(3)])
@@ -70,3 +71,10 @@ def test_box_kernels_are_those_of_the_workers():
         cut = half - len(kernel) // 2
         assert torch.allclose(row[cut : len(row) - cut], kernel, atol=1e-6)
         assert row.sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize('sigma', [0.1, 0.45, 1.0, 1.9, 2.0])
+def test_the_box_filters_are_those_of_the_workers(sigma):
+    half = operations.blur_half_width(sigma)
+    (here,) = operations.box_kernels(torch.tensor([sigma]), half)
+    np.testing.assert_allclose(here.numpy(), cpu_ops.box_kernel(sigma), atol=1e-6)
