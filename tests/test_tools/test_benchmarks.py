@@ -1,6 +1,7 @@
 """The benchmarks run at tiny sizes, count right, take turns, and turn what fails into rows. No time is judged."""
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from harness.clock import BlockClock
 from harness.contest import Contest
 from harness.counting import count_step
+from harness.loader import Loading, enough_steps
 from harness.machine import machine, peak_tflops, software
 from harness.options import chosen
 from harness.photos import make_photos
@@ -16,6 +18,7 @@ from harness.tables import markdown_table, rate, ratio, text_table, timing
 from harness.task import Settings
 from PIL import Image
 from test_tools.counted_subjects import WIDTHS, Linear
+from test_tools.sleeping_images import SECONDS, SleepingImages
 from test_tools.tiny_runs import call_tool, run_tool_process
 from torch import nn
 
@@ -181,6 +184,22 @@ def test_implementations_take_turns_and_what_fails_is_a_row(tmp_path):
     assert rows['first'].images == 2
 
 
+@pytest.mark.parametrize('workers', [0, 4])
+def test_the_rate_of_a_loader_is_that_of_its_processes(workers):
+    # the images sleep: their rate is known, whatever else the machine does
+    loading = Loading(SleepingImages(), torch.stack, Settings(batch_size=1, workers=workers))
+    seconds = loading.block(BlockClock('cpu'), steps := enough_steps(None, 4, workers))
+    assert seconds['wall'] == pytest.approx(steps * SECONDS / max(workers, 1), rel=0.3)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_block_is_long_beside_what_may_lie_ready():
+    assert [enough_steps(None, 4, workers) for workers in (0, 1, 8)] == [4, 4, 32]
+    assert [enough_steps(1, 4, 0), enough_steps(32, 4, 8)] == [1, 32]
+    with pytest.raises(ConfigError, match=r'--steps 31: with 8 loader processes.* needs at least 32 steps'):
+        enough_steps(31, 4, 8)
+
+
 # ---------------------------------------------------------------- scripts
 def tables(path: Path) -> dict[str, dict]:
     result = json.loads(path.read_text())
@@ -210,7 +229,7 @@ def test_the_step_benchmark(tmp_path):
 def test_the_loader_benchmark(tmp_path):
     make_photos(tmp_path / 'photos', count=4)
     data = ['--data', tmp_path / 'photos', '--implementations', 'pil', 'mmpretrain', 'ours', '--recipes', 'mocov3']
-    sizes = ['--batch-size', 2, '--steps', 1, '--rounds', 1, '--workers', 0, 1, '--warmup', 0]
+    sizes = ['--batch-size', 2, '--rounds', 1, '--workers', 0, 1, '--warmup', 0]
     done = run_tool_process('benchmarks/loader', *data, *sizes, '--markdown', '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
     assert '| mocov3-0 | CPU ms/img |' in done.out

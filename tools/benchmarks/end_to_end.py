@@ -14,6 +14,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness.end_to_end import IMPLEMENTATIONS, MMPRETRAIN, MODELS, PIL
+from harness.loader import enough_steps
 from harness.options import chosen, compare, parser
 from harness.photos import photo_folder
 from harness.tables import fact, rate, ratio, timing
@@ -24,7 +25,7 @@ from mmselfsup_graft.apis.cli import run_tool
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    options = parser('Time the training loop on JPEG files', steps=4, rounds=3, batch_size=8)
+    options = parser('Time the training loop on JPEG files', steps=None, rounds=3, batch_size=8)
     options.add_argument('--models', nargs='+', metavar='NAME', default=['mae-vit-s'], help=f'of {", ".join(MODELS)}')
     options.add_argument('--precision', choices=['fp32', 'bf16'], default='fp32', help='bf16 is autocast')
     options.add_argument('--workers', type=int, default=1, help='loader processes')
@@ -44,6 +45,7 @@ def add_waiting(entries: list[dict[str, Any]]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     args = parse(argv)
+    args.steps = enough_steps(args.steps, 4, args.workers)
     models = chosen(args.models, MODELS, 'model')
     names = chosen(args.implementations, IMPLEMENTATIONS, 'implementation')
     columns = [
@@ -65,7 +67,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.warmup,
             args.workers,
             photo_folder(args.data, temporary),
-            lead_in=2 if args.workers else 0,
         )
         compare(
             args,

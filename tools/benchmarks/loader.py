@@ -13,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness.loader import IMPLEMENTATIONS, MMPRETRAIN, PIL, RECIPES
+from harness.loader import IMPLEMENTATIONS, MMPRETRAIN, PIL, RECIPES, enough_steps
 from harness.options import chosen, compare, parser
 from harness.photos import photo_folder
 from harness.tables import Column, rate, ratio, timing
@@ -24,7 +24,7 @@ from mmselfsup_graft.apis.cli import run_tool
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    options = parser('Time data loaders', steps=4, rounds=5, batch_size=16)
+    options = parser('Time data loaders', steps=None, rounds=5, batch_size=16)
     options.add_argument('--recipes', nargs='+', metavar='NAME', help=f'of {", ".join(RECIPES)}')
     options.add_argument('--workers', nargs='+', type=int, default=[0], help='loader processes; one table for each')
     options.add_argument('--data', help='folder of JPEGs, in class folders; default: 64 made of photographs')
@@ -55,6 +55,7 @@ def per_core(entry: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     args = parse(argv)
+    args.steps = enough_steps(args.steps, 4, max(args.workers))
     recipes = chosen(args.recipes, RECIPES, 'recipe')
     names = chosen(args.implementations, IMPLEMENTATIONS, 'implementation')
     columns = [

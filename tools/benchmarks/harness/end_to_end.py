@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from . import mm_configs, pipelines
-from .loader import FAST, FAST_CPU, FAST_DEVICE, MMPRETRAIN, OURS, PIL, random_loader
+from .loader import FAST, FAST_CPU, FAST_DEVICE, MMPRETRAIN, OURS, PIL, endless_batches, lead_in
 from .mm_runner import build_loop
 from .step import set_switches
 from .task import Settings, Task
@@ -38,9 +38,8 @@ class Training(Task):
 
     def block(self, clock: Any, steps: int) -> dict[str, float]:
         """Time of ``steps`` iterations and the part of it that was spent waiting for data."""
-        lead_in = self.settings.lead_in
-        batches = iter(random_loader(self.dataset, self.collate, self.settings, steps + lead_in))
-        for _ in range(lead_in):
+        batches = endless_batches(self.dataset, self.collate, self.settings)
+        for _ in range(lead_in(self.settings.workers)):
             self.loop.run_iter(0, as_training_batch(next(batches)))
         waiting = 0.0
         with clock:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from mmselfsup_graft.errors import ConfigError
+
 from . import pipelines
 from .task import Settings, Task
 
@@ -18,10 +20,14 @@ FAST_CPU, FAST_DEVICE, FAST_WHOLE = 'ours-fast-cpu', 'ours-fast-device', 'ours-f
 IMPLEMENTATIONS = (PIL, MMPRETRAIN, OURS, FAST_CPU, FAST_DEVICE, FAST_WHOLE)
 FAST = {FAST_CPU: 'cpu', FAST_DEVICE: 'device', FAST_WHOLE: 'device'}
 RECIPES = ('mae', 'mocov3')
+PREFETCH = 2  # batches that each process may have ready, or be at work on, before they are asked for
+_ENDLESS = 2**48  # images
 
 
 class Loading(Task):
     """Batches of a data set; every block is a fresh pass, so that no process works ahead while others are timed.
+
+    The pass has no end: the processes are as busy behind the last timed batch as behind the first.
 
     Args:
         dataset: Images with their pipeline.
@@ -36,14 +42,10 @@ class Loading(Task):
         self.cpu_of_children = settings.workers > 0
         self._shape = ''
 
-    def batches(self, count: int) -> Iterator[Any]:
-        """``count`` batches of images drawn with replacement."""
-        return iter(random_loader(self.dataset, self.collate, self.settings, count))
-
     def block(self, clock: Any, steps: int) -> dict[str, float]:
-        """Time of ``steps`` batches, the start of the processes not included."""
-        batches = self.batches(steps + self.settings.lead_in)
-        for _ in range(self.settings.lead_in):
+        """Time of ``steps`` batches after the lead-in."""
+        batches = endless_batches(self.dataset, self.collate, self.settings)
+        for _ in range(lead_in(self.settings.workers)):
             next(batches)
         with clock:
             for _ in range(steps):
@@ -58,18 +60,47 @@ class Loading(Task):
         return {'batch': self._shape}
 
 
-def random_loader(dataset: Dataset, collate: Any, settings: Settings, batches: int) -> DataLoader:
-    """A torch loader of so many batches, drawn with replacement: a small folder serves a block of any length."""
-    sampler = RandomSampler(dataset, replacement=True, num_samples=batches * settings.batch_size)  # type: ignore[arg-type]
-    return DataLoader(
+def lead_in(workers: int) -> int:
+    """Untimed batches at the start of a block: those that the processes make at once as they start, and one more."""
+    return workers * PREFETCH + 1 if workers else 0
+
+
+def enough_steps(given: int | None, usual: int, workers: int) -> int:
+    """Steps of a block that is long beside the batches which may lie ready as the clock starts.
+
+    Args:
+        given: As asked for; None for as many as needed.
+        usual: Without processes, and the least that is chosen here.
+        workers: The largest number of loader processes.
+
+    Raises:
+        ConfigError: If fewer are asked for than twice the batches that may lie ready.
+    """
+    least = 2 * workers * PREFETCH
+    if given is None:
+        return max(usual, least)
+    if given < least:
+        raise ConfigError(
+            f'--steps {given}: with {workers} loader processes, which work up to {workers * PREFETCH} batches ahead, '
+            f'a block needs at least {least} steps; leave --steps out, or take fewer --workers'
+        )
+    return given
+
+
+def endless_batches(dataset: Dataset, collate: Any, settings: Settings) -> Iterator[Any]:
+    """Batches of images drawn with replacement, without end; the processes end when the iterator is dropped."""
+    sampler = RandomSampler(dataset, replacement=True, num_samples=_ENDLESS)  # type: ignore[arg-type]
+    loader = DataLoader(
         dataset,
         batch_size=settings.batch_size,
         sampler=sampler,
         num_workers=settings.workers,
+        prefetch_factor=PREFETCH if settings.workers else None,
         collate_fn=collate,
         pin_memory=settings.device == 'cuda',
         worker_init_fn=_one_thread if settings.workers else None,
     )
+    return iter(loader)
 
 
 def _one_thread(_: int) -> None:
@@ -89,8 +120,6 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     """The loader of one implementation."""
     recipe, _, workers = subject.partition('-')
     settings = settings._replace(workers=int(workers or settings.workers))
-    if settings.workers:  # the first batches wait for the start of the processes
-        settings = settings._replace(lead_in=2)
     if implementation == PIL:
         return Loading(*pipelines.official(recipe, settings.data), settings)
     if implementation == MMPRETRAIN:

@@ -17,8 +17,8 @@ from .tables import Column, markdown_table, text_table
 from .task import Settings
 
 
-def parser(description: str, steps: int, rounds: int, batch_size: int) -> argparse.ArgumentParser:
-    """The options that all scripts have, with their defaults."""
+def parser(description: str, steps: int | None, rounds: int, batch_size: int) -> argparse.ArgumentParser:
+    """The options that all scripts have, with their defaults; without one for the steps the script chooses them."""
     options = argparse.ArgumentParser(description=description)
     add = options.add_argument
     add('--device', choices=['cpu', 'cuda'], default='cpu')

@@ -20,7 +20,6 @@ class Settings(NamedTuple):
         warmup: Untimed steps before the first round.
         workers: Processes of a data loader, 0 for none.
         data: Folder of JPEG files, for benchmarks that read files.
-        lead_in: Untimed steps at the start of every block, while a loader's processes start.
     """
 
     device: Literal['cpu', 'cuda'] = 'cpu'
@@ -30,7 +29,6 @@ class Settings(NamedTuple):
     warmup: int = 1
     workers: int = 0
     data: str = ''
-    lead_in: int = 0
 
 
 class Task:
