@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from harness.counting import count_step
 from harness.task import Missing, Settings, Task
@@ -40,6 +41,16 @@ class Linear(Task):
         return count_step(self.step, self.images)
 
 
+class Threads(Task):
+    """Does nothing; its facts are the threads of OpenCV and of torch."""
+
+    def step(self) -> None:
+        pass
+
+    def facts(self) -> dict[str, Any]:
+        return {'threads': [cv2.getNumThreads(), torch.get_num_threads()]}
+
+
 def build(subject: str, implementation: str, settings: Settings) -> Task:
     if implementation == 'missing':
         raise Missing('it is not here')
@@ -48,4 +59,6 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     if implementation == 'killed':
         time.sleep(0.01)
         os._exit(7)
+    if implementation == 'threads':
+        return Threads()
     return Linear(subject, implementation, settings)

@@ -4,21 +4,23 @@ import json
 import multiprocessing
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from harness.clock import BlockClock
 from harness.contest import Contest
 from harness.counting import count_step
-from harness.loader import Loading, enough_steps
+from harness.loader import Loading, endless_batches, enough_steps
 from harness.machine import machine, peak_tflops, software
 from harness.options import chosen
 from harness.photos import make_photos
 from harness.summary import Row, speed_ratios, summarise
 from harness.tables import markdown_table, rate, ratio, text_table, timing
 from harness.task import Settings
+from harness.threads import set_threads
 from PIL import Image
 from test_tools.counted_subjects import WIDTHS, Linear
-from test_tools.sleeping_images import SECONDS, SleepingImages
+from test_tools.sleeping_images import SECONDS, SleepingImages, ThreadCounts
 from test_tools.tiny_runs import call_tool, run_tool_process
 from torch import nn
 
@@ -193,6 +195,23 @@ def test_the_rate_of_a_loader_is_that_of_its_processes(workers):
     assert multiprocessing.active_children() == []
 
 
+def test_a_loader_process_works_on_one_core():
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    try:
+        set_threads(2)
+        loading = Loading(ThreadCounts(), torch.stack, Settings(batch_size=1, workers=1))
+        assert next(endless_batches(loading.dataset, loading.collate, loading.settings)).tolist() == [[1, 1]]
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def test_a_process_of_a_benchmark_has_the_threads_that_were_asked_for():
+    for count in (1, 2):
+        (found,) = rows_of(Settings(threads=count, warmup=0), 'threads', ['threads'], rounds=1, steps=1).values()
+        assert found.facts['threads'] == [count, count]
+
+
 def test_a_block_is_long_beside_what_may_lie_ready():
     assert [enough_steps(None, 4, workers) for workers in (0, 1, 8)] == [4, 4, 32]
     assert [enough_steps(1, 4, 0), enough_steps(32, 4, 8)] == [1, 32]
@@ -228,15 +247,32 @@ def test_the_step_benchmark(tmp_path):
 
 def test_the_loader_benchmark(tmp_path):
     make_photos(tmp_path / 'photos', count=4)
-    data = ['--data', tmp_path / 'photos', '--implementations', 'pil', 'mmpretrain', 'ours', '--recipes', 'mocov3']
-    sizes = ['--batch-size', 2, '--rounds', 1, '--workers', 0, 1, '--warmup', 0]
+    data = ['--data', tmp_path / 'photos', '--recipes', 'mocov3']
+    sizes = ['--batch-size', 2, '--rounds', 1, '--steps', 4, '--workers', 0, 1, '--warmup', 0]
     done = run_tool_process('benchmarks/loader', *data, *sizes, '--markdown', '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
     assert '| mocov3-0 | CPU ms/img |' in done.out
     found = tables(tmp_path / 'r.json')
     assert list(found) == ['mocov3-0', 'mocov3-1']
-    batches = {name: row['facts']['batch'] for name, row in found['mocov3-1'].items()}
-    assert batches == {'pil': 'float32 2x3x224x224', 'mmpretrain': 'uint8 2x3x224x224', 'ours': 'uint8 2x3x224x224'}
+    for rows in found.values():
+        assert [entry['reason'] for entry in rows.values()] == [''] * 8
+        batches = {name: entry['facts']['batch'] for name, entry in rows.items()}
+        raw, normalised = 'uint8 2x3x224x224', 'float32 2x3x224x224'
+        assert batches.pop('ours-fast-device').startswith('uint8 2x3x')  # unfinished, of the recipe's choice of size
+        assert batches == {
+            'pil': normalised,
+            'pil-uint8': raw,
+            'mmpretrain': raw,
+            'ours': raw,
+            'ours-fast-cpu': raw,
+            'ours-fast-cpu+preprocessor': normalised,
+            'ours-fast-device+preprocessor': normalised,
+        }
+
+
+def test_too_few_steps_for_the_loader_processes_are_one_clear_line():
+    error = call_tool('benchmarks/loader', '--workers', '8', '--steps', '4').error()
+    assert error.startswith('--steps 4: with 8 loader processes')
 
 
 def test_the_whole_loop_benchmark(tmp_path):
@@ -245,7 +281,8 @@ def test_the_whole_loop_benchmark(tmp_path):
     sizes = ['--batch-size', 2, '--steps', 1, '--rounds', 1, '--workers', 0, '--warmup', 0]
     done = run_tool_process('benchmarks/end_to_end', *data, *sizes, '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
-    for entry in tables(tmp_path / 'r.json')['mae-tiny'].values():
+    found = tables(tmp_path / 'r.json')['mae-tiny']
+    for entry in found.values():
         assert entry['status'] == 'measured', entry['reason']
         assert 0 < entry['facts']['waiting_share'] < 1
 

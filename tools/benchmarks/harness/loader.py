@@ -14,11 +14,13 @@ from mmselfsup_graft.errors import ConfigError
 
 from . import pipelines
 from .task import Settings, Task
+from .threads import set_threads
 
-PIL, MMPRETRAIN, OURS = 'pil', 'mmpretrain', 'ours'
-FAST_CPU, FAST_DEVICE, FAST_WHOLE = 'ours-fast-cpu', 'ours-fast-device', 'ours-fast-device+preprocessor'
-IMPLEMENTATIONS = (PIL, MMPRETRAIN, OURS, FAST_CPU, FAST_DEVICE, FAST_WHOLE)
-FAST = {FAST_CPU: 'cpu', FAST_DEVICE: 'device', FAST_WHOLE: 'device'}
+PIL, PIL_UINT8, MMPRETRAIN, OURS = 'pil', 'pil-uint8', 'mmpretrain', 'ours'
+FAST_CPU, FAST_DEVICE = 'ours-fast-cpu', 'ours-fast-device'
+WHOLE = '+preprocessor'
+FAST = {FAST_CPU: 'cpu', FAST_DEVICE: 'device'}
+IMPLEMENTATIONS = (PIL, PIL_UINT8, MMPRETRAIN, OURS, FAST_CPU, FAST_CPU + WHOLE, FAST_DEVICE, FAST_DEVICE + WHOLE)
 RECIPES = ('mae', 'mocov3')
 PREFETCH = 2  # batches that each process may have ready, or be at work on, before they are asked for
 _ENDLESS = 2**48  # images
@@ -98,13 +100,14 @@ def endless_batches(dataset: Dataset, collate: Any, settings: Settings) -> Itera
         prefetch_factor=PREFETCH if settings.workers else None,
         collate_fn=collate,
         pin_memory=settings.device == 'cuda',
-        worker_init_fn=_one_thread if settings.workers else None,
+        worker_init_fn=one_thread if settings.workers else None,
     )
     return iter(loader)
 
 
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)
+def one_thread(_: int) -> None:
+    """What a loader process does at its start: work on one core."""
+    set_threads(1)
 
 
 def describe(batch: Any) -> str:
@@ -120,13 +123,13 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     """The loader of one implementation."""
     recipe, _, workers = subject.partition('-')
     settings = settings._replace(workers=int(workers or settings.workers))
-    if implementation == PIL:
-        return Loading(*pipelines.official(recipe, settings.data), settings)
+    if implementation in (PIL, PIL_UINT8):
+        return Loading(*pipelines.official(recipe, settings.data, normalise=implementation == PIL), settings)
     if implementation == MMPRETRAIN:
         return Loading(*pipelines.of_mmpretrain(recipe, settings.data), settings)
-    cfg = pipelines.own_config(recipe, settings.data, FAST.get(implementation))
+    cfg = pipelines.own_config(recipe, settings.data, FAST.get(implementation.removesuffix(WHOLE)))
     dataset, collate = pipelines.of_config(cfg)
     preprocessor = None
-    if implementation == FAST_WHOLE:
+    if implementation.endswith(WHOLE):
         preprocessor = pipelines.own_preprocessor(cfg).to(settings.device)
     return Loading(dataset, collate, settings, preprocessor)

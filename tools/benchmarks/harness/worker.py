@@ -38,7 +38,9 @@ class Worker:
     def _prepare_torch(self) -> None:
         import torch
 
-        torch.set_num_threads(self.settings.threads)
+        from .threads import set_threads
+
+        set_threads(self.settings.threads)
         if self.settings.device == 'cuda' and not torch.cuda.is_available():
             raise Missing('torch sees no GPU here; use --device cpu')
 
