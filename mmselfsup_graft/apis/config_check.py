@@ -8,21 +8,17 @@ From the command line (:func:`apply_cfg_options`) every key must exist or be one
 import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.registry import Registry
 
-from mmselfsup_graft.datasets.fast import resolve_mode
-from mmselfsup_graft.registry import MODELS
-
 from ..errors import ConfigError
 from .config_keys import known_top_level, role_of, section_of
+from .config_values import check_values
 
 # libraries whose classes take some of their keys in ways that this check cannot follow
 _HARD_TO_SEE = ('mmdet', 'mmseg')
-# whose data preprocessors take no notice of what a fast pipeline leaves to the device
-_UNAWARE = ('mmpretrain', 'mmengine')
 
 
 class _Place(NamedTuple):
@@ -51,8 +47,7 @@ def check_config(cfg: Config) -> None:
     Types are looked up as the runner will: in the scope ``cfg.default_scope``, or in a dict's own ``_scope_``.
 
     Raises:
-        ConfigError: One line naming every such key with its nearest known neighbour, or saying that a fast pipeline
-            leaves work to a data preprocessor that would not do it.
+        ConfigError: One line naming every such key with its nearest known neighbour; see also :func:`check_values`.
     """
     root = _root(cfg)
     problems = list(_misspelt_top_level(cfg))
@@ -62,7 +57,7 @@ def check_config(cfg: Config) -> None:
             problems += _problems(root.child(key), of_others)
     if problems:
         raise ConfigError('; '.join(problems))
-    _check_preprocessor(cfg)
+    check_values(cfg)
 
 
 def apply_cfg_options(cfg: Config, options: dict[str, Any]) -> None:
@@ -81,42 +76,6 @@ def apply_cfg_options(cfg: Config, options: dict[str, Any]) -> None:
         trial.merge_from_dict({option: options[option]})
     for option, value in options.items():
         cfg.merge_from_dict({option: value})
-
-
-def _check_preprocessor(cfg: Config) -> None:
-    """Refuse a data preprocessor that would silently leave out what a fast pipeline leaves to it."""
-    fast = next((fast for key in cfg if key.endswith('_dataloader') for fast in _deferring(cfg[key] or {})), None)
-    model = cfg.get('model')
-    if fast is None or not isinstance(model, dict):
-        return
-    scope: str = model.get('_scope_') or cfg.get('default_scope') or ''
-    given: Any = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    kind = given.get('type')
-    if kind is None and _origin(model.get('type'), scope) == 'mmpretrain':
-        kind = 'ClsDataPreprocessor'  # its models add the name, which is looked up in the scope of the config
-    if _origin(kind, given.get('_scope_', scope)) in _UNAWARE:
-        name = kind if isinstance(kind, str) else kind.__name__
-        right = 'ClsDataPreprocessor' if name.endswith('ClsDataPreprocessor') else 'SelfSupDataPreprocessor'
-        raise ConfigError(
-            f'fast={fast!r} leaves flips, colours and blur to the data preprocessor, and {name!r} of another library '
-            f"would leave them out: set data_preprocessor.type to 'mmselfsup_graft.{right}', leave the type out in a "
-            "model of this toolbox, or take fast='cpu'"
-        )
-
-
-def _deferring(node: Any) -> Iterator[bool | str]:
-    """Yield ``fast`` of every data set in a loader, wrapped ones included, that leaves work to the device."""
-    for each in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
-        yield from _deferring(each)
-    if isinstance(node, dict) and resolve_mode(node.get('fast', False)) not in (None, 'cpu'):
-        yield node['fast']
-
-
-def _origin(kind: Any, scope: str) -> str:
-    """Library of the class that a type of a model's part stands for, ``''`` if there is none."""
-    if isinstance(kind, str):
-        kind = MODELS.get(kind) if '.' in kind or scope == MODELS.scope else MODELS.get(f'{scope}.{kind}')
-    return '' if kind is None else cast(type, kind).__module__.partition('.')[0]
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -33,8 +33,8 @@ def compile_blocks(model: nn.Module, options: Mapping[str, Any] | None = None) -
         Names of the blocks.
 
     Raises:
-        ConfigError: For an unknown option or back-end, or if the model has no block that is known here; at the first pass, if a
-            block cannot become one graph or the back-end fails.
+        ConfigError: For an unknown option or back-end, or if the model has no block that is known here; at the first
+            pass, if a block cannot become one graph or the back-end fails.
     """
     known = set(inspect.signature(torch.compile).parameters) - {'model'}
     unknown = sorted(set(options or {}) - known)

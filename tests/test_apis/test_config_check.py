@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmselfsup_graft import registry as ours
 from mmselfsup_graft.apis.config_check import apply_cfg_options, check_config, suggest
 from mmselfsup_graft.apis.config_keys import parameters, section_of
+from mmselfsup_graft.apis.config_values import check_values
 from mmselfsup_graft.errors import ConfigError
 
 STOCK = Path(mmpretrain.__file__).parent / '.mim' / 'configs'
@@ -299,3 +300,18 @@ def test_a_model_of_mmpretrain_brings_its_own_preprocessor():
     with pytest.raises(ConfigError, match='ClsDataPreprocessor'):
         check_config(on_the_device('device', 'mmpretrain', type='ImageClassifier'))
     check_config(on_the_device('device', type='mmpretrain.ImageClassifier'))  # the name is looked up in our scope
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'compile': 'often'}, 'compile takes True, False or a dict'),
+        ({'activation_checkpointing': 'yes'}, "activation_checkpointing takes True, False or a list .*, got 'yes'"),
+        ({'optim_wrapper': {'accumulative_counts': 0}}, 'accumulative_counts must be a whole .* 1, got 0'),
+        ({'train_dataloader': {'dataset': {'dataset': {'fast': 'gpu'}}}}, "fast is 'gpu', expected"),
+    ],
+)
+def test_values_of_switches(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_values(Config(values))
+    check_values(Config({'compile': {'mode': 'default'}, 'activation_checkpointing': ['backbone']}))

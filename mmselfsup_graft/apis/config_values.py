@@ -1,0 +1,72 @@
+"""Values of a config that its keys could not take, told before anything is built or written."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from mmengine.config import Config
+
+from mmselfsup_graft.datasets.fast import resolve_mode
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+# whose data preprocessors take no notice of what a fast pipeline leaves to the device
+_UNAWARE = ('mmpretrain', 'mmengine')
+
+
+def check_values(cfg: Config) -> None:
+    """Refuse values of switches of the whole run that nothing could use.
+
+    Raises:
+        ConfigError: For ``compile``, ``activation_checkpointing``, ``optim_wrapper.accumulative_counts`` or ``fast``
+            of a data set of another kind than they take, or a fast mode whose data preprocessor would not do its part.
+    """
+    compiling = cfg.get('compile', False)
+    if not isinstance(compiling, bool | dict):
+        raise ConfigError(f'compile takes True, False or a dict of options of torch.compile, got {compiling!r}')
+    recomputing = cfg.get('activation_checkpointing')
+    if not (recomputing is None or isinstance(recomputing, bool | list | tuple)):
+        raise ConfigError(
+            f'activation_checkpointing takes True, False or a list of names of modules, got {recomputing!r}'
+        )
+    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if isinstance(counts, bool) or not isinstance(counts, int) or counts < 1:
+        raise ConfigError(f'optim_wrapper.accumulative_counts must be a whole number of at least 1, got {counts!r}')
+    modes = [fast for key in cfg if key.endswith('_dataloader') for fast in _fast_of(cfg[key])]
+    deferring = [fast for fast in modes if resolve_mode(fast) not in (None, 'cpu')]
+    if deferring:
+        _check_preprocessor(cfg, deferring[0])
+
+
+def _fast_of(node: Any) -> Iterator[Any]:
+    """Yield ``fast`` of every data set in a loader, wrapped ones included."""
+    for each in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
+        yield from _fast_of(each)
+    if isinstance(node, dict) and 'fast' in node:
+        yield node['fast']
+
+
+def _check_preprocessor(cfg: Config, fast: bool | str) -> None:
+    """Refuse a data preprocessor that would silently leave out what a fast pipeline leaves to it."""
+    model = cfg.get('model')
+    if not isinstance(model, dict):
+        return
+    scope: str = model.get('_scope_') or cfg.get('default_scope') or ''
+    given: Any = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    kind = given.get('type')
+    if kind is None and _origin(model.get('type'), scope) == 'mmpretrain':
+        kind = 'ClsDataPreprocessor'  # its models add the name, which is looked up in the scope of the config
+    if _origin(kind, given.get('_scope_', scope)) in _UNAWARE:
+        name = kind if isinstance(kind, str) else kind.__name__
+        right = 'ClsDataPreprocessor' if name.endswith('ClsDataPreprocessor') else 'SelfSupDataPreprocessor'
+        raise ConfigError(
+            f'fast={fast!r} leaves flips, colours and blur to the data preprocessor, and {name!r} of another library '
+            f"would leave them out: set data_preprocessor.type to 'mmselfsup_graft.{right}', leave the type out in a "
+            "model of this toolbox, or take fast='cpu'"
+        )
+
+
+def _origin(kind: Any, scope: str) -> str:
+    """Library of the class that a type of a model's part stands for, ``''`` if there is none."""
+    if isinstance(kind, str):
+        kind = MODELS.get(kind) if '.' in kind or scope == MODELS.scope else MODELS.get(f'{scope}.{kind}')
+    return '' if kind is None else cast(type, kind).__module__.partition('.')[0]
