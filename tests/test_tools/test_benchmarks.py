@@ -277,11 +277,12 @@ def test_too_few_steps_for_the_loader_processes_are_one_clear_line():
 
 def test_the_whole_loop_benchmark(tmp_path):
     make_photos(tmp_path / 'photos', count=4)
-    data = ['--data', tmp_path / 'photos', '--implementations', 'pil', 'ours', '--models', 'mae-tiny']
+    data = ['--data', tmp_path / 'photos', '--models', 'mae-tiny']
     sizes = ['--batch-size', 2, '--steps', 1, '--rounds', 1, '--workers', 0, '--warmup', 0]
     done = run_tool_process('benchmarks/end_to_end', *data, *sizes, '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
     found = tables(tmp_path / 'r.json')['mae-tiny']
+    assert list(found) == ['pil', 'mmpretrain', 'ours', 'ours-fast-cpu', 'ours-fast-device']
     for entry in found.values():
         assert entry['status'] == 'measured', entry['reason']
         assert 0 < entry['facts']['waiting_share'] < 1
