@@ -124,6 +124,7 @@ def box_kernel(sigma: float) -> np.ndarray:
 
     Gwosdek et al., *Theoretical Foundations of Gaussian Convolution by Extended Box Filtering*, 2011: the width and the
     weight at the edges give three passes together the variance ``sigma ** 2``.
+    The form for batches is ``models.augment.operations.box_kernels``: data sets and models do not import each other.
     """
     variance = sigma * sigma / 3
     inner = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)
