@@ -304,6 +304,12 @@ def test_a_wrong_name_is_one_clear_line():
     assert error.startswith("there is no model 'mae-vit-x' (did you mean mae-vit-")
 
 
+def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path):
+    (tmp_path / 'file').touch()
+    error = call_tool('benchmarks/step', '--models', 'mae-tiny', '--out', tmp_path / 'file' / 'r.json').error()
+    assert error.startswith(f'--out {tmp_path}/file/r.json: cannot be written')
+
+
 def test_photographs_have_the_size_of_the_task(tmp_path):
     files = sorted(make_photos(tmp_path, count=3).rglob('*.jpg'))
     assert len(files) == 3

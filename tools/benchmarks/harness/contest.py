@@ -118,6 +118,7 @@ class Contest:
         self._racers += [Racer(name, self.kind, self.settings) for name in self.implementations]
         for racer in self._racers:
             started, name = time.perf_counter(), racer.row.implementation
+            self.say(f'  {self.subject}, {name}: starting and building')
             built = racer.ask(do='build', kind=self.kind, subject=self.subject, implementation=name, settings=options)
             if built:
                 racer.row.images, racer.row.note = built['images'], built['note']

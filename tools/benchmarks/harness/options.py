@@ -1,13 +1,14 @@
 """Options and the way of all benchmark scripts: parse, measure subject after subject, print, write."""
 
 import argparse
-import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from mmselfsup_graft.apis.recipe import write_json
 from mmselfsup_graft.errors import ConfigError
 
 from .contest import Contest
@@ -19,7 +20,7 @@ from .task import Settings
 
 def parser(description: str, steps: int | None, rounds: int, batch_size: int) -> argparse.ArgumentParser:
     """The options that all scripts have, with their defaults; without one for the steps the script chooses them."""
-    options = argparse.ArgumentParser(description=description)
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = options.add_argument
     add('--device', choices=['cpu', 'cuda'], default='cpu')
     add('--implementations', nargs='+', metavar='NAME', help='which to compare; default: all')
@@ -78,6 +79,8 @@ def compare(
         columns: Of the tables, after the first.
         finish: Adds figures to the rows of a subject before they are printed.
     """
+    if args.out:  # told now rather than after the first table
+        _check_writable(Path(args.out))
     tables: list[dict[str, Any]] = []
     result: dict[str, Any] = {
         'benchmark': kind,
@@ -98,9 +101,18 @@ def compare(
         if args.out:  # after every table, so that a long run that is cut off leaves what it has
             if settings.device == 'cuda':
                 result['machine_at_the_end'] = machine(settings.device)
-            path = Path(args.out)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(result, indent=1) + '\n')
+            write_json(Path(args.out), result)
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f'--out {path}: cannot be written ({error.strerror}); name a file in a folder of yours'
+        ) from error
 
 
 def _say(line: str) -> None:
