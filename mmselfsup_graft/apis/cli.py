@@ -1,6 +1,7 @@
 """What all command lines share: kind errors and the usual options."""
 
 import argparse
+import atexit
 import os
 import sys
 import warnings
@@ -21,7 +22,7 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
     warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
     try:
         code = main(argv) or 0
-        _leave_process_group()
+        _leave_process_group(code)
         sys.exit(code)
     except KeyboardInterrupt:
         print(
@@ -37,11 +38,19 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
         sys.exit(getattr(error, 'exit_code', 1))
 
 
-def _leave_process_group() -> None:
-    """End torch's communication in good order: its threads can abort a process that leaves while others still work."""
+def _leave_process_group(code: int) -> None:
+    """End torch's communication in good order, and the process with it, if it is one of several.
+
+    The threads of a process group that is still referred to (by DDP for example) can abort a process while Python takes
+    itself apart, long after all work was done.
+    """
     torch = sys.modules.get('torch')
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def describe(error: BaseException) -> str:
