@@ -130,7 +130,7 @@ def test_a_missing_package_is_named_with_what_to_do(tmp_path, monkeypatch):
     folder = mixed(tmp_path)
     monkeypatch.setitem(sys.modules, 'nvidia.dali', None)
     assert prepared(batch_of(folder, MASKED, [0, 3]))[0].shape == (2, 3, 48, 48)  # needs none
-    with pytest.raises(ConfigError, match=r"mmselfsup-graft\[dali\].*fast='nvjpeg', 'device' or 'cpu'"):
+    with pytest.raises(ConfigError, match=r"tools/install.sh --dali.*fast='nvjpeg', 'device' or 'cpu'"):
         prepared(batch_of(folder, MASKED, [0, 1]))
 
 
