@@ -92,7 +92,7 @@ class ReconstructionHook(Hook):
         """Reconstruct once and forget it."""
         try:
             self._reconstruct(model, images)
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except (ConfigError, RuntimeError, ValueError, AssertionError) as error:
             reason = ' '.join(str(error).split())[:200] or type(error).__name__
             raise ConfigError(
                 f'ReconstructionHook.dataset gives images of shape {tuple(images.shape[1:])}, which the model does not '
