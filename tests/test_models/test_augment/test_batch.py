@@ -56,7 +56,7 @@ def test_unknown_operations_and_a_missing_kornia(monkeypatch):
         augment_batch(IMAGES, rows(twirl=[[1]] * 4))
     monkeypatch.setitem(sys.modules, 'kornia', None)
     assert augment_batch(IMAGES, rows(flip=[[1]] * 4)).shape == IMAGES.shape  # needs none
-    with pytest.raises(ConfigError, match='tools/install.sh installs it'):
+    with pytest.raises(ConfigError, match=r'tools/install\.sh installs it'):
         augment_batch(IMAGES, rows(grayscale=[[1]] * 4))
 
 
