@@ -5,9 +5,7 @@ import torch.nn.functional as F
 from mmengine.dist import all_gather, get_rank, get_world_size
 from torch.distributed.nn.functional import all_gather as all_gather_with_grad
 
-
-def _full_precision(x: torch.Tensor) -> torch.Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+from .pixels import at_least_float32
 
 
 def info_nce(queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -25,8 +23,8 @@ def info_nce(queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> t
         Scalar.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        queries = F.normalize(_full_precision(queries), dim=1)
-        keys = F.normalize(_full_precision(keys.detach()), dim=1)
+        queries = F.normalize(at_least_float32(queries), dim=1)
+        keys = F.normalize(at_least_float32(keys.detach()), dim=1)
         keys = torch.cat(all_gather(keys))  # [B * world, D]
         logits = queries @ keys.t() / temperature  # [B, B * world]
         labels = torch.arange(len(queries), device=queries.device) + len(queries) * get_rank()
@@ -48,7 +46,7 @@ def nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float) -> to
         temperature: tau, > 0.
     """
     with torch.autocast(first.device.type, enabled=False):
-        views = [F.normalize(_full_precision(v), dim=1) for v in (first, second)]
+        views = [F.normalize(at_least_float32(v), dim=1) for v in (first, second)]
         local = torch.cat(views)  # [2B, D]
         everyone = torch.cat([_gather_with_grad(v) for v in views])  # [2 B world, D], all first views, then all second
         batch, total, offset = len(first), len(everyone) // 2, len(first) * get_rank()
@@ -72,7 +70,7 @@ def vicreg(
         weights: Of invariance, variance and covariance.
     """
     with torch.autocast(first.device.type, enabled=False):
-        first, second = _full_precision(first), _full_precision(second)
+        first, second = at_least_float32(first), at_least_float32(second)
         invariance = F.mse_loss(first, second)
         gathered = [_gather_with_grad(v) for v in (first, second)]
         variance = sum(F.relu(1 - (v.var(dim=0) + 1e-4).sqrt()).mean() for v in gathered) / 2

@@ -2,6 +2,8 @@
 
 import torch
 
+from .pixels import at_least_float32
+
 
 def masked_feature_loss(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean squared difference to the normalised target on hidden patches, in float32 at least.
@@ -21,7 +23,7 @@ def masked_feature_loss(prediction: torch.Tensor, target: torch.Tensor, mask: to
         Scalar.
     """
     with torch.autocast(prediction.device.type, enabled=False):
-        prediction, target = _at_least_float32(prediction), _at_least_float32(target)
+        prediction, target = at_least_float32(prediction), at_least_float32(target)
         variance, mean = torch.var_mean(target, dim=1, keepdim=True)
         difference = (prediction - (target - mean) / (variance + 1e-6).sqrt()).square().mean(-1)  # [B, L]
         return (difference * mask).sum() / mask.sum()
@@ -39,7 +41,7 @@ def hidden_feature_loss(prediction: torch.Tensor, target: torch.Tensor, hidden: 
         Scalar.
     """
     with torch.autocast(prediction.device.type, enabled=False):
-        prediction, target = _at_least_float32(prediction), _at_least_float32(target)
+        prediction, target = at_least_float32(prediction), at_least_float32(target)
         variance, mean = torch.var_mean(target, dim=1, keepdim=True)
         wanted = target.gather(1, hidden[..., None].expand_as(prediction))
         return (prediction - (wanted - mean) / (variance + 1e-6).sqrt()).square().mean()
@@ -61,9 +63,5 @@ def attention_row_loss(logits: torch.Tensor, target: torch.Tensor, tau: float) -
         Scalar; not 0 when both agree, but the entropy of the target.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        wanted = (_at_least_float32(target) / tau).softmax(-1)
-        return -(wanted * _at_least_float32(logits).log_softmax(-1)).sum(-1).mean()
-
-
-def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        wanted = (at_least_float32(target) / tau).softmax(-1)
+        return -(wanted * at_least_float32(logits).log_softmax(-1)).sum(-1).mean()

@@ -68,9 +68,8 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     cfg, _ = mm_configs.own_config(algorithm, size, settings, folder.name, plain=False, compiled=False)
     if implementation == PIL:
         dataset, collate = pipelines.official(recipe, settings.data)
-        cfg.data_preprocessor = dict(
-            type='SelfSupDataPreprocessor'
-        )  # to the device as in the other rows; it is normalised
+        # to the device as in the other rows; it is normalised already
+        cfg.data_preprocessor = dict(type='SelfSupDataPreprocessor')
     elif implementation == MMPRETRAIN:
         dataset, collate = pipelines.of_mmpretrain(recipe, settings.data)
         cfg.data_preprocessor.to_rgb = True
