@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import build, mae_config, mlp_config, moco_config, multi_task_config, tec_config, vit_config
+from mmengine.logging import MessageHub
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -159,43 +160,87 @@ def test_contrastive_transformer_saves_seven_percent(monkeypatch: pytest.MonkeyP
     assert fast <= 0.93 * plain
 
 
-# ---------------------------------------------------------------- calls, beside mmpretrain
-def test_contrastive_step_makes_half_of_the_calls_of_mmpretrain() -> None:
-    """ViT-S with 12 heads; the number of calls depends on no size, so images are small."""
-    from mmengine.logging import MessageHub
+# ---------------------------------------------------------------- calls and memory, beside mmpretrain
+VIT_S = {'embed_dims': 384, 'num_layers': 12, 'num_heads': 6, 'feedforward_channels': 1536}
 
+
+def _contrastive_pair(side: int, hidden: int, out: int) -> tuple[Any, Any]:
+    """MoCo v3 of this toolbox and of mmpretrain: ViT-S with 12 heads."""
     MessageHub.get_current_instance().update_info('max_iters', 100)
-    mlp = {**mlp_config(384, 64, 32, 3), 'norm_cfg': {'type': 'BN1d'}}
-    predictor = {**mlp, 'in_channels': 32, 'num_layers': 2}
-    shared = {'img_size': 32, 'patch_size': 16}
-    theirs = build(
-        {
-            '_scope_': 'mmpretrain',
-            'type': 'MoCoV3',
-            'backbone': {'type': 'MoCoV3ViT', 'arch': 'mocov3-small', 'stop_grad_conv1': True, **shared},
-            'neck': mlp,
-            'head': {
-                'type': 'MoCoV3Head',
-                'predictor': predictor,
-                'loss': {'type': 'CrossEntropyLoss', 'loss_weight': 0.4},
-                'temperature': 0.2,
-            },
-        }
-    )
-    ours = build(
-        {
-            'type': 'MoCoV3',
-            'backbone': {'type': 'SelfSupViT', 'arch': 'mocov3-small', 'stop_grad_patch_embed': True, **shared},
-            'neck': {**mlp, 'norm_cfg': {'type': 'PortableSyncBN'}},
-            'head': {'type': 'ContrastiveHead', 'predictor': {**predictor, 'norm_cfg': {'type': 'PortableSyncBN'}}},
-        }
-    )
+    mlp = {**mlp_config(384, hidden, out, 3), 'norm_cfg': {'type': 'BN1d'}}
+    predictor = {**mlp, 'in_channels': out, 'num_layers': 2}
+    shared = {'img_size': side, 'patch_size': 16}
+    theirs = {
+        '_scope_': 'mmpretrain',
+        'type': 'MoCoV3',
+        'backbone': {'type': 'MoCoV3ViT', 'arch': 'mocov3-small', 'stop_grad_conv1': True, **shared},
+        'neck': mlp,
+        'head': {
+            'type': 'MoCoV3Head',
+            'predictor': predictor,
+            'loss': {'type': 'CrossEntropyLoss', 'loss_weight': 0.4},
+            'temperature': 0.2,
+        },
+    }
+    ours = {
+        'type': 'MoCoV3',
+        'backbone': {'type': 'SelfSupViT', 'arch': 'mocov3-small', 'stop_grad_patch_embed': True, **shared},
+        'neck': {**mlp, 'norm_cfg': {'type': 'PortableSyncBN'}},
+        'head': {'type': 'ContrastiveHead', 'predictor': {**predictor, 'norm_cfg': {'type': 'PortableSyncBN'}}},
+    }
+    return build(ours).train(), build(theirs).train()
+
+
+def _masked_pair() -> tuple[Any, Any]:
+    """MAE of this toolbox and of mmpretrain: ViT-S, published decoder, 224 px."""
+    decoder = {'type': 'MAEPretrainDecoder', 'patch_size': 16, 'in_chans': 3, 'embed_dim': 384, 'mlp_ratio': 4.0}
+    decoder.update(decoder_embed_dim=512, decoder_depth=8, decoder_num_heads=16)
+    loss = {'type': 'PixelReconstructionLoss', 'criterion': 'L2'}
+    theirs = {
+        '_scope_': 'mmpretrain',
+        'type': 'MAE',
+        'backbone': {'type': 'MAEViT', 'arch': VIT_S, 'patch_size': 16, 'mask_ratio': 0.75},
+        'neck': decoder,
+        'head': {'type': 'MAEPretrainHead', 'norm_pix': True, 'patch_size': 16, 'loss': loss},
+    }
+    vit = {'type': 'SelfSupViT', 'arch': VIT_S, 'img_size': 224, 'patch_size': 16}
+    ours = mae_config(vit, decoder_width=512, decoder_depth=8, decoder_heads=16)
+    return build(ours).train(), build(theirs).train()
+
+
+def test_contrastive_step_makes_half_of_the_calls_of_mmpretrain() -> None:
+    """The number of calls depends on no size, so images are small."""
     counts = []
-    for model in (ours, theirs):
-        model.train()
+    for model in (pair := _contrastive_pair(32, 64, 32)):
         images = [torch.randn(4, 3, 32, 32) for _ in range(2)]
-        model.loss(images, []) if model is ours else None  # the first step compares weights
+        model.loss(images, []) if model is pair[0] else None  # the first step compares weights
         with Calls() as calls:
             sum(model.loss(images, []).values()).backward()
         counts.append(calls.kernels)
     assert counts[0] <= 0.5 * counts[1], counts
+
+
+def _kept_for_backward(model: Any, views: int) -> int:
+    """Bytes that a forward pass over two images of 224 px keeps for the backward pass, parameters aside."""
+    images = [torch.randn(2, 3, 224, 224) for _ in range(views)]
+    known = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        losses = model.loss(images[0] if views == 1 else images, [])
+    assert any(loss.requires_grad for loss in losses.values())
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize(
+    ('pair', 'views'), [(partial(_contrastive_pair, 224, 4096, 256), 2), (_masked_pair, 1)], ids=['MoCo v3', 'MAE']
+)
+def test_a_step_keeps_no_more_memory_than_that_of_mmpretrain(pair: Callable[[], tuple[Any, Any]], views: int) -> None:
+    ours, theirs = (_kept_for_backward(model, views) for model in pair())
+    assert 2**26 < ours <= theirs

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import sys
 from pathlib import Path
 
 import cv2
@@ -212,6 +213,13 @@ def test_a_process_of_a_benchmark_has_the_threads_that_were_asked_for():
         assert found.facts['threads'] == [count, count]
 
 
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux resets the peak of a process')
+def test_the_memory_of_a_step_is_what_it_has_in_use():
+    rows = rows_of(Settings(), 'memory', ['blocks-16', 'blocks-112'], rounds=1, steps=1)
+    small, large = (row.facts['step_mb'] for row in rows.values())
+    assert large - small == pytest.approx(96, abs=8)  # not all that was allocated, 288
+
+
 def test_a_block_is_long_beside_what_may_lie_ready():
     assert [enough_steps(None, 4, workers) for workers in (0, 1, 8)] == [4, 4, 32]
     assert [enough_steps(1, 4, 0), enough_steps(32, 4, 8)] == [1, 32]
@@ -241,6 +249,7 @@ def test_the_step_benchmark(tmp_path):
     assert ours['ratios']['mmpretrain']['median'] == pytest.approx(
         peer['seconds']['cpu']['median'] / ours['seconds']['cpu']['median']
     )
+    assert all(0 < row['facts']['step_mb'] < row['facts']['peak_rss_mb'] + 64 for row in (ours, peer))
     assert found['tec-tiny']['ours']['status'] == 'measured', found['tec-tiny']['ours']['reason']
     assert found['tec-tiny']['mmpretrain']['reason'] == 'mmpretrain has no TEC'
 

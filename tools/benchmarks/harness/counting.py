@@ -1,7 +1,5 @@
-"""What a step asks of the machine, counted by torch's dispatcher: FLOPs, kernel calls, host reads, memory."""
+"""What a step asks of the machine, counted by torch's dispatcher: FLOPs, kernel calls, host reads."""
 
-import resource
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -107,12 +105,3 @@ def compile_facts() -> dict[str, int]:
     from torch._dynamo.utils import counters
 
     return {'graphs': counters['stats']['unique_graphs'], 'graph_breaks': sum(counters['graph_break'].values())}
-
-
-def peak_memory(device: str) -> dict[str, float]:
-    """Peak memory so far in MB: of the GPU's allocator since the warm-up, else resident memory of the process."""
-    if device == 'cuda':
-        allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-        return {'peak_allocated_mb': allocated / 2**20, 'peak_reserved_mb': reserved / 2**20}
-    unit = 2**10 if sys.platform == 'darwin' else 1  # kilobytes on Linux
-    return {'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit / 1024}

@@ -53,7 +53,7 @@ class Worker:
 
     def facts(self) -> dict[str, Any]:
         """Memory first: counting needs some of its own."""
-        from .counting import peak_memory
+        from .memory import peak_memory
 
         return {**peak_memory(self.settings.device), **self.task.facts()}
 
