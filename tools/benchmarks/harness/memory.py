@@ -32,15 +32,18 @@ def peak_of_step(step: Callable[[], Any]) -> dict[str, float]:
     Returns:
         ``step_mb``; nothing where the allocator is not glibc's or the system does not reset its peak.
     """
-    mark, status = Path('/proc/self/clear_refs'), Path('/proc/self/status')
     try:
         libc = ctypes.CDLL(None)
+        malloc_trim = libc.malloc_trim
         libc.mallopt(_MMAP_THRESHOLD, _LARGE)
-        step()  # what the optimiser keeps from step to step is large, and given back too when it is replaced
-        libc.malloc_trim(0)
-        mark.write_text('5')  # resets the peak, see proc(5)
     except (AttributeError, OSError):
         return {}
+    step()  # what one step leaves to the next, gradients say, still lay among the small blocks
+    malloc_trim(0)
+    try:
+        Path('/proc/self/clear_refs').write_text('5')  # resets the peak, see proc(5)
+    except OSError:
+        return {}
     step()
-    peak = next(line for line in status.read_text().splitlines() if line.startswith('VmHWM'))
+    peak = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
     return {'step_mb': int(peak.split()[1]) / 1024}
