@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import torch
 from harness.counting import count_step
-from harness.memory import peak_of_step
 from harness.task import Missing, Settings, Task
 from torch import nn
 
@@ -52,20 +51,6 @@ class Threads(Task):
         return {'threads': [cv2.getNumThreads(), torch.get_num_threads()]}
 
 
-class Blocks(Task):
-    """A step that allocates three blocks, one in use at a time."""
-
-    def __init__(self, megabytes: int) -> None:
-        self.megabytes = megabytes
-
-    def step(self) -> None:
-        for _ in range(3):
-            torch.ones(self.megabytes, 2**20, dtype=torch.uint8)
-
-    def facts(self) -> dict[str, Any]:
-        return peak_of_step(self.step)
-
-
 def build(subject: str, implementation: str, settings: Settings) -> Task:
     if implementation == 'missing':
         raise Missing('it is not here')
@@ -76,6 +61,4 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
         os._exit(7)
     if implementation == 'threads':
         return Threads()
-    if implementation.startswith('blocks-'):
-        return Blocks(int(implementation.partition('-')[2]))
     return Linear(subject, implementation, settings)

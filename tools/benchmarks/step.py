@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Column('calls fwd / bwd / opt', calls),
         fact('host reads', 'host_reads'),
         fact('syncs', 'syncs'),
-        fact('MB step', 'step_mb'),
+        fact('MB in use', 'in_use_mb'),
         fact('MB process', 'peak_rss_mb'),
         fact('MB alloc.', 'peak_allocated_mb'),
         fact('MB reserved', 'peak_reserved_mb'),

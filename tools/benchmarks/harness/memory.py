@@ -4,13 +4,10 @@ import ctypes
 import resource
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
-_LARGE = 1 << 16
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def peak_memory(device: str) -> dict[str, float]:
@@ -22,28 +19,46 @@ def peak_memory(device: str) -> dict[str, float]:
     return {'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit / 1024}
 
 
-def peak_of_step(step: Callable[[], Any]) -> dict[str, float]:
-    """Peak memory in MB that one step on the CPU has in use, with all that lives in the process.
+class _MallocInfo(ctypes.Structure):
+    """What glibc's ``mallinfo2`` returns."""
 
-    The peak of the process's resident memory also holds what the allocator keeps between allocations, which depends on
-    their order and differs by hundreds of MB where the very same tensors are alive. So from here on every large block
-    is given back to the system as soon as it is freed: for good, and at some cost in time, hence after the clock.
+    _fields_ = [
+        *((name, ctypes.c_size_t) for name in ('arena', 'ordblks', 'smblks', 'hblks', 'hblkhd')),
+        *((name, ctypes.c_size_t) for name in ('usmblks', 'fsmblks', 'uordblks', 'fordblks', 'keepcost')),
+    ]
+
+
+class _PeakInUse(TorchDispatchMode):
+    """Highest number of allocated bytes after any call of an operator."""
+
+    def __init__(self, info: Callable[[], _MallocInfo]) -> None:
+        super().__init__()
+        self._info, self.peak = info, 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        now = self._info()
+        self.peak = max(self.peak, now.uordblks + now.hblkhd)  # blocks in the heaps and blocks mapped alone
+        return result
+
+
+def peak_in_use(step: Callable[[], Any]) -> dict[str, float]:
+    """Peak of the allocated memory in MB during one step on the CPU: weights, optimiser and all that a step needs.
+
+    Resident memory also holds what the allocator keeps between allocations, which depends on their order and differs by
+    hundreds of MB where the very same tensors are alive. Memory that an operator frees before it returns is not seen.
+
+    Args:
+        step: A whole training step; must not run compiled code, which the dispatcher does not see.
 
     Returns:
-        ``step_mb``; nothing where the allocator is not glibc's or the system does not reset its peak.
+        ``in_use_mb``; nothing where the allocator is not glibc's (2.33 or newer).
     """
     try:
-        libc = ctypes.CDLL(None)
-        malloc_trim = libc.malloc_trim
-        libc.mallopt(_MMAP_THRESHOLD, _LARGE)
-    except (AttributeError, OSError):
+        info = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
         return {}
-    step()  # what one step leaves to the next, gradients say, still lay among the small blocks
-    malloc_trim(0)
-    try:
-        Path('/proc/self/clear_refs').write_text('5')  # resets the peak, see proc(5)
-    except OSError:
-        return {}
-    step()
-    peak = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
-    return {'step_mb': int(peak.split()[1]) / 1024}
+    info.restype = _MallocInfo
+    with _PeakInUse(info) as seen:
+        step()
+    return {'in_use_mb': seen.peak / 2**20}

@@ -13,7 +13,7 @@ import torch
 from . import mm_configs
 from .counting import compile_facts, count_step, cuda_syncs
 from .lightly_models import lightly_step
-from .memory import peak_of_step
+from .memory import peak_in_use
 from .mm_runner import batch_of, build_loop
 from .task import Missing, Settings, Task
 
@@ -76,7 +76,7 @@ class Step(Task):
 
     def facts(self) -> dict[str, Any]:
         """Memory, FLOPs, calls, host reads, and on a GPU what torch itself reports as synchronising."""
-        memory = peak_of_step(self.step) if self.settings.device == 'cpu' else {}
+        memory = peak_in_use(self.step) if self.settings.device == 'cpu' and not self.compiled else {}
         facts: dict[str, Any] = compile_facts() if self.compiled else count_step(self.step, self.images)
         if self.compiled and not facts['graphs']:
             raise Missing('compile=True compiled nothing in this version of the toolbox')
