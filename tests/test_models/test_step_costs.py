@@ -1,4 +1,4 @@
-"""What a training step costs, counted: floating-point operations, calls of kernels, waits for the device."""
+"""What a training step costs, counted: operations, calls of kernels, waits for the device, memory kept."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -211,9 +211,9 @@ def _masked_pair() -> tuple[Any, Any]:
 def test_contrastive_step_makes_half_of_the_calls_of_mmpretrain() -> None:
     """The number of calls depends on no size, so images are small."""
     counts = []
-    for model in (pair := _contrastive_pair(32, 64, 32)):
+    for model in _contrastive_pair(32, 64, 32):
         images = [torch.randn(4, 3, 32, 32) for _ in range(2)]
-        model.loss(images, []) if model is pair[0] else None  # the first step compares weights
+        model.loss(images, [])  # the first step of ours compares weights
         with Calls() as calls:
             sum(model.loss(images, []).values()).backward()
         counts.append(calls.kernels)
@@ -242,5 +242,6 @@ def _kept_for_backward(model: Any, views: int) -> int:
     ('pair', 'views'), [(partial(_contrastive_pair, 224, 4096, 256), 2), (_masked_pair, 1)], ids=['MoCo v3', 'MAE']
 )
 def test_a_step_keeps_no_more_memory_than_that_of_mmpretrain(pair: Callable[[], tuple[Any, Any]], views: int) -> None:
+    """Activations only; the step benchmark measures the peak of a whole step, gradients and optimiser included."""
     ours, theirs = (_kept_for_backward(model, views) for model in pair())
-    assert 2**26 < ours <= theirs
+    assert theirs / 2 < ours <= theirs
