@@ -15,6 +15,7 @@ from mmselfsup_graft.evaluation import (
     Embedded,
     FeatureCache,
     check_features,
+    default_feature,
     embed,
     has_class_token,
     load_backbone,
@@ -42,6 +43,10 @@ class Encoder:
     def check(self, features: Sequence[str] | None) -> tuple[str, ...]:
         """Names of the features; None stands for the encoder's own. See :func:`check_features`."""
         return check_features(self.backbone, features)
+
+    def own_feature(self) -> str:
+        """The feature that the encoder's output stands for, see :func:`default_feature`."""
+        return default_feature(self.backbone)
 
     def has_class_token(self) -> bool:
         """Whether the class token can be asked for."""

@@ -26,6 +26,7 @@ from mmselfsup_graft.checkpoints import file_sha256, whole_file
 from mmselfsup_graft.errors import ConfigError, GraftError
 
 from .config_check import apply_cfg_options, check_config
+from .report_settings import check_report
 from .train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
 
 _REFERENCE = 'stage:'
@@ -115,21 +116,9 @@ def load_recipe(
     stages: list[Stage] = []
     for name, cfg in configs.items():
         stages.append(_link(path, name, cfg, stages))
-    recipe = Recipe(path, tuple(stages), content.get('report', {}), options or {}, amp, data_root, epochs)
-    _check_report(recipe)
-    return recipe
-
-
-def _check_report(recipe: Recipe) -> None:
-    unknown = set(recipe.report) - {'rows', 'reconstruct'}
-    rows = recipe.report.get('rows', [])
-    if unknown or any(set(row) != {'name', 'stage'} for row in rows):
-        raise ConfigError(
-            f'recipe {recipe.path}: report takes rows=[dict(name=, stage=)] and reconstruct=[stages], '
-            f'got {recipe.report}'
-        )
-    for name in [*(row['stage'] for row in rows), *recipe.report.get('reconstruct', [])]:
-        recipe.stage(name)
+    report = content.get('report', {})
+    check_report(path, report, [stage.name for stage in stages])
+    return Recipe(path, tuple(stages), report, options or {}, amp, data_root, epochs)
 
 
 def _load_entry(path: Path, entry: dict, content: Config) -> Config:
@@ -307,6 +296,7 @@ def _finish(folder: Path, stage: Stage) -> None:
             'sha256': file_sha256(newest),
             'fingerprint': stage.fingerprint,
             'seconds': progress['seconds'],
+            'cpu_seconds': progress['cpu_seconds'],
             'iterations': progress['max_iters'],
             'notes': progress['notes'],
         },

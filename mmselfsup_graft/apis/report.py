@@ -17,43 +17,63 @@ from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.registry import DATASETS
 
 from .conflict import report_conflict
+from .embedding import Encoder, load_encoder
 from .loading import load_model
 from .recipe import Recipe, read_done, stage_checkpoint, write_json
 from .reconstruct import spread_images
-from .scoring import read_evaluation, score_checkpoint, score_pixels
+from .report_settings import BASELINES, row_name
+from .scoring import evaluation_sets, read_evaluation, score_encoder, score_pixels
 from .table import table_text
 
 
 def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
     """Score raw pixels, a random encoder and every row that the recipe's report names.
 
+    ``report.features`` names what is scored of each encoder that has it, a row each.
+
     Returns:
-        ``rows`` (name -> scores and cost) and the protocols, as written to ``table.json``.
+        ``rows`` (name -> scores, ``encoder``, ``feature`` and cost) and the protocols, as written to ``table.json``.
     """
+    pixel_row, random_row = BASELINES
     rows = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report['rows']}
     cfg, cache = next(iter(rows.values())).cfg, work_dir / 'features'
-    evaluation = read_evaluation(cfg)
     say = _announce(2 + len(rows))
-    say('raw pixels')
-    pixels = score_pixels(evaluation)
-    say('random encoder')
-    table: dict[str, dict[str, Any]] = {'raw pixels': pixels.results}
-    table['random encoder'] = score_checkpoint(cfg, None, cache=cache).results
-    for name, stage in rows.items():
+    say(pixel_row)
+    evaluation = read_evaluation(cfg)
+    datasets = evaluation_sets(evaluation)
+    pixels = score_pixels(evaluation, datasets)
+    table: dict[str, dict[str, Any]] = {pixel_row: pixels.results}
+    for name, stage in {random_row: None, **rows}.items():
         say(name)
-        checkpoint = stage_checkpoint(work_dir, stage.name)
-        table[name] = score_checkpoint(stage.cfg, checkpoint, cache=cache).results
-        chain = _with_needs(recipe, stage.name)
-        cost = [read_done(work_dir, each) or {} for each in chain]
-        table[name]['stages'] = chain
-        table[name]['train_seconds'] = sum(each['seconds'] for each in cost)
-        table[name]['iterations'] = sum(each['iterations'] for each in cost)
+        checkpoint = None if stage is None else stage_checkpoint(work_dir, stage.name)
+        encoder = load_encoder(cfg if stage is None else stage.cfg, checkpoint, cache=cache)
+        cost = {} if stage is None else _cost(recipe, stage.name, work_dir)
+        for feature, scores in score_encoder(encoder, evaluation, _features(recipe, encoder), datasets).items():
+            row = row_name(name, feature, encoder.own_feature())
+            table[row] = {**scores.results, 'encoder': name, 'feature': feature, **cost}
     return {
         'rows': table,
         'protocol': {name: asdict(each) for name, each in evaluation.protocols.items()},
         'images': pixels.images,
         'left_out': pixels.left_out,
     }
+
+
+def _features(recipe: Recipe, encoder: Encoder) -> list[str]:
+    """Those of ``report.features`` that an encoder has; its own feature if there is none."""
+    asked = recipe.report.get('features', [])
+    having = [name for name in asked if name == 'patch_mean' or encoder.has_class_token()]
+    return having or [encoder.own_feature()]
+
+
+def _cost(recipe: Recipe, name: str, work_dir: Path) -> dict[str, Any]:
+    """What a stage took with all it builds on: ``stages``, ``train_seconds``, ``train_cpu_seconds``, ``iterations``."""
+    chain = _with_needs(recipe, name)
+    done = [read_done(work_dir, each) or {} for each in chain]
+    keys = {'train_seconds': 'seconds', 'train_cpu_seconds': 'cpu_seconds', 'iterations': 'iterations'}
+    # stages of an older version do not say what the CPU did
+    known = {name: key for name, key in keys.items() if all(key in each for each in done)}
+    return {'stages': chain, **{name: sum(each[key] for each in done) for name, key in known.items()}}
 
 
 def _announce(total: int) -> Callable[[str], None]:

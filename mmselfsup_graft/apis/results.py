@@ -19,6 +19,7 @@ from mmselfsup_graft.registry import DATASETS
 
 from .environment import versions
 from .recipe import write_json
+from .report_settings import row_name
 from .scoring import Evaluation, Scores, read_evaluation, score_checkpoint
 from .table import notes_text, table_text
 
@@ -155,6 +156,7 @@ def score_and_record(
     append_rows(Path(cfg.work_dir) / 'results.jsonl', rows)
     keep_config(cfg, rows[0]['config_sha256'])
     settings = {name: asdict(protocol) for name, protocol in evaluation.protocols.items()}
-    table = table_text({'rows': {Path(checkpoint).stem: scores.results}, 'protocol': settings})
+    name = row_name(Path(checkpoint).stem, scores.feature, scores.feature if evaluation.feature is None else '')
+    table = table_text({'rows': {name: scores.results}, 'protocol': settings})
     left_out = [f'{count} unreadable {side} images were left out' for side, count in scores.left_out.items() if count]
     return rows, '\n'.join(text for text in (table, notes_text(scores.results), *left_out) if text)

@@ -148,19 +148,30 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str | os.PathLike | None) -> di
     return score_checkpoint(cfg, checkpoint).results
 
 
-def score_pixels(evaluation: Evaluation) -> Scores:
-    """Score raw pixels: what is there before any encoder."""
-    (scores,) = score_encoder(raw_pixels(), evaluation).values()
+def score_pixels(evaluation: Evaluation, datasets: dict[str, SelfSupDataset] | None = None) -> Scores:
+    """Score raw pixels: what is there before any encoder; see :func:`score_encoder`."""
+    (scores,) = score_encoder(raw_pixels(), evaluation, None, datasets).values()
     return scores
 
 
-def score_encoder(encoder: Encoder, evaluation: Evaluation, features: Sequence[str] | None = None) -> dict[str, Scores]:
+def evaluation_sets(evaluation: Evaluation) -> dict[str, SelfSupDataset]:
+    """The data sets ``train`` and ``test``, built."""
+    return {name: DATASETS.build(evaluation.data[name]) for name in ('train', 'test')}
+
+
+def score_encoder(
+    encoder: Encoder,
+    evaluation: Evaluation,
+    features: Sequence[str] | None = None,
+    datasets: dict[str, SelfSupDataset] | None = None,
+) -> dict[str, Scores]:
     """Extract features once and score each of them by every protocol.
 
     Args:
         encoder: Module, preprocessor and cache.
         evaluation: Data and protocols.
         features: Of :data:`FEATURES`; None is the encoder's own feature.
+        datasets: What :func:`evaluation_sets` gave, to share it among encoders; None builds them here.
 
     Returns:
         Name of the feature -> scores.
@@ -170,7 +181,7 @@ def score_encoder(encoder: Encoder, evaluation: Evaluation, features: Sequence[s
         DataError: If images have no labels.
     """
     names = encoder.check(features)
-    datasets = {name: DATASETS.build(evaluation.data[name]) for name in ('train', 'test')}
+    datasets = datasets or evaluation_sets(evaluation)
     labels = {name: labels_of(dataset) for name, dataset in datasets.items()}
     loading = {'batch_size': evaluation.batch_size, 'num_workers': evaluation.num_workers}
     embedded = {}

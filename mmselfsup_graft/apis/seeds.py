@@ -112,11 +112,12 @@ def _cells(row: dict[str, Any], protocols: dict[str, Any]) -> dict[str, float]:
 def seeds_text(table: SeedTable) -> str:
     """Mean and standard deviation over seeds, as people read it."""
     lines = [f'accuracy in %, mean ± standard deviation over {len(table.values)} seeds']
-    lines.append(f'{"":18}' + ''.join(f'{column:>14}' for column in table.columns))
+    first = max(len(row) for row in table.rows) + 1
+    lines.append(' ' * first + ''.join(f'{column:>14}' for column in table.columns))
     mean, spread = table.values.mean(axis=0), _spread(table.values)
     for i, row in enumerate(table.rows):
         cells = [f'{mean[i, j]:.1f} ± {spread[i, j]:.1f}' for j in range(len(table.columns))]
-        lines.append(f'{row:18}' + ''.join(f'{cell:>14}' for cell in cells))
+        lines.append(f'{row:{first}}' + ''.join(f'{cell:>14}' for cell in cells))
     return '\n'.join(lines)
 
 

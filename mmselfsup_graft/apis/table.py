@@ -12,19 +12,21 @@ def table_text(result: dict[str, Any]) -> str:
     """The table of several encoders: accuracies in per cent.
 
     Args:
-        result: ``rows``: name -> protocol -> result, with ``iterations`` and ``train_seconds`` where the cost is known;
-            ``protocol``: protocol -> settings.
+        result: ``rows``: name -> protocol -> result, with ``iterations``, ``train_seconds`` and ``train_cpu_seconds``
+            where the cost is known; ``protocol``: protocol -> settings.
     """
     settings, rows = result['protocol'], result['rows']
     columns = [column for name in settings for column in _COLUMNS[name](settings[name])]
     with_cost = any('iterations' in row for row in rows.values())
-    head = f'{"":16}' + ''.join(f'{title:>{width}}' for title, width, _ in columns)
-    head += f'{"iterations":>12}{"seconds":>9}' if with_cost else ''
-    lines = ['accuracy in %' + _explain_shots(settings), head]
+    columns += _COST if with_cost else []
+    first = max(len(name) for name in rows) + 1
+    lines = ['accuracy in %' + _explain_shots(settings)]
+    lines.append(' ' * first + ''.join(f'{title:>{width}}' for title, width, _ in columns))
     for name, row in rows.items():
         cells = ''.join(f'{cell(row):>{width}}' for _, width, cell in columns)
-        cost = f'{row["iterations"]:>12}{row["train_seconds"]:>9.0f}' if 'iterations' in row else ''
-        lines.append(f'{name:16}{cells}{cost}')
+        lines.append(f'{name:{first}}{cells}'.rstrip())
+    if with_cost:
+        lines.append('cost of training, with all stages that a row builds on; CPU s: all threads of the process')
     if 'few_shot' in settings and any(
         len(row['few_shot']) < len(settings['few_shot']['shots']) for row in rows.values()
     ):
@@ -62,7 +64,7 @@ def _explain_shots(settings: dict[str, Any]) -> str:
 
 def _few_shot_columns(settings: dict[str, Any]) -> list[tuple]:
     def column(n: int) -> tuple:
-        return (f'{n} label{"s" if n > 1 else ""}', 14, lambda row: _spread(row['few_shot'].get(n)))
+        return (f'{n} label{"s" if n > 1 else ""}', 13, lambda row: _spread(row['few_shot'].get(n)))
 
     return [column(n) for n in settings['shots']]
 
@@ -75,13 +77,22 @@ def _spread(scores: dict[str, Any] | None) -> str:
 
 def _knn_columns(settings: dict[str, Any]) -> list[tuple]:
     title = f'{settings["k"][0]}-NN' if settings['selection'] == 'first' else 'k-NN'
-    return [(title, 9, lambda row: f'{row["knn"]["accuracy"]:.1f}')]
+    return [(title, 7, lambda row: f'{row["knn"]["accuracy"]:.1f}')]
 
 
 def _single(name: str) -> Any:
     return lambda settings: [(name, 10, lambda row: f'{row[name]["accuracy"]:.1f}')]
 
 
+def _cost(key: str) -> Any:
+    return lambda row: f'{row[key]:.0f}' if key in row else ''
+
+
+_COST = [
+    ('iterations', 12, _cost('iterations')),
+    ('seconds', 9, _cost('train_seconds')),
+    ('CPU s', 8, _cost('train_cpu_seconds')),
+]
 _COLUMNS: dict[str, Any] = {
     'few_shot': _few_shot_columns,
     'logistic': _single('logistic'),

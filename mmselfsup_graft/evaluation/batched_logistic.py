@@ -54,7 +54,7 @@ def fit_logistic_batch(
     problems = _Problems(left * singular.unsqueeze(1), singular, F.one_hot(labels, classes).double(), regularisation)
     weights = left.new_zeros(len(left), singular.shape[1], classes)  # [B, r, C]
     logits = problems.samples @ weights  # [B, n, C]
-    chances = logits.softmax(2)
+    chances = _softmax(logits)
     gradient = problems.gradient(weights, chances)
     running, iterations = _norm(gradient) > tol, torch.zeros(len(left), dtype=torch.int64, device=left.device)
     steps: deque[_Step] = deque(maxlen=_MEMORY)
@@ -67,7 +67,7 @@ def fit_logistic_batch(
         change = problems.samples @ direction
         length = _each(_line_search(problems, (weights, logits), (direction, change), gradient))
         weights, logits = weights + length * direction, logits + length * change
-        chances = logits.softmax(2)
+        chances = _softmax(logits)
         before, gradient = gradient, problems.gradient(weights, chances)
         steps.append(_remember(length * direction, gradient - before))
         # a problem whose line search found nothing has come as far as rounding lets it
@@ -132,7 +132,7 @@ def _line_search(
         rise = problems.losses(logits) - value + problems.strength * length * (mixed + length * square / 2)
         good = rise <= _DECREASE * length * slope
         if not good.all():
-            ahead = _dot(problems.errors(logits.softmax(2)), change[1]) + problems.strength * (mixed + length * square)
+            ahead = _dot(problems.errors(_softmax(logits)), change[1]) + problems.strength * (mixed + length * square)
             good |= (rise.abs() <= _ROUNDING * value) & (ahead.abs() <= 0.9 * slope.abs())
         if good.all():
             return length
@@ -156,6 +156,11 @@ def _remember(moved: torch.Tensor, turned: torch.Tensor) -> _Step:
     """A step, the change of the gradient and the inverse of their product; 0, which leaves it out, if not positive."""
     product = _dot(moved, turned)
     return moved, turned, torch.where(product > 0, 1 / product, 0.0)
+
+
+def _softmax(logits: torch.Tensor) -> torch.Tensor:
+    """Over the classes; torch's own takes more than twice as long in float64."""
+    return (logits - logits.logsumexp(2, keepdim=True)).exp()
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Few-shot logistic regression on frozen features."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +13,7 @@ from .batched_logistic import fit_logistic_batch
 from .logistic import MAX_ITERATIONS, TOLERANCE, FeatureSet, centre_and_normalise, check_solver
 
 _NUMBERS = 2**25  # float64 numbers in memory at a time; draws beyond that are solved in parts
+_SMALL = 2**22  # features of all draws together
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def few_shot_accuracies(train: FeatureSet, test: FeatureSet, protocol: FewShotPr
     """
     train_x, test_x = centre_and_normalise(train[0]), centre_and_normalise(test[0])
     classes, columns = np.unique(train[1], return_inverse=True)
+    truth = np.where(np.isin(test[1], classes), np.searchsorted(classes, test[1]), -1)
     smallest = int(np.bincount(columns).min())
     if len(classes) < 2:
         raise DataError(f'logistic regression needs images of two classes at least, got {len(classes)}')
@@ -87,30 +91,51 @@ def few_shot_accuracies(train: FeatureSet, test: FeatureSet, protocol: FewShotPr
     for shots in (n for n in protocol.shots if n <= smallest):
         generators = [np.random.default_rng((protocol.seed, shots, draw)) for draw in range(protocol.draws)]
         chosen = np.stack([draw_shots(train[1], shots, each) for each in generators])  # [draws, n]
-        weights, converged = _fit_draws(train_x, columns, chosen, protocol)
-        predicted = [classes[(test_x @ each).argmax(1)] for each in weights]
-        accuracies = [100.0 * float(np.mean(each == test[1])) for each in predicted]
+        with _few_threads(chosen.size * train_x.shape[1]):
+            accuracies, converged = _score_draws((train_x, columns), (test_x, truth), chosen, protocol)
         results[shots] = {
             'mean': float(np.mean(accuracies)),
             'std': float(np.std(accuracies)),
             'accuracies': accuracies,
-            'converged': int(converged.sum()),
+            'converged': sum(converged),
         }
     return results
 
 
-def _fit_draws(
-    features: np.ndarray, columns: np.ndarray, chosen: np.ndarray, protocol: FewShotProtocol
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [draws, D, C] for the samples ``chosen`` [draws, n], and which draws converged [draws]."""
-    count, width, classes = chosen.shape[1], features.shape[1], int(columns.max()) + 1
+def _score_draws(
+    train: FeatureSet, test: FeatureSet, chosen: np.ndarray, protocol: FewShotProtocol
+) -> tuple[list[float], list[bool]]:
+    """Accuracy in per cent of each draw, and whether it converged.
+
+    Args:
+        train: Prepared features [N, D] and their classes [N], 0 ... C - 1.
+        test: Prepared features [M, D] and their classes [M]; -1 is one that has no training image.
+        chosen: [draws, n] samples of ``train``.
+        protocol: See there.
+    """
+    count, width, classes = chosen.shape[1], train[0].shape[1], int(train[1].max()) + 1
     numbers = 3 * count * width + 6 * count * classes + 30 * min(count, width) * classes  # that a draw keeps in memory
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    weights, converged = [], []
+    unseen, truth = (torch.from_numpy(each).to(device) for each in test)
+    accuracies: list[float] = []
+    converged: list[bool] = []
     for part in np.array_split(chosen, min(len(chosen), -(-len(chosen) * numbers // _NUMBERS))):
-        x, y = torch.from_numpy(features[part]).to(device), torch.from_numpy(columns[part]).to(device)
+        x, y = (torch.from_numpy(each[part]).to(device) for each in train)
         strength = 1 / protocol.inverse_regularisation
         fits = fit_logistic_batch(x, y, classes, strength, protocol.tol, protocol.max_iter)
-        weights.append(fits.weights.cpu().numpy())
-        converged.append(fits.converged.cpu().numpy())
-    return np.concatenate(weights), np.concatenate(converged)
+        right = [((unseen @ each).argmax(1) == truth).sum() for each in fits.weights]
+        accuracies += [100.0 * int(each) / len(truth) for each in right]
+        converged += fits.converged.tolist()
+    return accuracies, converged
+
+
+@contextmanager
+def _few_threads(numbers: int) -> Iterator[None]:
+    """One thread for small arrays: several would mostly wait, on a busy machine for a hundred times as long."""
+    threads = torch.get_num_threads()
+    if numbers < _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

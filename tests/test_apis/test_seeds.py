@@ -41,6 +41,23 @@ def test_values_and_text(folders: list[Path]) -> None:
     assert f'53.5 ± {np.std(LGP, ddof=1):.1f}' in text
 
 
+def test_rows_of_several_features(folders: list[Path]) -> None:
+    """Names may be long and hold commas; what else a row says does not matter."""
+    long = 'CL, same contrastive epochs, mean of patches'
+    for shift, folder in enumerate(folders):
+        content = json.loads((folder / 'table.json').read_text())
+        row = {'few_shot': {'1': {'mean': 40.0 + shift}}, 'knn': {'accuracy': 60.0}}
+        content['rows'][long] = {**row, 'encoder': 'CL', 'feature': 'patch_mean', 'train_cpu_seconds': 3.0}
+        (folder / 'table.json').write_text(json.dumps(content))
+    table = read_tables(folders)
+    verdict = judge(table, f'LGP > {long} @ 1 label')
+    assert verdict.difference == pytest.approx(np.mean(LGP) - 41.5)
+    assert verdict.verdict == 'holds'
+    head, *lines = seeds_text(table).splitlines()[1:]
+    assert {len(line) for line in lines} == {len(head)}
+    assert f'{long}  ' in lines[2]
+
+
 def test_fine_tuned_runs_a_folder_per_seed(tmp_path: Path) -> None:
     for seed, accuracy in enumerate([60.0, 62.0]):
         for name, gain in (('a2mim', 3.0), ('random', 0.0)):

@@ -84,6 +84,7 @@ def test_a_run_from_the_beginning_starts_an_empty_history(tmp_path):
 def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(time, 'time', lambda: clock.now)
+    monkeypatch.setattr(time, 'process_time', lambda: 1.5 * clock.now)
     hook, runner = HistoryHook(interval=5, seconds=0.0), fake_runner(tmp_path, max_iters=20)
     hook.before_train(runner)
     for runner.iter in range(5):
@@ -91,6 +92,7 @@ def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypa
         hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(1.5)})
     few = ['only 20 steps of the optimiser, too few to learn much; train for more epochs']
     expected = {'notes': few, 'iter': 5, 'max_iters': 20, 'loss': 1.5, 'seconds': 10.0, 'seconds_left': 30.0}
+    expected['cpu_seconds'] = 15.0
     assert json.loads((tmp_path / 'progress.json').read_text()) == expected
 
     # resumed from iteration 4: seconds go on, the pace is that of the new process
@@ -101,6 +103,7 @@ def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypa
     hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(1.0)})
     few = ['only 20 steps of the optimiser, too few to learn much; train for more epochs']
     expected = {'notes': few, 'iter': 5, 'max_iters': 20, 'loss': 1.0, 'seconds': 11.0, 'seconds_left': 15.0}
+    expected['cpu_seconds'] = 16.5
     assert json.loads((tmp_path / 'progress.json').read_text()) == expected
     assert not list(tmp_path.glob('.*'))
 

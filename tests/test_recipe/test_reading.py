@@ -187,9 +187,20 @@ def test_an_override_reaches_the_stages_that_can_take_it_and_needs_one(make):
         load_recipe(path, {'model.mask_ration': 0.5})
 
 
-@pytest.mark.parametrize('report', [{'row': []}, {'rows': [{'name': 'A'}]}, {'reconstruct': ['nobody']}])
+FAULTY_REPORTS = [
+    {'row': []},
+    {'rows': [{'name': 'A'}]},
+    {'reconstruct': ['nobody']},
+    {'features': ['token']},
+    {'features': 'both'},
+    {'rows': [{'name': 'A', 'stage': 'mim'}, {'name': 'A', 'stage': 'mim'}]},
+    {'rows': [{'name': 'raw pixels', 'stage': 'mim'}]},
+]
+
+
+@pytest.mark.parametrize('report', FAULTY_REPORTS)
 def test_a_faulty_report_is_refused_before_anything_runs(report, make):
-    with pytest.raises(ConfigError, match=r'report takes|no stage'):
+    with pytest.raises(ConfigError, match=r'report takes|no stage|report\.features must be|two rows of the report'):
         load_recipe(make([stage('mim')], report=report))
 
 

@@ -59,7 +59,11 @@ def write_recipe(folder: Path, **options) -> Path:
             dict(name='cl', config='cl.py'),
             dict(name='lgp', config='lgp.py', options=graft),
         ],
-        report=dict(rows=[dict(name=name.upper(), stage=name) for name in ('mim', 'cl', 'lgp')], reconstruct=['mim']),
+        report=dict(
+            rows=[dict(name=name.upper(), stage=name) for name in ('mim', 'cl', 'lgp')],
+            features=['class_token', 'patch_mean'],
+            reconstruct=['mim'],
+        ),
     )
     return write_config(folder / 'recipe.py', content)
 
@@ -122,12 +126,24 @@ def test_the_run_shows_progress_and_ends_with_the_table(finished):
     assert 's left, loss ' in done.out or 'starting' in done.out
     table = (work / 'table.txt').read_text()
     assert table in done.out
-    rows = ['raw pixels', 'random encoder', 'MIM', 'CL', 'LGP']
-    assert [line[:16].strip() for line in table.splitlines()[2:]] == rows
+    names = ['random encoder', 'MIM', 'CL', 'LGP']
+    rows = ['raw pixels', *(f'{name}{more}' for name in names for more in ('', ', mean of patches'))]
     result = json.loads((work / 'table.json').read_text())
     assert list(result['rows']) == rows
+    width = table.splitlines()[1].index('1 label') - 6
+    assert [line[:width].strip() for line in table.splitlines()[2:-1]] == rows
+    for name in names:
+        own, mean = (result['rows'][f'{name}{more}'] for more in ('', ', mean of patches'))
+        assert (own['encoder'], own['feature'], mean['encoder'], mean['feature']) == (
+            *(name, 'class_token'),
+            *(name, 'patch_mean'),
+        )
+        assert own['knn'] != mean['knn'] or own['few_shot'] != mean['few_shot']
     assert result['rows']['LGP']['stages'] == ['mim', 'lgp']
-    assert [result['rows'][name]['iterations'] for name in rows[2:]] == [8, 8, 16]
+    assert [result['rows'][name]['iterations'] for name in names[1:]] == [8, 8, 16]
+    cost = [read_done(work, name) for name in ('mim', 'lgp')]
+    assert result['rows']['LGP, mean of patches']['train_seconds'] == sum(each['seconds'] for each in cost)
+    assert result['rows']['LGP']['train_cpu_seconds'] == sum(each['cpu_seconds'] for each in cost) > 0
     assert result['protocol']['few_shot']['draws'] == 2
     for row in result['rows'].values():
         assert set(row['few_shot']) == {'1', '2'}

@@ -254,10 +254,13 @@ def test_raw_pixels_by_all_protocols_and_in_a_table():
     scores = score_pixels(section)
     assert list(scores.results) == list(section.protocols) == ['few_shot', 'logistic', 'knn', 'linear']
     settings = {name: asdict(protocol) for name, protocol in section.protocols.items()}
-    row = {**scores.results, 'iterations': 12, 'train_seconds': 3.4}
-    lines = table_text({'rows': {'raw pixels': row}, 'protocol': settings}).splitlines()
+    row = {**scores.results, 'iterations': 12, 'train_seconds': 3.4, 'train_cpu_seconds': 5.6}
+    rows = {'raw pixels': scores.results, 'CL, same contrastive epochs, mean of patches': row}
+    lines = table_text({'rows': rows, 'protocol': settings}).splitlines()
     assert 'spread over 2 draws' in lines[0]
-    assert lines[1].split()[-5:] == ['logistic', '5-NN', 'linear', 'iterations', 'seconds']
+    assert lines[1].split()[-7:] == ['logistic', '5-NN', 'linear', 'iterations', 'seconds', 'CPU', 's']
     accuracies = [f'{scores.results[name]["accuracy"]:.1f}' for name in ('logistic', 'knn', 'linear')]
-    assert lines[2].split()[-5:] == [*accuracies, '12', '3']
+    assert lines[2].split()[-3:] == accuracies
+    assert lines[3].split()[-6:] == [*accuracies, '12', '3', '6']
+    assert len(lines[1]) == len(lines[3])  # a long name does not push the numbers out of their columns
     assert scores.results['linear']['accuracy'] > 30

@@ -1,6 +1,7 @@
 """History of a run for machines (curves) and progress for people."""
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -25,7 +26,8 @@ class HistoryHook(Hook):
     """Write a run's story into its work directory.
 
     ``history.jsonl``: losses and learning rate over iterations; ``progress.json``: where the run is, with time left,
-    the last loss of the history, the seconds trained so far (also over resumes) and notes for people;
+    the last loss of the history, the seconds trained so far (also over resumes), those of the CPU (of all threads of
+    the first process, without its loader workers) and notes for people;
     ``param_groups.json``: peak learning rate over depth. Losses are read from the device for the lines of the history
     and at no other iteration.
 
@@ -41,12 +43,13 @@ class HistoryHook(Hook):
         self.seconds = seconds
         self._written = 0.0
         self._started = (0.0, 0)
-        self._earlier = 0.0
+        self._earlier = (0.0, 0.0)
+        self._cpu_started = 0.0
         self._loss: float | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Cut a history that a killed run wrote beyond the checkpoint it is resumed from."""
-        self._started = (time.time(), runner.iter)
+        self._started, self._cpu_started = (time.time(), runner.iter), time.process_time()
         if not is_main_process():
             return
         path = self._file(runner, 'history.jsonl')
@@ -55,7 +58,8 @@ class HistoryHook(Hook):
             path.write_text(''.join(kept))
         progress = self._file(runner, 'progress.json')
         if runner.iter and progress.is_file():
-            self._earlier = json.loads(progress.read_text())['seconds']
+            before = json.loads(progress.read_text())
+            self._earlier = before['seconds'], before.get('cpu_seconds', math.nan)
         self._file(runner, 'param_groups.json').write_text(json.dumps(_lr_over_depth(runner), indent=1))
 
     def after_train_iter(
@@ -94,7 +98,8 @@ class HistoryHook(Hook):
             'iter': done,
             'max_iters': runner.max_iters,
             'loss': self._loss,
-            'seconds': self._earlier + now - started,
+            'seconds': self._earlier[0] + now - started,
+            'cpu_seconds': self._earlier[1] + time.process_time() - self._cpu_started,
             'seconds_left': left,
             'notes': _notes(runner),
         }

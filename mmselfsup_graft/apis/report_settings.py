@@ -1,0 +1,51 @@
+"""What a recipe's report shows: ``report = dict(rows=, features=, reconstruct=)``."""
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.evaluation import FEATURES
+
+#: rows that every table has
+BASELINES = ('raw pixels', 'random encoder')
+_FEATURE_NAMES = {
+    'class_token': 'class token',
+    'patch_mean': 'mean of patches',
+    'both': 'class token and mean of patches',
+}
+
+
+def check_report(path: str | os.PathLike, report: Mapping[str, Any], stages: Collection[str]) -> None:
+    """Refuse a report that could not be made.
+
+    Args:
+        path: The recipe's file, for messages.
+        report: ``rows``: list of ``dict(name=, stage=)``; ``features``: what is scored of an encoder that has it, of
+            :data:`FEATURES`, by default its own feature alone; ``reconstruct``: list of stages.
+        stages: Names of the recipe's stages.
+
+    Raises:
+        ConfigError: If there is an unknown key, feature or stage, or two rows have one name.
+    """
+    rows, features = report.get('rows', []), report.get('features', [])
+    if set(report) - {'rows', 'features', 'reconstruct'} or any(set(row) != {'name', 'stage'} for row in rows):
+        raise ConfigError(
+            f'recipe {path}: report takes rows=[dict(name=, stage=)], features=[names] and reconstruct=[stages], '
+            f'got {dict(report)}'
+        )
+    unknown = [name for name in features if name not in FEATURES]
+    if unknown or isinstance(features, str):
+        raise ConfigError(f'recipe {path}: report.features must be a list of {", ".join(FEATURES)}; got {features!r}')
+    names = [*BASELINES, *(row['name'] for row in rows)]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ConfigError(f'recipe {path}: two rows of the report are called {twice[0]!r}; give each its own name')
+    for stage in [*(row['stage'] for row in rows), *report.get('reconstruct', [])]:
+        if stage not in stages:
+            raise ConfigError(f'recipe {path} has no stage {stage!r}; its stages are {", ".join(stages)}')
+
+
+def row_name(encoder: str, feature: str, own: str) -> str:
+    """Name of a row: the encoder's for its own feature, ``LGP, mean of patches`` for another one."""
+    return encoder if feature == own else f'{encoder}, {_FEATURE_NAMES[feature]}'
