@@ -20,7 +20,7 @@ train_pipeline = [
     dict(type='mmpretrain.PackInputs'),
 ]
 
-dataset = dict(type='Digits', split='train', img_size=16, pipeline=train_pipeline)
+dataset = dict(type='Digits', split='train', img_size=16, fast='device', pipeline=train_pipeline)
 
 train_dataloader = dict(
     batch_size=128,

@@ -37,8 +37,8 @@ class View:
         if mode in DECODING_THERE:
             if needed != [0] or not isinstance(steps[0], Crop):
                 raise ConfigError(
-                    f"fast='{mode}' decodes on the device and needs views of RandomResizedCrop, then flips, colours "
-                    "and blur only; take 'device'"
+                    f"fast='{mode}' decodes on the device and needs views of RandomResizedCrop, then what can be left "
+                    "to it only; take 'device'"
                 )
             here = 0
         else:
@@ -67,9 +67,11 @@ class View:
     def draw(self, height: int, width: int) -> Rows:
         """Draw what is left to the device, for an image of this size: ``'<number>.<operation>'`` -> (K,) float32."""
         rows: Rows = {}
+        size = (height, width)
         for step in self.deferred:
-            for name, values in step.rows(step.draw(height, width)):
-                rows[f'{len(rows)}.{name}'] = torch.tensor(values)
+            for name, values in step.rows(step.draw(*size), size):
+                rows[f'{len(rows)}.{name}'] = torch.as_tensor(values)
+            size = step.size_after(size)
         return rows
 
 

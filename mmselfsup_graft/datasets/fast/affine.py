@@ -1,0 +1,45 @@
+"""torchvision's ``RandomAffine`` as a step."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from torchvision import transforms
+from torchvision.transforms.functional import _get_inverse_affine_matrix
+
+from mmselfsup_graft.errors import ConfigError
+
+from . import cpu_ops
+from .steps import Row, Size, Step
+
+_INTERPOLATIONS = ('nearest', 'bilinear')
+
+
+class Affine(Step):
+    """torchvision's ``RandomAffine``: the matrix from the result to the image is drawn."""
+
+    def __init__(self, transform: transforms.RandomAffine, channels: int) -> None:
+        super().__init__(transform, channels)
+        self.ranges = (transform.degrees, transform.translate, transform.scale, transform.shear)
+        self.center, mode = transform.center, transform.interpolation.value
+        if mode not in _INTERPOLATIONS:
+            raise ConfigError(
+                f'RandomAffine: interpolation {mode!r} has no fast form (only {", ".join(_INTERPOLATIONS)}); leave out fast'
+            )
+        self.mode = _INTERPOLATIONS.index(mode)
+        fill = list(transform.fill) if isinstance(transform.fill, Sequence) else [transform.fill]
+        if len(fill) not in (1, channels):
+            raise ConfigError(f'RandomAffine: fill has {len(fill)} levels, expected 1 or {channels}, one per channel')
+        self.fill = [float(int(level)) for level in fill] * (channels // len(fill))
+
+    def draw(self, height: int, width: int) -> list[float]:
+        """Draw the matrix, see :func:`mmselfsup_graft.datasets.fast.cpu_ops.affine`."""
+        drawn = transforms.RandomAffine.get_params(*self.ranges, [width, height])
+        return _get_inverse_affine_matrix(self.center or [width / 2, height / 2], *drawn)
+
+    def apply(self, image: np.ndarray, drawn: list[float]) -> np.ndarray:
+        """Warp."""
+        return cpu_ops.affine(image, drawn, bool(self.mode), self.fill)
+
+    def rows(self, drawn: list[float] | None, size: Size) -> Iterable[Row]:
+        """The matrix, 0 for none, the interpolation and the level of each channel outside the image."""
+        return [('affine', [*(drawn or [0.0] * 6), self.mode, *self.fill])]
