@@ -11,7 +11,7 @@ from mmselfsup_graft.errors import ConfigError
 from . import cpu_ops
 from .steps import Row, Size, Step
 
-_INTERPOLATIONS = ('nearest', 'bilinear')
+_MODES = ('nearest', 'bilinear')
 
 
 class Affine(Step):
@@ -21,11 +21,11 @@ class Affine(Step):
         super().__init__(transform, channels)
         self.ranges = (transform.degrees, transform.translate, transform.scale, transform.shear)
         self.center, mode = transform.center, transform.interpolation.value
-        if mode not in _INTERPOLATIONS:
+        if mode not in _MODES:
             raise ConfigError(
-                f'RandomAffine: interpolation {mode!r} has no fast form (only {", ".join(_INTERPOLATIONS)}); leave out fast'
+                f'RandomAffine: interpolation {mode!r} has no fast form (only {", ".join(_MODES)}); leave out fast'
             )
-        self.mode = _INTERPOLATIONS.index(mode)
+        self.mode = _MODES.index(mode)
         fill = list(transform.fill) if isinstance(transform.fill, Sequence) else [transform.fill]
         if len(fill) not in (1, channels):
             raise ConfigError(f'RandomAffine: fill has {len(fill)} levels, expected 1 or {channels}, one per channel')
