@@ -29,6 +29,6 @@ train_dataloader = dict(
     pin_memory=False,
     drop_last=True,
     sampler=dict(type='SeededSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='mmselfsup_graft.collate'),
     dataset=dataset,
 )

@@ -9,7 +9,7 @@ from torchvision.transforms.functional import _get_inverse_affine_matrix
 from mmselfsup_graft.errors import ConfigError
 
 from . import cpu_ops
-from .steps import Row, Size, Step
+from .steps import Row, Size, Step, uniform
 
 _MODES = ('nearest', 'bilinear')
 
@@ -32,9 +32,15 @@ class Affine(Step):
         self.fill = [float(int(level)) for level in fill] * (channels // len(fill))
 
     def draw(self, height: int, width: int) -> list[float]:
-        """Draw the matrix, see :func:`mmselfsup_graft.datasets.fast.cpu_ops.affine`."""
-        drawn = transforms.RandomAffine.get_params(*self.ranges, [width, height])
-        return _get_inverse_affine_matrix(self.center or [width / 2, height / 2], *drawn)
+        """Draw the matrix, see :func:`mmselfsup_graft.datasets.fast.cpu_ops.affine`; the draws are torchvision's."""
+        degrees, translate, scale, shear = self.ranges
+        angle = uniform(*degrees)
+        reach = () if translate is None else (translate[0] * width, translate[1] * height)
+        shift = [round(uniform(-most, most)) for most in reach] or [0, 0]
+        factor = 1.0 if scale is None else uniform(*scale)
+        slants = [uniform(*shear[axis : axis + 2]) for axis in range(0, len(shear or ()), 2)]
+        center = self.center or [width / 2, height / 2]
+        return _get_inverse_affine_matrix(center, angle, shift, factor, [*slants, 0.0, 0.0][:2])
 
     def apply(self, image: np.ndarray, drawn: list[float]) -> np.ndarray:
         """Warp."""

@@ -18,6 +18,14 @@ from mmselfsup_graft.errors import ConfigError
 from ..transforms import PILGaussianBlur, PILGaussianNoise, RandomApply
 from . import cpu_ops
 
+_scratch = torch.empty(1)
+
+
+def uniform(low: float, high: float) -> float:
+    """Draw a number as ``torch.empty(1).uniform_(low, high)`` does, without the tensor, which costs as much."""
+    return _scratch.uniform_(low, high).item()
+
+
 Row = tuple[str, list[float] | torch.Tensor]
 Size = tuple[int, int]
 _RESIZABLE = ('nearest', 'bilinear', 'bicubic')
@@ -84,8 +92,8 @@ class Crop(Step):
     def draw(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Draw a window: torchvision's draws, without the tensors and checks around them, which cost more."""
         for _ in range(10):
-            area = height * width * torch.empty(1).uniform_(*self.scale).item()
-            aspect = torch.exp(torch.empty(1).uniform_(*self.log_ratio)).item()
+            area = height * width * uniform(*self.scale)
+            aspect = torch.exp(_scratch.uniform_(*self.log_ratio)).item()
             w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:
                 top = int(torch.randint(0, height - h + 1, (1,)).item())
@@ -216,7 +224,7 @@ class Blur(Step):
         """Draw the standard deviation in pixels."""
         if torch.rand(1).item() > self.p:
             return None
-        return torch.empty(1).uniform_(self.low, self.high).item() or None  # 0 blurs nothing
+        return uniform(self.low, self.high) or None  # 0 blurs nothing
 
     def apply(self, image: np.ndarray, drawn: float) -> np.ndarray:
         """Blur."""
@@ -250,9 +258,10 @@ class Noise(Step):
         return drawn.add(torch.from_numpy(image)).round_().clamp_(0, 255).byte().numpy()
 
     def rows(self, drawn: torch.Tensor | None, size: Size) -> Iterable[Row]:
-        """1 for noise, then the noise of each value of (H, W, C)."""
-        noise = torch.zeros(math.prod(size) * self.channels) if drawn is None else drawn.flatten()
-        return [('noise', torch.cat([torch.tensor([float(drawn is not None)]), noise]))]
+        """The noise of each value of (H, W, C), infinity for none."""
+        if drawn is None:
+            return [('noise', torch.full((math.prod(size) * self.channels,), math.inf))]
+        return [('noise', drawn.flatten())]
 
 
 class Maybe(Step):

@@ -59,7 +59,7 @@ _GROUPS: dict[str, Callable[[torch.Tensor], Iterable[Group]]] = {
     'grayscale': lambda rows: [_group(operations.grayscale, rows[:, 0] != 0, rows[:, 0])],
     'solarize': lambda rows: [_group(operations.solarize, rows[:, 0] != 256, rows[:, 0])],
     'blur': _blur,
-    'noise': lambda rows: [_group(operations.noise, rows[:, 0] != 0, rows[:, 1:])],
+    'noise': lambda rows: [_group(operations.noise, rows[:, 0].isfinite(), rows)],
 }
 
 

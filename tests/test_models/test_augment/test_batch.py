@@ -47,7 +47,7 @@ def test_every_image_has_its_own_order_and_factors():
 def test_affine_and_noise_of_some_images():
     shift = [1, 0, 3, 0, 1, -2, 1]  # the pixel 3 to the right, 2 up
     noise = torch.arange(20 * 24 * 3).float().sub(700).div(10)
-    values = [[0, *noise], [1, *noise], [0, *noise], [1, *noise]]
+    values = torch.stack([torch.full_like(noise, torch.inf), noise] * 2).tolist()
     out = augment_batch(IMAGES, rows(affine=[[*shift, 9, 8, 7], [0] * 10, [*shift, 9, 8, 7], [0] * 10], noise=values))
     moved = torch.tensor([9, 8, 7])[:, None, None].expand(3, 20, 24).clone()
     moved[:, 2:, :-3] = IMAGES[0, :, :-2, 3:]
