@@ -24,8 +24,10 @@ DECODING_THERE = ('nvjpeg', 'dali')
 
 def _stacked(column: Sequence[Row]) -> torch.Tensor:
     """The numbers of one operation for several images, [B, K]."""
-    values = [numbers for _, numbers in column]
-    return torch.stack(values) if isinstance(values[0], torch.Tensor) else torch.tensor(values)  # type: ignore
+    values: list[Any] = [numbers for _, numbers in column]
+    if isinstance(values[0], torch.Tensor):
+        return torch.stack(values)
+    return torch.from_numpy(np.array(values, np.float32))
 
 
 class View:

@@ -155,9 +155,10 @@ class Jitter(Step):
 
     def draw(self, height: int, width: int) -> list[tuple[int, float]]:
         """Draw (operation, factor) in the order in which they are run."""
-        order, *factors = transforms.ColorJitter.get_params(*self.ranges)
+        order = torch.randperm(4).tolist()
+        factors = [None if each is None else uniform(*each) for each in self.ranges]
         known = 4 if self.channels == 3 else 2  # saturation and hue leave a grey image as it is
-        return [(k, float(factors[k])) for k in order.tolist() if factors[k] is not None and k < known]
+        return [(k, factor) for k in order if k < known and (factor := factors[k]) is not None]
 
     def apply(self, image: np.ndarray, drawn: list[tuple[int, float]]) -> np.ndarray:
         """Run the operations."""

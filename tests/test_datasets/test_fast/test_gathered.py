@@ -138,7 +138,7 @@ def test_the_caller_keeps_its_random_state():
 def test_indices_out_of_range():
     gathered = (data := Photos(pipeline=pipeline(), fast='device')).__getitems__([0, 1])
     for wrong in ([0, 6], [-7]):
-        with pytest.raises(IndexError, match='Photos.*6 samples'):
+        with pytest.raises(IndexError, match=r'Photos.*6 samples'):
             data.__getitems__(wrong)
     with pytest.raises(IndexError, match='2 samples'):
         gathered[2]
