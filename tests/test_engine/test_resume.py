@@ -255,6 +255,42 @@ def test_augmentations_of_compiled_pipelines_go_on(mode, tmp_path, quick):
     assert losses[0] != losses[1]
 
 
+def test_gathered_batches_go_on(tmp_path, quick):
+    """Images in memory, with affine maps and noise that wait for the device; losses are those of the PIL pipeline."""
+    view = [
+        dict(type='mmpretrain.torchvision/RandomAffine', degrees=20, shear=(-9, 9, -4, 4), interpolation='bilinear'),
+        dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.3),
+        dict(type='PILGaussianNoise', std=0.1, p=0.8),
+    ]
+    steps = [dict(type='LoadImage', channels=1), dict(type='TwoViews', view1=view), dict(type='mmpretrain.PackInputs')]
+    content = tiny_config('cl', images=8, batch=2)
+    content['data_preprocessor']['type'] = 'SelfSupDataPreprocessor'
+    loader = content['train_dataloader']
+    loader['dataset'] = {**loader['dataset'], 'pipeline': steps, 'fast': 'device'}
+    loader['collate_fn'] = dict(type='mmselfsup_graft.collate')
+    content['default_hooks']['checkpoint'] = dict(by_epoch=False, interval=3)
+    config = write_config(tmp_path / 'gathered.py', content)
+    train_here(config, tmp_path / 'whole')
+    with pytest.raises(Stop):
+        train_here(config, tmp_path / 'stopped', 5)
+    train_here(config, tmp_path / 'stopped', resume=True)
+    assert_same_run(tmp_path / 'stopped' / 'iter_8.pth', tmp_path / 'whole' / 'iter_8.pth')
+    for name, options in (
+        ('sample by sample', dict(collate_fn=dict(type='default_collate'))),
+        ('workers', dict(num_workers=2)),
+    ):
+        other = write_config(tmp_path / f'{name[:3]}.py', merged(content, {'train_dataloader': options}))
+        train_here(other, tmp_path / name)
+        assert_same_run(tmp_path / name / 'iter_8.pth', tmp_path / 'whole' / 'iter_8.pth')
+    plain = write_config(tmp_path / 'plain.py', merged(content, {'train_dataloader': {'dataset': dict(fast=False)}}))
+    train_here(plain, tmp_path / 'plain')
+    first = [
+        json.loads((tmp_path / name / 'history.jsonl').read_text().splitlines()[0])['loss']
+        for name in ('whole', 'plain')
+    ]
+    assert first[0] == pytest.approx(first[1], rel=0.02)  # later ones drift apart: batch norm sees two images
+
+
 def test_warm_up_and_steps_of_mmengine_resume_to_the_same_bits(tmp_path, quick):
     """The schedule of A2MIM's ViTs, which multiplies rates from one iteration to the next."""
     schedules = Config.fromfile(str(SCHEDULES / 'a2mim_adamw_vit_800e.py')).param_scheduler
