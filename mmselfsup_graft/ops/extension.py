@@ -55,7 +55,7 @@ def missing_operator(name: str) -> Callable:
     def operator(*args: Any, **kwargs: Any) -> NoReturn:
         raise MissingOperatorError(
             f'the operator {name} of mmcv is only in its compiled extension, which is not in use here. Build it once: '
-            'bash tools/install.sh --compiled-ops, or bash tools/build_mmcv_ops.sh PYTHON for another environment'
+            'bash tools/install.sh --compiled-ops (tools/check_env.py prints the command for any other installation)'
         )
 
     operator.__name__ = operator.__qualname__ = name
