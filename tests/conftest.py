@@ -1,11 +1,15 @@
 """Shared set-up of all tests: import path of the helpers, default scope, quiet logs, few threads."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+# where mmcv's compiled operators are installed too; GRAFT_MMCV_OPS=compiled tests with those
+os.environ.setdefault('GRAFT_MMCV_OPS', 'torchvision')
 
 # ``tests`` itself is no importable name: some installed packages bring a top-level package of that name
 sys.path.insert(0, str(Path(__file__).parent))

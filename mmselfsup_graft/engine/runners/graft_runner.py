@@ -36,6 +36,7 @@ from ..device_scalars import DeferredMessageHub
 from ..hooks.unwrapping import unwrapped_model
 from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
 from .pretrained import load_pretrained, take_pretrained
+from .region_precision import keep_regions_precise
 
 
 def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
@@ -121,8 +122,9 @@ class GraftRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap as mmengine does; processes without a GPU get batch norm that synchronises there, torch's refuses.
 
-        Before that blocks are compiled (``compile=True``) and told to recompute (``activation_checkpointing=True``),
-        and a model to be sharded gets its weights, which need it whole. DDP's gradients are views of the buffers that
+        Before that the regions of detectors are kept precise under autocast, blocks are compiled (``compile=True``)
+        and told to recompute (``activation_checkpointing=True``), and a model to be sharded gets its weights, which
+        need it whole. DDP's gradients are views of the buffers that
         are exchanged, unless the config says ``gradient_as_bucket_view=False``: one copy of all gradients less, in
         memory and in time. ``gradient_dtype='bfloat16'`` in ``model_wrapper_cfg`` lets DDP exchange them in half
         precision.
@@ -131,6 +133,7 @@ class GraftRunner(Runner):
             ConfigError: For another ``gradient_dtype``.
         """
         gradient_dtype = 'float32'
+        keep_regions_precise(model)
         self._compile_blocks(model)
         if self.cfg.get('activation_checkpointing') is True:
             self.logger.info(f'{checkpoint_activations(model)} blocks are recomputed in the backward pass')
