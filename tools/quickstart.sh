@@ -13,7 +13,7 @@ was stopped.
   --data digits           scikit-learn's 1,797 digits (default, at most 5 minutes on 2 cores)
   --data fashion-mnist    6,000 images of Fashion-MNIST (Debian's package dataset-fashion-mnist, or downloaded)
   --data DIR              a folder of images, labelled by sub-folder or not at all
-  --epochs N              length of every training (the cascade's two stages share it)
+  --epochs N              length of the longest training; the others keep their proportion to it
   --work-dir DIR          where to write (default: work_dirs/<name of the recipe>, for a folder
                           work_dirs/layer-grafted_<name of the folder>)
 USAGE

@@ -19,7 +19,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<recipe name>')
     parser.add_argument('--jobs', type=int, default=1, help='stages that may run at the same time')
     parser.add_argument('--amp', action='store_true', help='half precision where the machine has it')
-    parser.add_argument('--epochs', type=int, help='length of a whole stage; schedules and shares follow')
+    parser.add_argument(
+        '--epochs', type=int, help='length of the longest stage; the others and all schedules in proportion'
+    )
     parser.add_argument('--data-root', help='folder of images for all data sets that read a folder')
     parser.add_argument('--report-only', action='store_true', help='only score and draw what is there')
     add_cfg_options(parser)

@@ -19,7 +19,8 @@ from mmselfsup_graft.evaluation.progress import Progress
 from mmselfsup_graft.registry import DATASETS
 
 from .compared import Compared, write_rows
-from .scoring import preprocessor_of, read_evaluation
+from .embedding import preprocessor_of
+from .scoring import read_evaluation
 
 _COLUMNS = ('model', 'layer', 'kind', 'depth', 'side', 'frequency_pi', 'relative_log_amplitude', 'variance')
 

@@ -21,8 +21,9 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 from .compared import Compared, write_rows
+from .embedding import preprocessing
 from .other_view import seen_through
-from .scoring import labels_of, preprocessing
+from .scoring import labels_of
 
 _COLUMNS = (
     'model',

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.registry import MODELS
 
-from .scoring import preprocessing
+from .embedding import preprocessing
 
 
 def load_model(cfg: Config, checkpoint: Path) -> torch.nn.Module:

@@ -2,9 +2,9 @@
 
 A recipe is a config with ``stages``, each ``dict(name=, config=, share=, options=)``. The value ``'stage:NAME'``
 anywhere in a stage's config stands for the final checkpoint of an earlier stage; that is how stages feed each other.
-``share`` shortens a stage to that part of its epochs, schedule included, after all overrides. ``configs`` may give
-short names to config files, so that recipes on other data inherit the stages and change the files; ``options`` holds
-overrides for all stages. Every stage has its own folder in the recipe's work directory and leaves ``done.json`` when
+``share`` multiplies the epochs of a stage, schedule included, after all overrides. ``configs`` may give short names to
+config files, so that recipes on other data inherit the stages and change the files; ``options`` holds overrides for all
+stages. Every stage has its own folder in the recipe's work directory and leaves ``done.json`` when
 it is complete, so the same command goes on where it was stopped, by whatever means.
 """
 
@@ -26,7 +26,7 @@ from mmselfsup_graft.checkpoints import file_sha256, whole_file
 from mmselfsup_graft.errors import ConfigError, GraftError
 
 from .config_check import apply_cfg_options, check_config
-from .train import enable_amp, load_config, prepare_distributed, set_epochs, train
+from .train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
 
 _REFERENCE = 'stage:'
 _KEYS = ('stages', 'configs', 'options', 'report')
@@ -88,7 +88,7 @@ def load_recipe(
         options: Overrides with dotted keys, for every stage that can take them.
         amp: Train all stages in half precision where the machine has it.
         data_root: Folder for every data set that has a ``data_root``.
-        epochs: Length of a whole stage instead of its config's; a stage with a ``share`` gets that part of it.
+        epochs: Length of the longest stage; all others keep their proportion to it.
 
     Raises:
         ConfigError: For a missing file, unknown keys, a stage used before it is defined, or a faulty stage config.
@@ -106,11 +106,9 @@ def load_recipe(
     if twice:
         raise ConfigError(f'recipe {path}: two stages are called {twice[0]!r}')
     _override(list(configs.values()), {**content.get('options', {}), **(options or {})})
-    for entry in content.stages:
-        cfg = configs[entry.name]
-        if epochs is not None or 'share' in entry:
-            set_epochs(cfg, max(1, round((epochs or cfg.train_cfg.max_epochs) * entry.get('share', 1))))
-        if amp:
+    _set_lengths(configs, {entry.name: entry.get('share', 1) for entry in content.stages}, epochs)
+    if amp:
+        for cfg in configs.values():
             enable_amp(cfg)
     if data_root:
         _point_to(path, list(configs.values()), data_root)
@@ -141,11 +139,22 @@ def _load_entry(path: Path, entry: dict, content: Config) -> Config:
         raise ConfigError(f'recipe {path}: a stage has the keys name, config, share and options, got {sorted(entry)}')
     file = content.get('configs', {}).get(entry['config'], entry['config'])
     cfg = load_config(path.parent / file)
-    if not 0 < entry.get('share', 1) <= 1:
-        raise ConfigError(f'recipe {path}, stage {entry["name"]!r}: share must lie in (0, 1], got {entry["share"]}')
+    if not entry.get('share', 1) > 0:
+        raise ConfigError(f'recipe {path}, stage {entry["name"]!r}: share must be positive, got {entry["share"]}')
     apply_cfg_options(cfg, entry.get('options', {}))
     check_config(cfg)
     return cfg
+
+
+def _set_lengths(configs: dict[str, Config], shares: dict[str, float], epochs: int | None) -> None:
+    """Multiply the epochs of every stage by its share, and all of them so that the longest has ``epochs``."""
+    if epochs is not None and epochs < 1:
+        raise ConfigError(f'the number of epochs must be at least 1, got {epochs}')
+    changed = {name: cfg for name, cfg in configs.items() if epochs is not None or shares[name] != 1}
+    lengths = {name: epochs_of(cfg) * shares[name] for name, cfg in changed.items()}
+    factor = 1.0 if epochs is None else epochs / max(lengths.values())
+    for name, cfg in changed.items():
+        set_epochs(cfg, max(1, round(lengths[name] * factor)))
 
 
 def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:

@@ -84,11 +84,12 @@ def result_rows(
 
     Returns:
         Rows with ``protocol``, its ``settings`` and ``result``, ``selection`` and ``seed`` (None where nothing is
-        selected or random), ``block``, ``images``, ``left_out`` and ``samples_sha256`` (hash of the list of samples) of
-        train and test, and what :func:`provenance` gives.
+        selected or random), ``block``, ``feature``, ``images``, ``left_out`` and ``samples_sha256`` (hash of the list
+        of samples) of train and test, and what :func:`provenance` gives.
     """
     common = {
         'block': block,
+        'feature': scores.feature,
         'images': scores.images,
         'left_out': scores.left_out,
         'samples_sha256': scores.samples,

@@ -3,33 +3,31 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from torch import nn
 
-from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import (
+    FEATURES,
     PROTOCOLS,
     AugmentedBatches,
-    FeatureCache,
+    Embedded,
     LinearProtocol,
     Protocol,
-    extract_features,
     linear_accuracy,
-    load_backbone,
     make_protocol,
-    pixel_encoder,
     samples_sha256,
     score_features,
 )
-from mmselfsup_graft.registry import DATASETS, MODELS
+from mmselfsup_graft.evaluation.logistic import FeatureSet
+from mmselfsup_graft.registry import DATASETS
+
+from .embedding import Encoder, embed_images, load_encoder, raw_pixels
 
 _DATA = ('train', 'test', 'augmented')
 
@@ -43,12 +41,14 @@ class Evaluation:
         protocols: What to score by, in the order of tables.
         batch_size: Images per forward pass.
         num_workers: Loader processes.
+        feature: What of an encoder is scored, of :data:`FEATURES`; None is the encoder's own feature.
     """
 
     data: dict[str, dict]
     protocols: dict[str, Protocol]
     batch_size: int = 256
     num_workers: int = 0
+    feature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Scores:
         images: Images that took part, of ``train`` and ``test``.
         samples: Hash of the list of samples of ``train`` and ``test``.
         checkpoint_format: Format of the file, None for a random encoder or pixels.
+        feature: Which of :data:`FEATURES` was scored.
     """
 
     results: dict[str, dict[Any, Any]]
@@ -68,6 +69,7 @@ class Scores:
     images: dict[str, int]
     samples: dict[str, str]
     checkpoint_format: str | None = None
+    feature: str = 'class_token'
 
 
 def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluation:
@@ -83,9 +85,9 @@ def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluati
     if cfg.get('evaluation') is None:
         raise ConfigError('this config has no `evaluation` section; see configs/_base_/evaluation/')
     section = Config({'section': cfg.evaluation}).section.to_dict()
-    unknown = sorted(set(section) - {*_DATA, 'loader', *PROTOCOLS})
+    unknown = sorted(set(section) - {*_DATA, 'loader', 'feature', *PROTOCOLS})
     if unknown:
-        known = ', '.join([*_DATA, 'loader', *PROTOCOLS])
+        known = ', '.join([*_DATA, 'loader', 'feature', *PROTOCOLS])
         raise ConfigError(f'evaluation: unknown key {unknown[0]!r}; it takes {known}')
     missing = [name for name in ('train', 'test') if name not in section]
     if missing:
@@ -106,18 +108,12 @@ def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluati
             'evaluation.linear trains on augmented images: give evaluation.augmented, '
             'or set evaluation.linear.augment=False to train on the features of evaluation.train'
         )
+    feature = section.get('feature')
+    if feature is not None and feature not in FEATURES:
+        raise ConfigError(f'evaluation.feature is {feature!r}; choose from {", ".join(FEATURES)}')
     loader = section.get('loader', {})
-    return Evaluation({name: section[name] for name in _DATA if name in section}, protocols, **loader)
-
-
-def preprocessor_of(cfg: Config) -> nn.Module:
-    """The normalisation that a config trains with."""
-    return MODELS.build({'type': 'mmpretrain.SelfSupDataPreprocessor', **preprocessing(cfg)})
-
-
-def preprocessing(cfg: Config) -> dict[str, Any]:
-    """Where mmengine looks for the preprocessor: in the model, else at the top of the config."""
-    return cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    data = {name: section[name] for name in _DATA if name in section}
+    return Evaluation(data, protocols, **loader, feature=feature)
 
 
 def score_checkpoint(
@@ -141,12 +137,10 @@ def score_checkpoint(
         seed: Of a random encoder.
     """
     evaluation = evaluation or read_evaluation(cfg)
-    backbone = load_backbone(cfg.model.backbone, checkpoint, seed, block)
-    found: Any = backbone.checkpoint_format
-    backbone = backbone.cuda() if torch.cuda.is_available() else backbone
-    weights = f'seed {seed}' if checkpoint is None else file_sha256(checkpoint)
-    origin = {'weights': weights, 'backbone': cfg.model.backbone, 'block': block, 'preprocessor': preprocessing(cfg)}
-    return score_encoder((backbone, preprocessor_of(cfg)), evaluation, FeatureCache(cache, origin), found)
+    encoder = load_encoder(cfg, checkpoint, block, cache, seed)
+    asked = None if evaluation.feature is None else [evaluation.feature]
+    (scores,) = score_encoder(encoder, evaluation, asked).values()
+    return scores
 
 
 def evaluate_checkpoint(cfg: Config, checkpoint: str | os.PathLike | None) -> dict[str, dict]:
@@ -156,44 +150,62 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str | os.PathLike | None) -> di
 
 def score_pixels(evaluation: Evaluation) -> Scores:
     """Score raw pixels: what is there before any encoder."""
-    return score_encoder(pixel_encoder(), evaluation, FeatureCache(None, {}))
+    (scores,) = score_encoder(raw_pixels(), evaluation).values()
+    return scores
 
 
-def score_encoder(
-    encoder: tuple[nn.Module, nn.Module], evaluation: Evaluation, cache: FeatureCache, found: str | None = None
-) -> Scores:
-    """Extract features once and score them by every protocol.
+def score_encoder(encoder: Encoder, evaluation: Evaluation, features: Sequence[str] | None = None) -> dict[str, Scores]:
+    """Extract features once and score each of them by every protocol.
 
     Args:
-        encoder: Module and preprocessor.
+        encoder: Module, preprocessor and cache.
         evaluation: Data and protocols.
-        cache: Keeps features.
-        found: Format of the checkpoint.
+        features: Of :data:`FEATURES`; None is the encoder's own feature.
+
+    Returns:
+        Name of the feature -> scores.
+
+    Raises:
+        ConfigError: If the encoder has no such feature.
+        DataError: If images have no labels.
     """
-    extract = partial(extract_features, *encoder, batch_size=evaluation.batch_size, num_workers=evaluation.num_workers)
+    names = encoder.check(features)
     datasets = {name: DATASETS.build(evaluation.data[name]) for name in ('train', 'test')}
-    sizes = {name: len(dataset) for name, dataset in datasets.items()}
-    samples = {name: samples_sha256(dataset) for name, dataset in datasets.items()}
-    sets = {}
+    labels = {name: labels_of(dataset) for name, dataset in datasets.items()}
+    loading = {'batch_size': evaluation.batch_size, 'num_workers': evaluation.num_workers}
+    embedded = {}
     for name, dataset in datasets.items():
         if name == 'test' or _needs_train_features(evaluation):
-            sets[name] = cache.get(evaluation.data[name], dataset, extract)
+            embedded[name] = embed_images(encoder, evaluation.data[name], names, **loading, dataset=dataset)
         else:
-            sets[name] = np.empty((len(dataset), 0), dtype=np.float32), labels_of(dataset)
+            empty = np.empty((len(dataset), 0), dtype=np.float32)
+            embedded[name] = Embedded(dict.fromkeys(names, empty), labels[name], np.arange(len(dataset)))
+    samples = {name: samples_sha256(dataset) for name, dataset in datasets.items()}
+    images = {name: len(each.indices) for name, each in embedded.items()}
+    left_out = {name: len(dataset) - images[name] for name, dataset in datasets.items()}
+    scores = {}
+    for feature in names:
+        sets = {name: each.labelled(feature) for name, each in embedded.items()}
+        results = _score_sets(encoder, evaluation, feature, sets, datasets['train'])
+        scores[feature] = Scores(results, left_out, images, samples, encoder.checkpoint_format, feature)
+    return scores
+
+
+def _score_sets(
+    encoder: Encoder, evaluation: Evaluation, feature: str, sets: dict[str, FeatureSet], train: SelfSupDataset
+) -> dict[str, dict]:
+    """Results of all protocols for one feature; empty on all processes but the first."""
     results: dict[str, dict] = {name: {} for name in evaluation.protocols}
     # what all processes share comes first: they would wait for the first one's solvers, and time out
     shared_first = sorted(evaluation.protocols.items(), key=lambda item: not isinstance(item[1], LinearProtocol))
     for name, protocol in shared_first:
         if isinstance(protocol, LinearProtocol):
-            source = _augmented(encoder, evaluation, protocol, datasets['train'], sets['train'][1])
+            source = _augmented(encoder, evaluation, feature, protocol, train, sets['train'][1])
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
-            result = linear_accuracy(sets['train'], sets['test'], protocol, source, device)
-            results[name] = result
+            results[name] = linear_accuracy(sets['train'], sets['test'], protocol, source, device)
         elif is_main_process():
             results[name] = score_features(sets['train'], sets['test'], protocol)
-    images = {name: len(data[1]) for name, data in sets.items()}
-    left_out = {name: sizes[name] - images[name] for name in sizes}
-    return Scores(results if is_main_process() else {}, left_out, images, samples, found)
+    return results if is_main_process() else {}
 
 
 def _needs_train_features(evaluation: Evaluation) -> bool:
@@ -217,8 +229,9 @@ def labels_of(dataset: SelfSupDataset) -> np.ndarray:
 
 
 def _augmented(
-    encoder: tuple[nn.Module, nn.Module],
+    encoder: Encoder,
     evaluation: Evaluation,
+    feature: str,
     protocol: LinearProtocol,
     plain: SelfSupDataset,
     labels: np.ndarray,
@@ -244,6 +257,7 @@ def _augmented(
 
     def source(kept: np.ndarray) -> AugmentedBatches:
         index = kept if protocol.selection == 'holdout' else np.arange(len(dataset))
-        return AugmentedBatches(*encoder, dataset, index, protocol, evaluation.batch_size, evaluation.num_workers)
+        loading = (evaluation.batch_size, evaluation.num_workers)
+        return AugmentedBatches(encoder.backbone, encoder.preprocessor, dataset, index, protocol, *loading, feature)
 
     return source

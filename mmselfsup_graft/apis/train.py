@@ -127,15 +127,24 @@ def set_epochs(cfg: Config, epochs: int) -> None:
     """
     if epochs < 1:
         raise ConfigError(f'the number of epochs must be at least 1, got {epochs}')
+    share = epochs / epochs_of(cfg)
+    cfg.train_cfg.max_epochs = epochs
+    for scheduler in cfg.get('param_scheduler') or []:
+        _scale_schedule(scheduler, share)
+
+
+def epochs_of(cfg: Config) -> int:
+    """Number of epochs that a config trains.
+
+    Raises:
+        ConfigError: If it does not train by epochs.
+    """
     if 'max_epochs' not in cfg.get('train_cfg', {}):
         raise ConfigError(
             'this config does not train by epochs (train_cfg.max_epochs); a length in iterations is set by '
             '--cfg-options train_cfg.max_iters=N, and its schedule with it'
         )
-    share = epochs / cfg.train_cfg.max_epochs
-    cfg.train_cfg.max_epochs = epochs
-    for scheduler in cfg.get('param_scheduler') or []:
-        _scale_schedule(scheduler, share)
+    return cfg.train_cfg.max_epochs
 
 
 def _scale_schedule(scheduler: Any, share: float) -> None:

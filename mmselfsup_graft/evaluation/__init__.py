@@ -2,19 +2,22 @@
 
 from .backbones import BlockFeature, load_backbone
 from .cache import FeatureCache, samples_sha256
-from .features import AugmentedBatches, extract_features, pixel_encoder, pixels_as_features
+from .features import AugmentedBatches, Embedded, embed, extract_features, pixel_encoder, pixels_as_features
 from .few_shot import FewShotProtocol, few_shot_accuracies
 from .heads import LinearHeads
 from .knn import KNNProtocol, knn_accuracy, knn_grid
 from .linear import CachedBatches, LinearProtocol, linear_accuracy
 from .logistic import LogisticProtocol, centre_and_normalise, fit_logistic, logistic_accuracy
+from .pooling import FEATURES, check_features, default_feature, encode_images, has_class_token
 from .protocols import PROTOCOLS, Protocol, make_protocol, score_features
 
 __all__ = [
+    'FEATURES',
     'PROTOCOLS',
     'AugmentedBatches',
     'BlockFeature',
     'CachedBatches',
+    'Embedded',
     'FeatureCache',
     'FewShotProtocol',
     'KNNProtocol',
@@ -23,9 +26,14 @@ __all__ = [
     'LogisticProtocol',
     'Protocol',
     'centre_and_normalise',
+    'check_features',
+    'default_feature',
+    'embed',
+    'encode_images',
     'extract_features',
     'few_shot_accuracies',
     'fit_logistic',
+    'has_class_token',
     'knn_accuracy',
     'knn_grid',
     'linear_accuracy',

@@ -11,6 +11,8 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.registry import MODELS
 
+from .pooling import default_feature, pool_output
+
 
 def load_backbone(
     backbone: dict, checkpoint: str | os.PathLike | None, seed: int = 0, block: int | None = None
@@ -54,7 +56,7 @@ class BlockFeature(nn.Module):
     """The feature after block k of an encoder, for any backbone that can tell its depth.
 
     Tokens [B, L, D] give the class token without the final norm (the mean of the tokens where there is no class token),
-    maps [B, D, H, W] are averaged over H and W.
+    maps [B, D, H, W] are averaged over H and W. :func:`encode_images` also takes the mean of the patch tokens.
 
     Args:
         backbone: The encoder.
@@ -77,29 +79,19 @@ class BlockFeature(nn.Module):
     def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._output = output[0] if isinstance(output, list | tuple) else output
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
-        """Feature [B, D] of images [B, C, H, W], as a tuple like that of a backbone."""
+    def block_output(self, x: torch.Tensor) -> torch.Tensor:
+        """What the block gives for images [B, C, H, W]: tokens [B, L, D] or a map [B, D, H, W]."""
         # a class-token-only path may leave modules out; `encode` passes all of them
         run = getattr(self.backbone, 'encode', self.backbone)
         run(x)
         output, self._output = self._output, None
         if output is None:
             raise ConfigError(f'{type(self.backbone).__name__} does not call the module of this block')
-        return (pooled(output, hasattr(self.backbone, 'cls_token') and self.backbone.cls_token is not None),)
+        return output
 
-
-def pooled(output: torch.Tensor, class_token: bool = True) -> torch.Tensor:
-    """One vector per image, [B, D], from [B, D], tokens [B, L, D] or a map [B, D, H, W].
-
-    Args:
-        output: What a backbone or one of its blocks gave.
-        class_token: Whether the first token is a class token; without one all tokens are averaged.
-    """
-    if output.dim() == 4:
-        return output.flatten(2).mean(2)
-    if output.dim() == 3:
-        return output[:, 0] if class_token else output.mean(1)
-    return output
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        """Feature [B, D] of images [B, C, H, W], as a tuple like that of a backbone."""
+        return (pool_output(self, self.block_output(x), default_feature(self)),)
 
 
 class Pixels(nn.Module):

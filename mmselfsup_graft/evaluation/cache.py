@@ -6,7 +6,7 @@ import os
 import pickle
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.version import __version__
 
-from .logistic import FeatureSet
+from .features import Embedded, join_parts
+from .pooling import feature_parts
 
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -29,7 +30,7 @@ def samples_sha256(dataset: Any) -> str:
 
 
 class FeatureCache:
-    """Features in ``<folder>/<hash>.npz``; the hash is that of all they depend on.
+    """Features in ``<folder>/<hash>.npz``, one file per feature; the hash is that of all it depends on.
 
     Over ranks: the first process reads and writes, all get the features.
 
@@ -42,30 +43,39 @@ class FeatureCache:
         self.folder = None if folder is None else Path(folder)
         self.origin = origin
 
-    def get(self, config: dict, dataset: Any, extract: Callable[[Any], FeatureSet]) -> FeatureSet:
-        """Features of a data set: from the file, else by ``extract``; a damaged file is made anew.
+    def get(
+        self,
+        config: dict,
+        dataset: Any,
+        features: Sequence[str],
+        extract: Callable[[Any, Sequence[str]], Embedded],
+    ) -> Embedded:
+        """Features of a data set: from the files, else by ``extract``; a damaged file is made anew.
 
         Args:
             config: Config of the data set.
             dataset: The data set; its list of samples, and size and time of their files, are part of the hash, so that
                 changed images are noticed. If some could not be read, nothing is kept: they may be mended.
-            extract: Makes features [N, D] and labels [N] of a data set, on all processes.
+            features: Of :data:`FEATURES`; the parts of ``both`` are kept and joined.
+            extract: Makes features of a data set in one pass, on all processes.
         """
         if self.folder is None:
-            return extract(dataset)
-        path = self.folder / f'{self.key(config, dataset)}.npz'
-        stored: list[FeatureSet | None] = [_read(path) if is_main_process() else None]
+            return extract(dataset, features)
+        parts = feature_parts(features)
+        paths = {part: self.folder / f'{key}.npz' for part, key in self.keys(config, dataset, parts).items()}
+        stored: list[dict[str, Any]] = [_read_all(paths, len(dataset)) if is_main_process() else {}]
         broadcast_object_list(stored)
-        if stored[0] is not None:
-            return stored[0]
-        features = extract(dataset)
-        if is_main_process() and len(features[1]) == len(dataset):
-            with whole_file(path) as file:
-                np.savez(file, features=features[0], labels=features[1])
-        return features
+        if all(part in stored[0] for part in parts):
+            found, labels = {part: rows for part, (rows, _) in stored[0].items()}, stored[0][parts[0]][1]
+            made = Embedded(found, labels, np.arange(len(dataset)))
+        else:
+            made = extract(dataset, parts)  # a pass for one of them costs what a pass for all does
+            if is_main_process() and len(made.indices) == len(dataset):
+                _write_all(paths, made)
+        return Embedded({name: join_parts(made.features, name) for name in features}, made.labels, made.indices)
 
-    def key(self, config: dict, dataset: Any) -> str:
-        """Hash of encoder, data config, list of samples and state of their files."""
+    def keys(self, config: dict, dataset: Any, features: Sequence[str]) -> dict[str, str]:
+        """Hash of encoder, data config, list of samples, state of their files and the feature, for each feature."""
         text = json.dumps([__version__, self.origin, config], sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode())
         digest.update(samples_sha256(dataset).encode())
@@ -74,14 +84,32 @@ class FeatureCache:
             if file and os.path.exists(file):
                 state = os.stat(file)
                 digest.update(f'{state.st_size} {state.st_mtime_ns};'.encode())
-        return digest.hexdigest()[:32]
+        found = {}
+        for feature in features:
+            each = digest.copy()
+            each.update(feature.encode())
+            found[feature] = each.hexdigest()[:32]
+        return found
 
 
-def _read(path: Path) -> FeatureSet | None:
-    """Content of a file, or None if there is none or it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            features, labels = arrays['features'], arrays['labels']
-    except _DAMAGED:
-        return None
-    return (features, labels) if features.ndim == 2 and labels.shape == features.shape[:1] else None
+def _read_all(paths: dict[str, Path], count: int) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """Features [N, D] and labels [N] or None by name, of the files that are there and whole."""
+    found = {}
+    for name, path in paths.items():
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                features, labels = arrays['features'], arrays.get('labels')
+        except _DAMAGED:
+            continue
+        if features.ndim == 2 and len(features) == count and (labels is None or labels.shape == (count,)):
+            found[name] = features, labels
+    return found
+
+
+def _write_all(paths: dict[str, Path], fresh: Embedded) -> None:
+    for name, rows in fresh.features.items():
+        arrays: dict[str, Any] = {'features': rows}
+        if fresh.labels is not None:
+            arrays['labels'] = fresh.labels
+        with whole_file(paths[name]) as file:
+            np.savez(file, **arrays)

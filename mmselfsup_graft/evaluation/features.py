@@ -1,7 +1,7 @@
 """Frozen features of a data set."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +13,38 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.registry import MODELS
 
-from .backbones import Pixels, pooled
+from .backbones import Pixels
 from .linear import Batch, LinearProtocol, batch_shares
 from .logistic import FeatureSet
+from .pooling import check_features, encode_images, feature_parts
 from .progress import Progress
 
+_NO_LABEL = -1
+_UNLABELLED = 'evaluation needs labelled images: put them into one sub-folder per class'
 
-def _labels(samples: Sequence) -> list[int]:
-    if any('gt_label' not in sample for sample in samples):
-        raise DataError('evaluation needs labelled images: put them into one sub-folder per class')
-    return [int(sample.gt_label) for sample in samples]
+
+class Embedded(NamedTuple):
+    """Features of images.
+
+    Attributes:
+        features: Name of the feature -> [N, D] float32.
+        labels: [N] int64; None where images have none.
+        indices: [N] int64, place of each image in the data set; images that cannot be read are left out.
+    """
+
+    features: dict[str, np.ndarray]
+    labels: np.ndarray | None
+    indices: np.ndarray
+
+    def labelled(self, name: str) -> FeatureSet:
+        """One of the features with the labels.
+
+        Raises:
+            DataError: If the images have no labels.
+        """
+        if self.labels is None:
+            raise DataError(_UNLABELLED)
+        return self.features[name], self.labels
 
 
 def device_of(backbone: nn.Module) -> torch.device:
@@ -31,32 +53,96 @@ def device_of(backbone: nn.Module) -> torch.device:
 
 
 @torch.no_grad()
-def encode_batch(backbone: nn.Module, preprocessor: nn.Module, batch: dict) -> tuple[torch.Tensor, list[int]]:
-    """Features [B, D] float32 and labels of a collated batch.
+def encode_batch(
+    backbone: nn.Module, preprocessor: nn.Module, batch: dict, parts: Sequence[str]
+) -> tuple[dict[str, torch.Tensor], list[int]]:
+    """Features [B, D] float32 by name, and labels of a collated batch; -1 stands for no label.
 
-    Raises:
-        DataError: If samples carry no labels.
+    Args:
+        backbone: Encoder in eval mode.
+        preprocessor: Normalizes the batch on the device.
+        batch: Packed samples.
+        parts: See :func:`encode_images`.
     """
     batch = preprocessor(batch, False)
     inputs = batch['inputs']
     inputs = inputs[0] if isinstance(inputs, list | tuple) else inputs
-    return pooled(backbone(inputs)[-1].float()), _labels(batch['data_samples'])
+    labels = [int(each.gt_label) if 'gt_label' in each else _NO_LABEL for each in batch['data_samples']]
+    return encode_images(backbone, inputs, parts), labels
 
 
-def extract_features(
-    backbone: nn.Module, preprocessor: nn.Module, dataset: Any, batch_size: int = 256, num_workers: int = 0
-) -> FeatureSet:
-    """Features of all samples of a data set.
+def embed(
+    backbone: nn.Module,
+    preprocessor: nn.Module,
+    dataset: Any,
+    features: Sequence[str] | None = None,
+    batch_size: int = 256,
+    num_workers: int = 0,
+) -> Embedded:
+    """Features of all samples of a data set, labelled or not, by one forward pass per image.
 
     Over ranks: each process takes a contiguous share, all get the whole in the order of the data set.
 
     Args:
-        backbone: Encoder in eval mode; its last output is the feature: [B, D] (class token after the final norm for a
-            ViT), or a map [B, D, H, W] that is averaged over H and W.
-        preprocessor: Normalises a collated batch on the device.
-        dataset: Packed, labelled samples.
+        backbone: Encoder in eval mode.
+        preprocessor: Normalizes a collated batch on the device.
+        dataset: Packed samples.
+        features: Of :data:`FEATURES`, see :func:`encode_images`; None is the encoder's own feature.
         batch_size: Images per forward pass.
         num_workers: Loader processes.
+
+    Raises:
+        ConfigError: If the encoder has no such feature.
+        DataError: If there are fewer samples than processes.
+    """
+    names = check_features(backbone, features)
+    parts = feature_parts(names)
+    if len(dataset) < get_world_size():
+        raise DataError(f'{len(dataset)} images cannot be shared by {get_world_size()} processes; use fewer')
+    share = np.array_split(np.arange(len(dataset)), get_world_size())[get_rank()]
+    subset = dataset if get_world_size() == 1 else Subset(dataset, share.tolist())
+    preprocessor = preprocessor.to(device_of(backbone))
+    rows: dict[str, list[torch.Tensor]] = {part: [] for part in parts}
+    labels: list[int] = []
+    loader = DataLoader(subset, batch_size=batch_size, num_workers=num_workers, collate_fn=default_collate)
+    progress = Progress('extracting features', len(loader))
+    for batch in loader:
+        encoded, truth = encode_batch(backbone, preprocessor, batch, parts)
+        for part, values in encoded.items():
+            rows[part].append(values.cpu())
+        labels += truth
+        progress.step()
+    # in the place of an unreadable image the data set gave another one: its row is left out
+    corrupt = getattr(dataset, 'corrupt_mask', np.zeros(len(dataset), dtype=bool))[share]
+    readable = _gather(torch.from_numpy(~corrupt)).numpy()
+    joined = {part: _gather(torch.cat(values)).numpy()[readable] for part, values in rows.items()}
+    known = _gather(torch.tensor(labels, dtype=torch.int64)).numpy()[readable]
+    found = {name: join_parts(joined, name) for name in names}
+    return Embedded(found, None if (known == _NO_LABEL).any() else known, np.flatnonzero(readable))
+
+
+def join_parts(parts: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """A feature [N, D] from its parts; ``both`` [N, 2 D] is the class token followed by the mean of the patches."""
+    return np.hstack([parts['class_token'], parts['patch_mean']]) if name == 'both' else parts[name]
+
+
+def extract_features(
+    backbone: nn.Module,
+    preprocessor: nn.Module,
+    dataset: Any,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    feature: str | None = None,
+) -> FeatureSet:
+    """One feature of all samples of a labelled data set; see :func:`embed`.
+
+    Args:
+        backbone: See there.
+        preprocessor: See there.
+        dataset: See there.
+        batch_size: See there.
+        num_workers: See there.
+        feature: Of :data:`FEATURES`; None is the encoder's own feature.
 
     Returns:
         Features [N, D] float32 and labels [N] int64, without the images that cannot be read.
@@ -64,25 +150,10 @@ def extract_features(
     Raises:
         DataError: If samples carry no labels, or there are fewer of them than processes.
     """
-    if len(dataset) < get_world_size():
-        raise DataError(f'{len(dataset)} images cannot be shared by {get_world_size()} processes; use fewer')
-    share = np.array_split(np.arange(len(dataset)), get_world_size())[get_rank()]
-    subset = dataset if get_world_size() == 1 else Subset(dataset, share.tolist())
-    preprocessor = preprocessor.to(device_of(backbone))
-    features: list[torch.Tensor] = []
-    labels: list[int] = []
-    loader = DataLoader(subset, batch_size=batch_size, num_workers=num_workers, collate_fn=default_collate)
-    progress = Progress('extracting features', len(loader))
-    for batch in loader:
-        rows, truth = encode_batch(backbone, preprocessor, batch)
-        features.append(rows.cpu())
-        labels += truth
-        progress.step()
-    # in the place of an unreadable image the data set gave another one: its row is left out
-    corrupt = getattr(dataset, 'corrupt_mask', np.zeros(len(dataset), dtype=bool))[share]
-    readable = _gather(torch.from_numpy(~corrupt)).numpy()
-    joined = _gather(torch.cat(features)).numpy()
-    return joined[readable], _gather(torch.tensor(labels, dtype=torch.int64)).numpy()[readable]
+    (name,) = check_features(backbone, None if feature is None else [feature])
+    if hasattr(dataset, 'labels') and dataset.labels() is None:  # said before the work, not after it
+        raise DataError(_UNLABELLED)
+    return embed(backbone, preprocessor, dataset, [name], batch_size, num_workers).labelled(name)
 
 
 def _gather(share: torch.Tensor) -> torch.Tensor:
@@ -116,6 +187,10 @@ class AugmentedBatches(Sampler):
         protocol: Says batch size and seed.
         batch_size: Images per forward pass.
         num_workers: Loader processes.
+        feature: Of :data:`FEATURES`; None is the encoder's own feature.
+
+    Raises:
+        ConfigError: If the encoder has no such feature.
     """
 
     def __init__(
@@ -127,7 +202,9 @@ class AugmentedBatches(Sampler):
         protocol: LinearProtocol,
         batch_size: int = 256,
         num_workers: int = 0,
+        feature: str | None = None,
     ) -> None:
+        (self.feature,) = check_features(backbone, None if feature is None else [feature])
         self.backbone, self.preprocessor = backbone, preprocessor.to(device_of(backbone))
         self.dataset, self.indices, self.protocol, self.batch_size = dataset, indices, protocol, batch_size
         dataset.set_seed(protocol.seed)
@@ -157,7 +234,15 @@ class AugmentedBatches(Sampler):
         pieces = iter(self.loader)
         for share, total in self._shares():
             count = -(-len(share) // self.batch_size)
-            encoded = [encode_batch(self.backbone, self.preprocessor, next(pieces)) for _ in range(count)]
+            encoded = [self._encode(next(pieces)) for _ in range(count)]
             features = torch.cat([rows for rows, _ in encoded])
             labels = torch.tensor([label for _, truth in encoded for label in truth], device=features.device)
             yield Batch(features, labels, total)
+
+    def _encode(self, batch: dict) -> tuple[torch.Tensor, list[int]]:
+        """Features [B, D] and labels of a collated batch."""
+        parts = feature_parts([self.feature])
+        encoded, labels = encode_batch(self.backbone, self.preprocessor, batch, parts)
+        if _NO_LABEL in labels:
+            raise DataError(_UNLABELLED)
+        return torch.cat([encoded[part] for part in parts], dim=1), labels

@@ -37,7 +37,8 @@ def score(folder: str, augment: bool) -> dict[str, Any]:
     """What one process sees: all results, and the features."""
     from mmengine.config import Config
 
-    from mmselfsup_graft.apis.scoring import preprocessor_of, score_checkpoint
+    from mmselfsup_graft.apis.embedding import preprocessor_of
+    from mmselfsup_graft.apis.scoring import score_checkpoint
     from mmselfsup_graft.evaluation import extract_features, load_backbone
     from mmselfsup_graft.registry import DATASETS
 

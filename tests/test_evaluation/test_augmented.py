@@ -16,11 +16,13 @@ PIPELINE = [
 DATA = dict(type='Digits', split='train', img_size=16, indices=20, pipeline=PIPELINE)
 
 
-def batches(workers: int = 0, piece: int = 3, seed: int = 0, indices=range(20)) -> AugmentedBatches:
+def batches(workers: int = 0, piece: int = 3, seed: int = 0, indices=range(20), feature=None) -> AugmentedBatches:
     vit = load_backbone(vit_config(in_channels=1, drop_path_rate=0.5), None)
     preprocessor = MODELS.build(dict(type='mmpretrain.SelfSupDataPreprocessor', mean=[78.0], std=[81.0]))
     protocol = LinearProtocol(batch_size=8, seed=seed)
-    return AugmentedBatches(vit, preprocessor, DATASETS.build(DATA), np.array(indices), protocol, piece, workers)
+    return AugmentedBatches(
+        vit, preprocessor, DATASETS.build(DATA), np.array(indices), protocol, piece, workers, feature
+    )
 
 
 def epoch_of(source: AugmentedBatches, epoch: int) -> list:
@@ -54,6 +56,14 @@ def test_workers_and_pieces_change_nothing(options):
         for expected, batch in zip(epoch_of(source, epoch), epoch_of(other, epoch), strict=True):
             torch.testing.assert_close(batch.features, expected.features, rtol=1e-5, atol=1e-6)
             assert torch.equal(batch.labels, expected.labels)
+
+
+def test_another_feature():
+    source, other = batches(), batches(feature='both')
+    for expected, batch in zip(epoch_of(source, 0), epoch_of(other, 0), strict=True):
+        torch.testing.assert_close(batch.features[:, :16], expected.features, rtol=1e-5, atol=1e-6)
+        assert batch.features.shape[1] == 32
+    assert batches(feature='patch_mean').feature == 'patch_mean'
 
 
 def test_only_the_given_samples_are_seen():

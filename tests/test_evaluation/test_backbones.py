@@ -1,13 +1,11 @@
 """Features of block k for every family of encoders."""
 
-import pytest
 import torch
 from helpers import vit_config
 from torch import nn
 
 from mmselfsup_graft.checkpoints import Depth
 from mmselfsup_graft.evaluation import BlockFeature, load_backbone
-from mmselfsup_graft.evaluation.backbones import pooled
 
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
 CONVNEXT = dict(type='mmpretrain.ConvNeXt', arch=dict(depths=[1, 2, 1, 1], channels=[4, 8, 8, 12]))
@@ -77,10 +75,3 @@ def test_tokens_without_a_class_token_are_averaged():
     toy, x = Toy(), torch.randn(3, 5, 2)
     (feature,) = BlockFeature(toy, 2)(x)
     torch.testing.assert_close(feature, toy.seen.mean(1))
-
-
-@pytest.mark.parametrize('shape', [(2, 6), (2, 5, 6), (2, 6, 3, 3)])
-def test_one_vector_per_image(shape):
-    x = torch.randn(shape)
-    expected = {2: x, 3: x[:, 0] if len(shape) == 3 else x, 4: x.flatten(2).mean(2) if len(shape) == 4 else x}
-    assert torch.equal(pooled(x), expected[len(shape)])

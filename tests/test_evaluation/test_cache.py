@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmselfsup_graft.evaluation import FeatureCache
+from mmselfsup_graft.evaluation import Embedded, FeatureCache
 from mmselfsup_graft.registry import DATASETS
 
 CONFIG = dict(type='Digits', split='test', img_size=8, indices=4)
+OWN = ['class_token']
 ORIGIN = {'weights': 'abc', 'backbone': {'type': 'SelfSupViT'}, 'block': None, 'preprocessor': {}}
 
 
@@ -17,9 +18,14 @@ class Counting:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, dataset):
+    def __call__(self, dataset, features):
         self.calls += 1
-        return np.full((len(dataset), 3), self.calls, np.float32), np.arange(len(dataset))
+        rows = {name: np.full((len(dataset), 3), self.calls, np.float32) for name in features}
+        return Embedded(rows, np.arange(len(dataset)), np.arange(len(dataset)))
+
+
+def key(config, dataset, origin=ORIGIN):
+    return FeatureCache(None, origin).keys(config, dataset, OWN)['class_token']
 
 
 def folder(root):
@@ -31,20 +37,22 @@ def folder(root):
 
 def test_an_image_that_has_changed_is_noticed(tmp_path):
     config = folder(tmp_path)
-    before = FeatureCache(None, ORIGIN).key(config, DATASETS.build(config))
+    before = key(config, DATASETS.build(config))
     Image.new('L', (5, 5), 200).save(tmp_path / '1' / 'a.png')
-    assert FeatureCache(None, ORIGIN).key(config, DATASETS.build(config)) != before
+    assert key(config, DATASETS.build(config)) != before
 
 
 def test_nothing_is_kept_while_images_cannot_be_read(tmp_path):
     config, calls = folder(tmp_path / 'images'), []
 
-    def extract(dataset):
+    def extract(dataset, features):
         calls.append(1)
-        return np.zeros((len(dataset) - 1, 3), np.float32), np.zeros(len(dataset) - 1, np.int64)
+        read = np.arange(1, len(dataset))
+        return Embedded({'class_token': np.zeros((len(read), 3), np.float32)}, np.zeros_like(read), read)
 
     for _ in range(2):
-        FeatureCache(tmp_path / 'features', ORIGIN).get(config, DATASETS.build(config), extract)
+        found = FeatureCache(tmp_path / 'features', ORIGIN).get(config, DATASETS.build(config), OWN, extract)
+        assert found.indices.tolist() == [1, 2]
     assert len(calls) == 2
     assert not (tmp_path / 'features').exists()
 
@@ -56,30 +64,54 @@ def data():
 
 def test_features_are_made_once(tmp_path, data):
     extract = Counting()
-    first = FeatureCache(tmp_path / 'features', ORIGIN).get(CONFIG, data, extract)
-    again = FeatureCache(tmp_path / 'features', dict(ORIGIN)).get(CONFIG, DATASETS.build(CONFIG), extract)
+    first = FeatureCache(tmp_path / 'features', ORIGIN).get(CONFIG, data, OWN, extract)
+    again = FeatureCache(tmp_path / 'features', dict(ORIGIN)).get(CONFIG, DATASETS.build(CONFIG), OWN, extract)
     assert extract.calls == 1
-    assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(first, again))
+    for a, b in zip((first.features['class_token'], *first[1:]), (again.features['class_token'], *again[1:])):
+        assert np.array_equal(a, b)
+        assert a.dtype == b.dtype
     (file,) = (tmp_path / 'features').iterdir()
     assert file.suffix == '.npz'
+
+
+def test_several_features_by_one_pass_and_a_file_each(tmp_path, data):
+    extract, cache = Counting(), FeatureCache(tmp_path, ORIGIN)
+    assert cache.get(CONFIG, data, ['patch_mean', 'class_token'], extract).features.keys() == {
+        'patch_mean',
+        'class_token',
+    }
+    assert len(list(tmp_path.iterdir())) == 2
+    both = cache.get(CONFIG, data, ['both'], extract)
+    assert both.features['both'].shape == (4, 6)
+    assert extract.calls == 1
+
+
+def test_images_without_labels(tmp_path, data):
+    def extract(dataset, features):
+        return Embedded({name: np.ones((len(dataset), 3)) for name in features}, None, np.arange(len(dataset)))
+
+    cache = FeatureCache(tmp_path, ORIGIN)
+    cache.get(CONFIG, data, OWN, extract)
+    again = cache.get(CONFIG, data, OWN, None)
+    assert again.labels is None
+    assert again.features['class_token'].shape == (4, 3)
 
 
 def test_no_folder_keeps_nothing(data):
     extract = Counting()
     for _ in range(2):
-        FeatureCache(None, ORIGIN).get(CONFIG, data, extract)
+        FeatureCache(None, ORIGIN).get(CONFIG, data, OWN, extract)
     assert extract.calls == 2
 
 
 @pytest.mark.parametrize('change', [{'weights': 'abd'}, {'backbone': {'type': 'X'}}, {'block': 3}, {'preprocessor': 1}])
 def test_another_encoder_has_another_file(change, data):
-    assert FeatureCache(None, {**ORIGIN, **change}).key(CONFIG, data) != FeatureCache(None, ORIGIN).key(CONFIG, data)
+    assert key(CONFIG, data, {**ORIGIN, **change}) != key(CONFIG, data)
 
 
 def test_other_data_has_another_file(data):
-    cache = FeatureCache(None, ORIGIN)
-    assert cache.key({**CONFIG, 'img_size': 16}, data) != cache.key(CONFIG, data)
-    assert cache.key(CONFIG, data.get_subset(2)) != cache.key(CONFIG, data)
+    assert key({**CONFIG, 'img_size': 16}, data) != key(CONFIG, data)
+    assert key(CONFIG, data.get_subset(2)) != key(CONFIG, data)
 
 
 def test_a_folder_that_has_changed_is_noticed(tmp_path):
@@ -87,30 +119,30 @@ def test_a_folder_that_has_changed_is_noticed(tmp_path):
     for number in range(3):
         (tmp_path / str(number)).mkdir()
         Image.new('L', (4, 4)).save(tmp_path / str(number) / 'a.png')
-    before = FeatureCache(None, ORIGIN).key(config, DATASETS.build(config))
-    assert FeatureCache(None, ORIGIN).key(config, DATASETS.build(config)) == before
+    before = key(config, DATASETS.build(config))
+    assert key(config, DATASETS.build(config)) == before
     Image.new('L', (4, 4)).save(tmp_path / '0' / 'b.png')
-    assert FeatureCache(None, ORIGIN).key(config, DATASETS.build(config)) != before
+    assert key(config, DATASETS.build(config)) != before
 
 
 @pytest.mark.parametrize('damage', ['cut', 'flipped', 'empty', 'text', 'other arrays', 'mismatch'])
 def test_a_damaged_file_is_made_anew(damage, tmp_path, data):
     cache, extract = FeatureCache(tmp_path, ORIGIN), Counting()
-    good = cache.get(CONFIG, data, extract)
+    good = cache.get(CONFIG, data, OWN, extract)
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
     if damage == 'other arrays':
         np.savez(path, something=np.ones(3))
     elif damage == 'mismatch':
-        np.savez(path, features=good[0], labels=good[1][:2])
+        np.savez(path, features=good.features['class_token'], labels=good.labels[:2])
     else:
-        middle = content.index(good[0].tobytes())
+        middle = content.index(good.features['class_token'].tobytes())
         flipped = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
         path.write_bytes({'cut': content[:-40], 'flipped': flipped, 'empty': b'', 'text': b'no zip file'}[damage])
-    again = cache.get(CONFIG, data, extract)
+    again = cache.get(CONFIG, data, OWN, extract)
     assert extract.calls == 2
-    assert again[0][0, 0] == 2.0
-    assert cache.get(CONFIG, data, extract)[0][0, 0] == 2.0
+    assert again.features['class_token'][0, 0] == 2.0
+    assert cache.get(CONFIG, data, OWN, extract).features['class_token'][0, 0] == 2.0
     assert extract.calls == 2
     assert list(tmp_path.iterdir()) == [path]
 
@@ -121,5 +153,5 @@ def test_a_failed_write_leaves_nothing(tmp_path, data, monkeypatch):
 
     monkeypatch.setattr(np, 'savez', fail)
     with pytest.raises(OSError, match='disk full'):
-        FeatureCache(tmp_path, ORIGIN).get(CONFIG, data, Counting())
+        FeatureCache(tmp_path, ORIGIN).get(CONFIG, data, OWN, Counting())
     assert list(tmp_path.iterdir()) == []

@@ -6,10 +6,10 @@ import torch
 from helpers import build, mae_config, moco_config, vit_config
 from torch.utils.data import Dataset
 
-from mmselfsup_graft.apis.scoring import preprocessor_of
+from mmselfsup_graft.apis.embedding import preprocessor_of
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.errors import CheckpointError, DataError
-from mmselfsup_graft.evaluation import extract_features, load_backbone, pixels_as_features
+from mmselfsup_graft.evaluation import embed, extract_features, load_backbone, pixels_as_features
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 MEAN, STD = [10.0, 20.0, 30.0], [50.0, 60.0, 70.0]
@@ -59,6 +59,28 @@ def test_feature_of_a_vit_is_its_class_token_after_the_norm(as_list, preprocesso
     assert labels.tolist() == [0, 1, 2, 0, 1]
     assert labels.dtype == np.int64
     assert not torch.allclose(expected[0], expected[1])
+
+
+def test_all_features_by_one_pass_with_and_without_labels(preprocessor):
+    vit = load_backbone(vit_config(), None)
+    calls: list[int] = []
+    vit.patch_embed.register_forward_hook(lambda *_: calls.append(1))
+    for labelled in (True, False):
+        data = Packed(labelled=labelled)
+        found = embed(vit, preprocessor, data, ['both', 'patch_mean', 'class_token'], batch_size=2)
+        with torch.no_grad():
+            tokens = vit.encode(normalised(data.images))
+        expected = {'class_token': tokens[:, 0], 'patch_mean': tokens[:, 1:].mean(1)}
+        expected['both'] = torch.cat([expected['class_token'], expected['patch_mean']], dim=1)
+        assert list(found.features) == ['both', 'patch_mean', 'class_token']
+        for name, rows in found.features.items():
+            np.testing.assert_allclose(rows, expected[name].numpy(), rtol=1e-5, atol=1e-6)
+        assert found.indices.tolist() == [0, 1, 2, 3, 4]
+        assert (found.labels is None) != labelled
+    assert len(calls) == 2 * (3 + 1)
+    assert embed(vit, preprocessor, data, batch_size=2).features.keys() == {'class_token'}
+    mean, _ = extract_features(vit, preprocessor, Packed(), batch_size=3, feature='patch_mean')
+    np.testing.assert_allclose(mean, expected['patch_mean'].numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_feature_of_a_resnet_is_its_map_averaged(preprocessor):

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from mmselfsup_graft.datasets import ImageFolder
-from mmselfsup_graft.evaluation import pixels_as_features
+from mmselfsup_graft.evaluation import embed, pixel_encoder, pixels_as_features
 
 
 def test_rows_of_unreadable_images_are_missing(tmp_path: Path) -> None:
@@ -18,4 +18,6 @@ def test_rows_of_unreadable_images_are_missing(tmp_path: Path) -> None:
     pipeline = [dict(type='LoadImage', channels=1), dict(type='mmpretrain.PackInputs')]
     pixels, labels = pixels_as_features(ImageFolder(str(tmp_path), pipeline=pipeline), batch_size=2)
     assert labels.tolist() == [0, 0, 1, 1, 1]
+    embedded = embed(*pixel_encoder(), ImageFolder(str(tmp_path), pipeline=pipeline), batch_size=2)
+    assert embedded.indices.tolist() == [0, 2, 3, 4, 5]
     np.testing.assert_allclose(pixels[:, 0] * 255, [0, 2, 100, 101, 102], rtol=1e-6)

@@ -125,7 +125,7 @@ def test_a_folder_of_another_config_is_refused(make, tmp_path):
         is_done(recipe.stage('mim'), tmp_path / 'work')
 
 
-def test_a_share_shortens_epochs_and_schedule(tmp_path):
+def test_a_share_scales_epochs_and_schedule(tmp_path):
     config = ROOT / 'configs/mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py'
     path = tmp_path / 'recipe.py'
     path.write_text(f'stages = [dict(name="a", config={str(config)!r}, share=0.25)]')
@@ -136,11 +136,26 @@ def test_a_share_shortens_epochs_and_schedule(tmp_path):
     length = {'train_cfg.max_epochs': 40, 'param_scheduler.0.end': 40, 'param_scheduler.0.warmup': 4}
     cfg = load_recipe(path, length).stages[0].cfg
     assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[0].warmup, cfg.param_scheduler[0].end) == (10, 1, 10)
-    cfg = load_recipe(path, epochs=80).stages[0].cfg
-    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[0].warmup, cfg.param_scheduler[0].end) == (20, 1, 20)
-    path.write_text(f'stages = [dict(name="a", config={str(config)!r}, share=2)]')
-    with pytest.raises(ConfigError, match='share must lie'):
+    path.write_text(f'stages = [dict(name="a", config={str(config)!r}, share=-1)]')
+    with pytest.raises(ConfigError, match='share must be positive'):
         load_recipe(path)
+
+
+def test_epochs_set_the_longest_stage_and_keep_proportions(tmp_path):
+    config = ROOT / 'configs/mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py'
+    path = tmp_path / 'recipe.py'
+    shares = {'a': 0.25, 'b': 2, 'c': 1}
+    stages = [dict(name=name, config=str(config), share=share) for name, share in shares.items()]
+    path.write_text(f'stages = {stages!r}')
+    schedules = {
+        each.name: (each.cfg.train_cfg.max_epochs, each.cfg.param_scheduler[0].end)
+        for each in load_recipe(path, epochs=80).stages
+    }
+    assert schedules == {'a': (10, 10), 'b': (80, 80), 'c': (40, 40)}
+    assert [each.cfg.train_cfg.max_epochs for each in load_recipe(path, epochs=1).stages] == [1, 1, 1]
+    assert [each.cfg.train_cfg.max_epochs for each in load_recipe(path).stages] == [200, 1600, 800]
+    with pytest.raises(ConfigError, match='at least 1, got 0'):
+        load_recipe(path, epochs=0)
 
 
 def test_a_stage_that_never_trained_takes_another_config(make, tmp_path):

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.evaluation import extract_features, make_protocol, score_features
+from mmselfsup_graft.evaluation import check_features, extract_features, make_protocol, score_features
 from mmselfsup_graft.models.evaluating import evaluating
 from mmselfsup_graft.registry import DATASETS, HOOKS
 
@@ -35,6 +35,7 @@ class KNNHook(Hook):
         knn: Settings of :class:`KNNProtocol`.
         batch_size: Images per forward pass.
         num_workers: Loader processes.
+        feature: Of the encoder, see :data:`mmselfsup_graft.evaluation.FEATURES`; None is its own.
 
     Raises:
         ConfigError: If ``knn`` holds unknown keys or values, or the model has no backbone.
@@ -52,12 +53,13 @@ class KNNHook(Hook):
         knn: dict | None = None,
         batch_size: int = 256,
         num_workers: int = 0,
+        feature: str | None = None,
     ) -> None:
         if interval < 1:
             raise ConfigError(f'KNNHook: interval must be at least 1, got {interval}')
         self.protocol = make_protocol('knn', knn or {}, 'KNNHook.knn')
         self.configs, self.interval = (train, test), interval
-        self.loading = (batch_size, num_workers)
+        self.extraction = (batch_size, num_workers, feature)
         self._datasets: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
@@ -65,6 +67,8 @@ class KNNHook(Hook):
         model = unwrapped_model(runner)
         if not isinstance(getattr(model, 'backbone', None), nn.Module):
             raise ConfigError(f'KNNHook: {type(model).__name__} has no backbone to score')
+        feature = self.extraction[2]
+        check_features(model.backbone, None if feature is None else [feature])
         with preserved_random_state(), torch.random.fork_rng():
             self._datasets = [DATASETS.build(config) for config in self.configs]
             for name, dataset in zip(('train', 'test'), self._datasets):
@@ -78,7 +82,7 @@ class KNNHook(Hook):
         model = unwrapped_model(runner)
         with preserved_random_state(), torch.random.fork_rng(), evaluating(model.backbone):
             sets = [
-                extract_features(model.backbone, model.data_preprocessor, dataset, *self.loading)
+                extract_features(model.backbone, model.data_preprocessor, dataset, *self.extraction)
                 for dataset in self._datasets
             ]
             if not is_main_process():

@@ -1,0 +1,118 @@
+"""Features of images by the encoder of a config and a checkpoint, with or without labels."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mmselfsup_graft.checkpoints import file_sha256
+from mmselfsup_graft.evaluation import (
+    Embedded,
+    FeatureCache,
+    check_features,
+    embed,
+    has_class_token,
+    load_backbone,
+    pixel_encoder,
+)
+from mmselfsup_graft.registry import DATASETS, MODELS
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen encoder with all that is needed to embed images.
+
+    Attributes:
+        backbone: In eval mode, on the GPU if there is one.
+        preprocessor: Normalizes a batch.
+        cache: Keeps features.
+        checkpoint_format: Format of the file, None for a random encoder or pixels.
+    """
+
+    backbone: nn.Module
+    preprocessor: nn.Module
+    cache: FeatureCache
+    checkpoint_format: str | None = None
+
+    def check(self, features: Sequence[str] | None) -> tuple[str, ...]:
+        """Names of the features; None stands for the encoder's own. See :func:`check_features`."""
+        return check_features(self.backbone, features)
+
+    def has_class_token(self) -> bool:
+        """Whether the class token can be asked for."""
+        return has_class_token(self.backbone)
+
+
+def load_encoder(
+    cfg: Config,
+    checkpoint: str | os.PathLike | None,
+    block: int | None = None,
+    cache: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> Encoder:
+    """The encoder of a config with the weights of a checkpoint of any known format.
+
+    Args:
+        cfg: Holds ``model.backbone`` and the preprocessor.
+        checkpoint: File; None for a random encoder.
+        block: Take the feature after so many blocks; None for the final feature.
+        cache: Folder to keep features in; None keeps none.
+        seed: Of a random encoder.
+    """
+    backbone = load_backbone(cfg.model.backbone, checkpoint, seed, block)
+    found: Any = backbone.checkpoint_format
+    weights = f'seed {seed}' if checkpoint is None else file_sha256(checkpoint)
+    origin = {'weights': weights, 'backbone': cfg.model.backbone, 'block': block, 'preprocessor': preprocessing(cfg)}
+    backbone = backbone.cuda() if torch.cuda.is_available() else backbone
+    return Encoder(backbone, preprocessor_of(cfg), FeatureCache(cache, origin), found)
+
+
+def raw_pixels() -> Encoder:
+    """Stands in for an encoder: what is there before any."""
+    return Encoder(*pixel_encoder(), FeatureCache(None, {}))
+
+
+def preprocessor_of(cfg: Config) -> nn.Module:
+    """The normalisation that a config trains with."""
+    return MODELS.build({'type': 'mmpretrain.SelfSupDataPreprocessor', **preprocessing(cfg)})
+
+
+def preprocessing(cfg: Config) -> dict[str, Any]:
+    """Where mmengine looks for the preprocessor: in the model, else at the top of the config."""
+    return cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+
+
+def embed_images(
+    encoder: Encoder,
+    data: dict,
+    features: Sequence[str] | None = None,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    dataset: Any = None,
+) -> Embedded:
+    """Features of the images of a data set, by one forward pass per image, or from the encoder's cache.
+
+    Args:
+        encoder: What :func:`load_encoder` gave.
+        data: Config of the data set, labelled or not.
+        features: Of :data:`FEATURES`; None is the encoder's own feature.
+        batch_size: Images per forward pass.
+        num_workers: Loader processes.
+        dataset: The data set, if it is built already.
+
+    Raises:
+        ConfigError: If the encoder has no such feature.
+    """
+    names = encoder.check(features)
+    dataset = DATASETS.build(data) if dataset is None else dataset
+    extract = partial(_extract, encoder, batch_size, num_workers)
+    return encoder.cache.get(data, dataset, names, extract)
+
+
+def _extract(encoder: Encoder, batch_size: int, num_workers: int, dataset: Any, features: Sequence[str]) -> Embedded:
+    return embed(encoder.backbone, encoder.preprocessor, dataset, features, batch_size, num_workers)
