@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.dist import is_main_process
 
 from mmselfsup_graft.analysis import ConflictProfile
-from mmselfsup_graft.datasets.sample_photos import PHOTOS, sample_photo
+from mmselfsup_graft.datasets.sample_photos import photos_of, sample_photo
 from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.registry import DATASETS
 
@@ -121,7 +121,7 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
 
 
 def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> None:
-    """Reconstruct held-out images with a masked-image stage; windows of a photograph are put together again."""
+    """Reconstruct held-out images with a masked-image stage, photographs as a whole."""
     from mmselfsup_graft.visualization import (
         draw_photo_reconstructions,
         draw_reconstructions,
@@ -142,13 +142,15 @@ def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> Non
         draw_reconstructions(reconstructor, images, mean, std, target, 'held-out images')
 
 
+# one to learn from is enough to see what was learnt; the others tell what it is worth
+_SHOWN = (('train', 'trained on', 1), ('test', 'never seen', 2))
+
+
 def _whole_photos(data: Any) -> dict[str, np.ndarray]:
-    """Name -> photograph: up to two of either split of the :class:`SamplePhotos` that a config trains on."""
-    library = data.get('library', 'scikit-learn')
-    size = {'height': data.get('height', 160), 'channels': data.get('channels', 1), 'library': library}
-    titles = {'train': 'trained on', 'test': 'never seen'}
+    """Name -> photograph of either split of the :class:`SamplePhotos` that a config trains on."""
+    size = {'height': data.get('height', 160), 'channels': data.get('channels', 1)}
     return {
-        f'{Path(file).stem}, {titles[split]}': sample_photo(file, **size)
-        for split, files in PHOTOS[library].items()
-        for file in files[:2]
+        f'{Path(name).stem}, {said}': sample_photo(name, library=library, **size)
+        for split, said, count in _SHOWN
+        for library, name in photos_of(data.get('library', 'scikit-learn'), split)[:count]
     }
