@@ -18,14 +18,17 @@ def reconstructions_of(recipe: Recipe, work_dir: Path) -> list[Reconstruction]:
 
 
 def _reconstruct(stage: StageReconstructor, name: str) -> Reconstruction:
-    hidden = f'{stage.model.mask_ratio:.0%} of the patches are hidden' if hasattr(stage.model, 'mask_ratio') else ''
+    share = f'{stage.model.mask_ratio:.0%} of the patches are hidden'
+    learned = 'The stage learns to predict what is hidden; what it says about the visible part is not trained.'
     if stage.images is not None:
         pictures = reconstruct_images(stage.model, stage.images, stage.mean, stage.std)
-        caption = f'Images that no training has seen, by the stage {name}{"; " + hidden if hidden else ""}.'
+        caption = f'Images that no training has seen, by the stage {name}. {share}. {learned}'
         return Reconstruction('Held-out images', caption, dict(zip(_FORMS, pictures)))
     photos = [
         reconstruct_photo(stage.model, photo, stage.window, stage.mean, stage.std) for photo in stage.photos.values()
     ]
     rows = {form: [each[kind][0] for each in photos] for kind, form in enumerate(_FORMS)}
-    caption = f'By the stage {name}, in windows of {stage.window} pixels{"; " + hidden if hidden else ""}.'
+    caption = (
+        f'By the stage {name}, in windows of {stage.window} x {stage.window} pixels. {share}. {learned}'
+    )
     return Reconstruction('Photographs', caption, rows, tuple(stage.photos))

@@ -26,7 +26,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Tag:
-    """The name of a class on a map, at the middle of its images."""
+    """The name of a class on a map, and its place."""
 
     name: str
     color: str
@@ -127,13 +127,15 @@ def points_of(representation: Representation, sample: Sample) -> list[Point]:
 
 
 def tags_of(representation: Representation, sample: Sample) -> list[Tag]:
-    """Names of the colored classes of a map, each at the median of its images."""
+    """Names of the colored classes of a map, each where most of its images lie."""
     if sample.labels is None:
         return []
     places = _to_percent(representation.points, image_size(sample))
-    middles = {label: np.median(places[sample.labels == label], axis=0) for label in _own_colors(sample.labels)}
-    own = _own_colors(sample.labels)
-    return [Tag(sample.classes[label], own[label], float(x), float(y)) for label, (x, y) in middles.items()]
+    tags = []
+    for label, color in _own_colors(sample.labels).items():
+        x, y = _densest(places[sample.labels == label]).tolist()
+        tags.append(Tag(sample.classes[label], color, x, y))
+    return tags
 
 
 def image_size(sample: Sample) -> float:
@@ -167,6 +169,13 @@ def _own_colors(labels: np.ndarray) -> dict[int, str]:
     found, counts = np.unique(labels, return_counts=True)
     frequent: Sequence[int] = sorted(found[np.argsort(-counts, kind='stable')[:COLORED]].tolist())
     return {int(label): f'k{place}' for place, label in enumerate(frequent)}
+
+
+def _densest(places: np.ndarray) -> np.ndarray:
+    """The place [2] that has a third of the places [N, 2] nearest to it."""
+    distances = np.linalg.norm(places[:, None] - places, axis=2)  # [N, N]
+    reach = np.sort(distances, axis=1)[:, len(places) // 3]
+    return places[reach.argmin()]
 
 
 def _to_percent(points: np.ndarray, size: float) -> np.ndarray:
