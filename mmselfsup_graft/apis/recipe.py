@@ -30,6 +30,7 @@ from .train import enable_amp, epochs_of, load_config, prepare_distributed, set_
 
 _REFERENCE = 'stage:'
 _KEYS = ('stages', 'configs', 'options', 'report')
+_REPORT_TEXTS = ('title', 'about', 'comparison')
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,17 @@ def load_recipe(
 
 
 def _check_report(recipe: Recipe) -> None:
-    unknown = set(recipe.report) - {'rows', 'reconstruct'}
+    unknown = set(recipe.report) - {'rows', 'reconstruct', 'maps', *_REPORT_TEXTS}
     rows = recipe.report.get('rows', [])
     if unknown or any(set(row) != {'name', 'stage'} for row in rows):
         raise ConfigError(
-            f'recipe {recipe.path}: report takes rows=[dict(name=, stage=)] and reconstruct=[stages], '
-            f'got {recipe.report}'
+            f'recipe {recipe.path}: report takes rows=[dict(name=, stage=)], reconstruct=[stages], maps=[names of rows] '
+            f'and the texts {", ".join(_REPORT_TEXTS)}, got {recipe.report}'
         )
+    names = [row['name'] for row in rows]
+    for name in recipe.report.get('maps', []):
+        if name not in names:
+            raise ConfigError(f'recipe {recipe.path}: report.maps names {name!r}, but the rows are {", ".join(names)}')
     for name in [*(row['stage'] for row in rows), *recipe.report.get('reconstruct', [])]:
         recipe.stage(name)
 

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmselfsup_graft import visualization
-from mmselfsup_graft.apis import report
+from mmselfsup_graft.apis import report, stage_reconstructor
 from mmselfsup_graft.datasets.sample_photos import sample_photo
 
 
@@ -43,8 +43,8 @@ def test_photos_are_shown_as_a_whole(library, names, tmp_path, monkeypatch):
         draw(model, photos, *arguments)
 
     monkeypatch.setattr(visualization, 'draw_photo_reconstructions', keep)
-    monkeypatch.setattr(report, 'load_model', lambda cfg, checkpoint: Model())
-    monkeypatch.setattr(report, 'stage_checkpoint', lambda work_dir, name: 'any.pth')
+    monkeypatch.setattr(stage_reconstructor, 'load_model', lambda cfg, checkpoint: Model())
+    monkeypatch.setattr(stage_reconstructor, 'stage_checkpoint', lambda work_dir, name: 'any.pth')
     report.draw_stage_reconstructions(SimpleNamespace(stage=lambda name: stage), 'mim', tmp_path)
     with Image.open(tmp_path / 'reconstructions_mim.png') as picture:
         assert picture.width > 1000

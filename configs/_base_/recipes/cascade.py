@@ -8,6 +8,9 @@ stages = [
 ]
 
 report = dict(
+    title='Layer Grafted Pre-training',
+    about='Masked image modeling (MIM), contrastive learning (CL), and both by layer: contrastive learning on top of '
+    'masked layers that learn slowly (LGP). Compared by what their frozen features tell from few labels.',
     rows=[dict(name='MIM', stage='mim_alone'), dict(name='CL', stage='cl_alone'), dict(name='LGP', stage='lgp')],
     reconstruct=['mim_alone'],
 )

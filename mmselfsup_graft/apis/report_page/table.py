@@ -1,0 +1,94 @@
+"""The table of a page, from the scores of a report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mmselfsup_graft.visualization.report_page import Cell, Table, TableRow
+
+
+def page_table(result: Mapping[str, Any], comparison: str = '') -> Table:
+    """The scores with the best of each column marked.
+
+    Args:
+        result: What :func:`mmselfsup_graft.apis.report.compare` gave.
+        comparison: Which rows are to be compared, in words.
+    """
+    columns = _columns(result['protocol'])
+    rows = [
+        TableRow(
+            name,
+            '',
+            tuple(_cell(row, key) for key in columns.values()),
+            row.get('iterations'),
+            row.get('train_seconds'),
+        )
+        for name, row in result['rows'].items()
+    ]
+    return Table(tuple(columns), tuple(_mark_best(rows)), tuple(_notes(result)), comparison)
+
+
+def better_features(result: Mapping[str, Any]) -> dict[str, str]:
+    """Row -> the feature that scores better in the first column."""
+    return {}
+
+
+def _columns(protocol: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
+    """Title -> protocol and number of labels."""
+    found: dict[str, tuple[str, int | None]] = {}
+    for name, settings in protocol.items():
+        if name == 'few_shot':
+            found |= {f'{n} label{"s" if n > 1 else ""}': (name, n) for n in settings['shots']}
+        elif name == 'knn':
+            title = f'{settings["k"][0]}-NN' if settings['selection'] == 'first' else 'k-NN'
+            found[title] = (name, None)
+        else:
+            found[name] = (name, None)
+    return found
+
+
+def _cell(row: Mapping[str, Any], key: tuple[str, int | None]) -> Cell:
+    name, shots = key
+    if shots is None:
+        return Cell(row[name]['accuracy'])
+    scores = row[name].get(shots)
+    return Cell(None) if scores is None else Cell(scores['mean'], scores['std'])
+
+
+def _mark_best(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Mark what is best as printed, so that equal numbers are marked alike."""
+    columns = list(zip(*(row.cells for row in rows), strict=True))
+    best = [max((round(c.value, 1) for c in column if c.value is not None), default=None) for column in columns]
+    return [
+        replace(
+            row,
+            cells=tuple(
+                replace(cell, best=cell.value is not None and round(cell.value, 1) == top)
+                for cell, top in zip(row.cells, best, strict=True)
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _notes(result: Mapping[str, Any]) -> list[str]:
+    protocol, notes = result['protocol'], []
+    if 'few_shot' in protocol:
+        draws = protocol['few_shot']['draws']
+        notes.append(
+            'n labels: logistic regression on the features of n labelled training images per class, scored on all '
+            f'{result["images"]["test"]:,} held-out images; mean ± standard deviation over {draws} draws of the labels.'
+        )
+        shots = protocol['few_shot']['shots']
+        if any(len(row['few_shot']) < len(shots) for row in result['rows'].values()):
+            notes.append('–: the smallest class has fewer training images than that.')
+    if 'knn' in protocol:
+        notes.append('k-NN: vote of the nearest training images, all of them labelled.')
+    for name, settings in protocol.items():
+        if settings.get('selection') == 'test':
+            notes.append(f'{name}: the best setting is chosen on the held-out images themselves, as in the papers.')
+    for side, count in result['left_out'].items():
+        if count:
+            notes.append(f'{count:,} {side} images could not be read and are left out.')
+    notes.append('Training: seconds and iterations of a row with all the stages it builds on; other jobs count in.')
+    return notes
