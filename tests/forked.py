@@ -1,9 +1,9 @@
 """Python processes that start in milliseconds: forks of a server that has torch, mmengine and our modules imported.
 
-A fresh ``python tools/train.py`` imports for seconds before it does anything. A :class:`Forked` process has what tests of
-processes are about (a process id, an environment, files for its output, an exit status, a death by signal), and runs the
-same script as ``__main__``. It does not show that a script imports what it needs, nor does it obey variables that are
-read while libraries are imported (``OMP_NUM_THREADS``): for those, start Python itself.
+A fresh ``python tools/train.py`` imports for seconds before it does anything. A :class:`Forked` process has what tests
+of processes are about: a process id, an environment, files for its output, an exit status, a death by signal. It runs
+the same script as ``__main__``. It does not show that a script imports what it needs, nor does it obey variables that
+are read while libraries are imported (``OMP_NUM_THREADS``): for those, start Python itself.
 
 The server is that of :mod:`multiprocessing`; it starts with the first process and ends with the test session. It never
 computes anything: autograd refuses to work in forks of a process that has used it.
@@ -82,7 +82,7 @@ class Forked:
         if target is subprocess.DEVNULL:
             return os.devnull
         if target is subprocess.PIPE:
-            self._pipes[name] = target = tempfile.NamedTemporaryFile('w+')
+            self._pipes[name] = target = tempfile.NamedTemporaryFile('w+')  # noqa: SIM115 (closed by communicate)
         return target.name
 
     @property
