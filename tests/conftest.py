@@ -1,8 +1,10 @@
 """Shared set-up of all tests: import path of the helpers, default scope, quiet logs, few threads."""
 
+import gc
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +18,39 @@ from helpers import enter_scope
 from test_datasets.test_fast.images import WITH_DALI
 
 
+LEFT_OUT = pytest.StashKey[int]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption('--no-transfer', action='store_true', help='leave detection and segmentation out')
+    parser.addoption('--all', action='store_true', help='run the tests marked slow, too')
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests marked ``slow`` out, unless ``--all`` is given."""
+    slow = [] if config.getoption('--all') else [item for item in items if item.get_closest_marker('slow')]
+    config.stash[LEFT_OUT] = len(slow)
+    if slow:
+        items[:] = [item for item in items if item not in set(slow)]
+        config.hook.pytest_deselected(items=slow)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, 'workeroutput', None)  # of a worker of pytest-xdist
+    if output is not None:
+        output['left_out'] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Every worker of pytest-xdist collects the same tests; the process that reports collects none."""
+    node.config.stash[LEFT_OUT] = getattr(node, 'workeroutput', {}).get('left_out', 0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    count = config.stash.get(LEFT_OUT, 0)
+    if count:
+        terminalreporter.write_line(f'{count} slow tests left out; run them, too: bash tools/run_tests.sh --all')
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -33,6 +66,9 @@ def our_scope() -> None:
     torch.set_num_threads(1)  # tiny models are faster without waiting for other threads, on a busy machine above all
     enter_scope()
     logging.getLogger('mmengine').setLevel(logging.ERROR)
+    # A million objects of imported libraries stay anyway; data sets collect garbage every time they are made.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
