@@ -17,7 +17,6 @@ sys.path.append(str(Path(__file__).parents[1] / 'tools' / 'benchmarks'))
 from helpers import enter_scope
 from test_datasets.test_fast.images import WITH_DALI
 
-
 LEFT_OUT = pytest.StashKey[int]()
 
 

@@ -3,7 +3,7 @@
 A fresh ``python tools/train.py`` imports for seconds before it does anything. A :class:`Forked` process has what tests
 of processes are about: a process id, an environment, files for its output, an exit status, a death by signal. It runs
 the same script as ``__main__``. It does not show that a script imports what it needs, nor does it obey variables that
-are read while libraries are imported (``OMP_NUM_THREADS``): for those, start Python itself.
+are read while libraries are imported, but for ``OMP_NUM_THREADS``: for those, start Python itself.
 
 The server is that of :mod:`multiprocessing`; it starts with the first process and ends with the test session. It never
 computes anything: autograd refuses to work in forks of a process that has used it.
@@ -21,7 +21,10 @@ from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
+
+import torch
 
 ROOT = Path(__file__).parents[1]
 _IMPORTED = [
@@ -132,6 +135,10 @@ class Forked:
         return texts[0], texts[1]
 
 
+#: module to put in the place of ``subprocess`` where a function under test starts Python by ``subprocess.Popen``
+FORKING = SimpleNamespace(**{**vars(subprocess), 'Popen': Forked})
+
+
 def _run(command: list[str], cwd: str, variables: dict[str, str], out: str, err: str) -> None:
     """What the fork does: become what ``python COMMAND`` would be in that folder with these variables."""
     os.chdir(cwd)
@@ -141,6 +148,8 @@ def _run(command: list[str], cwd: str, variables: dict[str, str], out: str, err:
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(file, target)
         os.close(file)
+    if 'OMP_NUM_THREADS' in variables:
+        torch.set_num_threads(int(variables['OMP_NUM_THREADS']))
     # Our parent is the server. A stage of a recipe watches the process that it was started for, which is not.
     if 'GRAFT_RECIPE_PROCESS' in variables:
         os.environ['GRAFT_RECIPE_PROCESS'] = str(os.getppid())
