@@ -14,9 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 # the harness of the benchmarks is imported by their scripts only
 sys.path.append(str(Path(__file__).parents[1] / 'tools' / 'benchmarks'))
 
+from config_cache import remember_files
 from helpers import enter_scope
 from test_datasets.test_fast.images import WITH_DALI
 
+remember_files()
 LEFT_OUT = pytest.StashKey[int]()
 
 
@@ -27,11 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the tests marked ``slow`` out, unless ``--all`` is given."""
-    slow = [] if config.getoption('--all') else [item for item in items if item.get_closest_marker('slow')]
+    if config.getoption('--all'):
+        return
+    slow = [item for item in items if item.get_closest_marker('slow')]
+    items[:] = [item for item in items if not item.get_closest_marker('slow')]
     config.stash[LEFT_OUT] = len(slow)
-    if slow:
-        items[:] = [item for item in items if item not in set(slow)]
-        config.hook.pytest_deselected(items=slow)
+    config.hook.pytest_deselected(items=slow)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -59,15 +62,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path.name in left_out else None
 
 
+def pytest_collection_finish() -> None:
+    """Keep Python's garbage collector from going through all that the imports made, again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope='session', autouse=True)
 def our_scope() -> None:
     """Make our registries mmengine's default scope, as the tools do."""
     torch.set_num_threads(1)  # tiny models are faster without waiting for other threads, on a busy machine above all
     enter_scope()
     logging.getLogger('mmengine').setLevel(logging.ERROR)
-    # A million objects of imported libraries stay anyway; data sets collect garbage every time they are made.
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
