@@ -24,6 +24,8 @@ def import_scope(scope: str | None) -> None:
         with quiet_imports():
             for package in ('datasets', 'engine', 'evaluation', 'models'):
                 importlib.import_module(f'{scope}.{package}')
+            if scope == 'mmdet':  # left out by models/libraries.py; it puts a class into mmdet's registry
+                importlib.import_module('mmpretrain.models.utils.res_layer_extra_norm')
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:

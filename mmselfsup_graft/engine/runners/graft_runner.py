@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
@@ -35,6 +36,7 @@ from ..compiling import compile_blocks
 from ..device_scalars import DeferredMessageHub
 from ..hooks.unwrapping import unwrapped_model
 from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
+from .config_text import FormattedOnce
 from .pretrained import load_pretrained, take_pretrained
 from .region_precision import keep_regions_precise
 
@@ -92,6 +94,11 @@ class GraftRunner(Runner):
     _resume: bool
     _load_from: str | None
     _activation_checkpointing: bool | None = None
+
+    @classmethod
+    def from_cfg(cls, cfg: Config | dict) -> 'GraftRunner':
+        """Build from a config as mmengine does; its text is formatted once, not for every checkpoint."""
+        return super().from_cfg(FormattedOnce.of(cfg) if isinstance(cfg, Config) else cfg)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
