@@ -1,6 +1,7 @@
 """The parent of all datasets: reproducible samples, corrupt images, optional labels."""
 
 import logging
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -117,6 +118,16 @@ class SelfSupDataset(BaseDataset):
             if 'img_path' not in sample:
                 sample['number'] = number  # its name in a list of images, whatever part is taken
         return take_parts(self.data_list, self.parts, type(self).__name__)
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pickle all samples into one array; returns it with the end of each sample.
+
+        Unlike mmengine's, it runs no garbage collection, which takes 0.3 s when all libraries are imported: the samples
+        are not part of a reference cycle, so they are freed as they are dropped.
+        """
+        pickled = [np.frombuffer(pickle.dumps(sample, protocol=4), dtype=np.uint8) for sample in self.data_list]
+        self.data_list.clear()
+        return np.concatenate(pickled), np.cumsum([len(each) for each in pickled])
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list:
         try:
