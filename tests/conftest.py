@@ -14,9 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 # the harness of the benchmarks is imported by their scripts only
 sys.path.append(str(Path(__file__).parents[1] / 'tools' / 'benchmarks'))
 
+from config_cache import remember_files
 from helpers import enter_scope
 from test_datasets.test_fast.images import WITH_DALI
 
+remember_files()
 LEFT_OUT = pytest.StashKey[int]()
 
 
