@@ -141,6 +141,8 @@ FORKING = SimpleNamespace(**{**vars(subprocess), 'Popen': Forked})
 
 def _run(command: list[str], cwd: str, variables: dict[str, str], out: str, err: str) -> None:
     """What the fork does: become what ``python COMMAND`` would be in that folder with these variables."""
+    # as in a process that was not made by multiprocessing: data loaders start their workers so
+    multiprocessing.set_start_method('fork', force=True)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(variables)
