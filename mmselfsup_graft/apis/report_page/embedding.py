@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from mmselfsup_graft.analysis.embedding import align, layout, nearest_neighbors, same_class_share
+from mmselfsup_graft.analysis.embedding import align, layout, nearest_neighbors, possible_share, same_class_share
 from mmselfsup_graft.apis.embedding import Encoder, embed_images, load_encoder, raw_pixels
 from mmselfsup_graft.apis.recipe import Recipe, stage_checkpoint
 from mmselfsup_graft.datasets import SelfSupDataset
@@ -53,7 +53,9 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     sample = _sample(whole, chosen[readable])
     queries = choose_queries(sample.labels, len(readable), _QUERIES)
     shown, method = _represent(found, readable, better, sample.labels, queries)
-    return Embedding(sample, method, queries, tuple(shown))
+    count = shown[0].neighbors.shape[1]
+    possible = None if sample.labels is None else possible_share(sample.labels, count)
+    return Embedding(sample, method, queries, tuple(shown), possible)
 
 
 def shown_rows(recipe: Recipe) -> dict[str, Any]:

@@ -10,7 +10,7 @@ _MOST_POINTS = 400
 _TICKS = 4
 
 
-def loss_chart(run: TrainingRun, width: int = 320, height: int = 190) -> str:
+def loss_chart(run: TrainingRun, width: int = 280, height: int = 176) -> str:
     """The loss of one training over iterations.
 
     Args:

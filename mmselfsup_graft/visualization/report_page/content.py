@@ -127,12 +127,15 @@ class Embedding:
         method: How the maps were laid out.
         queries: [Q] images whose neighbors are shown.
         representations: In the order of the page.
+        possible: The highest agreement that there could be, as small classes have fewer images than neighbors are
+            counted; None without labels.
     """
 
     sample: Sample
     method: str
     queries: np.ndarray
     representations: tuple[Representation, ...]
+    possible: float | None = None
 
 
 @dataclass(frozen=True)
