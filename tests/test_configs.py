@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sklearn.datasets
 import torch
+from config_cache import load_config
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from tiny_configs import (
@@ -28,7 +29,6 @@ from mmselfsup_graft.apis.make_shards import make_shards
 from mmselfsup_graft.apis.recipe import load_recipe
 from mmselfsup_graft.apis.results import score_and_record
 from mmselfsup_graft.apis.scoring import read_evaluation
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.engine import GraftRunner, LayerWiseLRConstructor
 from mmselfsup_graft.evaluation import PROTOCOLS
 from mmselfsup_graft.registry import MODELS

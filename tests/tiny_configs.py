@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from config_cache import load_config
 from mmengine.config import Config
 from PIL import Image
 from tiny_finetuning import shrink_classifier
 
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import VIT_TIMM, GraftSource, resnet_depth, save_atomically, vit_depth
 from mmselfsup_graft.models import SelfSupViT
 from mmselfsup_graft.registry import MODELS

@@ -4,7 +4,7 @@ configs = dict(
     mim='../mae/mae_vit-micro-p4_1xb64-coslr-70e_digits-16px.py',
     cl='../mocov3/mocov3_vit-micro-p4_1xb64-coslr-70e_digits-16px.py',
     lgp='../layer_grafted/layer-grafted_vit-micro-p4_1xb64-coslr-70e_digits-16px.py',
-    photos='../mae/mae_vit-mini-p4_1xb128-coslr-60e_photos-16px.py',
+    photos='../mae/mae_vit-mini-p4_1xb32-coslr-10e_photos-32px.py',
 )
 
 # digits say little about reconstruction: one more small run shows it on photographs

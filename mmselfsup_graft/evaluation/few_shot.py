@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from mmselfsup_graft.errors import ConfigError, DataError
 
-from .logistic import MAX_ITERATIONS, TOLERANCE, FeatureSet, centre_and_normalise, check_solver, fit_logistic
+from .batched_logistic import fit_logistic_batch
+from .logistic import MAX_ITERATIONS, TOLERANCE, FeatureSet, centre_and_normalise, check_solver
+
+_NUMBERS = 2**25  # float64 numbers in memory at a time; draws beyond that are solved in parts
 
 
 @dataclass(frozen=True)
@@ -15,10 +19,11 @@ class FewShotProtocol:
 
     Attributes:
         shots: Labels per class.
-        draws: Random draws of the labelled images per number of shots; the same draws for every row of a table.
+        draws: Random draws of the labelled images per number of shots, solved side by side; the same for every row of a
+            table.
         inverse_regularisation: scikit-learn's C; 4000 equals the official ``lambda = 0.00025 / n``. No intercept.
-        tol: See :class:`LogisticProtocol`.
-        max_iter: Limit of the solver.
+        tol: Largest norm of a column of the gradient at which the solver stops, see :func:`fit_logistic_batch`.
+        max_iter: Most iterations of the solver.
         seed: Of the draws.
 
     Raises:
@@ -72,22 +77,40 @@ def few_shot_accuracies(train: FeatureSet, test: FeatureSet, protocol: FewShotPr
         DataError: If the smallest class has too few training images for any of them.
     """
     train_x, test_x = centre_and_normalise(train[0]), centre_and_normalise(test[0])
-    strength = 1 / protocol.inverse_regularisation
-    results = {}
-    smallest = int(np.unique(train[1], return_counts=True)[1].min())
+    classes, columns = np.unique(train[1], return_inverse=True)
+    smallest = int(np.bincount(columns).min())
+    if len(classes) < 2:
+        raise DataError(f'logistic regression needs images of two classes at least, got {len(classes)}')
     if smallest < min(protocol.shots):
         raise DataError(f'the smallest class has {smallest} training images; few-shot needs {min(protocol.shots)}')
+    results = {}
     for shots in (n for n in protocol.shots if n <= smallest):
-        accuracies, unfinished = [], 0
-        for draw in range(protocol.draws):
-            chosen = draw_shots(train[1], shots, np.random.default_rng((protocol.seed, shots, draw)))
-            fit = fit_logistic(train_x[chosen], train[1][chosen], strength, protocol.tol, protocol.max_iter)
-            unfinished += not fit.converged
-            accuracies.append(fit.accuracy(test_x, test[1]))
+        generators = [np.random.default_rng((protocol.seed, shots, draw)) for draw in range(protocol.draws)]
+        chosen = np.stack([draw_shots(train[1], shots, each) for each in generators])  # [draws, n]
+        weights, converged = _fit_draws(train_x, columns, chosen, protocol)
+        predicted = [classes[(test_x @ each).argmax(1)] for each in weights]
+        accuracies = [100.0 * float(np.mean(each == test[1])) for each in predicted]
         results[shots] = {
             'mean': float(np.mean(accuracies)),
             'std': float(np.std(accuracies)),
             'accuracies': accuracies,
-            'converged': protocol.draws - unfinished,
+            'converged': int(converged.sum()),
         }
     return results
+
+
+def _fit_draws(
+    features: np.ndarray, columns: np.ndarray, chosen: np.ndarray, protocol: FewShotProtocol
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [draws, D, C] for the samples ``chosen`` [draws, n], and which draws converged [draws]."""
+    count, width, classes = chosen.shape[1], features.shape[1], int(columns.max()) + 1
+    numbers = 3 * count * width + 6 * count * classes + 30 * min(count, width) * classes  # that a draw keeps in memory
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    weights, converged = [], []
+    for part in np.array_split(chosen, min(len(chosen), -(-len(chosen) * numbers // _NUMBERS))):
+        x, y = torch.from_numpy(features[part]).to(device), torch.from_numpy(columns[part]).to(device)
+        strength = 1 / protocol.inverse_regularisation
+        fits = fit_logistic_batch(x, y, classes, strength, protocol.tol, protocol.max_iter)
+        weights.append(fits.weights.cpu().numpy())
+        converged.append(fits.converged.cpu().numpy())
+    return np.concatenate(weights), np.concatenate(converged)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import FORKING
 from PIL import Image
 from test_tools.tiny_runs import (
     ROOT,
@@ -25,6 +26,7 @@ from test_tools.tiny_runs import (
     write_config,
 )
 
+from mmselfsup_graft.apis import recipe_jobs
 from mmselfsup_graft.apis.recipe import _locked, load_recipe, read_done, run_stage
 from mmselfsup_graft.apis.recipe_jobs import ProgressView, run_jobs
 from mmselfsup_graft.apis.report import write_report
@@ -87,7 +89,11 @@ def finished(folder) -> tuple[Path, Outcome]:
     """Work directory of an uninterrupted run, two stages at a time, and what it printed."""
     work = folder / 'finished'
     arguments = [folder / 'recipe.py', '--work-dir', work, '--jobs', 2]
-    done = run_tool_process('run_recipe', *arguments, **environment(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe_jobs, 'subprocess', FORKING)
+        patch.setenv('PYTHONPATH', environment(folder)['PYTHONPATH'])
+        patch.syspath_prepend(folder)
+        done = call_tool('run_recipe', *arguments)
     assert done.code == 0, done.err[-3000:]
     return work, done
 
@@ -196,6 +202,7 @@ def reached(work: Path, name: str, iteration: int) -> bool:
     return path.is_file() and json.loads(path.read_text())['iter'] >= iteration
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_gone_on_with(folder, finished, tmp_path):
     work = tmp_path / 'work'
     # the same command both times: another number of jobs gives each another number of threads, and sums other last bits
@@ -226,6 +233,7 @@ def test_killed_in_the_middle_and_gone_on_with(folder, finished, tmp_path):
         assert tables[0][row]['knn'] == tables[1][row]['knn']
 
 
+@pytest.mark.slow
 def test_a_child_that_outlives_its_parent_from_the_start_ends(folder, tmp_path):
     """The parent may be gone before the child has imported anything."""
     module = [sys.executable, '-m', 'mmselfsup_graft.apis.recipe_stage', str(folder / 'recipe.py')]
@@ -250,7 +258,8 @@ def test_a_second_process_is_kept_out(folder, tmp_path):
 
 
 # ---------------------------------------------------------------- failed, unlabelled
-def test_a_failing_stage_is_named_with_its_reason_and_its_log(folder, tmp_path):
+def test_a_failing_stage_is_named_with_its_reason_and_its_log(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe_jobs, 'subprocess', FORKING)
     arguments = [folder / 'recipe.py', '--work-dir', tmp_path, '--cfg-options', 'train_dataloader.dataset.indices=5']
     stale = tmp_path / 'mim' / 'train.log'
     stale.parent.mkdir()

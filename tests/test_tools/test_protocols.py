@@ -118,9 +118,9 @@ def extraction_is_forbidden(*args, **kwargs):
 def test_features_are_extracted_once(scored, tmp_path, monkeypatch):
     folder, _, rows = scored
     assert len(list((folder / 'work' / 'features').iterdir())) == 2
-    from mmselfsup_graft.apis import scoring
+    from mmselfsup_graft.apis import embedding
 
-    monkeypatch.setattr(scoring, 'extract_features', extraction_is_forbidden)
+    monkeypatch.setattr(embedding, 'embed', extraction_is_forbidden)
     arguments = ['test', folder / 'resnet.py', folder / 'resnet18.pth', '--work-dir', folder / 'work']
     done = call_tool(*arguments, '--protocols', 'knn', 'linear', '--out', tmp_path / 'out.json')
     assert done.code == 0, done.err
