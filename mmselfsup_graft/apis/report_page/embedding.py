@@ -16,11 +16,13 @@ from mmselfsup_graft.evaluation import Embedded
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.visualization.report_page import Embedding, Representation, Sample
 
+from .table import FEATURE_NAMES
+
 _MOST_IMAGES, _FEWEST_IMAGES = 400, 3
 _MOST_ENCODERS = 3
 _QUERIES, _NEIGHBORS = 6, 5
+
 PIXELS = 'raw pixels'
-FEATURE_NAMES = {'class_token': 'class token', 'patch_mean': 'mean of patches', 'both': 'class token and mean'}
 
 
 def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) -> Embedding | None:
@@ -91,7 +93,7 @@ def _subset(cfg: Config, chosen: np.ndarray) -> SelfSupDataset:
 
 
 def _embed(encoder: Encoder, dataset: SelfSupDataset) -> Embedded:
-    features = ['class_token', 'patch_mean'] if encoder.has_class_token() else None
+    features = [*FEATURE_NAMES] if encoder.has_class_token() else None
     return embed_images(encoder, {}, features, dataset=dataset)
 
 
