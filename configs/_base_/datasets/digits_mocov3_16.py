@@ -5,9 +5,10 @@ data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[78.0575], std=[81
 view = [
     dict(
         type='mmpretrain.torchvision/RandomAffine',
-        degrees=11.5,
-        translate=(0.2, 0.2),
-        scale=(0.7, 1.1),
+        degrees=20,
+        translate=(0.15, 0.15),
+        scale=(0.75, 1.15),
+        shear=(-20, 20, -8, 8),
         interpolation='bilinear',
     ),
     dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.3),

@@ -28,7 +28,5 @@ def _reconstruct(stage: StageReconstructor, name: str) -> Reconstruction:
         reconstruct_photo(stage.model, photo, stage.window, stage.mean, stage.std) for photo in stage.photos.values()
     ]
     rows = {form: [each[kind][0] for each in photos] for kind, form in enumerate(_FORMS)}
-    caption = (
-        f'By the stage {name}, in windows of {stage.window} x {stage.window} pixels. {share}. {learned}'
-    )
+    caption = f'By the stage {name}, in windows of {stage.window} x {stage.window} pixels. {share}. {learned}'
     return Reconstruction('Photographs', caption, rows, tuple(stage.photos))
