@@ -145,14 +145,21 @@ def test_the_table_shows_its_numbers_and_marks_the_best():
     reader = Reader(render_page(make_page()))
     assert [text for _, text in reader.all('td', 'number')] == [
         '50.0',
-        '–',
+        '-',
         'none',
         '61.3 (best)± 2.3',
         '70.0 (best)',
         '1 min 15 s1,200 iterations',
     ]
     assert len(reader.all('td', 'best')) == 2
-    assert [text for _, text in reader.all('th')] == ['Encoder', '1 label', '20-NN', 'Training', 'pixels', 'LGPclass token']
+    assert [text for _, text in reader.all('th')] == [
+        'Encoder',
+        '1 label',
+        '20-NN',
+        'Training',
+        'pixels',
+        'LGPclass token',
+    ]
     assert reader.all('p', 'comparison')[0][1] == 'LGP against pixels.'
 
 

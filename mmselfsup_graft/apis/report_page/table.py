@@ -98,7 +98,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         )
         shots = protocol['few_shot']['shots']
         if any(len(row['few_shot']) < len(shots) for row in result['rows'].values()):
-            notes.append('–: the smallest class has fewer training images than that.')
+            notes.append('-: the smallest class has fewer training images than that.')
     if 'knn' in protocol:
         notes.append('k-NN: vote of the nearest training images, all of them labelled.')
     for name, settings in protocol.items():
