@@ -85,7 +85,9 @@ def test_the_wheel_carries_the_plugin_folder_and_all_code(wheel):
     if (ROOT / 'model-index.yml').is_file():
         assert f'{prefix}/model-index.yml' in names
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'mmselfsup_graft').rglob('*.py')}
-    assert code | {'mmselfsup_graft/py.typed'} <= names
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'mmselfsup_graft').rglob('templates/*')}
+    assert templates
+    assert code | templates | {'mmselfsup_graft/py.typed'} <= names
     assert not [name for name in names if name.endswith('.pyc') or name.startswith(('tests/', 'configs/', 'tools/'))]
 
 

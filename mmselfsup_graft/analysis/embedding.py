@@ -85,6 +85,17 @@ def same_class_share(features: np.ndarray, labels: np.ndarray, count: int) -> fl
     return float((labels[found] == labels[:, None]).mean())
 
 
+def possible_share(labels: np.ndarray, count: int) -> float:
+    """The highest :func:`same_class_share` that any features could have: small classes run out of images.
+
+    Args:
+        labels: [N].
+        count: Neighbors per image.
+    """
+    _, places, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    return float(np.minimum(sizes[places] - 1, count).mean() / count)
+
+
 def normalize_rows(features: np.ndarray) -> np.ndarray:
     """Rows of [N, D] scaled to length 1; rows of zeros stay."""
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12).astype(features.dtype)

@@ -187,9 +187,11 @@ def test_an_override_reaches_the_stages_that_can_take_it_and_needs_one(make):
         load_recipe(path, {'model.mask_ration': 0.5})
 
 
-@pytest.mark.parametrize('report', [{'row': []}, {'rows': [{'name': 'A'}]}, {'reconstruct': ['nobody']}])
+@pytest.mark.parametrize(
+    'report', [{'row': []}, {'rows': [{'name': 'A'}]}, {'reconstruct': ['nobody']}, {'maps': ['A']}]
+)
 def test_a_faulty_report_is_refused_before_anything_runs(report, make):
-    with pytest.raises(ConfigError, match=r'report takes|no stage'):
+    with pytest.raises(ConfigError, match=r'report takes|no stage|report.maps'):
         load_recipe(make([stage('mim')], report=report))
 
 

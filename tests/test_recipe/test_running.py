@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -145,6 +146,24 @@ def test_the_run_leaves_its_pictures(finished):
     work, _ = finished
     assert {path.name for path in work.glob('*.png')} == PICTURES
     assert all((work / name).stat().st_size > 5000 for name in PICTURES)
+
+
+def test_the_page_has_the_numbers_of_the_table(finished):
+    work, done = finished
+    assert f'open {work / "report.html"}' in done.out
+    page = (work / 'report.html').read_text()
+    shown = re.findall(r'<span class="value">([\d.]+)', page)
+    expected = []
+    for row in json.loads((work / 'table.json').read_text())['rows'].values():
+        expected += [f'{row["few_shot"][n]["mean"]:.1f}' for n in ('1', '2')] + [f'{row["knn"]["accuracy"]:.1f}']
+        expected += [str(round(row['train_seconds']))] if 'train_seconds' in row else []
+    assert shown == expected
+    for stage in ('mim', 'cl', 'lgp'):
+        assert f'<strong>{stage}</strong>' in page
+    for alt in ('original', 'masked', 'reconstruction'):
+        assert f'alt="Image 1: {alt}"' in page
+    checkpoint = read_done(work, 'lgp')['checkpoint']
+    assert f'{work}/lgp/{checkpoint} lgp_timm.pth --to timm' in page
 
 
 def test_the_same_command_again_runs_no_stage(folder, finished):
@@ -293,7 +312,11 @@ def test_without_labels_there_is_no_table_but_the_pictures(unlabelled):
     recipe, work = unlabelled
     text = write_report(recipe, work)
     assert text.startswith('no table: evaluation needs labelled images')
-    assert {path.name for path in work.iterdir() if path.is_file()} == PICTURES
+    assert {path.name for path in work.iterdir() if path.is_file()} == {*PICTURES, 'report.html'}
+    page = (work / 'report.html').read_text()
+    assert text in page
+    assert 'by LGP.' in page  # its map
+    assert '<table' not in page
 
 
 # ---------------------------------------------------------------- progress

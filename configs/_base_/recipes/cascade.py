@@ -20,5 +20,9 @@ report = dict(
         dict(name='CL, same time', stage='cl_long'),
         dict(name='LGP', stage='lgp'),
     ],
+    comparison='The comparison of the paper: LGP against contrastive learning of the same length (CL, same epochs). LGP '
+    'also had its masked stage, so the stricter one is with what trained for about the same total time '
+    '(CL, same time and MIM, same time).',
+    maps=['MIM, same time', 'CL, same time', 'LGP'],
     reconstruct=['mim_long'],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from mmselfsup_graft.analysis.embedding import align, layout, nearest_neighbors, same_class_share
+from mmselfsup_graft.analysis.embedding import align, layout, nearest_neighbors, possible_share, same_class_share
 from mmselfsup_graft.apis.embedding import Encoder, embed_images, load_encoder, raw_pixels
 from mmselfsup_graft.apis.recipe import Recipe, stage_checkpoint
 from mmselfsup_graft.datasets import SelfSupDataset
@@ -16,11 +16,13 @@ from mmselfsup_graft.evaluation import Embedded
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.visualization.report_page import Embedding, Representation, Sample
 
+from .table import FEATURE_NAMES
+
 _MOST_IMAGES, _FEWEST_IMAGES = 400, 3
 _MOST_ENCODERS = 3
 _QUERIES, _NEIGHBORS = 6, 5
+
 PIXELS = 'raw pixels'
-FEATURE_NAMES = {'class_token': 'class token', 'patch_mean': 'mean of patches', 'both': 'class token and mean'}
 
 
 def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) -> Embedding | None:
@@ -53,7 +55,9 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     sample = _sample(whole, chosen[readable])
     queries = choose_queries(sample.labels, len(readable), _QUERIES)
     shown, method = _represent(found, readable, better, sample.labels, queries)
-    return Embedding(sample, method, queries, tuple(shown))
+    count = shown[0].neighbors.shape[1]
+    possible = None if sample.labels is None else possible_share(sample.labels, count)
+    return Embedding(sample, method, queries, tuple(shown), possible)
 
 
 def shown_rows(recipe: Recipe) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def _subset(cfg: Config, chosen: np.ndarray) -> SelfSupDataset:
 
 
 def _embed(encoder: Encoder, dataset: SelfSupDataset) -> Embedded:
-    features = ['class_token', 'patch_mean'] if encoder.has_class_token() else None
+    features = [*FEATURE_NAMES] if encoder.has_class_token() else None
     return embed_images(encoder, {}, features, dataset=dataset)
 
 

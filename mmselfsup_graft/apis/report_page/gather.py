@@ -1,7 +1,6 @@
 """All of a page, from a recipe and its work directory."""
 
 import datetime
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -6,6 +6,8 @@ from typing import Any
 
 from mmselfsup_graft.visualization.report_page import Cell, Table, TableRow
 
+FEATURE_NAMES = {'class_token': 'class token', 'patch_mean': 'mean of patches', 'both': 'class token and mean'}
+
 
 def page_table(result: Mapping[str, Any], comparison: str = '') -> Table:
     """The scores with the best of each column marked.
@@ -14,23 +16,38 @@ def page_table(result: Mapping[str, Any], comparison: str = '') -> Table:
         result: What :func:`mmselfsup_graft.apis.report.compare` gave.
         comparison: Which rows are to be compared, in words.
     """
-    columns = _columns(result['protocol'])
+    columns, scored = _columns(result['protocol']), result['rows']
+    several = len(features_of(scored)) < sum('feature' in row for row in scored.values())
     rows = [
         TableRow(
-            name,
-            '',
+            row.get('encoder', name),
+            FEATURE_NAMES[row['feature']] if several and 'feature' in row else '',
             tuple(_cell(row, key) for key in columns.values()),
             row.get('iterations'),
             row.get('train_seconds'),
+            row.get('train_cpu_seconds'),
         )
-        for name, row in result['rows'].items()
+        for name, row in scored.items()
     ]
     return Table(tuple(columns), tuple(_mark_best(rows)), tuple(_notes(result)), comparison)
 
 
 def better_features(result: Mapping[str, Any]) -> dict[str, str]:
-    """Row -> the feature that scores better in the first column."""
-    return {}
+    """Encoder -> which of its features scores best in the first column, of those that were scored."""
+    first = next(iter(_columns(result['protocol']).values()))
+    found = {}
+    for encoder, rows in features_of(result['rows']).items():
+        found[encoder] = max(rows, key=lambda feature: _cell(rows[feature], first).value or 0.0)
+    return found
+
+
+def features_of(rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Encoder -> feature -> row, for the rows that say which feature they are."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        if 'feature' in row:
+            found.setdefault(row.get('encoder', name), {})[row['feature']] = row
+    return found
 
 
 def _columns(protocol: Mapping[str, Any]) -> dict[str, tuple[str, int | None]]:
@@ -81,7 +98,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         )
         shots = protocol['few_shot']['shots']
         if any(len(row['few_shot']) < len(shots) for row in result['rows'].values()):
-            notes.append('–: the smallest class has fewer training images than that.')
+            notes.append('-: the smallest class has fewer training images than that.')
     if 'knn' in protocol:
         notes.append('k-NN: vote of the nearest training images, all of them labelled.')
     for name, settings in protocol.items():

@@ -10,7 +10,7 @@ _MOST_POINTS = 400
 _TICKS = 4
 
 
-def loss_chart(run: TrainingRun, width: int = 320, height: int = 190) -> str:
+def loss_chart(run: TrainingRun, width: int = 280, height: int = 176) -> str:
     """The loss of one training over iterations.
 
     Args:
@@ -24,10 +24,10 @@ def loss_chart(run: TrainingRun, width: int = 320, height: int = 190) -> str:
     left, right, top, bottom = 46, 10, 12, 26
     ticks = nice_ticks(min(y for _, y in pairs), max(y for _, y in pairs))
     low, high = min(ticks[0], min(y for _, y in pairs)), max(ticks[-1], max(y for _, y in pairs))
-    first, last = 0, max(1, pairs[-1][0])
+    last = max(1, pairs[-1][0])
 
     def at(x: float, y: float) -> tuple[float, float]:
-        across = left + (x - first) / (last - first) * (width - left - right)
+        across = left + x / last * (width - left - right)
         return across, height - bottom - (y - low) / ((high - low) or 1) * (height - top - bottom)
 
     parts = []
@@ -35,8 +35,8 @@ def loss_chart(run: TrainingRun, width: int = 320, height: int = 190) -> str:
         y = at(0, tick)[1]
         parts.append(f'<line class="gridline" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(_text(left - 6, y + 4, f'{tick:g}', 'end'))
-    for x, anchor in ((first, 'start'), (last, 'end')):
-        parts.append(_text(at(x, low)[0], height - 8, f'{x:,}', anchor))
+    for iteration, anchor in ((0, 'start'), (last, 'end')):
+        parts.append(_text(at(iteration, low)[0], height - 8, f'{iteration:,}', anchor))
     parts.append(_text((left + width - right) / 2, height - 8, 'iteration', 'middle'))
     line = ' '.join(f'{x:.1f},{y:.1f}' for x, y in (at(*pair) for pair in pairs))
     parts.append(f'<polyline class="curve" points="{line}"/>')
@@ -53,7 +53,7 @@ def rates_chart(runs: Sequence[TrainingRun], width: int = 720) -> str:
         runs: At least one training, with at least one layer.
         width: Units of the picture's own.
     """
-    layers = list(max((run.rates for run in runs), key=len))
+    layers = max((list(run.rates) for run in runs), key=len)
     rates = [rate for run in runs for rate in run.rates.values() if rate > 0]
     if not rates:
         return _svg(width, 60, 'No learning rate was recorded.', [])

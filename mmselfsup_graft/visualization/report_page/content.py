@@ -28,11 +28,12 @@ class TableRow:
     """One encoder.
 
     Attributes:
-        name: As in the report.
+        name: Of the encoder; rows of one encoder follow each other.
         feature: Which of its features was scored, in words; empty where there is one only.
         cells: One per column.
         iterations: Of all trainings it took, None for what was not trained.
         seconds: Likewise.
+        cpu_seconds: Likewise, of all threads; None if it was not measured.
     """
 
     name: str
@@ -40,6 +41,7 @@ class TableRow:
     cells: tuple[Cell, ...]
     iterations: int | None = None
     seconds: float | None = None
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,15 @@ class Embedding:
         method: How the maps were laid out.
         queries: [Q] images whose neighbors are shown.
         representations: In the order of the page.
+        possible: The highest agreement that there could be, as small classes have fewer images than neighbors are
+            counted; None without labels.
     """
 
     sample: Sample
     method: str
     queries: np.ndarray
     representations: tuple[Representation, ...]
+    possible: float | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def data_uri(image: Image, largest: int = 512) -> str:
         size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
         picture = picture.resize(size, Pillow.Resampling.LANCZOS)
     file = io.BytesIO()
-    if max(picture.size) <= _SMALL or image.ndim == 3 and image.shape[2] == 4:
+    if max(picture.size) <= _SMALL or (image.ndim == 3 and image.shape[2] == 4):
         picture.save(file, 'PNG', optimize=True)
         kind = 'png'
     else:

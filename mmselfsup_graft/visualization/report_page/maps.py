@@ -12,6 +12,7 @@ from .palette import COLORED, DARK, LIGHT, OTHER
 _COVERED = 0.5  # share of a map that its images would cover side by side
 _LARGEST, _TILE = 9.0, 48  # per cent of a map's width, and dots in the sheet
 _THUMBNAIL = 96
+_SHORT = 8  # letters of a name that fits onto a map
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Tag:
-    """The name of a class on a map, and its place."""
+    """What stands for a class on a map, and its place."""
 
-    name: str
+    sign: str
     color: str
     left: float
     top: float
@@ -36,9 +37,10 @@ class Tag:
 
 @dataclass(frozen=True)
 class Key:
-    """A class in the legend: its name, color and number of images."""
+    """A class in the legend: its name, what stands for it on a map (empty: nothing), color and number of images."""
 
     name: str
+    sign: str
     color: str
     count: int
 
@@ -114,9 +116,10 @@ def legend(sample: Sample) -> list[Key]:
         return []
     own = _own_colors(sample.labels)
     counts = np.bincount(sample.labels, minlength=len(sample.classes))
-    keys = [Key(sample.classes[label], color, int(counts[label])) for label, color in own.items()]
+    signs = _signs(sample, own)
+    keys = [Key(sample.classes[label], signs[label], color, int(counts[label])) for label, color in own.items()]
     rest = [int(counts[label]) for label in set(sample.labels.tolist()) - set(own)]
-    return keys + ([Key(f'{len(rest)} other classes', OTHER, sum(rest))] if rest else [])
+    return keys + ([Key(f'{len(rest)} other classes', '', OTHER, sum(rest))] if rest else [])
 
 
 def points_of(representation: Representation, sample: Sample) -> list[Point]:
@@ -127,14 +130,16 @@ def points_of(representation: Representation, sample: Sample) -> list[Point]:
 
 
 def tags_of(representation: Representation, sample: Sample) -> list[Tag]:
-    """Names of the colored classes of a map, each where most of its images lie."""
+    """What stands for the colored classes of a map, each where most of its images lie."""
     if sample.labels is None:
         return []
     places = _to_percent(representation.points, image_size(sample))
+    own = _own_colors(sample.labels)
+    signs = _signs(sample, own)
     tags = []
-    for label, color in _own_colors(sample.labels).items():
+    for label, color in own.items():
         x, y = _densest(places[sample.labels == label]).tolist()
-        tags.append(Tag(sample.classes[label], color, x, y))
+        tags.append(Tag(signs[label], color, x, y))
     return tags
 
 
@@ -169,6 +174,13 @@ def _own_colors(labels: np.ndarray) -> dict[int, str]:
     found, counts = np.unique(labels, return_counts=True)
     frequent: Sequence[int] = sorted(found[np.argsort(-counts, kind='stable')[:COLORED]].tolist())
     return {int(label): f'k{place}' for place, label in enumerate(frequent)}
+
+
+def _signs(sample: Sample, own: dict[int, str]) -> dict[int, str]:
+    """Label -> name of the class or, if one of the names is too long for a map, its number in the legend."""
+    if all(len(sample.classes[label]) <= _SHORT for label in own):
+        return {label: sample.classes[label] for label in own}
+    return {label: str(number) for number, label in enumerate(own, 1)}
 
 
 def _densest(places: np.ndarray) -> np.ndarray:
