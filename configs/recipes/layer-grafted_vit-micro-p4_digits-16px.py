@@ -4,7 +4,7 @@ configs = dict(
     mim='../mae/mae_vit-micro-p4_1xb64-coslr-210e_digits-16px.py',
     cl='../mocov3/mocov3_vit-micro-p4_1xb64-coslr-75e_digits-16px.py',
     lgp='../layer_grafted/layer-grafted_vit-micro-p4_1xb64-coslr-75e_digits-16px.py',
-    photos='../mae/mae_vit-mini-p4_1xb32-coslr-10e_photos-32px.py',
+    photos='../mae/mae_vit-mini-p4_1xb32-coslr-7e_photos-32px.py',
 )
 
 # the lengths of the configs are those of the cascade; digits say little about reconstruction, photographs show it

@@ -7,6 +7,8 @@ data_preprocessor = dict(
 train_pipeline = [
     dict(type='LoadImage', channels=3),
     dict(type='mmpretrain.torchvision/RandomHorizontalFlip', p=0.5),
+    # any hue: seven photographs have few colors, and those of the others must not be new to the model
+    dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.4, contrast=0.4, hue=0.5),
     dict(type='mmpretrain.PackInputs'),
 ]
 

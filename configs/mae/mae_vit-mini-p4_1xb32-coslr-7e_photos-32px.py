@@ -13,8 +13,8 @@ model = dict(
     neck=dict(num_patches=64, in_chans=3, decoder_depth=1, mlp_ratio=2),
     head=dict(in_channels=3),
 )
-optim_wrapper = dict(optimizer=dict(lr=3e-3))
-param_scheduler = [dict(type='WarmupCosineLR', warmup=1, end=10, by_epoch=True, convert_to_iter_based=True)]
-train_cfg = dict(max_epochs=10)
+optim_wrapper = dict(optimizer=dict(lr=6e-3))
+param_scheduler = [dict(type='WarmupCosineLR', warmup=1, end=7, by_epoch=True, convert_to_iter_based=True)]
+train_cfg = dict(max_epochs=7)
 auto_scale_lr = dict(base_batch_size=32)
-default_hooks = dict(checkpoint=dict(interval=10))
+default_hooks = dict(checkpoint=dict(interval=7))
