@@ -40,7 +40,7 @@ def test_examples_are_readable_at_a_glance(path: Path) -> None:
 
 
 def run(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> str:
-    """What ``python examples/NAME.py --epochs 1`` prints, in this process, with fewer images and fewer draws of labels."""
+    """What ``python examples/NAME.py --epochs 1`` prints, in this process, with fewer images and draws of labels."""
     digits = load_digits()
     few = slice(0, 192 + 400)  # three batches, and those that are scored on
     fewer = Bunch(images=digits.images[few], target=digits.target[few])

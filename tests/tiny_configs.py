@@ -16,7 +16,7 @@ from mmselfsup_graft.checkpoints import VIT_TIMM, GraftSource, resnet_depth, sav
 from mmselfsup_graft.models import SelfSupViT
 from mmselfsup_graft.registry import MODELS
 
-WIDTH, DEPTH, BATCH = 32, 6, 4
+WIDTH, DEPTH, BATCH = 32, 3, 4
 
 
 def numbers(value: Any, key: str) -> Iterator[int]:
