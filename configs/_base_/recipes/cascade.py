@@ -11,8 +11,8 @@ stages = [
 
 report = dict(
     title='Layer Grafted Pre-training',
-    about='Masked image modeling (MIM), contrastive learning (CL), and both by layer: contrastive learning on top of '
-    'masked layers that learn slowly (LGP). Compared by what their frozen features tell from few labels.',
+    about='Masked image modeling (MIM), contrastive learning (CL), and both by layer (LGP): contrastive learning that '
+    'begins from the masked stage and changes its lower layers slowly.',
     rows=[
         dict(name='MIM', stage='mim'),
         dict(name='MIM, same time', stage='mim_long'),

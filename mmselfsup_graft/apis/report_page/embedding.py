@@ -18,7 +18,8 @@ from mmselfsup_graft.visualization.report_page import Embedding, Representation,
 
 from .table import FEATURE_NAMES
 
-_MOST_IMAGES, _FEWEST_IMAGES = 400, 3
+_MOST_IMAGES = 400
+FEWEST_IMAGES = 3
 _MOST_ENCODERS = 3
 _QUERIES, _NEIGHBORS = 6, 5
 
@@ -43,14 +44,14 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
         return None
     whole = DATASETS.build(next(iter(rows.values())).cfg.evaluation.test)
     chosen = spread(whole.labels(), len(whole), _MOST_IMAGES)
-    if len(chosen) < _FEWEST_IMAGES:
+    if len(chosen) < FEWEST_IMAGES:
         return None
     found = {PIXELS: _embed(raw_pixels(), whole.get_subset(chosen.tolist()))}
     for name, stage in rows.items():
         encoder = load_encoder(stage.cfg, stage_checkpoint(work_dir, stage.name))
         found[name] = _embed(encoder, _subset(stage.cfg, chosen))
     readable = reduce(np.intersect1d, [each.indices for each in found.values()])
-    if len(readable) < _FEWEST_IMAGES:
+    if len(readable) < FEWEST_IMAGES:
         return None
     sample = _sample(whole, chosen[readable])
     queries = choose_queries(sample.labels, len(readable), _QUERIES)

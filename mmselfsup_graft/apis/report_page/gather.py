@@ -13,9 +13,9 @@ from mmselfsup_graft.visualization.curves import peak_rates, read_history
 from mmselfsup_graft.visualization.report_page import ReportPage, TrainingRun, write_page
 from mmselfsup_graft.visualization.report_page.page import duration
 
-from .embedding import embed_held_out
+from .embedding import FEWEST_IMAGES, embed_held_out
 from .machine import processor, software
-from .pictures import reconstructions_of
+from .pictures import name_of, reconstructions_of
 from .table import better_features, page_table
 from .usage import commands_for, files_of
 
@@ -43,10 +43,11 @@ def write_report_page(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] 
         title=f'{recipe.report.get("title", recipe.path.stem)} on {_data_name(recipe)}',
         summary=recipe.report.get('about', f'All trainings of {recipe.path.name}, side by side.'),
         facts=_facts(recipe, work_dir, result),
-        runs=[_training_run(work_dir, stage.name) for stage in recipe.stages],
+        runs=[_training_run(work_dir, stage.name, name_of(recipe, stage.name)) for stage in recipe.stages],
         table=None if result is None else page_table(result, recipe.report.get('comparison', '')),
         no_table=why,
         embedding=embedding,
+        no_embedding=f'A map needs {FEWEST_IMAGES} or more held-out images that can be read, and rows in the report.',
         reconstructions=reconstructions_of(recipe, work_dir),
         commands=commands_for(recipe, work_dir),
         files=files_of(recipe, work_dir),
@@ -84,13 +85,13 @@ def _describe_data(recipe: Recipe, result: Mapping[str, Any] | None) -> str:
     return f'{counts["train"]:,} training and {counts["test"]:,} held-out images, {kinds}'
 
 
-def _training_run(work_dir: Path, name: str) -> TrainingRun:
-    rows = [row for row in read_history(work_dir / name) if 'loss' in row]  # the rest are scores of a hook
-    done = read_done(work_dir, name) or {'seconds': 0.0}
+def _training_run(work_dir: Path, stage: str, name: str) -> TrainingRun:
+    rows = [row for row in read_history(work_dir / stage) if 'loss' in row]  # the rest are scores of a hook
+    done = read_done(work_dir, stage) or {'seconds': 0.0}
     return TrainingRun(
         name,
         [row['iter'] + 1 for row in rows],
         [row['loss'] for row in rows],
-        peak_rates(work_dir / name),
+        peak_rates(work_dir / stage),
         done['seconds'],
     )

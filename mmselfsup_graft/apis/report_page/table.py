@@ -107,5 +107,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     for side, count in result['left_out'].items():
         if count:
             notes.append(f'{count:,} {side} images could not be read and are left out.')
-    notes.append('Training: seconds and iterations of a row with all the stages it builds on; other jobs count in.')
+    notes.append(
+        'Training: time and iterations with all stages that a row builds on; the time depends on what else ran.'
+    )
     return notes

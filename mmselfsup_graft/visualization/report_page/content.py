@@ -66,7 +66,7 @@ class TrainingRun:
     """One training.
 
     Attributes:
-        name: Of the stage.
+        name: As in the table, or that of the stage.
         iterations: Of the losses.
         losses: As many.
         rates: Layer -> peak learning rate, lowest layer first.
@@ -184,6 +184,7 @@ class ReportPage:
         no_table: Why there is none.
         runs: Trainings in the order of the recipe.
         embedding: Maps and neighbors; None if there are no images for them.
+        no_embedding: Why there are none.
         reconstructions: May be empty.
         commands: How to use the encoders.
         files: Path below the work directory -> what it is.
@@ -196,6 +197,7 @@ class ReportPage:
     table: Table | None = None
     no_table: str = ''
     embedding: Embedding | None = None
+    no_embedding: str = ''
     reconstructions: Sequence[Reconstruction] = ()
     commands: Sequence[Command] = ()
     files: Mapping[str, str] = field(default_factory=dict)
