@@ -1,5 +1,6 @@
 """How to go on with the encoders of a recipe: exact lines, and what its files are."""
 
+import shlex
 from pathlib import Path
 
 from mmselfsup_graft.apis.recipe import Recipe, Stage, stage_checkpoint
@@ -23,7 +24,7 @@ def commands_for(recipe: Recipe, work_dir: Path) -> list[Command]:
     if 'evaluation' in stage.cfg:
         commands.append(
             Command(
-                f'Features of {name} in Python, as scored above:',
+                f'Features of {name} in Python:',
                 'from mmengine.config import Config\n'
                 'from mmselfsup_graft.apis.embedding import embed_images, load_encoder\n\n'
                 f'cfg = Config.fromfile({str(config)!r})\n'
@@ -32,9 +33,14 @@ def commands_for(recipe: Recipe, work_dir: Path) -> list[Command]:
                 'python',
             )
         )
-        commands.append(Command('Score it again (needs labels):', f'python tools/test.py {config} {checkpoint}'))
+        commands.append(
+            Command(
+                'Score it again (needs labels):', shlex.join(['python', 'tools/test.py', str(config), str(checkpoint)])
+            )
+        )
     library = 'mmpretrain' if 'Swin' in stage.cfg.model.backbone.type else 'timm'  # which has no place for ours
-    line = f'python tools/model_converters/convert.py {checkpoint} {stage.name}_{library}.pth --to {library}'
+    target = f'{stage.name}_{library}.pth'
+    line = shlex.join(['python', 'tools/model_converters/convert.py', str(checkpoint), target, '--to', library])
     commands.append(Command(f'Take it to {library}; the command checks that every tensor fits:', line))
     return commands
 
