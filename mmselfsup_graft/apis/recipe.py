@@ -126,7 +126,7 @@ def _check_report(recipe: Recipe) -> None:
     rows = recipe.report.get('rows', [])
     if unknown or any(set(row) != {'name', 'stage'} for row in rows):
         raise ConfigError(
-            f'recipe {recipe.path}: report takes rows=[dict(name=, stage=)], reconstruct=[stages], maps=[names of rows] '
+            f'recipe {recipe.path}: report takes rows=[dict(name=, stage=)], reconstruct=[stages], maps=[rows] '
             f'and the texts {", ".join(_REPORT_TEXTS)}, got {recipe.report}'
         )
     names = [row['name'] for row in rows]
