@@ -126,8 +126,8 @@ def _check_report(recipe: Recipe) -> None:
     rows = recipe.report.get('rows', [])
     if unknown or any(set(row) != {'name', 'stage'} for row in rows):
         raise ConfigError(
-            f'recipe {recipe.path}: report takes rows=[dict(name=, stage=)], reconstruct=[stages], '
-            f'maps=[names of rows] and the texts {", ".join(_REPORT_TEXTS)}, got {recipe.report}'
+            f'recipe {recipe.path}: report takes rows=[dict(name=, stage=)], reconstruct=[stages], maps=[rows] '
+            f'and the texts {", ".join(_REPORT_TEXTS)}, got {recipe.report}'
         )
     names = [row['name'] for row in rows]
     for name in recipe.report.get('maps', []):
