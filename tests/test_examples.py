@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ import pytest
 import sklearn.datasets
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 
@@ -41,6 +43,7 @@ def test_examples_are_readable_at_a_glance(path: Path) -> None:
 
 def run(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> str:
     """What ``python examples/NAME.py --epochs 1`` prints, in this process, with fewer images and draws of labels."""
+    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())  # a logger of another test would swallow the report
     digits = load_digits()
     few = slice(0, 192 + 400)  # three batches, and those that are scored on
     fewer = Bunch(images=digits.images[few], target=digits.target[few])
