@@ -32,3 +32,7 @@ class ConfigError(GraftError):
 
 class DataError(GraftError):
     """Data is missing, empty, malformed or unreadable."""
+
+
+class MissingOperatorError(GraftError):
+    """A model calls an operator of mmcv that only its compiled extension has."""

@@ -15,7 +15,7 @@ def quiet_imports() -> Iterator[None]:
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), warnings.catch_warnings():
-            warnings.filterwarnings('ignore', message='.*(OneDL|faster_coco_eval|MultiScaleDeformableAttention).*')
+            warnings.filterwarnings('ignore', message='.*(OneDL|faster_coco_eval).*')
             yield
     finally:
         for line in printed.getvalue().splitlines():

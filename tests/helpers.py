@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import fork_context
 from torch import nn
 
 TESTS = Path(__file__).parent
@@ -405,7 +406,9 @@ def run_ranks(function: Callable[..., Any], world: int, *args: Any) -> list[Any]
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
         probe.close()
-        mp.spawn(_rank_main, (world, port, folder, path, name, args), nprocs=world)
+        fork_context()  # the processes are forks of a server that has imported everything
+        given = (world, port, folder, path, name, args)
+        mp.start_processes(_rank_main, given, nprocs=world, start_method='forkserver')
         return [torch.load(f'{folder}/{rank}.pth', weights_only=False) for rank in range(world)]
 
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'mmselfsup_graft'
 FLOORS = (
-    {'errors', 'version', 'quiet', 'registry', 'checkpoints'},
+    {'errors', 'version', 'quiet', 'registry', 'checkpoints', 'ops'},
     {'models', 'datasets'},
     {'engine', 'evaluation', 'visualization', 'analysis'},
     {'apis'},
@@ -71,8 +71,8 @@ def test_imports_never_go_up_a_floor(module):
 
 def test_the_package_itself_is_light_and_reaches_only_apis_lazily():
     eager = [node for node in TREES[PACKAGE].body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    assert {getattr(node, 'module', None) for node in eager} <= {'errors', 'version'}
-    assert {part_of(name) for name in own_imports(PACKAGE)} <= {'errors', 'version', 'apis'}
+    assert {getattr(node, 'module', None) for node in eager} <= {'errors', 'version', 'ops'}
+    assert {part_of(name) for name in own_imports(PACKAGE)} <= {'errors', 'version', 'ops', 'apis'}
 
 
 def test_no_two_modules_import_each_other():
@@ -100,6 +100,13 @@ def test_checkpoints_import_no_framework(module):
             assert part_of(name) in ('', 'errors', 'checkpoints'), f'{module} imports {name}'
         else:
             assert name.split('.')[0] in allowed, f'{module} imports {name}'
+
+
+def test_what_the_package_imports_of_the_operators_is_light():
+    for module in ('mmselfsup_graft.ops', 'mmselfsup_graft.ops.finder'):
+        eager = [node for node in TREES[module].body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        names = {getattr(node, 'module', None) or node.names[0].name for node in eager}
+        assert {name.split('.')[0] for name in names} <= set(sys.stdlib_module_names) | {'finder'}
 
 
 @pytest.mark.parametrize('module', sorted(SOURCES))

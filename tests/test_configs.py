@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sklearn.datasets
 import torch
+from config_cache import load_config
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from tiny_configs import (
@@ -28,7 +29,6 @@ from mmselfsup_graft.apis.make_shards import make_shards
 from mmselfsup_graft.apis.recipe import load_recipe
 from mmselfsup_graft.apis.results import score_and_record
 from mmselfsup_graft.apis.scoring import read_evaluation
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.engine import GraftRunner, LayerWiseLRConstructor
 from mmselfsup_graft.evaluation import PROTOCOLS
 from mmselfsup_graft.registry import MODELS
@@ -388,14 +388,32 @@ def test_cascades_read_and_feed_forward(path):
         assert encoders[0].get(name) == encoders[1].get(name)
 
 
-@pytest.mark.parametrize('path', [path for path in RECIPES if path.stem.startswith('layer-grafted')], ids=name_of)
-def test_recipes_compare_at_equal_cost(path):
+@pytest.mark.parametrize('path', [path for path in RECIPES if path.stem.startswith('layer-grafted_')], ids=name_of)
+def test_cascades_are_compared_with_the_same_epochs_and_the_same_time(path):
     recipe = load_recipe(path)
     rows = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report.rows}
-    assert {'MIM', 'CL', 'LGP'} <= set(rows)
+    assert list(rows) == ['MIM', 'MIM, same time', 'CL, same epochs', 'CL, same time', 'LGP']
+    assert rows['LGP'].needs == (rows['MIM'].name,)
+    epochs = {name: stage.cfg.train_cfg.max_epochs for name, stage in rows.items()}
+    assert epochs['CL, same epochs'] == epochs['LGP']
+    cl_step = 3  # times as long as one of MIM
+    assert epochs['MIM, same time'] == pytest.approx(epochs['MIM'] + cl_step * epochs['LGP'], rel=0.05)
+    assert cl_step * epochs['CL, same time'] == pytest.approx(epochs['MIM'] + cl_step * epochs['LGP'], rel=0.05)
+    check_comparison(recipe, rows)
+
+
+def test_the_study_compares_at_equal_epochs():
+    (path,) = [each for each in RECIPES if each.stem.startswith('layer-grafted-study')]
+    recipe = load_recipe(path)
+    rows = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report.rows}
     length = {name: total_epochs(recipe, stage) for name, stage in rows.items()}
     assert {value for name, value in length.items() if 'half' not in name} == {length['MIM']}
     assert all(2 * value == length['MIM'] for name, value in length.items() if 'half' in name)
+    check_comparison(recipe, rows)
+
+
+def check_comparison(recipe, rows) -> None:
+    """Schedules end with their stages, and all rows are scored alike."""
     for stage in recipe.stages:
         assert stage.cfg.param_scheduler[0].end == stage.cfg.train_cfg.max_epochs
     evaluations = [stage.cfg.evaluation.to_dict() for stage in rows.values()]

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from config_cache import load_config
 from mmengine.config import Config
 
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.engine import LayerWiseLRConstructor
 from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
 from mmselfsup_graft.registry import MODELS

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-
-from mmselfsup_graft.apis.train import load_config
+from config_cache import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 METAFILES = sorted((ROOT / 'configs').glob('*/metafile.yml'))

@@ -57,6 +57,13 @@ def test_every_requirement_has_one_tested_version_inside_its_range(name, python)
         assert requirement.specifier.contains(exact[0])
 
 
+def test_compiled_operators_go_with_versions_inside_the_ranges():
+    exact = {pin.name: str(pin.specifier).removeprefix('==') for pin in requirements('compiled_ops.txt')}
+    allowed = {requirement.name: requirement.specifier for requirement in requirements('base.txt')}
+    assert exact.keys() == {'torch', 'torchvision'}
+    assert all(allowed[name].contains(value) for name, value in exact.items())
+
+
 def test_the_wheel_declares_the_requirement_files(wheel):
     metadata = wheel.read(next(n for n in wheel.namelist() if n.endswith('METADATA'))).decode()
     declared = [Requirement(line.partition(': ')[2]) for line in metadata.splitlines() if line.startswith('Requires-D')]
@@ -78,7 +85,9 @@ def test_the_wheel_carries_the_plugin_folder_and_all_code(wheel):
     if (ROOT / 'model-index.yml').is_file():
         assert f'{prefix}/model-index.yml' in names
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'mmselfsup_graft').rglob('*.py')}
-    assert code | {'mmselfsup_graft/py.typed'} <= names
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'mmselfsup_graft').rglob('templates/*')}
+    assert templates
+    assert code | templates | {'mmselfsup_graft/py.typed'} <= names
     assert not [name for name in names if name.endswith('.pyc') or name.startswith(('tests/', 'configs/', 'tools/'))]
 
 

@@ -12,6 +12,7 @@ WHEEL = 'onedl_mmcv-2.3.6-cp311-cp311-linux_x86_64.whl'
 PYTHON = f"""#!/bin/sh
 case "$*" in
     '-c import torch') ;;
+    *'(2, 14)'*) test -z "$NEW_TORCH" ;;
     '-c import mmcv.ops'*) test -f "$STATE/installed" ;;
     *'torch-{{torch'*) printf torch-2.11.0- ;;
     *'cp%d%d'*) echo cp311 ;;
@@ -84,6 +85,7 @@ def test_flags_of_the_user_win(build):
     ('environment', 'message'),
     [
         ({'CXX': 'no-such-compiler'}, 'no C++ compiler; install one'),
+        ({'NEW_TORCH': 'yes'}, 'cannot be compiled for torch 2.14'),
         ({'BROKEN': 'yes'}, 'the build failed'),
         ({'BUILT': 'onedl_mmcv-2.3.6-py3-none-any.whl'}, 'without its ops'),
     ],

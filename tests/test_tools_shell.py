@@ -179,16 +179,23 @@ def test_install_asks_pip_for_the_tested_versions_once(installer):
         assert len(calls) == 1
 
 
-def test_install_adds_detection_and_the_compiled_ops(installer):
+def test_install_adds_detection_and_on_demand_the_compiled_ops(installer, tmp_path):
     done, _ = installer('--tests')
     done, calls = installer('--tests', '--transfer')
     assert done.returncode == 0, done.stderr
     assert f'-e {ROOT}[fast,tests,transfer] MMCV_WITH_OPS=0' in calls[1]
-    assert 'the compiled ops of mmcv work already' in done.stdout  # of the stand-in
+    assert '[ops]' not in done.stdout
     for arguments in (('--tests',), ('--transfer',), ('--transfer', '--tests')):
         done, calls = installer(*arguments)
         assert 'up to date' in done.stdout
         assert len(calls) == 2
+    done, calls = installer('--compiled-ops', '--transfer')
+    assert f'-e {ROOT}[fast,transfer] MMCV_WITH_OPS=0' in calls[2]
+    constraints = (tmp_path / 'venv' / 'graft-constraints.txt').read_text().splitlines()
+    assert f'-c {tmp_path}/venv/graft-constraints.txt' in calls[2]
+    assert sum(line.startswith('torch==') for line in constraints) == 1  # an older one
+    assert 'onedl-mmcv==2.3.6' in constraints
+    assert 'the compiled ops of mmcv work already' in done.stdout  # of the stand-in
 
 
 def test_the_tests_need_more_than_the_main_job(installer):

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from config_cache import load_config
 from mmengine.config import Config
 from PIL import Image
 from tiny_finetuning import shrink_classifier
 
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import VIT_TIMM, GraftSource, resnet_depth, save_atomically, vit_depth
 from mmselfsup_graft.models import SelfSupViT
 from mmselfsup_graft.registry import MODELS
 
-WIDTH, DEPTH, BATCH = 32, 6, 4
+WIDTH, DEPTH, BATCH = 32, 3, 4
 
 
 def numbers(value: Any, key: str) -> Iterator[int]:

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Give an interpreter the compiled ops of mmcv, which detection and segmentation need.
+# Give an interpreter the compiled ops of mmcv, for those that torchvision does not serve.
 set -euo pipefail
 
 usage() {
     cat <<'USAGE'
 Usage: bash tools/build_mmcv_ops.sh [PYTHON]
 
-Installs onedl-mmcv with its compiled ops for the torch of PYTHON (default: the environment of tools/install.sh). Does
+Installs onedl-mmcv with its compiled ops for the torch of PYTHON (default: the environment of tools/install.sh). They are
+optional: without them torchvision serves the ops that detectors and segmentors usually call (docs/transfer.md). Does
 nothing where they work already. A wheel that was built before is kept and used again; building takes some 7 minutes on
-2 cores without CUDA, and longer with it.
+2 cores without CUDA, and longer with it. It needs torch before 2.14 (requirements/compiled_ops.txt).
 
 Environment:
   GRAFT_MMCV_WHEEL  a wheel to install instead of building one, e.g. a prebuilt one for your torch and CUDA
@@ -52,7 +53,9 @@ trap clean_up EXIT
 
 need_compiler() {
     local headers
-    command -v "${CXX:-c++}" >/dev/null || die "no C++ compiler; install one (Debian, Ubuntu: apt-get install g++), name a prebuilt wheel (GRAFT_MMCV_WHEEL=FILE), or do without (the tests: --no-transfer)"
+    "$PYTHON" -c 'import torch, sys; sys.exit(tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 14))' ||
+        die "onedl-mmcv $VERSION cannot be compiled for torch 2.14 and newer, which are C++20; install an older one (bash tools/install.sh --compiled-ops does), or do without: torchvision serves most of them"
+    command -v "${CXX:-c++}" >/dev/null || die "no C++ compiler; install one (Debian, Ubuntu: apt-get install g++), name a prebuilt wheel (GRAFT_MMCV_WHEEL=FILE), or do without: torchvision serves most of them"
     headers=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
     [[ -f $headers/Python.h ]] || die "no C headers of Python ($headers/Python.h); install them (Debian, Ubuntu: apt-get install python3-dev)"
 }

@@ -4,15 +4,17 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: bash tools/install.sh [--tests] [--transfer] [--benchmarks] [--dali]
+Usage: bash tools/install.sh [--tests] [--transfer] [--compiled-ops] [--benchmarks] [--dali]
 
 Makes a virtual environment and installs mmselfsup-graft (editable) with the tested versions of its requirements, those
 of the fast data path (kornia, simplejpeg) included.
 Does nothing, quickly, when the environment is already up to date.
 
   --tests        also install what the tests, the linter and the type checker need
-  --transfer     also install detection and segmentation: mmdet, mmseg and the compiled ops of mmcv, which need a C++
-                 compiler and some 7 minutes on 2 cores the first time (tools/build_mmcv_ops.sh --help)
+  --transfer     also install detection and segmentation: mmdet and mmseg; torchvision serves the operators of mmcv
+  --compiled-ops also build mmcv's own operators, for those that torchvision does not serve (docs/transfer.md): with an
+                 older torch (requirements/compiled_ops.txt), a C++ compiler and some 7 minutes on 2 cores the first
+                 time (tools/build_mmcv_ops.sh --help)
   --benchmarks   also install lightly, a peer that tools/benchmarks compares with
   --dali         also install NVIDIA DALI (900 MB and more), for fast='dali' (docs/speed.md)
 
@@ -28,7 +30,7 @@ VENV=${GRAFT_VENV:-$ROOT/.venv}
 PARTS=(base fast)
 for argument in "$@"; do
     case $argument in
-        --tests | --transfer | --benchmarks | --dali) PARTS+=("${argument#--}") ;;
+        --tests | --transfer | --compiled-ops | --benchmarks | --dali) PARTS+=("${argument#--}") ;;
         -h | --help) usage; exit 0 ;;
         *) echo "install.sh: unknown argument '$argument'" >&2; usage >&2; exit 2 ;;
     esac
@@ -100,18 +102,27 @@ heartbeat() {
     done
 }
 
+# The versions tested together; compiled operators need an older torch.
+choose_constraints() {
+    CONSTRAINTS=$ROOT/requirements/constraints.txt
+    if [[ " ${PARTS[*]} " == *' compiled-ops '* ]]; then
+        { grep -vE '^(torch|torchvision)==' "$CONSTRAINTS"; cat "$ROOT/requirements/compiled_ops.txt"; } >"$VENV/graft-constraints.txt"
+        CONSTRAINTS=$VENV/graft-constraints.txt
+    fi
+}
+
 install_package() {
-    local target=$ROOT extras beat
-    extras=$(IFS=,; echo "${PARTS[*]:1}")
-    if [[ -n $extras ]]; then target="$ROOT[$extras]"; fi
+    local target extras='' part beat
+    for part in "${PARTS[@]:1}"; do [[ $part == compiled-ops ]] || extras+=,$part; done
+    target="$ROOT[${extras#,}]"
     say "installing mmselfsup-graft and its requirements (a first time takes 2 to 4 minutes, torch is most of it; log: $LOG)"
     heartbeat 9>&- & # without the lock's file descriptor
     beat=$!
     # The heartbeat must not outlive this script, however it ends.
     trap "kill $beat 2>/dev/null || true" EXIT
-    # Pure-Python mmcv is all that pre-training needs: never start a compiler for it here.
+    # mmcv without its compiled operators: never start a compiler for it here.
     if ! MMCV_WITH_OPS=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 "$VENV/bin/python" -m pip install \
-        --progress-bar off -c "$ROOT/requirements/constraints.txt" -e "$target" >"$LOG" 2>&1; then
+        --progress-bar off -c "$CONSTRAINTS" -e "$target" >"$LOG" 2>&1; then
         kill "$beat" 2>/dev/null || true
         { grep -v 'WARNING: Location' "$LOG" || true; } | tail -n 30 >&2
         die "pip failed; the end of its output is above, all of it is in $LOG"
@@ -131,8 +142,9 @@ if command -v flock >/dev/null; then # two shells at once would install over eac
 fi
 make_venv
 for part in "${PARTS[@]}"; do rm -f "$VENV/graft-$part.stamp"; done # an interrupted install must not look finished
+choose_constraints
 install_package
 "$VENV/bin/python" -c 'import mmselfsup_graft' || die "the installed package cannot be imported; see $LOG"
-if [[ " ${PARTS[*]} " == *' transfer '* ]]; then bash "$ROOT/tools/build_mmcv_ops.sh" "$VENV/bin/python"; fi
+if [[ " ${PARTS[*]} " == *' compiled-ops '* ]]; then bash "$ROOT/tools/build_mmcv_ops.sh" "$VENV/bin/python"; fi
 for part in "${PARTS[@]}"; do fingerprint >"$VENV/graft-$part.stamp"; done
 say "done in $((SECONDS - started)) s: $VENV"

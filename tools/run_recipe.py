@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_main_process():
         print(report)
         print(f'checkpoints, table and pictures: {work_dir}')
+        print(f'page with all of it: open {work_dir / "report.html"}')
 
 
 if __name__ == '__main__':

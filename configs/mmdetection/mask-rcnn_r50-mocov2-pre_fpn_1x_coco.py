@@ -1,5 +1,8 @@
 _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
+# MMDetection's own tools find the operators of mmcv, compiled or not.
+custom_imports = dict(imports=['mmselfsup_graft'], allow_failed_imports=False)
+
 # The stem stays frozen, layer1 trains; batch statistics are those of detection, over all GPUs.
 model = dict(
     backbone=dict(

@@ -16,8 +16,6 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
 
     Set GRAFT_TRACEBACK=1 to see where an error came from.
     """
-    # mmcv says at every start that it lacks a compiled op which nothing here uses
-    warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
     # schedules step at every iteration, optimisers of accumulated gradients not at the first: nothing is skipped
     warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
     try:

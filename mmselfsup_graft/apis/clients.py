@@ -59,7 +59,6 @@ def _mm(config: Callable[[Architecture, int, Mapping[str, torch.Tensor]], dict[s
 
         _need(scope)
         if scope != 'mmpretrain':
-            _need_ops()
             importlib.import_module(f'{scope}.models')
         settings = config(arch, heads, state)
         settings['type'] = f'{scope}.{settings["type"]}'
@@ -67,13 +66,6 @@ def _mm(config: Callable[[Architecture, int, Mapping[str, torch.Tensor]], dict[s
         return MODELS.build(settings)
 
     return build
-
-
-def _need_ops() -> None:
-    try:
-        importlib.import_module('mmcv.ops')
-    except ImportError as error:
-        raise NoClient('the compiled ops of mmcv are not installed (see tools/check_env.py)') from error
 
 
 def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:

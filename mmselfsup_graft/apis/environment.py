@@ -13,6 +13,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
+from ..ops import VARIABLE
 from ..version import __version__
 
 Status = Literal['ok', 'optional', 'bad']
@@ -36,7 +37,7 @@ class Row:
         status: ``ok``; ``optional``: missing, but pre-training runs without it; ``bad``: pre-training cannot run.
         found: The version or ability that was found.
         note: What follows from it, in words.
-        fix: The exact command that changes it, empty where there is nothing to do.
+        fix: The exact command that changes it, empty where there is nothing to do; with ``ok`` for something more.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Row:
 
 
 def check_environment() -> list[Row]:
-    """Look at the interpreter, every requirement, the compiled parts and the devices; change nothing."""
+    """Look at the interpreter, every requirement, whose operators mmcv has and the devices; change nothing."""
     rows = [_python_row()]
     rows += [_package_row(name, spec) for name, spec in _requirements('base')]
     rows += [_mmcv_ops_row()]
@@ -75,14 +76,19 @@ def format_report(rows: list[Row]) -> str:
     widths = [max(len(cell[column]) for cell in cells) for column in range(3)]
     lines = ['  '.join([*(c.ljust(w) for c, w in zip(cell, widths)), cell[3]]).rstrip() for cell in cells]
     for status, title in (('bad', 'To run pre-training:'), ('optional', 'Only if you need it:')):
-        fixes = [f'  {row.name}: {row.fix}' for row in rows if row.status == status and row.fix]
+        fixes = [f'  {row.name}: {row.fix}' for row in rows if _group(row) == status and row.fix]
         lines += ['', title, *fixes] if fixes else []
     verdict = (
         'Pre-training can run.' if can_pretrain(rows) else 'Pre-training cannot run yet; see the lines marked BAD.'
     )
-    missing = [row.name for row in rows if row.status != 'ok' and row.name in ('mmcv ops', 'mmdet', 'mmseg')]
+    missing = [row.name for row in rows if row.status != 'ok' and row.name in ('mmdet', 'mmseg')]
     more = f'Detection and segmentation cannot ({", ".join(missing)} missing): bash tools/install.sh --transfer'
     return '\n'.join([*lines, '', verdict, more if missing else 'Detection and segmentation can run.'])
+
+
+def _group(row: Row) -> Status:
+    """Where the command of a row is listed; what works can have one, too, for something better."""
+    return 'bad' if row.status == 'bad' else 'optional'
 
 
 def _python_row() -> Row:
@@ -156,20 +162,29 @@ def _package_row(distribution: str, spec: str, use: str = '') -> Row:
 def _mmcv_ops_row() -> Row:
     spec = util.find_spec('mmcv')  # finds the folder without importing the package
     folders = list(spec.submodule_search_locations or []) if spec else []
-    if any(file.suffix in ('.so', '.pyd') for folder in folders for file in Path(folder).glob('_ext.*')):
-        return Row('mmcv ops', 'ok', 'compiled', 'pre-training, classification, detection and segmentation')
-    note = 'needed by detection and segmentation only; pre-training and classification run without'
+    compiled = any(file.suffix in ('.so', '.pyd') for folder in folders for file in Path(folder).glob('_ext.*'))
+    if compiled and os.environ.get(VARIABLE) != 'torchvision':
+        return Row('mmcv ops', 'ok', 'compiled', f'without bfloat16; {VARIABLE}=torchvision uses those of torchvision')
+    version = _version_of('torchvision')
+    if version is None:
+        return Row('mmcv ops', 'optional', 'missing', 'detection and segmentation only: needs torchvision')
+    if compiled:
+        return Row('mmcv ops', 'ok', f'torchvision {version}', f'as {VARIABLE} says; compiled ones are installed too')
+    note = 'serves what detection and segmentation usually call; compiled ones are optional'
+    return Row('mmcv ops', 'ok', f'torchvision {version}', note, _command_to_compile())
+
+
+def _command_to_compile() -> str:
     script = Path(__file__).resolve().parents[2] / 'tools' / 'build_mmcv_ops.sh'
     if script.is_file():
-        command = f'bash {shlex.quote(str(script))} {shlex.quote(sys.executable)}'
-        return Row('mmcv ops', 'optional', 'not compiled', note, command)
+        return f'bash {shlex.quote(str(script))} {shlex.quote(sys.executable)}'
     # pip's cache does not tell the pure build from the compiled one, so the wheel goes through a folder of its own.
     steps = [
         _pip("install 'setuptools>=80,<82' wheel ninja psutil"),
         _pip(f'wheel --no-cache-dir --no-build-isolation --no-deps -w mmcv_wheel onedl-mmcv=={_mmcv_version()}'),
         _pip('install --force-reinstall --no-deps --no-index mmcv_wheel/onedl_mmcv-*.whl'),
     ]
-    return Row('mmcv ops', 'optional', 'not compiled', note, ' && '.join(steps))
+    return f'export MMCV_WITH_OPS=1; {" && ".join(steps)}'
 
 
 def _mmcv_version() -> str:

@@ -29,6 +29,7 @@ def draw_checkpoints(
     files: Sequence[Path] = (),
     num_images: int = 8,
     seed: int = 0,
+    side: int | None = None,
 ) -> None:
     """Draw images, their masked form and what every checkpoint makes of them.
 
@@ -42,45 +43,74 @@ def draw_checkpoints(
         files: Photos, or folders of photos, to take instead of the config's data.
         num_images: How many of a folder, or of the config's data, to take; photos named one by one are all taken.
         seed: Of the masks.
+        side: Length in pixels to which the shorter side of every photo is scaled. It is then reconstructed as a whole,
+            in overlapping windows of the size that the model takes. None: that size, and the center is cut out.
 
     Raises:
-        ConfigError: If the model predicts no pixels, or the config does not tell the size of images.
+        ConfigError: If the model predicts no pixels, the config does not tell the size of images, or ``side`` is
+            smaller than that or given without photos.
         CheckpointError: If a checkpoint is none of this model.
         DataError: If there are no images, or one cannot be read.
     """
-    from mmselfsup_graft.visualization import draw_rows
+    from mmselfsup_graft.visualization import draw_rows, draw_titled_rows
     from mmselfsup_graft.visualization.reconstructions import NAMES
 
     if target.suffix.lower() != '.png':
         raise ConfigError(f'a picture is written as PNG: let {str(target)!r} end in .png')
     if num_images < 1:
         raise ConfigError(f'at least one image must be drawn, got {num_images}')
-    done = list(_reconstructed(cfg, checkpoints, files, num_images, seed))
+    if side and not files:
+        raise ConfigError('a side is the size of whole photos: name photos or folders, or leave it out')
+    done = list(_reconstructed(cfg, checkpoints, files, num_images, seed, side))
     if len(done) == 1:
         rows = dict(zip(NAMES, done[0]))
     else:
         rows = dict(zip(NAMES[:2], done[0][:2]))
         rows |= {label: each.pasted for label, each in zip(checkpoint_labels(checkpoints), done, strict=True)}
     about = f'{cfg.model.type}, {checkpoint_labels(checkpoints)[0]}' if len(done) == 1 else cfg.model.type
-    draw_rows(rows, target, about.replace('\n', ''))
+    if side:  # photos differ in size: one row each
+        draw_titled_rows([dict(zip(rows, photo)) for photo in zip(*rows.values(), strict=True)], target)
+    else:
+        draw_rows(rows, target, about.replace('\n', ''))
 
 
 def _reconstructed(
-    cfg: Config, checkpoints: Sequence[Path], files: Sequence[Path], count: int, seed: int
+    cfg: Config, checkpoints: Sequence[Path], files: Sequence[Path], count: int, seed: int, side: int | None
 ) -> Iterator['Pictures']:
     """The images as every checkpoint sees them; one model in memory at a time."""
-    from mmselfsup_graft.visualization import find_reconstructor, pixel_statistics, reconstruct_images
+    from mmselfsup_graft.visualization import Pictures, find_reconstructor, pixel_statistics, reconstruct_images
 
     progress = Progress('reconstructing', len(checkpoints))
-    images: torch.Tensor | None = None
+    batches: Sequence[torch.Tensor] | None = None
     for checkpoint in checkpoints:
         model: Any = load_model(cfg, checkpoint)
         reconstructor, _ = find_reconstructor(model)
-        if images is None:
-            size = image_size(cfg, model)
-            images = images_of_files(files, plain_pipeline(cfg, size), count) if files else images_of(cfg, size, count)
-        yield reconstruct_images(reconstructor, images, *pixel_statistics(model), seed)
+        size = image_size(cfg, model)
+        if batches is None:
+            batches = _batches(cfg, size, files, count, side)
+        parts = [
+            reconstruct_images(reconstructor, images, *pixel_statistics(model), seed + number, size)
+            for number, images in enumerate(batches)
+        ]
+        yield Pictures(*([picture for part in parts for picture in part[kind]] for kind in range(len(parts[0]))))
         progress.step()
+
+
+def _batches(
+    cfg: Config, size: tuple[int, int], files: Sequence[Path], count: int, side: int | None
+) -> Sequence[torch.Tensor]:
+    """Raw pixels [N, C, H, W]: all images in one batch or, whole photos of ``side`` pixels, every photo on its own."""
+    if not files:
+        return [images_of(cfg, size, count)]
+    if side is None:
+        return [torch.stack(images_of_files(files, plain_pipeline(cfg, size), count))]
+    if side < max(size):
+        raise ConfigError(
+            f'the side of photos is {side}, but the model takes {size[0]} x {size[1]}: give at least that'
+        )
+    load, _, _, pack = plain_pipeline(cfg, size)
+    resize = dict(type='mmpretrain.torchvision/Resize', size=side, interpolation='bicubic')
+    return [image[None] for image in images_of_files(files, [load, resize, pack], count)]
 
 
 def checkpoint_labels(checkpoints: Sequence[Path]) -> list[str]:
@@ -139,8 +169,8 @@ def spread_images(dataset: SelfSupDataset, count: int) -> torch.Tensor:
     return torch.stack([each[0] if isinstance(each, list | tuple) else each for each in inputs])
 
 
-def images_of_files(files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]], count: int) -> torch.Tensor:
-    """All photos that are named and the first ``count`` of every folder, [N, C, H, W] raw pixels.
+def images_of_files(files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]], count: int) -> list[torch.Tensor]:
+    """All photos that are named and the first ``count`` of every folder, each [C, H, W] raw pixels.
 
     Raises:
         DataError: If one is missing or cannot be read, or a folder has none.
@@ -155,4 +185,4 @@ def images_of_files(files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]]
             images.append(transform({'img_path': str(path)})['inputs'])
         except CorruptImage as error:
             raise DataError(f'{path} cannot be read as an image ({error})') from error
-    return torch.stack(images)
+    return images

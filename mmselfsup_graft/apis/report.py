@@ -8,21 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.dist import is_main_process
 
 from mmselfsup_graft.analysis import ConflictProfile
-from mmselfsup_graft.datasets.sample_photos import PHOTOS, sample_photo
 from mmselfsup_graft.errors import DataError
-from mmselfsup_graft.registry import DATASETS
 
 from .conflict import report_conflict
 from .embedding import Encoder, load_encoder
-from .loading import load_model
 from .recipe import Recipe, read_done, stage_checkpoint, write_json
-from .reconstruct import spread_images
+from .report_page import write_report_page
 from .report_settings import BASELINES, row_name
 from .scoring import evaluation_sets, read_evaluation, score_encoder, score_pixels
+from .stage_reconstructor import load_reconstructor
 from .table import table_text
 
 
@@ -96,7 +93,7 @@ def _with_needs(recipe: Recipe, name: str) -> list[str]:
 
 
 def write_report(recipe: Recipe, work_dir: Path) -> str:
-    """Draw the pictures, score all rows, write ``table.json`` and ``table.txt``; returns the text to show.
+    """Draw the pictures, score all rows, write the table and the page; returns the text to show.
 
     Over ranks: all must call it, as extraction is shared; the first one draws and writes.
 
@@ -108,21 +105,28 @@ def write_report(recipe: Recipe, work_dir: Path) -> str:
     if is_main_process():
         print('drawing ...', flush=True)
         draw_pictures(recipe, work_dir)
+    result, text = _write_table(recipe, work_dir)
+    write_report_page(recipe, work_dir, result, '' if result else text)
+    return text
+
+
+def _write_table(recipe: Recipe, work_dir: Path) -> tuple[dict[str, Any] | None, str]:
+    """Score all rows and write ``table.json`` and ``table.txt``; returns the scores, if there are any, and the text."""
     if not recipe.report.get('rows'):
-        return 'this recipe names no rows to compare'
+        return None, 'this recipe names no rows to compare'
     try:
         result = compare(recipe, work_dir)
     except DataError as error:
-        return f'no table: {error}'
+        return None, f'no table: {error}'
     if not is_main_process():
-        return ''
+        return None, ''
     write_json(work_dir / 'table.json', json.loads(json.dumps(result)))
     text = table_text(result)
     for side, count in result['left_out'].items():
         if count:
             text += f'\n{count} {side} images could not be read and are left out; {result["images"][side]} are scored'
     (work_dir / 'table.txt').write_text(text + '\n')
-    return text
+    return result, text
 
 
 def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
@@ -141,34 +145,11 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
 
 
 def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> None:
-    """Reconstruct held-out images with a masked-image stage; windows of a photograph are put together again."""
-    from mmselfsup_graft.visualization import (
-        draw_photo_reconstructions,
-        draw_reconstructions,
-        find_reconstructor,
-        pixel_statistics,
-    )
+    """Reconstruct held-out images with a masked-image stage, photographs as a whole."""
+    from mmselfsup_graft.visualization import draw_photo_reconstructions, draw_reconstructions
 
-    stage = recipe.stage(name)
-    model: Any = load_model(stage.cfg, stage_checkpoint(work_dir, name))
-    mean, std = pixel_statistics(model)
-    reconstructor, _ = find_reconstructor(model)
-    target = work_dir / f'reconstructions_{name}.png'
-    data = stage.cfg.train_dataloader.dataset
-    if data.type == 'SamplePhotos':
-        draw_photo_reconstructions(reconstructor, _whole_photos(data), data.get('window', 16), mean, std, target)
+    stage, target = load_reconstructor(recipe, name, work_dir), work_dir / f'reconstructions_{name}.png'
+    if stage.images is None:
+        draw_photo_reconstructions(stage.model, stage.photos, stage.window, stage.mean, stage.std, target)
     else:
-        images = spread_images(DATASETS.build(stage.cfg.evaluation.test), count=10)
-        draw_reconstructions(reconstructor, images, mean, std, target, 'held-out images')
-
-
-def _whole_photos(data: Any) -> dict[str, np.ndarray]:
-    """Name -> photograph: up to two of either split of the :class:`SamplePhotos` that a config trains on."""
-    library = data.get('library', 'scikit-learn')
-    size = {'height': data.get('height', 160), 'channels': data.get('channels', 1), 'library': library}
-    titles = {'train': 'trained on', 'test': 'never seen'}
-    return {
-        f'{Path(file).stem}, {titles[split]}': sample_photo(file, **size)
-        for split, files in PHOTOS[library].items()
-        for file in files[:2]
-    }
+        draw_reconstructions(stage.model, stage.images, stage.mean, stage.std, target, 'held-out images')

@@ -1,4 +1,4 @@
-"""What a recipe's report shows: ``report = dict(rows=, features=, reconstruct=)``."""
+"""What a recipe's report shows: ``report = dict(rows=, features=, reconstruct=, maps=)`` and its texts."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -7,9 +7,10 @@ from typing import Any
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation import FEATURES
 
+_TEXTS = ('title', 'about', 'comparison')
 #: rows that every table has
 BASELINES = ('raw pixels', 'random encoder')
-_FEATURE_NAMES = {
+FEATURE_NAMES = {
     'class_token': 'class token',
     'patch_mean': 'mean of patches',
     'both': 'class token and mean of patches',
@@ -22,22 +23,30 @@ def check_report(path: str | os.PathLike, report: Mapping[str, Any], stages: Col
     Args:
         path: The recipe's file, for messages.
         report: ``rows``: list of ``dict(name=, stage=)``; ``features``: what is scored of an encoder that has it, of
-            :data:`FEATURES`, by default its own feature alone; ``reconstruct``: list of stages.
+            :data:`FEATURES`, by default its own feature alone; ``reconstruct``: list of stages; ``maps``: names of the
+            rows that the page maps; ``title``, ``about`` and ``comparison``: texts of the page.
         stages: Names of the recipe's stages.
 
     Raises:
         ConfigError: If there is an unknown key, feature or stage, or two rows have one name.
     """
     rows, features = report.get('rows', []), report.get('features', [])
-    if set(report) - {'rows', 'features', 'reconstruct'} or any(set(row) != {'name', 'stage'} for row in rows):
+    if set(report) - {'rows', 'features', 'reconstruct', 'maps', *_TEXTS} or any(
+        set(row) != {'name', 'stage'} for row in rows
+    ):
         raise ConfigError(
-            f'recipe {path}: report takes rows=[dict(name=, stage=)], features=[names] and reconstruct=[stages], '
-            f'got {dict(report)}'
+            f'recipe {path}: report takes rows=[dict(name=, stage=)], features=[names], reconstruct=[stages], '
+            f'maps=[rows] and the texts {", ".join(_TEXTS)}; got {dict(report)}'
         )
     unknown = [name for name in features if name not in FEATURES]
     if unknown or isinstance(features, str):
         raise ConfigError(f'recipe {path}: report.features must be a list of {", ".join(FEATURES)}; got {features!r}')
     names = [*BASELINES, *(row['name'] for row in rows)]
+    unmapped = [name for name in report.get('maps', []) if name not in names[len(BASELINES) :]]
+    if unmapped:
+        raise ConfigError(
+            f'recipe {path}: report.maps names {unmapped[0]!r}, but the rows are {", ".join(names[len(BASELINES) :])}'
+        )
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ConfigError(f'recipe {path}: two rows of the report are called {twice[0]!r}; give each its own name')
@@ -48,4 +57,4 @@ def check_report(path: str | os.PathLike, report: Mapping[str, Any], stages: Col
 
 def row_name(encoder: str, feature: str, own: str) -> str:
     """Name of a row: the encoder's for its own feature, ``LGP, mean of patches`` for another one."""
-    return encoder if feature == own else f'{encoder}, {_FEATURE_NAMES[feature]}'
+    return encoder if feature == own else f'{encoder}, {FEATURE_NAMES[feature]}'

@@ -1,6 +1,6 @@
 """Getting the registries and mmengine ready."""
 
-import importlib.util
+import importlib
 
 from mmengine.config import utils as config_utils
 from mmengine.registry import DefaultScope
@@ -18,14 +18,14 @@ def import_scope(scope: str | None) -> None:
     """Import what registers the types of mmdet or mmseg, if that is the scope of a config.
 
     Raises:
-        ImportError: If the library or the compiled ops of mmcv are missing.
+        ImportError: If the library is missing.
     """
     if scope in ('mmdet', 'mmseg'):
-        if importlib.util.find_spec('mmcv') and not importlib.util.find_spec('mmcv._ext'):
-            raise ImportError("mmcv's compiled ops are missing")
         with quiet_imports():
             for package in ('datasets', 'engine', 'evaluation', 'models'):
                 importlib.import_module(f'{scope}.{package}')
+            if scope == 'mmdet':  # left out by models/libraries.py; it puts a class into mmdet's registry
+                importlib.import_module('mmpretrain.models.utils.res_layer_extra_norm')
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:

@@ -14,6 +14,8 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.ops.finder import VARIABLE as OPERATORS
+from mmselfsup_graft.ops.finder import operators_in_use
 from mmselfsup_graft.quiet import quiet_imports
 from mmselfsup_graft.registry import SCOPE
 
@@ -113,10 +115,13 @@ def enable_amp(cfg: Config) -> None:
     of_ours = 'AutocastOptimWrapper'
     wrapper.type = of_ours if cfg.get('default_scope') == SCOPE else f'{SCOPE}.{of_ours}'
     wrapper.pop('loss_scale', None)
-    if cfg.get('default_scope') == 'mmdet':  # the ops of mmcv that detectors call know no bfloat16
+    if cfg.get('default_scope') == 'mmdet' and operators_in_use() == 'compiled':  # they have no bfloat16
         wrapper.dtype = 'float16' if torch.cuda.is_available() else 'float32'
-        if wrapper.dtype == 'float32':
-            print_log('--amp: detectors have no half precision on a CPU, training in float32', logger='current')
+        print_log(
+            f'--amp: training in {wrapper.dtype}, as the compiled operators of mmcv have no bfloat16; '
+            f'{OPERATORS}=torchvision uses those that have it',
+            logger='current',
+        )
 
 
 def set_epochs(cfg: Config, epochs: int) -> None:

@@ -1,5 +1,6 @@
 """scikit-learn's handwritten digits: real images that need no download."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,24 @@ class Digits(SelfSupDataset):
 
     def load_data_list(self) -> list[dict]:
         """Scale the images of the split to 0..255 and ``img_size``."""
-        from sklearn.datasets import load_digits  # scikit-learn is slow to import and needed here only
-
-        digits = load_digits()
-        labels = digits.target
-        images = (digits.images * (255 / 16)).round().astype(np.uint8)  # N, 8, 8
+        images, labels = _scaled_digits(self.img_size)
         chosen = np.flatnonzero(_split_mask(labels, self.split))
-        return [{'img': _resize(images[number], self.img_size), 'gt_label': int(labels[number])} for number in chosen]
+        return [{'img': images[number], 'gt_label': int(labels[number])} for number in chosen]
+
+
+@lru_cache(maxsize=1)
+def _scaled_digits(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """All images, uint8 [N, size, size], which must not be changed, and their labels.
+
+    A run has several data sets of the same digits, which scikit-learn reads from a compressed table of text.
+    """
+    from sklearn.datasets import load_digits  # scikit-learn is slow to import and needed here only
+
+    digits = load_digits()
+    images = (digits.images * (255 / 16)).round().astype(np.uint8)  # N, 8, 8
+    scaled = np.stack([_resize(image, size) for image in images])
+    scaled.flags.writeable = False
+    return scaled, digits.target
 
 
 def _split_mask(labels: np.ndarray, split: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Photographs that come with scikit-learn and scikit-image, cut into windows."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -28,6 +29,12 @@ PHOTOS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 _FOLDERS = {'scikit-learn': ('sklearn', 'datasets/images'), 'scikit-image': ('skimage', 'data')}
+
+
+def photos_of(library: str | Sequence[str], split: str) -> list[tuple[str, str]]:
+    """(Library, file name) of the photographs of a split of one or more libraries, see :data:`PHOTOS`."""
+    libraries = [library] if isinstance(library, str) else library
+    return [(each, name) for each in libraries for name in PHOTOS[each][split]]
 
 
 def sample_photo(name: str, height: int, channels: int, library: str = 'scikit-learn') -> np.ndarray:
@@ -65,7 +72,7 @@ class SamplePhotos(SelfSupDataset):
         channels: 1 or 3.
         stride: Distance of neighbouring training windows.
         library: ``'scikit-learn'``: a temple to learn from, a flower to test on; ``'scikit-image'``: six photographs to
-            learn from (people, things, a microscope's, a telescope's), a cat and a rocket to test on.
+            learn from (people, things, a microscope's, a telescope's), a cat and a rocket to test on. Or several.
         kwargs: Arguments of :class:`SelfSupDataset`.
 
     Raises:
@@ -81,12 +88,13 @@ class SamplePhotos(SelfSupDataset):
         height: int = 160,
         channels: int = 1,
         stride: int = 4,
-        library: str = 'scikit-learn',
+        library: str | Sequence[str] = 'scikit-learn',
         **kwargs: Any,
     ) -> None:
-        if library not in PHOTOS:
-            raise ConfigError(f'{type(self).__name__}: library is {library!r}, expected one of {", ".join(PHOTOS)}')
-        if split not in PHOTOS[library] or not 1 <= window <= height:
+        libraries = [library] if isinstance(library, str) else list(library)
+        if not libraries or not set(libraries) <= set(PHOTOS):
+            raise ConfigError(f'{type(self).__name__}: library is {library!r}, expected one or more of {list(PHOTOS)}')
+        if split not in PHOTOS[libraries[0]] or not 1 <= window <= height:
             raise ConfigError(
                 f"{type(self).__name__}: split is {split!r} and window {window} of height {height}, expected 'train' "
                 "or 'test' and a window that fits"
@@ -96,16 +104,16 @@ class SamplePhotos(SelfSupDataset):
                 f'{type(self).__name__}: channels is {channels!r} and stride {stride!r}, expected 1 or 3 and at least 1'
             )
         self.split, self.window, self.height, self.channels, self.stride = split, window, height, channels, stride
-        self.library = library
+        self.libraries = libraries
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Cut the windows, one photograph after the other, row by row."""
-        names = PHOTOS[self.library][self.split]
-        return [window for name in names for window in self._windows(name)]
+        photos = photos_of(self.libraries, self.split)
+        return [window for library, name in photos for window in self._windows(library, name)]
 
-    def _windows(self, name: str) -> list[dict]:
-        photo = sample_photo(name, self.height, self.channels, self.library)
+    def _windows(self, library: str, name: str) -> list[dict]:
+        photo = sample_photo(name, self.height, self.channels, library)
         step, side = self.stride if self.split == 'train' else self.window, self.window
         rows, columns = (range(0, size - side + 1, step) for size in photo.shape[:2])
         return [{'img': photo[y : y + side, x : x + side].copy()} for y in rows for x in columns]

@@ -12,6 +12,7 @@ from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.registry import DATASETS
 
 from .base import SelfSupDataset
+from .fast import Gathered
 from .shard_cache import ShardCache
 from .shard_index import HEADER_BYTES, INDEX_NAME, parse_index
 from .stores import Piece, Store
@@ -99,7 +100,7 @@ class TarShards(SelfSupDataset):
         """Return the number of the archive of each sample, int64 of shape (N,)."""
         return np.array([self.get_data_info(idx)['shard'] for idx in range(len(self))], dtype=np.int64)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[dict]:
+    def __getitems__(self, indices: Sequence[int]) -> list[dict] | Gathered:
         """Return several processed samples, whose images are requested together."""
         size = len(self)
         numbers = list(dict.fromkeys(idx % size for idx in indices))

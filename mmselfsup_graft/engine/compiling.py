@@ -94,7 +94,8 @@ class _Compiled:
     def _message(self, error: Exception) -> str:
         kind, reason = type(getattr(self.forward, '__self__', self)).__name__, ' '.join(str(error).split())[:300]
         block = f'{self.name} ({kind})'
-        if isinstance(error, torch._dynamo.exc.Unsupported):
+        # a branch on a value is one or the other, depending on the version of torch
+        if isinstance(error, torch._dynamo.exc.Unsupported | torch._dynamo.exc.UserError):
             return (
                 f'compile: {block} cannot be compiled to one graph: {reason}. Train without compile, or with '
                 'compile=dict(fullgraph=False)'

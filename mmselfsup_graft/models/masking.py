@@ -60,6 +60,17 @@ def mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> PatchMask:
     return PatchMask(shuffle[:, :num_keep], restore, mask, shuffle[:, num_keep:])
 
 
+def mask_from_cells(hidden: torch.Tensor) -> PatchMask:
+    """The mask that is given, kept patches in their order.
+
+    Args:
+        hidden: [B, L] 1 where a patch is hidden, 0 elsewhere; the same number in every row.
+    """
+    num_keep = hidden.shape[1] - int(hidden[0].sum())
+    order = hidden.argsort(dim=1, stable=True)
+    return PatchMask(order[:, :num_keep], order.argsort(dim=1), hidden, order[:, num_keep:])
+
+
 def take_tokens(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Tokens [B, K, D] of every row at the places ``index`` [B, K], from [B, L, D]."""
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

@@ -97,7 +97,14 @@ _WITH_VIEWS: dict[type, type] = {nn.BatchNorm1d: _BatchNorm1d, nn.BatchNorm2d: _
 
 
 def _batch_norms(module: nn.Module) -> list[Any]:
-    return [each for each in module.modules() if isinstance(each, _BatchNorm)]
+    """All batch norms inside; they are asked for in every pass, and ``modules()`` spends its time on names."""
+    found, inside = [], [module]
+    while inside:
+        each = inside.pop()
+        inside += [child for child in each._modules.values() if child is not None]
+        if isinstance(each, _BatchNorm):
+            found.append(each)
+    return found
 
 
 def can_part_views(module: nn.Module) -> bool:

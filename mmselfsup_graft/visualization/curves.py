@@ -40,7 +40,7 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
         runs: Name -> work directory with the ``param_groups.json`` of :class:`HistoryHook`.
         target: PNG to write.
     """
-    rates = {name: _peak_rates(Path(work_dir)) for name, work_dir in runs.items()}
+    rates = {name: peak_rates(Path(work_dir)) for name, work_dir in runs.items()}
     deepest = max((list(layers) for layers in rates.values()), key=len)  # stem, blocks, heads
     figure, axis = plt.subplots(figsize=(6, 3.2), layout='constrained')
     for index, (name, layers) in enumerate(rates.items()):
@@ -55,7 +55,7 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
     plt.close(figure)
 
 
-def _peak_rates(work_dir: Path) -> dict[str, float]:
+def peak_rates(work_dir: Path) -> dict[str, float]:
     """Peak learning rate by name of the layer, lowest first."""
     summary = json.loads((work_dir / 'param_groups.json').read_text())
     return {layer['name']: layer['lr'] for layer in summary['layers']}

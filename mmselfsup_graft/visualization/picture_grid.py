@@ -16,6 +16,7 @@ from mmselfsup_graft.errors import DataError
 
 _DPI = 120
 _SMALLEST = 128  # dots; smaller images are enlarged by a whole factor
+_PHOTO = 300  # dots; the same for the height of photographs
 _GAP, _HEADING, _FONT = 6, 40, 9
 _DOTS_PER_LETTER = 9  # of that font at that resolution
 
@@ -47,6 +48,34 @@ def draw_rows(rows: Mapping[str, Sequence[np.ndarray]], target: Path, title: str
         canvas.write(name, top + cell[0] // 2, margin - _GAP, 'right')
         for column, picture in enumerate(row):
             canvas.show(picture, (top, margin + column * (cell[1] + _GAP)), cell)
+    save_figure(canvas.figure, target, _DPI)
+
+
+def draw_titled_rows(rows: Sequence[Mapping[str, np.ndarray]], target: Path) -> None:
+    """Draw rows of images with a title above each; rows may differ in the size and the number of their images.
+
+    Args:
+        rows: Title -> image, uint8 [H, W] or [H, W, 3]; the images of a row have one size.
+        target: PNG to write; appears under its name when it is whole.
+
+    Raises:
+        DataError: If there is no image.
+    """
+    rows = [row for row in rows if row]
+    if not rows:
+        raise DataError(f'there is no image to draw into {target}')
+    sizes = [next(iter(row.values())).shape[:2] for row in rows]
+    factor = max(1, math.ceil(_PHOTO / max(height for height, _ in sizes)))
+    cells = [(factor * height, factor * width) for height, width in sizes]
+    widths = [len(row) * (cell[1] + _GAP) for row, cell in zip(rows, cells)]
+    canvas = _Canvas(sum(cell[0] + _HEADING for cell in cells) + _GAP, max(widths) + _GAP)
+    top = 0
+    for row, cell in zip(rows, cells):
+        for column, (title, picture) in enumerate(row.items()):
+            left = _GAP + column * (cell[1] + _GAP)
+            canvas.write(title, top + _HEADING // 2, left + cell[1] // 2, 'center')
+            canvas.show(picture, (top + _HEADING, left), cell)
+        top += _HEADING + cell[0]
     save_figure(canvas.figure, target, _DPI)
 
 

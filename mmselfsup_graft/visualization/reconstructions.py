@@ -3,28 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import torch
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
 
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.errors import ConfigError
 
-from .picture_grid import draw_rows, save_figure
+from .picture_grid import draw_rows, draw_titled_rows
+from .stitching import Reconstructor, reconstruct_stitched
 
 _GREY = 127.5
-
-
-class Reconstructor(Protocol):
-    """A model that fills hidden patches in, such as :class:`mmselfsup_graft.models.MAE`."""
-
-    def reconstruct(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Prediction [B, C, H, W] and mask [B, 1, H, W] (1 = hidden) for normalised images [B, C, H, W]."""
 
 
 class Pictures(NamedTuple):
@@ -79,9 +69,16 @@ def pixel_statistics(model: Any) -> tuple[list[float], list[float]]:
 
 @torch.no_grad()
 def reconstruct_images(
-    model: Reconstructor, images: torch.Tensor, mean: Sequence[float], std: Sequence[float], seed: int = 0
+    model: Reconstructor,
+    images: torch.Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int = 0,
+    window: tuple[int, int] | None = None,
 ) -> Pictures:
     """Reconstruct images; random numbers of the caller are left alone.
+
+    Images larger than the window are reconstructed in overlapping windows (:func:`reconstruct_stitched`).
 
     Args:
         model: In eval mode, on the device of the images.
@@ -89,16 +86,27 @@ def reconstruct_images(
         mean: Per channel, in 0..255 units.
         std: Likewise.
         seed: Of the mask.
+        window: Height and width that the model takes at once. None: what its backbone was built for; any size if that
+            does not say.
     """
     shift, scale = (torch.tensor(v, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) for v in (mean, std))
     inputs = (images.float() - shift) / scale
+    window = window or getattr(getattr(model, 'backbone', None), 'img_size', None)
     with _seeded(seed, images.device):
-        prediction, mask = model.reconstruct(inputs)
+        if window and _larger(inputs.shape[-2:], window):
+            prediction, mask = reconstruct_stitched(model, inputs, window)
+        else:
+            prediction, mask = model.reconstruct(inputs)
     prediction, mask = prediction.float(), mask.float()
     grey = (_GREY - shift) / scale
     masked = inputs * (1 - mask) + grey * mask
     pasted = inputs * (1 - mask) + prediction * mask
     return Pictures(*(_to_pixels(x, shift, scale) for x in (inputs, masked, prediction, pasted)))
+
+
+def _larger(size: Sequence[int], window: Sequence[int]) -> bool:
+    """Whether a window fits into an image and leaves some of it out."""
+    return tuple(size) != tuple(window) and all(each >= side for each, side in zip(size, window))
 
 
 @contextmanager
@@ -149,27 +157,16 @@ def reconstruct_photo(
     mean: Sequence[float],
     std: Sequence[float],
     seed: int = 0,
-) -> list[np.ndarray]:
-    """Reconstruct a photo larger than the model's input, window by window.
+) -> Pictures:
+    """Reconstruct one photo, of any size from the model's input on, see :func:`reconstruct_images`.
 
     Args:
-        photo: uint8 [H, W] or [H, W, C] with as many channels as the model takes; cut to whole windows.
+        photo: uint8 [H, W] or [H, W, C] with as many channels as the model takes.
         window: Side of the model's input.
         model, mean, std, seed: As in :func:`reconstruct_images`.
-
-    Returns:
-        The photo four times, as in :class:`Pictures`, each [H', W'] or [H', W', C].
     """
-    photo = photo if photo.ndim == 3 else photo[..., None]
-    rows, columns = photo.shape[0] // window, photo.shape[1] // window
-    photo = photo[: rows * window, : columns * window]
-    tiles = torch.from_numpy(photo.copy()).reshape(rows, window, columns, window, -1).permute(0, 2, 4, 1, 3)
-    tiles = tiles.flatten(0, 1)  # [rows * columns, C, window, window]
-    stitched = []
-    for pictures in reconstruct_images(model, tiles, mean, std, seed):
-        grid = np.stack(pictures).reshape(rows, columns, window, window, -1)
-        stitched.append(grid.transpose(0, 2, 1, 3, 4).reshape(rows * window, columns * window, -1).squeeze())
-    return stitched
+    pixels = torch.from_numpy(photo.copy()).reshape(*photo.shape[:2], -1).permute(2, 0, 1)
+    return reconstruct_images(model, pixels[None], mean, std, seed, (window, window))
 
 
 def draw_photo_reconstructions(
@@ -180,27 +177,16 @@ def draw_photo_reconstructions(
     std: Sequence[float],
     target: Path,
 ) -> None:
-    """Draw one row per photo: original, masked and the two reconstructions (see :func:`reconstruct_photo`).
+    """Draw one row per photo: original, masked, and the reconstruction with the visible part pasted in.
 
     Args:
         photos: Name -> uint8 photo.
         target: PNG to write.
         model, window, mean, std: As in :func:`reconstruct_photo`.
     """
-    shapes = [photo.shape[0] / photo.shape[1] for photo in photos.values()]  # height of a photo 1 wide
-    figure, axes = plt.subplots(
-        len(photos),
-        len(NAMES),
-        figsize=(12.0, 3.0 * sum(shapes) + 0.4 * len(photos)),
-        height_ratios=shapes,
-        squeeze=False,
-        layout='constrained',
-    )
-    for axis_row, (name, photo) in zip(axes, photos.items()):
+    rows = []
+    for name, photo in photos.items():
         pictures = reconstruct_photo(model, photo, window, mean, std)
-        titles = (f'original ({name})', *NAMES[1:])
-        for axis, picture, title in zip(axis_row, pictures, titles):
-            axis.imshow(picture, cmap='gray', vmin=0, vmax=255)
-            axis.set(xticks=[], yticks=[])
-            axis.set_title(title.replace('\n', ' '), fontsize=9)
-    save_figure(figure, target, dpi=130)
+        masked = f'{model.mask_ratio:.0%} of it hidden'
+        rows.append({name: pictures.original[0], masked: pictures.masked[0], 'reconstruction': pictures.pasted[0]})
+    draw_titled_rows(rows, target)

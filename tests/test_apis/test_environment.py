@@ -37,8 +37,8 @@ def test_a_missing_requirement_blocks_and_gets_its_command(monkeypatch):
 
 
 def test_an_incompatible_version_blocks(monkeypatch):
-    rows = rows_with(monkeypatch, {'torch': '2.14.0+cu130'})
-    assert (rows['torch'].status, rows['torch'].found) == ('bad', '2.14.0+cu130')
+    rows = rows_with(monkeypatch, {'torch': '2.10.0+cu130'})
+    assert (rows['torch'].status, rows['torch'].found) == ('bad', '2.10.0+cu130')
 
 
 def test_the_discontinued_distribution_is_told_apart(monkeypatch):
@@ -52,6 +52,29 @@ def test_missing_detection_does_not_block(monkeypatch):
     assert rows['mmdet'].status == 'optional'
     assert 'Detection and segmentation cannot (mmdet' in format_report(list(rows.values()))
     assert can_pretrain(list(rows.values()))
+
+
+@pytest.mark.parametrize(
+    ('compiled', 'wish', 'found'),
+    [
+        (False, '', 'torchvision 1.2'),
+        (False, 'compiled', 'torchvision 1.2'),
+        (True, '', 'compiled'),
+        (True, 'torchvision', 'torchvision 1.2'),
+    ],
+)
+def test_whose_operators_mmcv_has(monkeypatch, tmp_path, compiled, wish, found):
+    (tmp_path / 'mmcv').mkdir()
+    (tmp_path / 'mmcv' / '__init__.py').touch()
+    if compiled:
+        (tmp_path / 'mmcv' / '_ext.cpython-311-x86_64-linux-gnu.so').touch()
+    monkeypatch.delitem(sys.modules, 'mmcv', raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv('GRAFT_MMCV_OPS', wish)
+    row = rows_with(monkeypatch, {'torchvision': '1.2'})['mmcv ops']
+    assert (row.status, row.found) == ('ok', found)
+    assert ('build_mmcv_ops.sh' in row.fix) is not compiled
+    assert row.fix in format_report([row])
 
 
 @pytest.mark.parametrize(

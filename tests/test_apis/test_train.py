@@ -11,8 +11,8 @@ from mmselfsup_graft.apis.train import enable_amp, enable_auto_scale_lr, load_co
 from mmselfsup_graft.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
-GRAFTED = ROOT / 'configs/layer_grafted/layer-grafted_vit-micro-p4_1xb64-coslr-70e_digits-16px.py'
-MAE = ROOT / 'configs/mae/mae_vit-micro-p4_1xb64-coslr-70e_digits-16px.py'
+GRAFTED = ROOT / 'configs/layer_grafted/layer-grafted_vit-micro-p4_1xb64-coslr-75e_digits-16px.py'
+MAE = ROOT / 'configs/mae/mae_vit-micro-p4_1xb64-coslr-210e_digits-16px.py'
 
 
 def test_fields_of_a_graft_and_of_a_protocol_may_be_new() -> None:

@@ -12,7 +12,7 @@ from mmselfsup_graft.apis.download import Weights
 from mmselfsup_graft.checkpoints import file_sha256, save_atomically
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
-SMALL = 'mae_vit-micro-p4_1xb64-coslr-70e_digits-16px'
+SMALL = 'mae_vit-micro-p4_1xb64-coslr-210e_digits-16px'
 PUBLISHED = 'mae_vit-base-p16_8xb512-amp-coslr-800e_in1k'
 
 
@@ -39,7 +39,7 @@ def test_fresh_and_from_a_checkpoint(tmp_path: Path) -> None:
     torch.save({'state_dict': state}, tmp_path / 'mine.pth')
     filled = zoo.get_model(SMALL, pretrained=tmp_path / 'mine.pth')
     assert all((value == 0.5).all() for value in filled.backbone.state_dict().values())
-    grafted = zoo.get_model('layer-grafted_vit-micro-p4_1xb64-coslr-70e_digits-16px')  # without the config's graft
+    grafted = zoo.get_model('layer-grafted_vit-micro-p4_1xb64-coslr-75e_digits-16px')  # without the config's graft
     assert not (grafted.backbone.layers[0].attn.qkv.weight == 0.5).any()
 
 

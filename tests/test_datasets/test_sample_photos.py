@@ -1,5 +1,6 @@
 """Windows of the photographs that come with scikit-learn and scikit-image."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_windows_of_all_photographs_of_a_split_in_order() -> None:
     )
 
 
+def test_photographs_of_several_libraries_one_after_the_other() -> None:
+    sizes = dict(split='test', window=32, height=64, channels=3)
+    both, *each = (
+        SamplePhotos(library=library, **sizes)
+        for library in (['scikit-image', 'scikit-learn'], 'scikit-image', 'scikit-learn')
+    )
+    expected = [data.get_data_info(i)['img'] for data in each for i in range(len(data))]
+    np.testing.assert_array_equal([both.get_data_info(i)['img'] for i in range(len(both))], expected)
+
+
 def test_held_out_photographs_are_others_and_all_lie_in_the_package(monkeypatch) -> None:
     def refuse(*args, **kwargs):
         raise AssertionError('the network was asked')
@@ -79,10 +90,12 @@ def test_a_library_without_its_photographs_is_told(monkeypatch) -> None:
         {'window': 65, 'height': 64},
         {'window': 0},
         {'library': 'scipy'},
+        {'library': ['scikit-learn', 'scipy']},
+        {'library': []},
         {'channels': 2},
         {'stride': 0},
     ],
 )
 def test_impossible_options_are_refused(options: dict) -> None:
-    with pytest.raises(ConfigError, match=f'SamplePhotos: .*{next(iter(options.values()))!r}'):
+    with pytest.raises(ConfigError, match='SamplePhotos: .*' + re.escape(repr(next(iter(options.values()))))):
         SamplePhotos(**options)

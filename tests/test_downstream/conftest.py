@@ -1,4 +1,4 @@
-"""Detection and segmentation need mmdet, mmseg and the compiled ops of mmcv; `--no-transfer` leaves these tests out."""
+"""Detection and segmentation need mmdet and mmseg; `--no-transfer` leaves these tests out."""
 
 import importlib
 from pathlib import Path

@@ -1,6 +1,7 @@
 """From a pre-training checkpoint through the tools to a trained, resumed and tested detector and segmentor."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mmengine.config import Config
 from test_tools.tiny_runs import call_tool, fresh_name, load
 from tiny_downstream import CONFIGS, shrunk_downstream, write_pretrained
 
+from mmselfsup_graft.apis import train
 from mmselfsup_graft.apis.train import load_config, set_epochs
 
 COCO = CONFIGS / 'mmdetection' / 'mask-rcnn_r50-mocov2-pre_fpn_1x_coco.py'
@@ -98,13 +100,24 @@ def test_upernet_from_layer_grafted(data, tmp_path):
     assert np.isfinite(metrics['aAcc'])
 
 
-def test_half_precision_where_the_ops_have_it(detector, tmp_path):
-    """mmcv's ops know no bfloat16, which --amp would choose on this machine or on a GPU."""
-    config, cfg = detector
+def test_half_precision(detector, tmp_path):
+    cfg = Config.fromfile(detector[0], import_custom_modules=False)
     write_pretrained(cfg.model.backbone.to_dict(), 'mocov2', tmp_path / 'moco.pth')
-    log = trained(config, tmp_path / 'run', '--amp', '--pretrained', str(tmp_path / 'moco.pth'))
+    cfg.optim_wrapper.update(type='mmselfsup_graft.AutocastOptimWrapper', dtype='bfloat16')  # --amp may choose another
+    cfg.dump(tmp_path / 'half.py')
+    log = trained(tmp_path / 'half.py', tmp_path / 'run', '--pretrained', str(tmp_path / 'moco.pth'))
     assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
-    assert "dtype='float32'" in log
+    assert "dtype='bfloat16'" in log
+    assert not re.search(r'loss: nan', log)
+
+
+@pytest.mark.parametrize(('operators', 'expected'), [('compiled', 'float32'), ('torchvision', None)])
+def test_the_compiled_operators_have_no_bfloat16(detector, monkeypatch, operators, expected):
+    monkeypatch.setattr(train, 'operators_in_use', lambda: operators)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    cfg = load_config(detector[0])
+    train.enable_amp(cfg)
+    assert cfg.optim_wrapper.get('dtype') == expected
 
 
 def test_options_of_mmengines_checkpoint_hook(detector, tmp_path):

@@ -39,6 +39,7 @@ def run(script: str, *arguments: object) -> str:
         'mmsegmentation/upernet_vit-base-p16-layer-grafted-pre_8xb2-160k_ade20k-512x512.py',
     ],
 )
+@pytest.mark.slow
 def test_two_processes_train_and_test(name, data, tmp_path):
     library = Path(name).parts[0]
     cfg = shrunk_downstream(CONFIGS / name, data, tmp_path)

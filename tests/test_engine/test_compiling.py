@@ -24,7 +24,6 @@ ENCODERS: dict[str, tuple[dict[str, Any], int]] = {
     'MaskedViT': ({**vit_config(), 'type': 'MaskedViT', 'out_type': 'featmap'}, 3),
     'SelfSupBEiT': (dict(type='SelfSupBEiT', arch=ARCH, img_size=64, patch_size=16), 3),
     'SelfSupResNet': (dict(type='SelfSupResNet', depth=50, stem_channels=2, base_channels=2), 16),
-    'MaskedResNetCIFAR': (dict(type='MaskedResNetCIFAR', depth=18, stem_channels=4, base_channels=4), 8),
     **{
         name: (config, {'resnet': 8, 'convnext': 4, 'vit': 3, 'swin': 5}[name])
         for name, (config, _, _) in MASKED.items()
@@ -77,7 +76,7 @@ def losses(model: Any, inputs: Any) -> list[float]:
 
 @pytest.mark.parametrize('kind', ['MAE', 'MoCoV3', 'TEC'])
 def test_algorithms_have_the_same_losses(kind: str, tmp_path: Path) -> None:
-    backbone = vit_config(drop_path_rate=0.2)
+    backbone = vit_config(depth=2, drop_path_rate=0.2)
     if kind == 'TEC':
         torch.save({'state_dict': build(mae_config(backbone)).state_dict()}, tmp_path / 'base.pth')
         config = tec_config(backbone, checkpoint=str(tmp_path / 'base.pth'))
@@ -219,7 +218,7 @@ def test_refusals() -> None:
 
 def test_a_config_is_trained_compiled(tmp_path: Path) -> None:
     config = write_config(tmp_path / 'tiny.py', tiny_config('lgp', epochs=1))
-    for name, options in {'plain': [], 'compiled': ['--cfg-options', 'compile.backend=aot_eager']}.items():
+    for name, options in {'plain': [], 'compiled': ['--cfg-options', 'compile.backend=eager']}.items():
         outcome = call_tool('train', config, '--work-dir', tmp_path / name, *fresh_name(), *options)
         assert outcome.code == 0, outcome.err[-2000:]
         assert ('6 blocks are compiled' in outcome.out + outcome.err) == (name == 'compiled')

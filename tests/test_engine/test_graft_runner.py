@@ -4,6 +4,7 @@ import os
 from copy import deepcopy
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from helpers import build, mae_config, run_ranks, vit_config
 from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
+from yapf.yapflib.yapf_api import FormatCode
 
 from mmselfsup_graft.engine import GraftRunner
+from mmselfsup_graft.engine.runners.config_text import FormattedOnce
 from mmselfsup_graft.engine.runners.graft_runner import matmul_precision
 from mmselfsup_graft.errors import ConfigError
 
@@ -116,3 +119,15 @@ def test_a_run_takes_no_precision_from_an_earlier_one(monkeypatch: pytest.Monkey
 def test_a_precision_that_torch_does_not_know() -> None:
     with pytest.raises(ConfigError, match="'tf32'; choose from highest, high, medium"):
         matmul_precision({'float32_matmul_precision': 'tf32'}, {})
+
+
+def test_the_text_of_a_config_is_formatted_when_it_changes():
+    plain = Config(dict(a=1, b=dict(c=[2, 3])))
+    cfg = FormattedOnce.of(plain)
+    assert dict(cfg) == dict(plain)
+    with mock.patch('yapf.yapflib.yapf_api.FormatCode', wraps=FormatCode) as formatting:
+        assert [cfg.pretty_text, cfg.pretty_text, deepcopy(cfg).pretty_text] == 3 * [plain.pretty_text]
+        assert formatting.call_count == 2  # ours and the plain one's
+        cfg.b.c[0] = 4
+        assert Config.fromstring(cfg.pretty_text, '.py').b.c == [4, 3]
+        assert formatting.call_count == 3

@@ -81,9 +81,6 @@ def test_masks_never_repeat_and_resume(kind: str, tmp_path: Path) -> None:
     assert every.sum(1).tolist() == [39.0] * len(every)  # ceil(0.6 * 64)
     assert len({tuple(mask) for mask in every.tolist()}) == EPOCHS * BATCHES * BATCH
 
-    with_workers = masks(tmp_path / 'workers', kind, workers=2)
-    assert all(torch.equal(whole[step], mask) for step, mask in with_workers.items())
-
     before = masks(tmp_path / 'stopped', kind, workers=2, stop=3)
     after = masks(tmp_path / 'stopped', kind, workers=2, resume=True)
     assert (list(before), list(after)) == ([0, 1, 2], [3, 4, 5])

@@ -165,13 +165,22 @@ def test_settings_that_cannot_be(tmp_path):
 
 def test_images_that_the_model_does_not_take_show_before_the_training(tmp_path):
     colour = [dict(type='LoadImage', channels=3), dict(type='mmpretrain.PackInputs')]
-    for dataset in (digits('test', colour), {**SPLIT, 'img_size': 20}):
+    for dataset in (digits('test', colour), {**SPLIT, 'img_size': 12}):
         hook = dict(type='ReconstructionHook', dataset=dataset)
         config = write_config(tmp_path / 'tiny.py', content('mim', 1, hook))
         message = call_tool('train', config, '--work-dir', tmp_path / 'run', *fresh_name()).error()
         assert 'ReconstructionHook.dataset gives images of shape' in message
         assert 'give it the size and channels of the training images' in message
     assert not (tmp_path / 'run' / 'epoch_1.pth').exists()
+
+
+def test_images_larger_than_the_model_are_drawn_whole(tmp_path, drawn):
+    train(tmp_path, 'mim', dict(type='ReconstructionHook', dataset={**SPLIT, 'img_size': 26}), epochs=1)
+    ((_, rows, _),) = drawn
+    original, masked, prediction, pasted = (np.stack(row) for row in rows.values())
+    assert original.shape == (4, 26, 26)
+    known = original != 128  # where grey can only mean hidden
+    np.testing.assert_array_equal(pasted[known], np.where(masked == 128, prediction, original)[known])
 
 
 @pytest.mark.parametrize('kind', ['cl', 'tec'])

@@ -4,11 +4,9 @@ import json
 import os
 import random
 import signal
-from functools import cache
 from pathlib import Path
 
 import pytest
-import sklearn.datasets
 from helpers import build, tec_config
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -99,6 +97,7 @@ def last(folder: Path) -> Path:
     return folder / f'iter_{LENGTH}.pth'
 
 
+@pytest.mark.slow
 def test_killed_processes_resume_to_the_same_bits(grafted, tmp_path):
     (tmp_path / 'killer.py').write_text(KILLER)
     killable = {'custom_imports': dict(imports=['killer']), 'custom_hooks': [dict(type='DieAt')]}
@@ -139,7 +138,7 @@ def test_killed_processes_resume_to_the_same_bits(grafted, tmp_path):
     assert [json.loads(line)['iter'] for line in histories[0].splitlines()] == list(range(LENGTH))
 
 
-# ---------------------------------------------------------------- every iteration, in this process
+# ---------------------------------------------------------------- in this process
 class Stop(Exception):
     """Stands for the end of the process."""
 
@@ -160,9 +159,8 @@ class StopAt(Hook):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Save what takes most of a tiny run's time: the formatting of configs at every checkpoint, reading the digits."""
+    """Save a third of a tiny run's time: the formatting of its config."""
     monkeypatch.setattr(Config, 'pretty_text', property(lambda cfg: repr(cfg.to_dict())))
-    monkeypatch.setattr(sklearn.datasets, 'load_digits', cache(sklearn.datasets.load_digits))
 
 
 def train_here(config: Path, folder: Path, stop: int | None = None, resume: bool = False) -> GraftRunner:
@@ -194,15 +192,14 @@ A2MIM = {
 @pytest.mark.parametrize(
     ('kind', 'interval', 'stops'),
     [
-        ('lgp', 2, range(1, SHORT + 1)),
-        ('lgp', 3, (5, 8)),
-        ('mim', 3, (2, 4, 7)),
-        ('simmim', 3, (5, 7)),
-        ('a2mim', 3, (5, 7)),
-        ('tec', 3, (4, 8)),
+        ('lgp', 2, (1, 3, 4, 5, 8)),  # nothing saved; within, at the end and at the begin of an epoch; the last
+        ('mim', 3, (2, 7)),
+        ('simmim', 3, (5,)),
+        ('a2mim', 3, (5,)),
+        ('tec', 3, (4,)),
     ],
 )
-def test_stopped_at_any_iteration(kind, interval, stops, grafted, tmp_path, quick):
+def test_stopped_and_resumed_ends_with_the_same_bits(kind, interval, stops, grafted, tmp_path, quick):
     content = grafted if kind == 'lgp' else tiny_config('mim')
     if kind in ('simmim', 'a2mim'):
         content = {**content, 'model': SIMMIM if kind == 'simmim' else A2MIM}
@@ -240,11 +237,10 @@ def test_augmentations_of_compiled_pipelines_go_on(mode, tmp_path, quick):
     content['default_hooks']['checkpoint'] = dict(by_epoch=False, interval=3)
     config = write_config(tmp_path / 'fast.py', content)
     train_here(config, tmp_path / 'whole')
-    for stop in (5, 7):
-        with pytest.raises(Stop):
-            train_here(config, tmp_path / f'stopped_{stop}', stop)
-        train_here(config, tmp_path / f'stopped_{stop}', resume=True)
-        assert_same_run(tmp_path / f'stopped_{stop}' / 'iter_8.pth', tmp_path / 'whole' / 'iter_8.pth')
+    with pytest.raises(Stop):
+        train_here(config, tmp_path / 'stopped', 5)
+    train_here(config, tmp_path / 'stopped', resume=True)
+    assert_same_run(tmp_path / 'stopped' / 'iter_8.pth', tmp_path / 'whole' / 'iter_8.pth')
     plain = write_config(tmp_path / 'plain.py', merged(content, {'train_dataloader': {'dataset': dict(fast=False)}}))
     train_here(plain, tmp_path / 'plain')
     losses = [
@@ -253,6 +249,42 @@ def test_augmentations_of_compiled_pipelines_go_on(mode, tmp_path, quick):
     ]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)  # the same images but for a few levels
     assert losses[0] != losses[1]
+
+
+def test_gathered_batches_go_on(tmp_path, quick):
+    """Images in memory, with affine maps and noise that wait for the device; losses are those of the PIL pipeline."""
+    view = [
+        dict(type='mmpretrain.torchvision/RandomAffine', degrees=20, shear=(-9, 9, -4, 4), interpolation='bilinear'),
+        dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.3),
+        dict(type='PILGaussianNoise', std=0.1, p=0.8),
+    ]
+    steps = [dict(type='LoadImage', channels=1), dict(type='TwoViews', view1=view), dict(type='mmpretrain.PackInputs')]
+    content = tiny_config('cl', images=8, batch=2)
+    content['data_preprocessor']['type'] = 'SelfSupDataPreprocessor'
+    loader = content['train_dataloader']
+    loader['dataset'] = {**loader['dataset'], 'pipeline': steps, 'fast': 'device'}
+    loader['collate_fn'] = dict(type='mmselfsup_graft.collate')
+    content['default_hooks']['checkpoint'] = dict(by_epoch=False, interval=3)
+    config = write_config(tmp_path / 'gathered.py', content)
+    train_here(config, tmp_path / 'whole')
+    with pytest.raises(Stop):
+        train_here(config, tmp_path / 'stopped', 5)
+    train_here(config, tmp_path / 'stopped', resume=True)
+    assert_same_run(tmp_path / 'stopped' / 'iter_8.pth', tmp_path / 'whole' / 'iter_8.pth')
+    for name, options in (
+        ('sample by sample', dict(collate_fn=dict(type='default_collate'))),
+        ('workers', dict(num_workers=2)),
+    ):
+        other = write_config(tmp_path / f'{name[:3]}.py', merged(content, {'train_dataloader': options}))
+        train_here(other, tmp_path / name)
+        assert_same_run(tmp_path / name / 'iter_8.pth', tmp_path / 'whole' / 'iter_8.pth')
+    plain = write_config(tmp_path / 'plain.py', merged(content, {'train_dataloader': {'dataset': dict(fast=False)}}))
+    train_here(plain, tmp_path / 'plain')
+    first = [
+        json.loads((tmp_path / name / 'history.jsonl').read_text().splitlines()[0])['loss']
+        for name in ('whole', 'plain')
+    ]
+    assert first[0] == pytest.approx(first[1], rel=0.02)  # later ones drift apart: batch norm sees two images
 
 
 def test_warm_up_and_steps_of_mmengine_resume_to_the_same_bits(tmp_path, quick):
@@ -274,7 +306,7 @@ def test_warm_up_and_steps_of_mmengine_resume_to_the_same_bits(tmp_path, quick):
 
     rates = train('whole')
     assert [rate[0] for rate in rates] == pytest.approx([2e-9, *13 * [1e-3], *2 * [1e-4]])
-    for stop in (2, 5, 14, 16):
+    for stop in (2, 14):
         with pytest.raises(Stop):
             train(f'stopped_{stop}', stop)
         assert train(f'stopped_{stop}', resume=True) == rates

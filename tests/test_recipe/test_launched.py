@@ -11,6 +11,8 @@ from test_tools.tiny_runs import ROOT, assert_identical, load, tiny_config, writ
 
 from mmselfsup_graft.apis.recipe import read_done
 
+pytestmark = pytest.mark.slow
+
 # every process keeps its own weights at the end of the run
 KEEP = """
 import torch

@@ -191,6 +191,7 @@ FAULTY_REPORTS = [
     {'row': []},
     {'rows': [{'name': 'A'}]},
     {'reconstruct': ['nobody']},
+    {'maps': ['A']},
     {'features': ['token']},
     {'features': 'both'},
     {'rows': [{'name': 'A', 'stage': 'mim'}, {'name': 'A', 'stage': 'mim'}]},
@@ -200,7 +201,9 @@ FAULTY_REPORTS = [
 
 @pytest.mark.parametrize('report', FAULTY_REPORTS)
 def test_a_faulty_report_is_refused_before_anything_runs(report, make):
-    with pytest.raises(ConfigError, match=r'report takes|no stage|report\.features must be|two rows of the report'):
+    with pytest.raises(
+        ConfigError, match=r'report takes|no stage|report\.features must be|report\.maps|two rows of the report'
+    ):
         load_recipe(make([stage('mim')], report=report))
 
 

@@ -4,11 +4,13 @@ import ctypes
 import gc
 import json
 import multiprocessing
+import subprocess
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from harness import contest
 from harness.clock import BlockClock
 from harness.contest import Contest
 from harness.counting import count_step
@@ -23,11 +25,18 @@ from harness.task import Settings
 from harness.threads import set_threads
 from PIL import Image
 from test_tools.counted_subjects import WIDTHS, Linear
+from test_tools.piped_forks import FORKING
 from test_tools.sleeping_images import SECONDS, SleepingImages, ThreadCounts
-from test_tools.tiny_runs import call_tool, run_tool_process
+from test_tools.tiny_runs import call_tool
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
+
+
+@pytest.fixture
+def forks(monkeypatch):
+    """Processes of a contest are forks, which start in no time."""
+    monkeypatch.setattr(contest, 'subprocess', FORKING)
 
 
 def rows_of(contest_settings: Settings, subject: str, names: list[str], rounds: int, steps: int) -> dict[str, Row]:
@@ -169,7 +178,11 @@ def test_the_clock_measures_what_it_encloses():
 
 
 # ---------------------------------------------------------------- processes
-def test_implementations_take_turns_and_what_fails_is_a_row(tmp_path):
+@pytest.mark.parametrize(
+    'start', [FORKING, pytest.param(subprocess, marks=pytest.mark.slow)], ids=['forks', 'processes']
+)
+def test_implementations_take_turns_and_what_fails_is_a_row(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(contest, 'subprocess', start)
     log = tmp_path / 'turns.log'
     names = ['missing', 'first', 'broken', 'reading', 'killed']
     settings = Settings(batch_size=2, warmup=0)
@@ -209,7 +222,7 @@ def test_a_loader_process_works_on_one_core():
         torch.set_num_threads(before[1])
 
 
-def test_a_process_of_a_benchmark_has_the_threads_that_were_asked_for():
+def test_a_process_of_a_benchmark_has_the_threads_that_were_asked_for(forks):
     for count in (1, 2):
         (found,) = rows_of(Settings(threads=count, warmup=0), 'threads', ['threads'], rounds=1, steps=1).values()
         assert found.facts['threads'] == [count, count]
@@ -245,11 +258,9 @@ def tables(path: Path) -> dict[str, dict]:
     return {table['subject']: {row['implementation']: row for row in table['rows']} for table in result['tables']}
 
 
-def test_the_step_benchmark(tmp_path):
+def test_the_step_benchmark(forks, tmp_path):
     names = ['--implementations', 'mmpretrain', 'ours', '--models', 'mocov3-tiny', 'tec-tiny']
-    done = run_tool_process(
-        'benchmarks/step', *names, '--batch-size', 2, '--rounds', 1, '--out', tmp_path / 'a' / 'r.json'
-    )
+    done = call_tool('benchmarks/step', *names, '--batch-size', 2, '--rounds', 1, '--out', tmp_path / 'a' / 'r.json')
     assert done.code == 0, done.err
     found = tables(tmp_path / 'a' / 'r.json')
     ours, peer = (found['mocov3-tiny'][name] for name in ('ours', 'mmpretrain'))
@@ -265,11 +276,11 @@ def test_the_step_benchmark(tmp_path):
     assert found['tec-tiny']['mmpretrain']['reason'] == 'mmpretrain has no TEC'
 
 
-def test_the_loader_benchmark(tmp_path):
+def test_the_loader_benchmark(forks, tmp_path):
     make_photos(tmp_path / 'photos', count=4)
     data = ['--data', tmp_path / 'photos', '--recipes', 'mocov3']
     sizes = ['--batch-size', 2, '--rounds', 1, '--steps', 4, '--workers', 0, 1, '--warmup', 0]
-    done = run_tool_process('benchmarks/loader', *data, *sizes, '--markdown', '--out', tmp_path / 'r.json')
+    done = call_tool('benchmarks/loader', *data, *sizes, '--markdown', '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
     assert '| mocov3-0 | CPU ms/img |' in done.out
     found = tables(tmp_path / 'r.json')
@@ -295,11 +306,11 @@ def test_too_few_steps_for_the_loader_processes_are_one_clear_line():
     assert error.startswith('--steps 4: with 8 loader processes')
 
 
-def test_the_whole_loop_benchmark(tmp_path):
+def test_the_whole_loop_benchmark(forks, tmp_path):
     make_photos(tmp_path / 'photos', count=4)
     data = ['--data', tmp_path / 'photos', '--models', 'mae-tiny']
     sizes = ['--batch-size', 2, '--steps', 1, '--rounds', 1, '--workers', 0, '--warmup', 0]
-    done = run_tool_process('benchmarks/end_to_end', *data, *sizes, '--out', tmp_path / 'r.json')
+    done = call_tool('benchmarks/end_to_end', *data, *sizes, '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
     found = tables(tmp_path / 'r.json')['mae-tiny']
     assert list(found) == ['pil', 'mmpretrain', 'ours', 'ours-fast-cpu', 'ours-fast-device']
@@ -308,9 +319,9 @@ def test_the_whole_loop_benchmark(tmp_path):
         assert 0 < entry['facts']['waiting_share'] < 1
 
 
-def test_the_optimiser_benchmark(tmp_path):
+def test_the_optimiser_benchmark(forks, tmp_path):
     sizes = ['--size', 'tiny', '--steps', 1, '--rounds', 1, '--kinds', 'lars', 'ema']
-    done = run_tool_process('benchmarks/optimizer', *sizes, '--out', tmp_path / 'r.json')
+    done = call_tool('benchmarks/optimizer', *sizes, '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
     found = tables(tmp_path / 'r.json')
     for subject in ('lars-tiny', 'ema-tiny'):

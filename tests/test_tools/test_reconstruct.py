@@ -99,6 +99,30 @@ def test_photos_are_resized_and_cropped_to_what_the_model_takes(run, drawn, tmp_
     np.testing.assert_array_equal(original[0], np.asarray(expected))
 
 
+def test_photos_as_a_whole(run, tmp_path, monkeypatch):
+    config, folder = run
+    calls = []
+    monkeypatch.setattr(visualization, 'draw_titled_rows', lambda rows, target: calls.append(rows))
+    files = [photo(tmp_path / 'wide.png', 60, 40), photo(tmp_path / 'high.png', 30, 45)]
+    both = [folder / 'epoch_1.pth', folder / 'epoch_2.pth']
+    options = ['--images', *files, '--side', 20, '--out', tmp_path / 'whole.png']
+    for checkpoints in (both, both[:1]):
+        done = call_tool(TOOL, config, *checkpoints, *options)
+        assert done.code == 0, done.err
+    several, one = calls
+    assert [[picture.shape for picture in row.values()] for row in several] == [[(20, 30)] * 4, [(30, 20)] * 4]
+    assert list(several[0]) == ['original', 'masked', 'epoch_1', 'epoch_2']
+    for row, file, size in zip(several, files, [(30, 20), (20, 30)]):
+        with Image.open(file) as image:
+            expected = image.convert('L').resize(size, Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(row['original'], np.asarray(expected))
+    for row, again in zip(several, one):
+        np.testing.assert_array_equal(row['masked'], again['masked'])
+        np.testing.assert_array_equal(row['epoch_1'], again['visible part\npasted in'])
+    assert 'give at least that' in call_tool(TOOL, config, both[0], '--images', files[0], '--side', 15).error()
+    assert 'name photos' in call_tool(TOOL, config, both[0], '--side', 20).error()
+
+
 def test_training_data_without_augmentation_where_there_is_no_evaluation(drawn, tmp_path):
     content = tiny_config('multi', images=12, epochs=1)
     del content['evaluation']

@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import io
 import os
-import subprocess
 import sys
 import uuid
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from forked import Forked
 from helpers import mae_config, moco_config, multi_task_config, vit_config
 
 ROOT = Path(__file__).parents[2]
@@ -149,20 +149,18 @@ def fresh_name() -> list[str]:
     return ['--cfg-options', f'experiment_name=run_{uuid.uuid4().hex}']
 
 
-def start_tool(name: str, *arguments: Any, folder: Path | None = None, **environment: str) -> subprocess.Popen:
+def start_tool(name: str, *arguments: Any, folder: Path | None = None, **environment: str) -> Forked:
     """Start ``python tools/NAME.py ARGUMENTS`` in a process of its own."""
     variables = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **environment}
     command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=folder, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return Forked(command, cwd=folder, env=variables)
 
 
 def run_tool_process(name: str, *arguments: Any, folder: Path | None = None, **environment: str) -> Outcome:
     """Run a tool in a process of its own to its end."""
     process = start_tool(name, *arguments, folder=folder, **environment)
     out, err = process.communicate(timeout=600)
-    return Outcome(process.returncode, out, err)
+    return Outcome(process.wait(), out, err)
 
 
 # ---------------------------------------------------------------- checkpoints

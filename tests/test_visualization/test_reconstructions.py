@@ -16,6 +16,7 @@ from mmselfsup_graft.visualization import (
     pixel_statistics,
     reconstruct_images,
     reconstruct_photo,
+    reconstruct_stitched,
 )
 
 MEAN, STD = [120.0, 100.0, 90.0], [60.0, 50.0, 40.0]
@@ -24,13 +25,17 @@ MEAN, STD = [120.0, 100.0, 90.0], [60.0, 50.0, 40.0]
 class Stub:
     """Answers with its inputs (or a constant) and hides the left half of every image."""
 
+    mask_patch, mask_ratio = 4, 0.5
+
     def __init__(self, answer: float | None = None) -> None:
         self.answer = answer
 
-    def reconstruct(self, inputs):
-        mask = torch.zeros_like(inputs[:, :1])
-        mask[..., : inputs.shape[-1] // 2] = 1
-        return inputs.clone() if self.answer is None else torch.full_like(inputs, self.answer), mask
+    def reconstruct(self, inputs, *, mask=None):
+        if mask is None:
+            mask = torch.zeros(len(inputs), inputs.shape[2] // 4, inputs.shape[3] // 4)
+            mask[..., : mask.shape[-1] // 2] = 1
+        pixels = mask.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
+        return inputs.clone() if self.answer is None else torch.full_like(inputs, self.answer), pixels
 
 
 def photo(height: int = 35, width: int = 50, channels: int = 3) -> np.ndarray:
@@ -42,31 +47,29 @@ def photo(height: int = 35, width: int = 50, channels: int = 3) -> np.ndarray:
 def test_a_perfect_model_gives_the_photo_back(channels):
     image = photo(channels=channels)
     original, masked, whole, pasted = reconstruct_photo(Stub(), image, 16, MEAN[:channels], STD[:channels])
-    expected = image[:32, :48]
-    np.testing.assert_array_equal(original, expected)
-    np.testing.assert_array_equal(whole, expected)
-    np.testing.assert_array_equal(pasted, expected)
-    hidden = np.arange(48) % 16 < 8  # the left half of every window
-    assert (masked[:, hidden] == 128).all()
-    np.testing.assert_array_equal(masked[:, ~hidden], expected[:, ~hidden])
+    for (picture,) in (original, whole, pasted):
+        np.testing.assert_array_equal(picture, image)
+    hidden = np.arange(50) % 16 < 8  # the left half of every window
+    assert (masked[0][:, hidden] == 128).all()
+    np.testing.assert_array_equal(masked[0][:, ~hidden], image[:, ~hidden])
 
 
 def test_only_hidden_pixels_come_from_the_model():
     image = photo()
-    _, _, whole, pasted = reconstruct_photo(Stub(answer=0.0), image, 16, MEAN, STD)
-    hidden = np.arange(48) % 16 < 8
-    np.testing.assert_array_equal(pasted[:, ~hidden], image[:32, :48][:, ~hidden])
+    _, _, (whole,), (pasted,) = reconstruct_photo(Stub(answer=0.0), image, 16, MEAN, STD)
+    hidden = np.arange(50) % 16 < 8
+    np.testing.assert_array_equal(pasted[:, ~hidden], image[:, ~hidden])
     assert (pasted[:, hidden] == np.array(MEAN, dtype=np.uint8)).all()  # zero is the mean colour
     assert (whole == np.array(MEAN, dtype=np.uint8)).all()  # the visible part is not pasted back
 
 
 def test_predictions_beyond_the_range_of_pixels_are_clipped():
-    images = torch.full((1, 3, 4, 4), 100.0)
+    images = torch.full((1, 3, 8, 8), 100.0)
     for answer, value in ((100.0, 255), (-100.0, 0)):
         pictures = reconstruct_images(Stub(answer), images, MEAN, STD)
         assert (pictures.prediction[0] == value).all()
-        assert (pictures.pasted[0][:, :2] == value).all()
-        assert (pictures.pasted[0][:, 2:] == 100).all()
+        assert (pictures.pasted[0][:, :4] == value).all()
+        assert (pictures.pasted[0][:, 4:] == 100).all()
 
 
 @pytest.fixture(scope='module')
@@ -129,6 +132,21 @@ def test_statistics_are_those_of_the_preprocessor(mae):
     assert pixel_statistics(model) == (MEAN, STD)
 
 
+def test_images_larger_than_the_model_are_stitched_and_others_are_not(mae):
+    small = torch.randint(0, 256, (2, 1, 32, 32)).float()
+    inputs, pictures = (small - 50) / 30, reconstruct_images(mae, small, [50.0], [30.0], seed=3)
+    torch.manual_seed(3)
+    expected = (mae.reconstruct(inputs)[0] * 30 + 50).clamp(0, 255).round()
+    np.testing.assert_array_equal(np.stack(pictures.prediction), expected[:, 0])
+    large = torch.randint(0, 256, (2, 1, 45, 70)).float()
+    pictures = reconstruct_images(mae, large, [50.0], [30.0], seed=3)
+    torch.manual_seed(3)
+    expected = (reconstruct_stitched(mae, (large - 50) / 30, (32, 32))[0] * 30 + 50).clamp(0, 255).round()
+    np.testing.assert_array_equal(np.stack(pictures.prediction), expected[:, 0])
+    with pytest.raises(ConfigError, match='images of 32 x 31'):
+        reconstruct_images(mae, large[..., :32, :31], [50.0], [30.0])
+
+
 def assert_picture(path) -> None:
     with Image.open(path) as picture:
         assert picture.format == 'PNG'
@@ -141,6 +159,6 @@ def test_pictures_are_written(mae, tmp_path):
     images = torch.randint(0, 256, (3, 1, 32, 32))
     draw_reconstructions(mae, images, [50.0], [30.0], tmp_path / 'images.png', 'title')
     assert_picture(tmp_path / 'images.png')
-    photos = {'one': photo(64, 96, 1), 'two': photo(64, 96, 1)}
+    photos = {'one': photo(40, 60, 1), 'two': photo(50, 40, 1)}
     draw_photo_reconstructions(mae, photos, 32, [50.0], [30.0], tmp_path / 'photos.png')
     assert_picture(tmp_path / 'photos.png')

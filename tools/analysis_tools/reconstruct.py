@@ -25,6 +25,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar='FILE_OR_FOLDER',
         help='photos; resized and centre-cropped. Default: of the config: its test data, else its training data',
     )
+    parser.add_argument(
+        '--side',
+        type=int,
+        metavar='PIXELS',
+        help='show photos whole, their shorter side scaled to this, in overlapping windows of the size the model takes',
+    )
     parser.add_argument('--num-images', type=int, default=8, help='images of a folder or data set (default: 8)')
     parser.add_argument('--seed', type=int, default=0, help='of the masks')
     parser.add_argument('--out', type=Path, help='PNG to write; default: beside the first checkpoint')
@@ -41,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     first = args.checkpoints[0]
     out = args.out or first.with_name(f'{first.stem}_reconstructions.png')
     cfg = load_config(args.config, args.cfg_options)
-    draw_checkpoints(cfg, args.checkpoints, out, args.images, args.num_images, args.seed)
+    draw_checkpoints(cfg, args.checkpoints, out, args.images, args.num_images, args.seed, args.side)
     print(f'picture: {out}')
 
 

@@ -7,7 +7,7 @@ train_pipeline = [
     dict(type='mmpretrain.PackInputs'),
 ]
 
-dataset = dict(type='Digits', split='train', img_size=16, pipeline=train_pipeline)
+dataset = dict(type='Digits', split='train', img_size=16, fast='device', pipeline=train_pipeline)
 
 train_dataloader = dict(
     batch_size=128,
@@ -16,6 +16,6 @@ train_dataloader = dict(
     pin_memory=False,
     drop_last=True,
     sampler=dict(type='SeededSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='mmselfsup_graft.collate'),
     dataset=dataset,
 )

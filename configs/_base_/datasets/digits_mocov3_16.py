@@ -5,9 +5,10 @@ data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[78.0575], std=[81
 view = [
     dict(
         type='mmpretrain.torchvision/RandomAffine',
-        degrees=11.5,
-        translate=(0.2, 0.2),
-        scale=(0.7, 1.1),
+        degrees=20,
+        translate=(0.15, 0.15),
+        scale=(0.75, 1.15),
+        shear=(-20, 20, -8, 8),
         interpolation='bilinear',
     ),
     dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.3),
@@ -20,7 +21,7 @@ train_pipeline = [
     dict(type='mmpretrain.PackInputs'),
 ]
 
-dataset = dict(type='Digits', split='train', img_size=16, pipeline=train_pipeline)
+dataset = dict(type='Digits', split='train', img_size=16, fast='device', pipeline=train_pipeline)
 
 train_dataloader = dict(
     batch_size=128,
@@ -29,6 +30,6 @@ train_dataloader = dict(
     pin_memory=False,
     drop_last=True,
     sampler=dict(type='SeededSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='mmselfsup_graft.collate'),
     dataset=dataset,
 )

@@ -2,6 +2,16 @@
 
 from .compiling import MODES, compile_pipeline, resolve_mode
 from .decode import Decoder
+from .gathered import Gathered, LazySamples, collate
 from .pipeline import FastPipeline
 
-__all__ = ['MODES', 'Decoder', 'FastPipeline', 'compile_pipeline', 'resolve_mode']
+__all__ = [
+    'MODES',
+    'Decoder',
+    'FastPipeline',
+    'Gathered',
+    'LazySamples',
+    'collate',
+    'compile_pipeline',
+    'resolve_mode',
+]

@@ -18,6 +18,7 @@ from ..transforms import (
     Views,
     build_pipeline,
 )
+from .affine import Affine
 from .decode import Decoder
 from .pipeline import DECODING_THERE, FastPipeline, View
 from .steps import Blur, Crop, Flip, Grayscale, Jitter, Maybe, Noise, Solarize, Step
@@ -27,6 +28,7 @@ MODES = ('cpu', 'device', *DECODING_THERE)
 
 _STEPS: dict[type, type[Step]] = {
     transforms.RandomResizedCrop: Crop,
+    transforms.RandomAffine: Affine,
     transforms.RandomHorizontalFlip: Flip,
     transforms.ColorJitter: Jitter,
     transforms.RandomGrayscale: Grayscale,

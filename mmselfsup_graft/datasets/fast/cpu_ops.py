@@ -4,6 +4,7 @@ PIL works in 8 bits and truncates where OpenCV rounds; tests hold how far the tw
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -15,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 _LEVELS = np.arange(256, dtype=np.float32)
 _SHARES = _LEVELS / np.float32(255)
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601, the weights of PIL's mode L
+_BELOW_A_LEVEL = 1e-3  # float arithmetic may end just below the level that PIL truncates to
 _TRUNCATE = -0.4999  # added before rounding
 _TRUNCATE_HUE = -0.5001  # a hue that is a whole number of steps comes out just below it in PIL
 
@@ -117,6 +119,34 @@ def _solarize_table(threshold: float) -> np.ndarray:
 def solarize(image: np.ndarray, threshold: float) -> np.ndarray:
     """Invert the levels from ``threshold`` on."""
     return cv2.LUT(image, _solarize_table(threshold))
+
+
+def affine(image: np.ndarray, matrix: Sequence[float], bilinear: bool, fill: Sequence[float]) -> np.ndarray:
+    """Take every pixel from where the matrix maps its center to; what lies outside the image is filled.
+
+    As in PIL, the edge is sharp: a position inside the image is interpolated between its pixels alone. The form for
+    batches is ``models.augment.operations.affine``.
+
+    Args:
+        image: (H, W, 3) or (H, W).
+        matrix: (a, b, c, d, e, f): (x, y) of the result comes from (a x + b y + c, d x + e y + f), in pixels from the
+            upper left corner.
+        bilinear: Interpolate; otherwise take the nearest pixel.
+        fill: Level of each channel.
+    """
+    height, width = image.shape[:2]
+    a, b, c, d, e, f = matrix
+    x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5  # centers
+    columns, rows = a * x + (b * y + c), d * x + (e * y + f)  # (H, W) each
+    outside = (columns < 0) | (columns >= width) | (rows < 0) | (rows >= height)
+    if bilinear:
+        places = (columns - 0.5).astype(np.float32), (rows - 0.5).astype(np.float32)
+        levels = cv2.remap(image.astype(np.float32), *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        result = (levels + np.float32(_BELOW_A_LEVEL)).astype(np.uint8)
+    else:
+        result = image[rows.clip(0, height - 1).astype(np.intp), columns.clip(0, width - 1).astype(np.intp)]
+    result[outside] = fill if image.ndim == 3 else fill[0]
+    return result
 
 
 def box_kernel(sigma: float) -> np.ndarray:

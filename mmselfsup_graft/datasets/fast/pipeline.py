@@ -1,6 +1,6 @@
 """A compiled pipeline: decode, draw, compute what is to be computed here, and pack."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -10,14 +10,24 @@ from mmpretrain.structures import DataSample
 
 from mmselfsup_graft.errors import ConfigError
 
+from ..seeding import seed_torch
 from . import cpu_ops
 from .decode import JPEG_START, Decoder
-from .steps import Crop, Flip, Step
+from .gathered import Gathered, LazySamples
+from .steps import Crop, Flip, Row, Step
 
 Rows = dict[str, torch.Tensor]
 
 #: modes in which the device decodes; all the same here, they name what decodes there
 DECODING_THERE = ('nvjpeg', 'dali')
+
+
+def _stacked(column: Sequence[Row]) -> torch.Tensor:
+    """The numbers of one operation for several images, [B, K]."""
+    values: list[Any] = [numbers for _, numbers in column]
+    if isinstance(values[0], torch.Tensor):
+        return torch.stack(values)
+    return torch.from_numpy(np.array(values, np.float32))
 
 
 class View:
@@ -37,8 +47,8 @@ class View:
         if mode in DECODING_THERE:
             if needed != [0] or not isinstance(steps[0], Crop):
                 raise ConfigError(
-                    f"fast='{mode}' decodes on the device and needs views of RandomResizedCrop, then flips, colours "
-                    "and blur only; take 'device'"
+                    f"fast='{mode}' decodes on the device and needs views of RandomResizedCrop, then what can be left "
+                    "to it only; take 'device'"
                 )
             here = 0
         else:
@@ -66,11 +76,17 @@ class View:
 
     def draw(self, height: int, width: int) -> Rows:
         """Draw what is left to the device, for an image of this size: ``'<number>.<operation>'`` -> (K,) float32."""
-        rows: Rows = {}
+        drawn = self.numbers(height, width)
+        return {f'{place}.{name}': torch.as_tensor(values) for place, (name, values) in enumerate(drawn)}
+
+    def numbers(self, height: int, width: int) -> list[Row]:
+        """Draw as :meth:`draw` does; names and numbers in their order."""
+        drawn: list[Row] = []
+        size = (height, width)
         for step in self.deferred:
-            for name, values in step.rows(step.draw(height, width)):
-                rows[f'{len(rows)}.{name}'] = torch.tensor(values)
-        return rows
+            drawn += step.rows(step.draw(*size), size)
+            size = step.size_after(size)
+        return drawn
 
 
 class FastPipeline:
@@ -95,6 +111,40 @@ class FastPipeline:
 
     def __init__(self, decoder: Decoder, views: Sequence[View], several: bool, mode: str) -> None:
         self.decoder, self.views, self.several, self.mode = decoder, tuple(views), several, mode
+
+    @property
+    def gathers(self) -> bool:
+        """Whether nothing is left to do image by image where all are arrays of one size, see :meth:`gather`."""
+        return self.mode not in DECODING_THERE and not any(view.here or view.flips for view in self.views)
+
+    def gather(self, images: np.ndarray, labels: np.ndarray | None, seeds: Iterable[int]) -> Gathered:
+        """Return the samples of a batch.
+
+        Args:
+            images: uint8 (B, H, W) or (B, H, W, 3), with the channels that are wanted.
+            labels: int64 (B,), or ``None``.
+            seeds: For each image the seed of torch's generator for what is drawn.
+        """
+        tensor = torch.from_numpy(images)
+        tensor = tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
+        batch: dict[str, Any] = {'inputs': [tensor] * len(self.views) if self.several else tensor}
+        rows = self._gathered_rows(images.shape[1], images.shape[2], seeds)
+        if any(rows):
+            batch['augment'] = rows if self.several else rows[0]
+        batch['data_samples'] = LazySamples(len(images), labels)
+        return Gathered(batch)
+
+    def _gathered_rows(self, height: int, width: int, seeds: Iterable[int]) -> list[Rows]:
+        """For each view ``'<number>.<operation>'`` -> [B, K] float32."""
+        drawn: list[list[list[Row]]] = [[] for _ in self.views]
+        for seed in seeds if any(view.deferred for view in self.views) else ():
+            seed_torch(seed)
+            for view, samples in zip(self.views, drawn):
+                samples.append(view.numbers(height, width))
+        return [
+            {f'{place}.{column[0][0]}': _stacked(column) for place, column in enumerate(zip(*samples))}
+            for samples in drawn
+        ]
 
     def __call__(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """Return the sample.

@@ -18,7 +18,16 @@ from mmselfsup_graft.errors import ConfigError
 from ..transforms import PILGaussianBlur, PILGaussianNoise, RandomApply
 from . import cpu_ops
 
-Row = tuple[str, list[float]]
+_scratch = torch.empty(1)
+
+
+def uniform(low: float, high: float) -> float:
+    """Draw a number as ``torch.empty(1).uniform_(low, high)`` does, without the tensor, which costs as much."""
+    return _scratch.uniform_(low, high).item()
+
+
+Row = tuple[str, list[float] | torch.Tensor]
+Size = tuple[int, int]
 _RESIZABLE = ('nearest', 'bilinear', 'bicubic')
 
 
@@ -49,9 +58,18 @@ class Step:
         """
         raise NotImplementedError
 
-    def rows(self, drawn: Any) -> Iterable[Row]:
-        """Name of the operation and numbers, of a length that depends on the name alone."""
+    def rows(self, drawn: Any, size: Size) -> Iterable[Row]:
+        """Name of the operation and numbers, of a length that depends on the name and the size alone.
+
+        Args:
+            drawn: What :meth:`draw` gave, ``None`` included.
+            size: Height and width of the image.
+        """
         raise NotImplementedError
+
+    def size_after(self, size: Size) -> Size:
+        """Height and width of the result for an image of this height and width."""
+        return size
 
 
 class Crop(Step):
@@ -74,8 +92,8 @@ class Crop(Step):
     def draw(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Draw a window: torchvision's draws, without the tensors and checks around them, which cost more."""
         for _ in range(10):
-            area = height * width * torch.empty(1).uniform_(*self.scale).item()
-            aspect = torch.exp(torch.empty(1).uniform_(*self.log_ratio)).item()
+            area = height * width * uniform(*self.scale)
+            aspect = torch.exp(_scratch.uniform_(*self.log_ratio)).item()
             w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:
                 top = int(torch.randint(0, height - h + 1, (1,)).item())
@@ -97,9 +115,13 @@ class Crop(Step):
         """Crop and resize."""
         return cpu_ops.crop_and_resize(image, drawn, self.size, self.mode, self.scratch)
 
-    def rows(self, drawn: tuple[int, int, int, int]) -> Iterable[Row]:
+    def rows(self, drawn: tuple[int, int, int, int], size: Size) -> Iterable[Row]:
         """Window, size and interpolation."""
         return [('crop', [*drawn, *self.size, _RESIZABLE.index(self.mode.value)])]
+
+    def size_after(self, size: Size) -> Size:
+        """The same for every image."""
+        return self.size
 
 
 class Flip(Step):
@@ -117,7 +139,7 @@ class Flip(Step):
         """Flip."""
         return cpu_ops.flip(image)
 
-    def rows(self, drawn: bool | None) -> Iterable[Row]:
+    def rows(self, drawn: bool | None, size: Size) -> Iterable[Row]:
         """1 for a flip."""
         return [('flip', [float(drawn is not None)])]
 
@@ -133,9 +155,10 @@ class Jitter(Step):
 
     def draw(self, height: int, width: int) -> list[tuple[int, float]]:
         """Draw (operation, factor) in the order in which they are run."""
-        order, *factors = transforms.ColorJitter.get_params(*self.ranges)
+        order = torch.randperm(4).tolist()
+        factors = [None if each is None else uniform(*each) for each in self.ranges]
         known = 4 if self.channels == 3 else 2  # saturation and hue leave a grey image as it is
-        return [(k, float(factors[k])) for k in order.tolist() if factors[k] is not None and k < known]
+        return [(k, factor) for k in order if k < known and (factor := factors[k]) is not None]
 
     def apply(self, image: np.ndarray, drawn: list[tuple[int, float]]) -> np.ndarray:
         """Run the operations."""
@@ -143,7 +166,7 @@ class Jitter(Step):
             image = self.operations[number](image, factor)
         return image
 
-    def rows(self, drawn: list[tuple[int, float]] | None) -> Iterable[Row]:
+    def rows(self, drawn: list[tuple[int, float]] | None, size: Size) -> Iterable[Row]:
         """Four operations in their order, -1 for none, then their four factors."""
         done = drawn or []
         rest = 4 - len(done)
@@ -166,7 +189,7 @@ class Grayscale(Step):
         """Drop the colours."""
         return cpu_ops.grayscale(image)
 
-    def rows(self, drawn: bool | None) -> Iterable[Row]:
+    def rows(self, drawn: bool | None, size: Size) -> Iterable[Row]:
         """1 for a grey image."""
         return [('grayscale', [float(drawn is not None)])]
 
@@ -186,7 +209,7 @@ class Solarize(Step):
         """Invert the upper levels."""
         return cpu_ops.solarize(image, drawn)
 
-    def rows(self, drawn: float | None) -> Iterable[Row]:
+    def rows(self, drawn: float | None, size: Size) -> Iterable[Row]:
         """First level that is inverted, 256 for none."""
         return [('solarize', [256.0 if drawn is None else drawn])]
 
@@ -202,21 +225,23 @@ class Blur(Step):
         """Draw the standard deviation in pixels."""
         if torch.rand(1).item() > self.p:
             return None
-        return torch.empty(1).uniform_(self.low, self.high).item() or None  # 0 blurs nothing
+        return uniform(self.low, self.high) or None  # 0 blurs nothing
 
     def apply(self, image: np.ndarray, drawn: float) -> np.ndarray:
         """Blur."""
         return cpu_ops.blur(image, drawn)
 
-    def rows(self, drawn: float | None) -> Iterable[Row]:
+    def rows(self, drawn: float | None, size: Size) -> Iterable[Row]:
         """Standard deviation, 0 for none, and the largest one there can be."""
         return [('blur', [drawn or 0.0, self.high])]
 
 
 class Noise(Step):
-    """Our ``PILGaussianNoise``; its numbers are as many as the pixels, so it is never deferred."""
+    """Our ``PILGaussianNoise``. Its numbers, as many as the values of the image, travel whole if it is deferred.
 
-    deferrable = False
+    A generator on the device would save their way there, but the noise would be another one than the transform's, and
+    so would be all that is drawn after it.
+    """
 
     def __init__(self, transform: PILGaussianNoise, channels: int) -> None:
         super().__init__(transform, channels)
@@ -232,6 +257,12 @@ class Noise(Step):
     def apply(self, image: np.ndarray, drawn: torch.Tensor) -> np.ndarray:
         """Add the noise."""
         return drawn.add(torch.from_numpy(image)).round_().clamp_(0, 255).byte().numpy()
+
+    def rows(self, drawn: torch.Tensor | None, size: Size) -> Iterable[Row]:
+        """The noise of each value of (H, W, C), infinity for none."""
+        if drawn is None:
+            return [('noise', torch.full((math.prod(size) * self.channels,), math.inf))]
+        return [('noise', drawn.flatten())]
 
 
 class Maybe(Step):
@@ -261,7 +292,7 @@ class Maybe(Step):
                 image = step.apply(image, each)
         return image
 
-    def rows(self, drawn: list[Any] | None) -> Iterable[Row]:
+    def rows(self, drawn: list[Any] | None, size: Size) -> Iterable[Row]:
         """The rows of all steps."""
         each = [None] * len(self.steps) if drawn is None else drawn
-        return [row for step, one in zip(self.steps, each) for row in step.rows(one)]
+        return [row for step, one in zip(self.steps, each) for row in step.rows(one, size)]

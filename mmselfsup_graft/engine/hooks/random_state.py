@@ -1,6 +1,7 @@
 """Random state as a function of (seed, rank, iteration)."""
 
 import random
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,4 +38,11 @@ class RandomStateHook(Hook):
         value = ((value ^ (runner.iter + 1)) * _MIX + (value >> 29)) % 2**64
         random.seed(value)
         np.random.seed(value % 2**32)
-        torch.manual_seed(value % 2**63)
+        seed_torch = torch.manual_seed if _has_accelerator() else torch.default_generator.manual_seed
+        seed_torch(value % 2**63)
+
+
+@cache
+def _has_accelerator() -> bool:
+    """Where there is none, ``torch.manual_seed`` still prepares to seed each kind, which takes a millisecond."""
+    return torch.accelerator.is_available()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
@@ -35,7 +36,9 @@ from ..compiling import compile_blocks
 from ..device_scalars import DeferredMessageHub
 from ..hooks.unwrapping import unwrapped_model
 from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
+from .config_text import FormattedOnce
 from .pretrained import load_pretrained, take_pretrained
+from .region_precision import keep_regions_precise
 
 
 def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
@@ -92,6 +95,11 @@ class GraftRunner(Runner):
     _load_from: str | None
     _activation_checkpointing: bool | None = None
 
+    @classmethod
+    def from_cfg(cls, cfg: Config | dict) -> 'GraftRunner':
+        """Build from a config as mmengine does; its text is formatted once, not for every checkpoint."""
+        return super().from_cfg(FormattedOnce.of(cfg) if isinstance(cfg, Config) else cfg)
+
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
 
@@ -121,8 +129,9 @@ class GraftRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap as mmengine does; processes without a GPU get batch norm that synchronises there, torch's refuses.
 
-        Before that blocks are compiled (``compile=True``) and told to recompute (``activation_checkpointing=True``),
-        and a model to be sharded gets its weights, which need it whole. DDP's gradients are views of the buffers that
+        Before that the regions of detectors are kept precise under autocast, blocks are compiled (``compile=True``)
+        and told to recompute (``activation_checkpointing=True``), and a model to be sharded gets its weights, which
+        need it whole. DDP's gradients are views of the buffers that
         are exchanged, unless the config says ``gradient_as_bucket_view=False``: one copy of all gradients less, in
         memory and in time. ``gradient_dtype='bfloat16'`` in ``model_wrapper_cfg`` lets DDP exchange them in half
         precision.
@@ -131,6 +140,7 @@ class GraftRunner(Runner):
             ConfigError: For another ``gradient_dtype``.
         """
         gradient_dtype = 'float32'
+        keep_regions_precise(model)
         self._compile_blocks(model)
         if self.cfg.get('activation_checkpointing') is True:
             self.logger.info(f'{checkpoint_activations(model)} blocks are recomputed in the backward pass')

@@ -7,7 +7,7 @@ import torch
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
-from ..masking import PatchMask, check_image_size, mask_from_noise, take_patches
+from ..masking import PatchMask, check_image_size, mask_from_cells, mask_from_noise, take_patches
 from ..necks import MAEDecoder
 from .base import SelfSupAlgorithm
 
@@ -82,22 +82,46 @@ class MAE(SelfSupAlgorithm):
         patches = take_patches(images, (side, side), hidden).flatten(0, 1)  # [B * (L - K), C, P, P]
         return self._compare(prediction.flatten(0, 1)[:, None], patches, torch.ones_like(patches[:, 0, 0, :1]))
 
+    @property
+    def mask_patch(self) -> int:
+        """Side in pixels of the patches that are hidden or visible as a whole."""
+        return self.head.patch_size
+
     @torch.no_grad()
-    def reconstruct(self, inputs: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def reconstruct(
+        self, inputs: torch.Tensor, noise: torch.Tensor | None = None, mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Reconstruct images.
 
         Args:
             inputs: [B, C, H, W] normalised images.
             noise: As in :meth:`forward_masked`.
+            mask: [B, h, w] on the grid of patches, 1 = hidden, instead of noise; images may hide different numbers.
 
         Returns:
             The prediction [B, C, H, W] in the units of ``inputs`` (a per-patch normalised prediction is given the
             mean and variance of the original patch), and the mask [B, 1, H, W], 1 where hidden.
         """
-        prediction, mask = self.forward_masked(inputs, noise)
+        if mask is None:
+            prediction, drawn = self.forward_masked(inputs, noise)
+            hidden = drawn.mask
+        else:
+            hidden = mask.flatten(1).to(inputs.dtype)  # [B, L]
+            prediction = self._predict_given(inputs, hidden)
         head = self.head
         if head.norm_pix:
             patches = head.patchify(inputs)
             prediction = prediction * (patches.var(-1, keepdim=True) + 1e-6).sqrt() + patches.mean(-1, keepdim=True)
-        pixels = mask.mask[..., None].expand(-1, -1, head.patch_size**2 * head.in_channels)
+        pixels = hidden[..., None].expand(-1, -1, head.patch_size**2 * head.in_channels)
         return head.unpatchify(prediction), head.unpatchify(pixels)[:, :1]
+
+    def _predict_given(self, inputs: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """Patches [B, L, P * P * C] under given masks [B, L]: images that hide equally many go through together."""
+        check_image_size('MAE', inputs, self.backbone.img_size)
+        counts = hidden.sum(1)
+        groups = [(counts == count).nonzero()[:, 0] for count in counts.unique()]
+        predictions = []
+        for rows in groups:
+            mask = mask_from_cells(hidden[rows])
+            predictions.append(self.neck(self.backbone.encode(inputs[rows], mask.keep), mask.restore))
+        return torch.cat(predictions)[torch.cat(groups).argsort()]

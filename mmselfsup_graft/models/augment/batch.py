@@ -5,7 +5,7 @@ that :mod:`mmselfsup_graft.datasets.fast.steps` writes. They are read on the hos
 known without asking the device.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -20,38 +20,46 @@ _JITTER = (operations.brightness, operations.contrast, operations.saturation, op
 
 
 class Group(NamedTuple):
-    """Some images of a batch and what is done to them, with one number for each."""
+    """Some images of a batch and what is done to them, with one number or row of numbers for each."""
 
     operation: Operation
-    images: list[int]
-    numbers: list[float]
+    images: torch.Tensor
+    numbers: torch.Tensor
 
 
-def _those(operation: Operation, numbers: list[float], without: float) -> Iterator[Group]:
-    chosen = [image for image, number in enumerate(numbers) if number != without]
-    yield Group(operation, chosen, [numbers[image] for image in chosen])
+def _group(operation: Operation, chosen: torch.Tensor, numbers: torch.Tensor) -> Group:
+    """Take part those of B images that are chosen [B]; the numbers [B] or [B, K] are those of all."""
+    images = chosen.nonzero().flatten()
+    return Group(operation, images, numbers if len(images) == len(numbers) else numbers[images])
 
 
 def _color_jitter(rows: torch.Tensor) -> Iterator[Group]:
     """Every image has its own order: one group for each place in the order and each operation."""
-    orders, factors = rows[:, :4].long().tolist(), rows[:, 4:].tolist()
-    for place in range(4):
-        for number, operation in enumerate(_JITTER):
-            images = [image for image, order in enumerate(orders) if order[place] == number]
-            yield Group(operation, images, [factors[image][place] for image in images])
+    for order, factors in zip(rows[:, :4].unbind(1), rows[:, 4:].unbind(1)):
+        for number in order.unique().int().tolist():
+            if number >= 0:
+                yield _group(_JITTER[number], order == number, factors)
 
 
 def _blur(rows: torch.Tensor) -> Iterator[Group]:
     half = operations.blur_half_width(float(rows[:, 1].max()))
-    yield from _those(partial(operations.blur, half=half), rows[:, 0].tolist(), without=0.0)
+    yield _group(partial(operations.blur, half=half), rows[:, 0] != 0, rows[:, 0])
 
 
-_GROUPS: dict[str, Callable[[torch.Tensor], Iterator[Group]]] = {
-    'flip': lambda rows: _those(operations.flip, rows[:, 0].tolist(), without=0.0),
+def _affine(rows: torch.Tensor) -> Iterator[Group]:
+    """Matrix, interpolation, which is that of all, and levels; no image comes from a matrix of zeros."""
+    numbers = torch.cat([rows[:, :6], rows[:, 7:]], 1)
+    yield _group(partial(operations.affine, bilinear=bool(rows[0, 6])), rows[:, :6].any(1), numbers)
+
+
+_GROUPS: dict[str, Callable[[torch.Tensor], Iterable[Group]]] = {
+    'flip': lambda rows: [_group(operations.flip, rows[:, 0] != 0, rows[:, 0])],
+    'affine': _affine,
     'color_jitter': _color_jitter,
-    'grayscale': lambda rows: _those(operations.grayscale, rows[:, 0].tolist(), without=0.0),
-    'solarize': lambda rows: _those(operations.solarize, rows[:, 0].tolist(), without=256.0),
+    'grayscale': lambda rows: [_group(operations.grayscale, rows[:, 0] != 0, rows[:, 0])],
+    'solarize': lambda rows: [_group(operations.solarize, rows[:, 0] != 256, rows[:, 0])],
     'blur': _blur,
+    'noise': lambda rows: [_group(operations.noise, rows[:, 0].isfinite(), rows)],
 }
 
 
@@ -65,14 +73,13 @@ def augment_batch(images: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> tor
     Raises:
         ConfigError: An operation is unknown, or needs kornia and there is none.
     """
-    groups = [group for key, values in rows.items() for group in _groups(key, values) if group.images]
+    groups = [group for key, values in rows.items() for group in _groups(key, values) if len(group.images)]
     if not groups:
         return images
-    places = _sent(torch.tensor([image for group in groups for image in group.images]), images.device)
-    numbers = _sent(torch.tensor([number for group in groups for number in group.numbers]), images.device)
-    sizes = [len(group.images) for group in groups]
+    places = _sent([group.images for group in groups], images.device)
+    numbers = _sent([group.numbers for group in groups], images.device)
     owned = False
-    for group, place, number in zip(groups, places.split(sizes), numbers.split(sizes)):
+    for group, place, number in zip(groups, places, numbers):
         if len(place) == len(images):
             images, owned = group.operation(images, number), True
         else:
@@ -82,13 +89,18 @@ def augment_batch(images: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> tor
     return images
 
 
-def _groups(key: str, rows: torch.Tensor) -> Iterator[Group]:
+def _groups(key: str, rows: torch.Tensor) -> Iterable[Group]:
     name = key.partition('.')[2]
     if name not in _GROUPS:
         raise ConfigError(f'the batch asks for the unknown operation {name!r}; known are {", ".join(_GROUPS)}')
     return _GROUPS[name](rows)
 
 
-def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy to the device; from pinned memory the host does not wait for that."""
-    return (values.pin_memory() if device.type == 'cuda' else values).to(device, non_blocking=True)
+def _sent(values: Sequence[torch.Tensor], device: torch.device) -> Sequence[torch.Tensor]:
+    """Copy to the device all at once; from pinned memory the host does not wait for that."""
+    if device.type == 'cpu':
+        return values
+    together = torch.cat([each.flatten() for each in values])
+    together = (together.pin_memory() if device.type == 'cuda' else together).to(device, non_blocking=True)
+    parts = together.split([each.numel() for each in values])
+    return [part.view(each.shape) for part, each in zip(parts, values)]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 import torch
+from torch.nn.functional import grid_sample
 
 from mmselfsup_graft.errors import ConfigError
 
@@ -77,6 +78,37 @@ def grayscale(images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 def solarize(images: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
     """Invert the levels from thresholds [B] on."""
     return torch.where(images < thresholds[:, None, None, None], images, 255 - images)
+
+
+def affine(images: torch.Tensor, rows: torch.Tensor, bilinear: bool) -> torch.Tensor:
+    """Take every pixel from where a matrix maps its center to; what lies outside the image is filled.
+
+    As in PIL, the edge is sharp: a position inside the image is interpolated between its pixels alone.
+
+    Args:
+        images: uint8 [B, C, H, W].
+        rows: [B, 6 + C]: a, b, c, d, e, f, then the level of each channel outside the image; (x, y) of the result comes
+            from (a x + b y + c, d x + e y + f), in pixels from the upper left corner.
+        bilinear: Interpolate; otherwise take the nearest pixel.
+    """
+    height, width = images.shape[-2:]
+    centers = [torch.arange(side, device=images.device) + 0.5 for side in (width, height)]
+    x, y = centers[0], centers[1][:, None]
+    a, b, c, d, e, f = rows[:, :6, None, None].unbind(1)  # [B, 1, 1] each
+    columns, lines = a * x + (b * y + c), d * x + (e * y + f)  # [B, H, W] each
+    outside = (columns < 0) | (columns >= width) | (lines < 0) | (lines >= height)
+    grid = torch.stack([columns * (2 / width) - 1, lines * (2 / height) - 1], -1)
+    mode = 'bilinear' if bilinear else 'nearest'
+    found = grid_sample(images.float(), grid, mode, padding_mode='border', align_corners=False)
+    filled = torch.where(outside[:, None], rows[:, 6:, None, None], found)
+    return filled.add_(_BELOW_A_LEVEL).to(torch.uint8)
+
+
+def noise(images: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Add noise [B, H * W * C] in levels, round and clip."""
+    batch, channels, height, width = images.shape
+    noisy = values.view(batch, height, width, channels).permute(0, 3, 1, 2) + images
+    return noisy.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def box_kernels(sigmas: torch.Tensor, half: int) -> torch.Tensor:

@@ -27,6 +27,13 @@ COLORS = [
     dict(type=f'{_TV}RandomSolarize', threshold=128, p=0.3),
 ]
 VIEW = [CROP, *COLORS, FLIP]
+#: (angle, translation, scale, shear) as torchvision's ``affine`` takes them
+AFFINES = [
+    (11.5, (2, -3), 0.8, (0.0, 0.0)),
+    (-28.0, (0, 0), 1.15, (20.0, -8.0)),
+    (170.0, (-9, 30), 1.9, (-5.0, 3.0)),
+    (0.0, (4, 0), 1.0, (0.0, 0.0)),
+]
 MASKED = [dict(type='LoadImage'), CROP, FLIP, dict(type='mmpretrain.PackInputs')]
 TWO_VIEWS = [
     dict(type='LoadImage'),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torchvision.transforms.functional as F
 from PIL import Image, ImageFilter
-from test_datasets.test_fast.images import difference, photo
+from test_datasets.test_fast.images import AFFINES, difference, photo
 from torchvision.transforms import InterpolationMode
 
 from mmselfsup_graft.datasets.fast import cpu_ops
@@ -79,6 +79,27 @@ def test_crop(image, window, mode):
     apart = difference(ours, cut.resize((64, height), pils[mode]).resize((64, 48), pils[mode]))
     assert apart.max() <= 1
     assert apart.mean() < 0.05  # sides of small integer ratios hit the middle between two levels
+
+
+@pytest.mark.parametrize('center', [None, [10, 31.5]])
+@pytest.mark.parametrize('parameters', AFFINES)
+@pytest.mark.parametrize('images', [(*PHOTOS, NOISE), GREY], ids=['colour', 'grey'])
+def test_affine(images, parameters, center):
+    matrix = F._get_inverse_affine_matrix(center or [60.0, 50.0], *parameters)
+    fill = (7, 99, 200) if images[0].ndim == 3 else (99,)
+    for mode in (InterpolationMode.NEAREST, InterpolationMode.BILINEAR):
+        bilinear = mode == InterpolationMode.BILINEAR
+
+        def pils(x, mode=mode):
+            return F.affine(x, *parameters, interpolation=mode, fill=list(fill), center=center)
+
+        most, mean = worst(lambda x, b=bilinear: cpu_ops.affine(x, matrix, b, fill), pils, images)
+        if bilinear:
+            assert most <= 1
+            assert mean < 0.02
+        else:  # PIL finds the nearest pixel in fixed point, so a few positions halfway go to the other one
+            apart = [difference(cpu_ops.affine(x, matrix, False, fill), pils(Image.fromarray(x))) for x in images]
+            assert max((each > 0).mean() for each in apart) < 0.005
 
 
 def test_flip_and_planes():

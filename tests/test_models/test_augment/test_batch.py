@@ -44,6 +44,21 @@ def test_every_image_has_its_own_order_and_factors():
         assert torch.equal(result, expected[0])
 
 
+def test_affine_and_noise_of_some_images():
+    shift = [1, 0, 3, 0, 1, -2, 1]  # the pixel 3 to the right, 2 up
+    noise = torch.arange(20 * 24 * 3).float().sub(700).div(10)
+    values = torch.stack([torch.full_like(noise, torch.inf), noise] * 2).tolist()
+    out = augment_batch(IMAGES, rows(affine=[[*shift, 9, 8, 7], [0] * 10, [*shift, 9, 8, 7], [0] * 10], noise=values))
+    moved = torch.tensor([9, 8, 7])[:, None, None].expand(3, 20, 24).clone()
+    moved[:, 2:, :-3] = IMAGES[0, :, :-2, 3:]
+    assert torch.equal(out[0], moved.byte())
+    for number in (1, 3):
+        expected = IMAGES[number] + noise.view(20, 24, 3).permute(2, 0, 1)
+        assert torch.equal(out[number], expected.round().clamp(0, 255).byte())
+    alone = augment_batch(IMAGES[2:3], rows(affine=[[*shift, 9, 8, 7]]))
+    assert torch.equal(out[2], alone[0])
+
+
 def test_blur_does_not_depend_on_the_others_of_the_batch():
     together = augment_batch(IMAGES, rows(blur=[[0.5, 2], [0, 2], [2.0, 2], [1.2, 2]]))
     alone = augment_batch(IMAGES[:1], rows(blur=[[0.5, 0.5]]))

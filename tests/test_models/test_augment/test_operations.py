@@ -5,7 +5,8 @@ import pytest
 import torch
 import torchvision.transforms.functional as F
 from PIL import Image, ImageFilter
-from test_datasets.test_fast.images import photo
+from test_datasets.test_fast.images import AFFINES, photo
+from torchvision.transforms import InterpolationMode
 
 from mmselfsup_graft.datasets.fast import cpu_ops
 from mmselfsup_graft.models.augment import operations
@@ -49,6 +50,48 @@ def test_flip_grayscale_and_solarize():
     thresholds = (128, 77, 255)
     pils = [lambda x, t=threshold: F.solarize(x, t) for threshold in thresholds]
     assert apart(NOISE, operations.solarize(NOISE, torch.tensor(thresholds).float()), pils).max() == 0
+
+
+@pytest.mark.parametrize('center', [None, [10, 31.5]])
+@pytest.mark.parametrize('images', [PHOTOS, NOISE, GREY], ids=['photos', 'noise', 'grey'])
+def test_affine(images, center):
+    images = torch.cat([images, images[:1]])  # one for each set of parameters
+    fill = [7, 99, 200][: images.shape[1]]
+    matrices = [F._get_inverse_affine_matrix(center or [60.0, 50.0], *each) for each in AFFINES]
+    rows = torch.tensor([[*matrix, *fill] for matrix in matrices])
+    for mode in (InterpolationMode.NEAREST, InterpolationMode.BILINEAR):
+        pils = [
+            lambda x, p=each, m=mode: F.affine(x, *p, interpolation=m, fill=fill, center=center) for each in AFFINES
+        ]
+        difference = apart(images, operations.affine(images, rows, mode == InterpolationMode.BILINEAR), pils)
+        if mode == InterpolationMode.BILINEAR:
+            assert difference.max() <= 1
+            assert difference.float().mean() < 0.02
+        else:  # PIL finds the nearest pixel in fixed point, so a few positions halfway go to the other one
+            assert (difference > 0).float().mean((1, 2, 3)).max() < 0.005
+
+
+@pytest.mark.parametrize('images', [PHOTOS, GREY], ids=['photos', 'grey'])
+def test_affine_is_that_of_the_workers(images):
+    matrix = F._get_inverse_affine_matrix([60.0, 50.0], *AFFINES[1])
+    for bilinear in (False, True):
+        found = operations.affine(images, torch.tensor([[*matrix, *[30.0] * images.shape[1]]] * 3), bilinear)
+        for image, other in zip(images, found):
+            array = image.permute(1, 2, 0).numpy() if len(image) == 3 else image[0].numpy()
+            expected = torch.from_numpy(cpu_ops.planes(cpu_ops.affine(array, matrix, bilinear, [30.0] * len(image))))
+            assert (expected != other).float().mean() < 0.005
+            assert not bilinear or (expected.int() - other.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize('images', [PHOTOS, GREY], ids=['photos', 'grey'])
+def test_noise(images):
+    batch, channels, height, width = images.shape
+    values = torch.randn(batch, height, width, channels, generator=torch.Generator().manual_seed(0)).mul_(40)
+    expected = (images.double() + values.permute(0, 3, 1, 2).double()).round().clamp(0, 255)
+    found = operations.noise(images, values.flatten(1))
+    assert found.dtype == torch.uint8
+    assert (found - expected).abs().max() <= 1  # a sum that float32 rounds to a half
+    assert (found != expected).float().mean() < 1e-4
 
 
 @pytest.mark.parametrize('sigmas', [(0.1, 0.3, 0.6), (1.0, 1.5, 2.0), (0.2, 1.4, 4.0)])

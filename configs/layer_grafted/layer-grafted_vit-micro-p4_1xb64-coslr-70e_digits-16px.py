@@ -1,5 +1,0 @@
-# blocks 0 and 1 learn at a tenth of the rate of block 2; a recipe in configs/recipes feeds the checkpoint
-_base_ = '../mocov3/mocov3_vit-micro-p4_1xb64-coslr-70e_digits-16px.py'
-
-model = dict(graft=[dict(checkpoint='work_dirs/mae_vit-micro-p4_1xb64-coslr-70e_digits-16px/epoch_70.pth')])
-optim_wrapper = dict(optimizer=dict(lr=4e-3), paramwise_cfg=dict(_delete_=True, lr_layer_wise=[0.1, 0.1, 1.0]))

@@ -1,0 +1,64 @@
+"""How to go on with the encoders of a recipe: exact lines, and what its files are."""
+
+import shlex
+from pathlib import Path
+
+from mmselfsup_graft.apis.recipe import Recipe, Stage, stage_checkpoint
+from mmselfsup_graft.visualization.report_page import Command
+
+_FILES = {
+    'table.json': 'the table with all settings',
+    'table.txt': 'the table as text',
+    'loss_curves.png': 'the loss of every training',
+    'lr_over_depth.png': 'the peak learning rate of every layer',
+}
+
+
+def commands_for(recipe: Recipe, work_dir: Path) -> list[Command]:
+    """Score, embed and convert the encoder of the last row of the report, or of the last stage."""
+    rows = recipe.report.get('rows', [])
+    stage = recipe.stage(rows[-1]['stage']) if rows else recipe.stages[-1]
+    name = rows[-1]['name'] if rows else stage.name
+    config, checkpoint = run_config(work_dir, stage), stage_checkpoint(work_dir, stage.name)
+    commands = []
+    if 'evaluation' in stage.cfg:
+        commands.append(
+            Command(
+                f'Features of {name} in Python:',
+                'from mmengine.config import Config\n'
+                'from mmselfsup_graft.apis.embedding import embed_images, load_encoder\n\n'
+                f'cfg = Config.fromfile({str(config)!r})\n'
+                f'encoder = load_encoder(cfg, {str(checkpoint)!r})\n'
+                'features = embed_images(encoder, cfg.evaluation.test).features  # name -> array [N, D]',
+                'python',
+            )
+        )
+        commands.append(
+            Command(
+                'Score it again (needs labels):', shlex.join(['python', 'tools/test.py', str(config), str(checkpoint)])
+            )
+        )
+    library = 'mmpretrain' if 'Swin' in stage.cfg.model.backbone.type else 'timm'  # which has no place for ours
+    target = f'{stage.name}_{library}.pth'
+    line = shlex.join(['python', 'tools/model_converters/convert.py', str(checkpoint), target, '--to', library])
+    commands.append(Command(f'Take it to {library}; the command checks that every tensor fits:', line))
+    return commands
+
+
+def run_config(work_dir: Path, stage: Stage) -> Path:
+    """The newest config that a training wrote into its folder: all values, references to other stages resolved."""
+    written = sorted((work_dir / stage.name).glob('*.py'), key=lambda path: path.stat().st_mtime)
+    return written[-1] if written else work_dir / stage.name
+
+
+def files_of(recipe: Recipe, work_dir: Path) -> dict[str, str]:
+    """Path below the work directory -> what it is, for all files that are there."""
+    found = {name: about for name, about in _FILES.items() if (work_dir / name).is_file()}
+    for path in sorted(work_dir.glob('reconstructions_*.png')):
+        found[path.name] = f'reconstructions by {path.stem.removeprefix("reconstructions_")}'
+    rows = {row['stage']: row['name'] for row in recipe.report.get('rows', [])}
+    for stage in recipe.stages:
+        checkpoint = stage_checkpoint(work_dir, stage.name).relative_to(work_dir)
+        said = f' ({rows[stage.name]} in the table)' if stage.name in rows else ''
+        found[str(checkpoint)] = f'final checkpoint of the stage {stage.name}{said}'
+    return found

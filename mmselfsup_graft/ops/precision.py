@@ -1,0 +1,11 @@
+"""Types of numbers: kernels of torchvision know float32 and float64 everywhere, half precision only in places."""
+
+from functools import reduce
+
+import torch
+
+
+def at_least_float32(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """All tensors in one type that holds them: float64 if one of them is, else float32. What has it is not copied."""
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+    return [tensor.to(dtype) for tensor in tensors]
