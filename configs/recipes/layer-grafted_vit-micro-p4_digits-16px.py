@@ -10,10 +10,20 @@ configs = dict(
 # the lengths of the configs are those of the cascade; digits say little about reconstruction, photographs show it
 stages = [
     dict(name='mim', config='mim'),
-    dict(name='cl_long', config='cl', share=2),
-    dict(name='lgp', config='lgp', options={'model.graft': [dict(checkpoint='stage:mim')]}),
-    dict(name='mim_long', config='mim', share=2),
     dict(name='cl', config='cl'),
+    dict(name='cl_long', config='cl', share=1.85),
+    dict(name='lgp', config='lgp', options={'model.graft': [dict(checkpoint='stage:mim')]}),
     dict(name='mim_photos', config='photos'),
 ]
-report = dict(reconstruct=['mim_long', 'mim_photos'])
+report = dict(
+    rows=[
+        dict(name='MIM', stage='mim'),
+        dict(name='CL, same epochs', stage='cl'),
+        dict(name='CL, same time', stage='cl_long'),
+        dict(name='LGP', stage='lgp'),
+    ],
+    comparison='The comparison of the paper: LGP against contrastive learning of the same length (CL, same epochs). LGP '
+    'also had its masked stage, so the stricter one is with contrastive learning for the same total time (CL, same time).',
+    maps=['MIM', 'CL, same time', 'LGP'],
+    reconstruct=['mim', 'mim_photos'],
+)
