@@ -198,6 +198,16 @@ def test_install_adds_detection_and_on_demand_the_compiled_ops(installer, tmp_pa
     assert 'the compiled ops of mmcv work already' in done.stdout  # of the stand-in
 
 
+def test_a_later_install_keeps_the_torch_of_the_compiled_ops(installer, tmp_path):
+    installer('--compiled-ops', '--transfer')
+    (tmp_path / 'venv' / 'graft-constraints.txt').unlink()
+    done, calls = installer('--tests')
+    assert done.returncode == 0, done.stderr
+    assert f'-c {tmp_path}/venv/graft-constraints.txt -e {ROOT}[fast,tests]' in calls[1]
+    older = (ROOT / 'requirements' / 'compiled_ops.txt').read_text()
+    assert (tmp_path / 'venv' / 'graft-constraints.txt').read_text().endswith(older)
+
+
 def test_the_tests_need_more_than_the_main_job(installer):
     installer()
     _, calls = installer('--tests')
@@ -218,5 +228,5 @@ def test_an_environment_with_a_broken_interpreter_is_made_anew(installer, tmp_pa
     (tmp_path / 'venv' / 'bin' / 'python').write_text('#!/bin/sh\nexit 127\n')
     done, calls = installer()
     assert done.returncode == 0, done.stderr
-    assert 'making it anew' in done.stdout
+    assert 'making another one' in done.stdout
     assert len(calls) == 2

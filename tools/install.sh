@@ -84,7 +84,7 @@ make_venv() {
     if [[ -e $VENV ]]; then
         # Only what looks like a virtual environment is ever deleted.
         [[ -f $VENV/pyvenv.cfg || -z $(ls -A "$VENV") ]] || die "$VENV exists and is not a virtual environment; set GRAFT_VENV to another folder"
-        say "the virtual environment $VENV does not work (any more): making it anew"
+        say "the virtual environment $VENV does not work: making another one"
         rm -rf "$VENV"
     fi
     python=$(find_python)
@@ -102,10 +102,10 @@ heartbeat() {
     done
 }
 
-# The versions tested together; compiled operators need an older torch.
+# The versions tested together; compiled operators need an older torch, and keep it when something is installed later.
 choose_constraints() {
     CONSTRAINTS=$ROOT/requirements/constraints.txt
-    if [[ " ${PARTS[*]} " == *' compiled-ops '* ]]; then
+    if [[ " ${PARTS[*]} " == *' compiled-ops '* || -f $VENV/graft-compiled-ops.stamp ]]; then
         { grep -vE '^(torch|torchvision)==' "$CONSTRAINTS"; cat "$ROOT/requirements/compiled_ops.txt"; } >"$VENV/graft-constraints.txt"
         CONSTRAINTS=$VENV/graft-constraints.txt
     fi

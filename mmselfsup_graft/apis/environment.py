@@ -1,6 +1,6 @@
 """What is installed, what this machine can do, and the exact command for whatever is missing.
 
-Works in an interpreter that has none of the requirements: only torch is ever imported, and only if it is there.
+Works in an interpreter that has none of the requirements: of them only torch and mmcv are imported, and only if they are there.
 """
 
 import os
@@ -8,17 +8,21 @@ import platform
 import re
 import shlex
 import sys
+import warnings
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
 from ..ops import VARIABLE
+from ..ops.finder import failure_of_compiled, operators_in_use
 from ..version import __version__
 
 Status = Literal['ok', 'optional', 'bad']
 
 PYTHON_RANGE = ((3, 10), (3, 13))
+#: Its headers are C++20; mmcv's operators are built as C++17.
+FIRST_TORCH_WITHOUT_COMPILED_OPS = '2.14'
 IMPORT_NAMES = {
     'onedl-mmengine': 'mmengine',
     'onedl-mmcv': 'mmcv',
@@ -160,31 +164,51 @@ def _package_row(distribution: str, spec: str, use: str = '') -> Row:
 
 
 def _mmcv_ops_row() -> Row:
-    spec = util.find_spec('mmcv')  # finds the folder without importing the package
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    compiled = any(file.suffix in ('.so', '.pyd') for folder in folders for file in Path(folder).glob('_ext.*'))
-    if compiled and os.environ.get(VARIABLE) != 'torchvision':
-        return Row('mmcv ops', 'ok', 'compiled', f'without bfloat16; {VARIABLE}=torchvision uses those of torchvision')
+    use = 'detection and segmentation only'
     version = _version_of('torchvision')
-    if version is None:
-        return Row('mmcv ops', 'optional', 'missing', 'detection and segmentation only: needs torchvision')
-    if compiled:
-        return Row('mmcv ops', 'ok', f'torchvision {version}', f'as {VARIABLE} says; compiled ones are installed too')
+    if version is None or util.find_spec('mmcv') is None:
+        return Row('mmcv ops', 'optional', 'missing', f'{use}: needs mmcv and torchvision')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # what it warns of is in the row
+            in_use, failure = operators_in_use(), failure_of_compiled()
+    except (ImportError, OSError) as error:  # mmcv or torch itself
+        return Row('mmcv ops', 'optional', 'fails', f'{use}: {_first_line(error)}')
+    if in_use == 'compiled':
+        return Row('mmcv ops', 'ok', 'compiled', f'without bfloat16; {VARIABLE}=torchvision uses those of torchvision')
+    found = f'torchvision {version}'
+    if failure:
+        return Row('mmcv ops', 'ok', found, f'the compiled ones cannot be loaded: {failure}', _command_to_compile())
+    if os.environ.get(VARIABLE) == 'torchvision':
+        return Row('mmcv ops', 'ok', found, f'as {VARIABLE} says')
     note = 'serves what detection and segmentation usually call; compiled ones are optional'
-    return Row('mmcv ops', 'ok', f'torchvision {version}', note, _command_to_compile())
+    return Row('mmcv ops', 'ok', found, note, _command_to_compile())
 
 
 def _command_to_compile() -> str:
-    script = Path(__file__).resolve().parents[2] / 'tools' / 'build_mmcv_ops.sh'
-    if script.is_file():
-        return f'bash {shlex.quote(str(script))} {shlex.quote(sys.executable)}'
+    new_torch = not _satisfies(_version_of('torch') or '0', f'<{FIRST_TORCH_WITHOUT_COMPILED_OPS}')
+    tools = Path(__file__).resolve().parents[2] / 'tools'
+    if (tools / 'install.sh').is_file():
+        if new_torch:
+            return (
+                f'{_venv_setting(tools.parent)}bash {shlex.quote(str(tools / "install.sh"))} --transfer --compiled-ops'
+            )
+        return f'bash {shlex.quote(str(tools / "build_mmcv_ops.sh"))} {shlex.quote(sys.executable)}'
+    older = [_pip(f"install 'torch<{FIRST_TORCH_WITHOUT_COMPILED_OPS}' torchvision")] if new_torch else []
     # pip's cache does not tell the pure build from the compiled one, so the wheel goes through a folder of its own.
     steps = [
+        *older,
         _pip("install 'setuptools>=80,<82' wheel ninja psutil"),
         _pip(f'wheel --no-cache-dir --no-build-isolation --no-deps -w mmcv_wheel onedl-mmcv=={_mmcv_version()}'),
         _pip('install --force-reinstall --no-deps --no-index mmcv_wheel/onedl_mmcv-*.whl'),
     ]
     return f'export MMCV_WITH_OPS=1; {" && ".join(steps)}'
+
+
+def _venv_setting(checkout: Path) -> str:
+    """What tells tools/install.sh to use the virtual environment of this interpreter, where that is another one."""
+    is_default = Path(sys.prefix).resolve() == (checkout / '.venv').resolve()
+    return '' if is_default or sys.prefix == sys.base_prefix else f'GRAFT_VENV={shlex.quote(sys.prefix)} '
 
 
 def _mmcv_version() -> str:
@@ -203,7 +227,7 @@ def _device_rows() -> list[Row]:
         import torch
     except (ImportError, OSError) as error:  # e.g. a torch without the libraries it was built with
         fix = _pip('install --force-reinstall torch torchvision')
-        return [Row('torch import', 'bad', 'fails', str(error).splitlines()[0], fix)]
+        return [Row('torch import', 'bad', 'fails', _first_line(error), fix)]
     rows = [Row('cpu', 'ok', f'{cores}, {torch.backends.cpu.get_cpu_capability()}', _cpu_bf16_note())]
     if not torch.cuda.is_available():
         return [*rows, Row('gpu', 'ok', 'none', f'torch is built for {torch.version.cuda or "cpu"}; the CPU is used')]
@@ -213,6 +237,10 @@ def _device_rows() -> list[Row]:
         found = f'{device.name}, {device.total_memory / 2**30:.0f} GiB'
         rows.append(Row(f'gpu {index}', 'ok', found, f'{bf16}; CUDA {torch.version.cuda}'))
     return rows
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _cpu_bf16_note() -> str:

@@ -54,8 +54,9 @@ def missing_operator(name: str) -> Callable:
 
     def operator(*args: Any, **kwargs: Any) -> NoReturn:
         raise MissingOperatorError(
-            f'the operator {name} of mmcv is only in its compiled extension, which is not in use here. Build it once: '
-            'bash tools/install.sh --compiled-ops (tools/check_env.py prints the command for any other installation)'
+            f'the operator {name} of mmcv is only in its compiled extension, which is not in use here. Build it once, '
+            'with a torch older than 2.14: bash tools/install.sh --transfer --compiled-ops installs both '
+            '(python tools/check_env.py prints the command for any other installation)'
         )
 
     operator.__name__ = operator.__qualname__ = name

@@ -1,13 +1,15 @@
-"""Answers for ``mmcv._ext`` where the compiled extension of mmcv is not installed.
+"""Answers for ``mmcv._ext`` where the compiled extension of mmcv is not installed or cannot be loaded.
 
 Standard library only: ``import mmselfsup_graft`` runs this, so that ``mmcv.ops`` works whichever way the package is
 used (tools, ``custom_imports`` of a config under another library's tools, a notebook).
 """
 
+import importlib
 import importlib.abc
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -16,34 +18,71 @@ from typing import Literal
 EXTENSION = 'mmcv._ext'
 #: Set to ``torchvision``, it passes over compiled ops that are installed.
 VARIABLE = 'GRAFT_MMCV_OPS'
+_ORIGIN = 'mmselfsup_graft.ops'
 
 
 class Loader(importlib.abc.Loader):
-    """Fills the module that stands in for ``mmcv._ext``."""
+    """Loads the compiled ``mmcv._ext``, or fills a module that stands in for it where that fails.
 
-    def create_module(self, spec: ModuleSpec) -> None:
-        """Leave the making of the module to Python."""
+    Args:
+        compiled: Specification of the compiled one; None where there is none or it is not wanted.
+
+    Attributes:
+        compiled: As the argument; None as well once the compiled one could not be loaded.
+        failure: Why it could not be loaded, else empty.
+    """
+
+    def __init__(self, compiled: ModuleSpec | None) -> None:
+        self.compiled = compiled
+        self.failure = ''
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Return the compiled module, loaded; None, with a warning, where it cannot be loaded."""
+        if self.compiled is None:
+            return None
+        import torch  # noqa: F401  # the extension is linked to its libraries and does not find them by itself
+
+        try:
+            return _loaded(self.compiled)
+        except ImportError as error:  # e.g. an undefined symbol: it was built for another torch
+            path, self.compiled, self.failure = self.compiled.origin, None, str(error)
+        spec.origin = _ORIGIN
+        warnings.warn(
+            f"mmcv's compiled operators ({path}) cannot be loaded: {self.failure}. The operators of torchvision are "
+            'used instead. To build the compiled ones again: see python tools/check_env.py. To use torchvision '
+            f'without this warning: {VARIABLE}=torchvision',
+            stacklevel=2,
+        )
+        return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the operators into the module; torch and torchvision are imported here."""
-        from .extension import SERVED, missing_operator
+        """Put the operators into a module that stands in; torch and torchvision are imported here."""
+        if self.compiled is None:
+            from .extension import SERVED, missing_operator
 
-        vars(module).update(SERVED, __getattr__=missing_operator)
+            vars(module).update(SERVED, __getattr__=missing_operator)
+
+
+def _loaded(spec: ModuleSpec) -> ModuleType:
+    module = importlib.util.module_from_spec(spec)
+    if spec.loader is not None:
+        spec.loader.exec_module(module)
+    return module
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds ``mmcv._ext`` where no other finder does, and where :data:`VARIABLE` says so."""
+    """Finds ``mmcv._ext``: the compiled one where another finder has it, unless :data:`VARIABLE` says otherwise."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Specification of the stand-in; None for every other module and where the compiled one is to be loaded."""
+        """Specification of the extension, whose :class:`Loader` decides; None for every other module."""
         if fullname != EXTENSION:
             return None
-        others = (finder for finder in sys.meta_path if not isinstance(finder, Finder))
-        if os.environ.get(VARIABLE) != 'torchvision' and any(f.find_spec(fullname, path, target) for f in others):
-            return None
-        return ModuleSpec(fullname, Loader(), origin='mmselfsup_graft.ops')
+        others = () if os.environ.get(VARIABLE) == 'torchvision' else tuple(sys.meta_path)
+        specs = (finder.find_spec(fullname, path, target) for finder in others if not isinstance(finder, Finder))
+        compiled = next(filter(None, specs), None)
+        return ModuleSpec(fullname, Loader(compiled), origin=compiled.origin if compiled else _ORIGIN)
 
 
 def install() -> None:
@@ -55,9 +94,28 @@ def install() -> None:
 def operators_in_use() -> Literal['compiled', 'torchvision']:
     """Whose operators ``mmcv.ops`` has, or would have once it is imported.
 
+    Compiled operators that are found are loaded, since only that tells whether they work.
+
     Raises:
-        ImportError: If mmcv is not installed.
+        ImportError: If mmcv is not installed or cannot be imported.
     """
-    loaded = sys.modules.get(EXTENSION)
-    spec = loaded.__spec__ if loaded else importlib.util.find_spec(EXTENSION)
-    return 'torchvision' if spec is None or isinstance(spec.loader, Loader) else 'compiled'
+    loader = _decided()
+    return 'torchvision' if isinstance(loader, Loader) and loader.compiled is None else 'compiled'
+
+
+def failure_of_compiled() -> str:
+    """Why compiled operators that are installed and wanted are not in use; empty where that is not the case.
+
+    Raises:
+        ImportError: If mmcv is not installed or cannot be imported.
+    """
+    loader = _decided()
+    return loader.failure if isinstance(loader, Loader) else ''
+
+
+def _decided() -> object:
+    """The loader of ``mmcv._ext``, after it has tried what it found."""
+    spec = sys.modules[EXTENSION].__spec__ if EXTENSION in sys.modules else importlib.util.find_spec(EXTENSION)
+    if spec is not None and isinstance(spec.loader, Loader) and spec.loader.compiled is not None:
+        spec = importlib.import_module(EXTENSION).__spec__
+    return spec.loader if spec is not None else Loader(None)

@@ -6,6 +6,8 @@ number per class; it is the class of the target whose weight counts.
 
 import torch
 
+from mmselfsup_graft.errors import DataError
+
 from .precision import at_least_float32
 
 _TINY = torch.finfo(torch.float32).tiny  # below it a probability counts as this much in a logarithm
@@ -18,11 +20,14 @@ def sigmoid_focal_loss_forward(
 
     Args:
         input: [N, C], logits.
-        target: [N], classes; C stands for none of them.
+        target: [N], classes; C stands for none of them, and has no weight.
         weight: [C] or empty.
         output: [N, C], is filled.
         gamma: Exponent that lowers the loss of what is certain.
         alpha: Weight of the class of the target; the others have 1 - alpha.
+
+    Raises:
+        DataError: If there are weights and a target has none. The compiled operator reads past their end.
     """
     p, hit = _probabilities(input, target)
     positive = (1 - p).pow(gamma) * p.clamp(min=_TINY).log()
@@ -54,9 +59,19 @@ def _probabilities(input: torch.Tensor, target: torch.Tensor) -> tuple[torch.Ten
 
 
 def _weighted(values: torch.Tensor, weight: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Values [N, C] or [N], times the weight of the target's class."""
+    """Values [N, C] or [N], times the weight of the target's class.
+
+    Raises:
+        DataError: If a target has no weight.
+    """
     if not weight.numel():
         return values
+    without = target[(target < 0) | (target >= len(weight))]
+    if without.numel():
+        raise DataError(
+            f'focal loss: target {int(without[0])} has no weight, as weight has one number for each of the '
+            f'{len(weight)} classes and none for the background; leave weight out, or leave such targets out'
+        )
     factor = weight.to(values.dtype)[target]
     return values * (factor[:, None] if values.dim() == 2 else factor)
 

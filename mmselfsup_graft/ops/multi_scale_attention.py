@@ -44,7 +44,7 @@ def ms_deform_attn_backward(
     grad_attn_weight: torch.Tensor,
     im2col_step: int,
 ) -> None:
-    """Add the gradients to ``grad_value``, ``grad_sampling_loc`` and ``grad_attn_weight``; the sum is computed anew."""
+    """Add the gradients to ``grad_value``, ``grad_sampling_loc`` and ``grad_attn_weight``; computes the sum again."""
     leaves = [tensor.detach().requires_grad_() for tensor in (value, sampling_locations, attention_weights)]
     with torch.enable_grad():
         output = ms_deform_attn_forward(

@@ -54,27 +54,66 @@ def test_missing_detection_does_not_block(monkeypatch):
     assert can_pretrain(list(rows.values()))
 
 
-@pytest.mark.parametrize(
-    ('compiled', 'wish', 'found'),
-    [
-        (False, '', 'torchvision 1.2'),
-        (False, 'compiled', 'torchvision 1.2'),
-        (True, '', 'compiled'),
-        (True, 'torchvision', 'torchvision 1.2'),
-    ],
-)
-def test_whose_operators_mmcv_has(monkeypatch, tmp_path, compiled, wish, found):
+@pytest.fixture
+def other_mmcv(monkeypatch, tmp_path):
+    """An empty package in the place of mmcv; returns its folder."""
     (tmp_path / 'mmcv').mkdir()
     (tmp_path / 'mmcv' / '__init__.py').touch()
-    if compiled:
-        (tmp_path / 'mmcv' / '_ext.cpython-311-x86_64-linux-gnu.so').touch()
-    monkeypatch.delitem(sys.modules, 'mmcv', raising=False)
     monkeypatch.syspath_prepend(tmp_path)
+    names = ('mmcv', 'mmcv._ext')
+    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    yield tmp_path / 'mmcv'
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(kept)
+
+
+@pytest.mark.parametrize(
+    ('extension', 'wish', 'found', 'note'),
+    [
+        (None, '', 'torchvision 1.2', 'compiled ones are optional'),
+        (None, 'compiled', 'torchvision 1.2', 'compiled ones are optional'),
+        ('', '', 'compiled', 'without bfloat16'),
+        ('', 'torchvision', 'torchvision 1.2', 'as GRAFT_MMCV_OPS says'),
+        ("raise ImportError('undefined symbol: x')", '', 'torchvision 1.2', 'cannot be loaded: undefined symbol: x'),
+    ],
+)
+def test_whose_operators_mmcv_has(monkeypatch, other_mmcv, extension, wish, found, note):
+    if extension is not None:
+        (other_mmcv / '_ext.py').write_text(extension)
     monkeypatch.setenv('GRAFT_MMCV_OPS', wish)
     row = rows_with(monkeypatch, {'torchvision': '1.2'})['mmcv ops']
     assert (row.status, row.found) == ('ok', found)
-    assert ('build_mmcv_ops.sh' in row.fix) is not compiled
+    assert note in row.note
+    assert bool(row.fix) is ('optional' in note or 'cannot' in note)
     assert row.fix in format_report([row])
+
+
+@pytest.mark.parametrize('torch', ['2.13.1+cpu', '2.14.1'])
+@pytest.mark.parametrize('checkout', [True, False])
+def test_the_command_to_compile_fits_the_torch(monkeypatch, tmp_path, other_mmcv, torch, checkout):
+    monkeypatch.setenv('GRAFT_MMCV_OPS', '')
+    monkeypatch.setattr(sys, 'prefix', str(tmp_path / 'other venv'))
+    if not checkout:  # the package in some site-packages
+        monkeypatch.setattr(environment, '__file__', str(tmp_path / 'mmselfsup_graft' / 'apis' / 'environment.py'))
+        monkeypatch.setattr(environment, '_requirements', lambda group: [])
+    fix = rows_with(monkeypatch, {'torch': torch, 'onedl-mmcv': '2.3.6'})['mmcv ops'].fix
+    new = torch == '2.14.1'
+    if checkout:
+        expected = (
+            f"GRAFT_VENV='{tmp_path}/other venv' bash {ROOT}/tools/install.sh --transfer --compiled-ops"
+            if new
+            else f'bash {ROOT}/tools/build_mmcv_ops.sh {sys.executable}'
+        )
+        assert fix == expected
+    else:
+        assert ("install 'torch<2.14' torchvision && " in fix) is new
+        assert 'onedl-mmcv==2.3.6' in fix
+
+
+def test_the_torch_of_the_compiled_operators_is_one_they_can_be_built_for():
+    pins = dict(line.split('==') for line in (ROOT / 'requirements' / 'compiled_ops.txt').read_text().splitlines()[2:])
+    assert environment._satisfies(pins['torch'], f'<{environment.FIRST_TORCH_WITHOUT_COMPILED_OPS}')
 
 
 @pytest.mark.parametrize(

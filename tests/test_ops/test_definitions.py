@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from mmselfsup_graft.errors import DataError
+
 
 def backward(output: torch.Tensor, *leaves: torch.Tensor) -> list[torch.Tensor]:
     torch.manual_seed(1)
@@ -45,6 +47,14 @@ def test_sigmoid_focal_loss(dtype, weighted, gamma):
             expected = expected * weight.double()[target][:, None]
         expected = {'none': expected, 'mean': expected.sum() / len(wide), 'sum': expected.sum()}[reduction]
         close([loss, *backward(loss, logits)], [expected, *backward(expected, wide)], dtype)
+
+
+@pytest.mark.parametrize('target', [-1, 3])
+def test_class_weights_of_focal_losses_have_none_for_the_background(target):
+    from mmcv.ops import sigmoid_focal_loss
+
+    with pytest.raises(DataError, match=f'target {target} has no weight'):
+        sigmoid_focal_loss(torch.zeros(2, 3), torch.tensor([0, target]), 2.0, 0.25, torch.ones(3), 'none')
 
 
 def test_sigmoid_focal_loss_of_certain_predictions_is_finite():

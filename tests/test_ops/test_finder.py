@@ -1,6 +1,7 @@
 """Whose module ``mmcv._ext`` is: the compiled one where there is one, in whichever order the packages are imported."""
 
 import importlib
+import importlib.machinery
 import os
 import subprocess
 import sys
@@ -19,10 +20,26 @@ import importlib.util, sys
 for name in {order}:
     importlib.import_module(name)
 spec = importlib.util.find_spec('mmcv._ext')
-from mmselfsup_graft.ops.finder import operators_in_use
-print(spec.origin if spec.origin == 'mmselfsup_graft.ops' else 'file', operators_in_use())
+from mmselfsup_graft.ops.finder import failure_of_compiled, operators_in_use
 assert 'torch' not in sys.modules
+print(spec.origin if spec.origin == 'mmselfsup_graft.ops' else 'file', operators_in_use())
+if 'torch' in sys.modules:  # a compiled one was tried
+    extension = importlib.import_module('mmcv._ext')
+    assert ('COMPILED' in vars(extension)) is (operators_in_use() == 'compiled')
+    assert ('nms' in vars(extension)) is (operators_in_use() == 'torchvision')
+print(failure_of_compiled())
 """
+
+
+def imported(folder: Path, order: tuple[str, ...], wish: str, extension: str | None) -> subprocess.CompletedProcess:
+    """Run :data:`SCRIPT` beside a package ``mmcv`` that has nothing but, where given, this ``_ext``."""
+    (folder / 'mmcv').mkdir(exist_ok=True)
+    (folder / 'mmcv' / '__init__.py').touch()
+    if extension is not None:
+        (folder / 'mmcv' / '_ext.py').write_text(extension)
+    environment = {**os.environ, 'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}', VARIABLE: wish}
+    command = [sys.executable, '-c', SCRIPT.format(order=order)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize('order', [('mmcv', 'mmselfsup_graft'), ('mmselfsup_graft', 'mmcv')])
@@ -36,15 +53,28 @@ assert 'torch' not in sys.modules
     ],
 )
 def test_stands_in_where_there_is_none(tmp_path, order, compiled, wish, expected):
-    (tmp_path / 'mmcv').mkdir()
-    (tmp_path / 'mmcv' / '__init__.py').touch()
-    if compiled:
-        (tmp_path / 'mmcv' / '_ext.py').touch()
-    environment = {**os.environ, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{ROOT}', VARIABLE: wish}
-    command = [sys.executable, '-c', SCRIPT.format(order=order)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = imported(tmp_path, order, wish, 'COMPILED = True' if compiled else None)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == expected
+    assert 'cannot be loaded' not in done.stderr
+
+
+@pytest.mark.parametrize('wish', ['', 'compiled'])
+@pytest.mark.parametrize('broken', ['source', 'library'])
+def test_stands_in_for_one_that_cannot_be_loaded(tmp_path, wish, broken):
+    source = "raise ImportError('undefined symbol: _ZN3c10')" if broken == 'source' else None
+    if broken == 'library':
+        suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
+        (tmp_path / 'mmcv').mkdir()
+        (tmp_path / 'mmcv' / f'_ext{suffix}').write_bytes(b'not a library')
+    done = imported(tmp_path, ('mmcv', 'mmselfsup_graft'), wish, source)
+    assert done.returncode == 0, done.stderr
+    first, reason = done.stdout.strip().splitlines()
+    assert first == 'file torchvision'  # found, not loaded
+    assert reason
+    assert done.stderr.count('UserWarning') == 1
+    assert f'cannot be loaded: {reason}' in done.stderr
+    assert 'operators of torchvision are used' in done.stderr
 
 
 def test_is_installed_once():
@@ -62,4 +92,4 @@ def test_an_operator_that_is_not_served_says_so():
     with pytest.raises(MissingOperatorError) as error:
         carafe_naive(torch.zeros(1, 4, 2, 2), torch.zeros(1, 9, 4, 4), 3, 1, 2)
     assert 'carafe_naive_forward' in str(error.value)
-    assert 'tools/install.sh --compiled-ops' in str(error.value)
+    assert 'tools/install.sh --transfer --compiled-ops' in str(error.value)
