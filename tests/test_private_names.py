@@ -1,4 +1,4 @@
-"""Private functions of torchvision that the package calls: requirements/base.txt bounds the versions because of them."""
+"""Private functions of torchvision that the package calls; requirements/base.txt bounds its version because of them."""
 
 from operator import attrgetter
 
@@ -7,9 +7,9 @@ import torch
 import torchvision
 
 BREAKS = {
-    'ops.torchvision._roi_align_backward': 'the gradient of RoIAlign (mmselfsup_graft/ops/roi_align.py)',
-    'ops.torchvision._deform_conv2d_backward': 'training of deformable convolutions (mmselfsup_graft/ops/deform_conv.py)',
-    'transforms.functional._get_inverse_affine_matrix': 'affine transforms (mmselfsup_graft/datasets/fast/affine.py)',
+    'ops.torchvision._roi_align_backward': 'the gradient of RoIAlign (ops/roi_align.py)',
+    'ops.torchvision._deform_conv2d_backward': 'the gradient of deformable convolutions (ops/deform_conv.py)',
+    'transforms.functional._get_inverse_affine_matrix': 'affine transforms (datasets/fast/affine.py)',
 }
 
 

@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
+from torchvision.ops import box_iou
 
 from mmselfsup_graft.engine.runners.region_precision import keep_regions_precise
 from mmselfsup_graft.registry import MODELS
@@ -47,8 +48,11 @@ def shrunk(value: Any, key: str = '') -> Any:
     return SMALLER.get((key, value), value) if isinstance(value, int) else value
 
 
-def built(library: str, config: str) -> nn.Module:
+def built(library: str, config: str, score_thr: float | None = None) -> nn.Module:
+    """The model of a config; ``score_thr`` is for the boxes of a detector."""
     cfg = Config.fromfile(f'{sys.modules[library].__path__[0]}/.mim/configs/{config}', import_custom_modules=False)
+    if score_thr is not None:
+        cfg.model.test_cfg.get('rcnn', cfg.model.test_cfg).score_thr = score_thr
     init_default_scope(library)
     model = MODELS.build(ConfigDict(shrunk(cfg.model.to_dict()), _scope_=library))
     model.init_weights()
@@ -84,12 +88,19 @@ def detection_data() -> dict[str, Any]:
 
 @pytest.mark.parametrize('name', DETECTORS)
 def test_detectors(name):
-    model = built('mmdet', DETECTORS[name])
+    model = built('mmdet', DETECTORS[name], score_thr=0.0)
     step(model, detection_data())
     model.eval()
     with torch.no_grad():
         (result,) = model(**model.data_preprocessor(detection_data(), False), mode='predict')
-    assert result.pred_instances.bboxes.isfinite().all()
+    boxes, labels = result.pred_instances.bboxes, result.pred_instances.labels
+    assert len(boxes) > 1
+    assert boxes.isfinite().all()
+    overlaps = box_iou(boxes, boxes).nan_to_num()  # 0 / 0 for boxes without an area
+    rivals = (labels[:, None] == labels).triu(1)
+    test_cfg = model.test_cfg.get('rcnn', model.test_cfg)
+    assert rivals.any()
+    assert (overlaps[rivals] <= test_cfg.nms.iou_threshold + 1e-4).all()  # NMS left these
 
 
 @pytest.mark.parametrize('name', SEGMENTORS)
@@ -100,10 +111,17 @@ def test_segmentors(name):
     samples = [SegDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64))) for _ in range(2)]
     for sample in samples:
         sample.gt_sem_seg = PixelData(data=torch.randint(0, 2, (1, 64, 64)))
+    images = [torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8) for _ in samples]
     step(
         model,
-        {'inputs': [torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8) for _ in samples], 'data_samples': samples},
+        {'inputs': images, 'data_samples': samples},
     )
+    model.eval()
+    with torch.no_grad():
+        results = model(**model.data_preprocessor({'inputs': images, 'data_samples': samples}, False), mode='predict')
+    for result in results:
+        assert result.seg_logits.data.isfinite().all()
+        assert torch.equal(result.pred_sem_seg.data[0], result.seg_logits.data.argmax(dim=0))
 
 
 @pytest.mark.parametrize('half', [torch.bfloat16, torch.float16])
