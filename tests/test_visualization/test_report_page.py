@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import os
 import re
 from html.parser import HTMLParser
 
@@ -271,3 +272,9 @@ def test_a_page_is_written(tmp_path):
     page = make_page()
     write_page(page, tmp_path / 'report.html')
     assert (tmp_path / 'report.html').read_text(encoding='utf-8') == render_page(page)
+
+
+def test_a_name_that_is_not_utf8_does_not_stop_the_page(tmp_path):
+    write_page(make_page(title='on ' + os.fsdecode(b'caf\xe9')), tmp_path / 'report.html')
+    text = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert Reader(text).all('h1')[0][1] == 'on caf?'
