@@ -10,9 +10,12 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmselfsup_graft.analysis.embedding import nearest_neighbors
+from mmselfsup_graft.apis.recipe import write_json
 from mmselfsup_graft.apis.report_page import embedding
 from mmselfsup_graft.apis.report_page.embedding import choose_queries, embed_held_out, spread
+from mmselfsup_graft.apis.report_page.gather import _data_name
 from mmselfsup_graft.apis.report_page.table import better_features, page_table
+from mmselfsup_graft.apis.report_page.usage import commands_for
 from mmselfsup_graft.evaluation import FeatureCache
 
 
@@ -149,3 +152,28 @@ def test_maps_and_neighbors_of_a_folder(folder, monkeypatch):
             labels = found.sample.labels
             near = nearest_neighbors(values, np.arange(13), 5)
             assert each.agreement == pytest.approx((labels[near] == labels[:, None]).mean())
+
+
+@pytest.mark.parametrize('written', [True, False])
+def test_commands_name_files_that_are_there(written, tmp_path):
+    cfg = Config({'evaluation': {}, 'model': {'backbone': {'type': 'mmpretrain.ResNet'}}})
+    stage = SimpleNamespace(name='cl', cfg=cfg)
+    recipe = SimpleNamespace(report={}, stages=[stage])
+    (tmp_path / 'cl').mkdir()
+    write_json(tmp_path / 'cl' / 'done.json', {'checkpoint': 'epoch_1.pth'})
+    (tmp_path / 'cl' / 'epoch_1.pth').touch()
+    if written:
+        (tmp_path / 'cl' / 'cl.py').touch()
+    lines = [command.code for command in commands_for(recipe, tmp_path)]
+    assert len(lines) == (3 if written else 1)
+    assert 'convert.py' in lines[-1]
+    assert all(str(tmp_path / 'cl' / 'cl.py') in line for line in lines[:-1])
+
+
+@pytest.mark.parametrize('root', ['.', 'inner/..', ''])
+def test_the_data_have_the_name_of_their_folder(root, tmp_path, monkeypatch):
+    (tmp_path / 'photos' / 'inner').mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / 'photos')
+    dataset = {'type': 'ImageFolder', **({'data_root': root} if root else {})}
+    cfg = Config({'train_dataloader': {'dataset': dataset}})
+    assert _data_name(SimpleNamespace(stages=[SimpleNamespace(cfg=cfg)])) == ('photos' if root else 'ImageFolder')
