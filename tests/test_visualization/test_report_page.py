@@ -311,3 +311,11 @@ def test_layers_of_all_runs_have_a_rate():
     assert [text for _, text in reader.all('title')] == [
         f'{run.name}, {layer}: {rate:.3g}' for run in runs for layer, rate in run.rates.items()
     ]
+
+
+@pytest.mark.parametrize('chosen', [True, False])
+def test_the_page_says_that_features_are_chosen_by_score(chosen):
+    page = make_page()
+    page = dataclasses.replace(page, embedding=dataclasses.replace(page.embedding, chosen_by_score=chosen))
+    section = next(text for attributes, text in Reader(render_page(page)).all('section') if attributes['id'] == 'map')
+    assert ('best score' in section) == chosen
