@@ -55,6 +55,12 @@ def check_report(path: str | os.PathLike, report: Mapping[str, Any], stages: Col
             raise ConfigError(f'recipe {path} has no stage {stage!r}; its stages are {", ".join(stages)}')
 
 
+def scored_features(report: Mapping[str, Any], has_class_token: bool, own: str) -> list[str]:
+    """Those of ``report.features`` that an encoder has; its own feature if there are none."""
+    having = [name for name in report.get('features', []) if name == 'patch_mean' or has_class_token]
+    return having or [own]
+
+
 def row_name(encoder: str, feature: str, own: str) -> str:
     """Name of a row: the encoder's for its own feature, ``LGP, mean of patches`` for another one."""
     return encoder if feature == own else f'{encoder}, {FEATURE_NAMES[feature]}'

@@ -9,6 +9,8 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
+from .depth import by_depth
+
 
 def read_history(work_dir: Path) -> list[dict]:
     """Rows that :class:`HistoryHook` wrote into a work directory."""
@@ -41,13 +43,13 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
         target: PNG to write.
     """
     rates = {name: peak_rates(Path(work_dir)) for name, work_dir in runs.items()}
-    deepest = max((list(layers) for layers in rates.values()), key=len)  # stem, blocks, heads
+    all_layers = by_depth(rates.values())
     figure, axis = plt.subplots(figsize=(6, 3.2), layout='constrained')
     for index, (name, layers) in enumerate(rates.items()):
         offset = 0.12 * (index - (len(runs) - 1) / 2)  # side by side: equal rates would hide each other
-        places = [deepest.index(layer) + offset for layer in layers]
+        places = [all_layers.index(layer) + offset for layer in layers]
         axis.plot(places, list(layers.values()), 'o', label=name, markersize=4)
-    axis.set_xticks(range(len(deepest)), deepest, rotation=60, fontsize=8)
+    axis.set_xticks(range(len(all_layers)), all_layers, rotation=60, fontsize=8)
     axis.set(yscale='log', xlabel='depth', ylabel='peak learning rate')
     axis.grid(alpha=0.3)
     axis.legend()

@@ -10,10 +10,15 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmselfsup_graft.analysis.embedding import nearest_neighbors
+from mmselfsup_graft.apis.embedding import Encoder
+from mmselfsup_graft.apis.recipe import write_json
 from mmselfsup_graft.apis.report_page import embedding
 from mmselfsup_graft.apis.report_page.embedding import choose_queries, embed_held_out, spread
+from mmselfsup_graft.apis.report_page.gather import _data_name
 from mmselfsup_graft.apis.report_page.table import better_features, page_table
-from mmselfsup_graft.evaluation import FeatureCache
+from mmselfsup_graft.apis.report_page.usage import commands_for
+from mmselfsup_graft.apis.report_settings import FEATURE_NAMES
+from mmselfsup_graft.evaluation import Embedded, FeatureCache
 
 
 def test_all_of_few_images_are_taken():
@@ -123,7 +128,7 @@ def test_maps_and_neighbors_of_a_folder(folder, monkeypatch):
     stage = SimpleNamespace(name='lgp', cfg=Config({'evaluation': {'test': test}}))
     recipe = SimpleNamespace(report={'rows': [dict(name='LGP', stage='lgp')]}, stage=lambda name: stage)
     preprocessor = embedding.raw_pixels().preprocessor
-    encoder = embedding.Encoder(Reversed(), preprocessor, FeatureCache(None, {}))
+    encoder = Encoder(Reversed(), preprocessor, FeatureCache(None, {}))
     monkeypatch.setattr(embedding, 'load_encoder', lambda cfg, checkpoint: encoder)
     monkeypatch.setattr(embedding, 'stage_checkpoint', lambda work_dir, name: 'any.pth')
     found = embed_held_out(recipe, root, {})
@@ -149,3 +154,85 @@ def test_maps_and_neighbors_of_a_folder(folder, monkeypatch):
             labels = found.sample.labels
             near = nearest_neighbors(values, np.arange(13), 5)
             assert each.agreement == pytest.approx((labels[near] == labels[:, None]).mean())
+
+
+@pytest.mark.parametrize('written', [True, False])
+def test_commands_name_files_that_are_there(written, tmp_path):
+    cfg = Config({'evaluation': {}, 'model': {'backbone': {'type': 'mmpretrain.ResNet'}}})
+    stage = SimpleNamespace(name='cl', cfg=cfg)
+    recipe = SimpleNamespace(report={}, stages=[stage])
+    (tmp_path / 'cl').mkdir()
+    write_json(tmp_path / 'cl' / 'done.json', {'checkpoint': 'epoch_1.pth'})
+    (tmp_path / 'cl' / 'epoch_1.pth').touch()
+    if written:
+        (tmp_path / 'cl' / 'cl.py').touch()
+    lines = [command.code for command in commands_for(recipe, tmp_path)]
+    assert len(lines) == (3 if written else 1)
+    assert 'convert.py' in lines[-1]
+    assert all(str(tmp_path / 'cl' / 'cl.py') in line for line in lines[:-1])
+
+
+@pytest.mark.parametrize('root', ['.', 'inner/..', ''])
+def test_the_data_have_the_name_of_their_folder(root, tmp_path, monkeypatch):
+    (tmp_path / 'photos' / 'inner').mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / 'photos')
+    dataset = {'type': 'ImageFolder', **({'data_root': root} if root else {})}
+    cfg = Config({'train_dataloader': {'dataset': dataset}})
+    assert _data_name(SimpleNamespace(stages=[SimpleNamespace(cfg=cfg)])) == ('photos' if root else 'ImageFolder')
+
+
+class Tokens(torch.nn.Module):
+    """What is asked of an encoder with a class token."""
+
+    cls_token = torch.nn.Parameter(torch.zeros(1))
+    out_type = 'raw'
+
+
+@pytest.mark.parametrize(
+    ('asked', 'better', 'expected'),
+    [
+        ([], {}, ['class_token']),
+        (['patch_mean'], {'LGP': 'patch_mean'}, ['patch_mean']),
+        (['class_token', 'patch_mean'], {'LGP': 'patch_mean'}, ['class_token', 'patch_mean']),
+        (['class_token', 'both'], {}, ['class_token', 'both']),
+    ],
+)
+def test_only_scored_features_are_extracted(asked, better, expected, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).save(tmp_path / f'{number}.png')
+    pipeline = [dict(type='LoadImage', channels=3), dict(type='mmpretrain.PackInputs')]
+    test = dict(type='ImageFolder', data_root=str(tmp_path), pipeline=pipeline)
+    stage = SimpleNamespace(name='lgp', cfg=Config({'evaluation': {'test': test}}))
+    report = {'rows': [dict(name='LGP', stage='lgp')], **({'features': asked} if asked else {})}
+    recipe = SimpleNamespace(report=report, stage=lambda name: stage)
+    encoder = Encoder(Tokens(), embedding.raw_pixels().preprocessor, FeatureCache(None, {}))
+    monkeypatch.setattr(embedding, 'load_encoder', lambda cfg, checkpoint: encoder)
+    monkeypatch.setattr(embedding, 'stage_checkpoint', lambda work_dir, name: 'any.pth')
+    embed_images, wanted = embedding.embed_images, []
+
+    def record(encoder_, data, features=None, **more):
+        if encoder_ is not encoder:
+            return embed_images(encoder_, data, features, **more)
+        wanted.append(features)
+        values = {name: rng.normal(size=(6, 4)).astype(np.float32) for name in features}
+        return Embedded(values, None, np.arange(6))
+
+    monkeypatch.setattr(embedding, 'embed_images', record)
+    found = embed_held_out(recipe, tmp_path, better)
+    assert wanted == [expected]
+    chosen = len(expected) > 1
+    assert found.representations[1].feature == (FEATURE_NAMES[better.get('LGP', expected[0])] if chosen else '')
+    assert found.chosen_by_score == (chosen and bool(better))
+
+
+def test_measured_times_stand_beside_the_comparison():
+    rows = result(
+        pixels=scored(70.0, 80.0, 90.0),
+        a=scored(50.0, 60.0, 70.0, encoder='a', feature='class_token', iterations=3, train_seconds=85.0),
+        a_mean=scored(55.0, 58.0, 70.0, encoder='a', feature='patch_mean', iterations=3, train_seconds=85.0),
+        b=scored(50.0, 60.0, 70.0, iterations=3, train_seconds=9.4, train_cpu_seconds=168.6),
+    )
+    assert page_table(rows, 'A against b.').comparison == 'A against b. Measured: a 1 min 25 s; b 9 s (169 CPU s).'
+    assert page_table(rows).comparison == ''
+    assert page_table(result(pixels=scored(70.0, 80.0, 90.0)), 'None.').comparison == 'None.'

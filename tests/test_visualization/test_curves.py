@@ -86,3 +86,16 @@ def test_heads_of_a_shallow_run_stand_with_the_others(tmp_path, figures):
     (axis,) = figures[0].axes
     assert [text.get_text() for text in axis.get_xticklabels()] == ['stem', 'block 0', 'block 1', 'block 2', 'heads']
     np.testing.assert_allclose(axis.lines[0].get_xdata(), [-0.06, 0.94, 3.94])
+
+
+def test_layers_that_the_deepest_run_lacks_are_drawn(tmp_path, figures):
+    named = {'long': ['stem', 'block 0', 'block 1', 'heads'], 'other': ['block 2', 'block 10', 'heads']}
+    for name, layers in named.items():
+        (tmp_path / name).mkdir()
+        rates = [{'name': layer, 'lr': 1e-3} for layer in layers]
+        (tmp_path / name / 'param_groups.json').write_text(json.dumps({'layers': rates}))
+    draw_lr_over_depth({name: tmp_path / name for name in named}, tmp_path / 'lr.png')
+    (axis,) = figures[0].axes
+    shown = [text.get_text() for text in axis.get_xticklabels()]
+    assert shown == ['stem', 'block 0', 'block 1', 'block 2', 'block 10', 'heads']
+    np.testing.assert_allclose(axis.lines[1].get_xdata(), [3.06, 4.06, 5.06])

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import os
 import re
 from html.parser import HTMLParser
 
@@ -24,7 +25,8 @@ from mmselfsup_graft.visualization.report_page import (
     render_page,
     write_page,
 )
-from mmselfsup_graft.visualization.report_page.charts import nice_ticks
+from mmselfsup_graft.visualization.report_page.charts import nice_ticks, rates_chart
+from mmselfsup_graft.visualization.report_page.images import sheet
 from mmselfsup_graft.visualization.report_page.palette import DARK, LIGHT
 
 VOID = {'meta', 'link', 'img', 'input', 'br', 'line', 'circle', 'rect', 'polyline', 'polygon'}
@@ -271,3 +273,49 @@ def test_a_page_is_written(tmp_path):
     page = make_page()
     write_page(page, tmp_path / 'report.html')
     assert (tmp_path / 'report.html').read_text(encoding='utf-8') == render_page(page)
+
+
+def test_a_name_that_is_not_utf8_does_not_stop_the_page(tmp_path):
+    write_page(make_page(title='on ' + os.fsdecode(b'caf\xe9')), tmp_path / 'report.html')
+    text = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert Reader(text).all('h1')[0][1] == 'on caf?'
+
+
+@pytest.mark.parametrize('shape', [(4, 8, 3), (8, 2, 3), (60, 120, 3)])
+def test_images_that_are_not_square_keep_their_proportions(shape):
+    picture = np.full(shape, 255, np.uint8)
+    whole, per_row = sheet([picture] * 3, 8)
+    assert (per_row, whole.shape) == (2, (16, 16, 3))
+    height, width = (8 * length // max(shape) for length in shape[:2])
+    expected = np.zeros((8, 8), np.uint8)
+    expected[(8 - height) // 2 :][:height, (8 - width) // 2 :][:, :width] = 255
+    for y, x in ((0, 0), (0, 8), (8, 0)):
+        np.testing.assert_array_equal(whole[y : y + 8, x : x + 8, 0], expected)
+    assert not whole[8:, 8:].any()
+
+
+def test_layers_of_all_runs_have_a_rate():
+    runs = [
+        TrainingRun('deep', [1], [1.0], {'stem': 1e-4, 'block 0': 1e-3, 'block 1': 1e-3, 'heads': 1e-2}, 1.0),
+        TrainingRun('other', [1], [1.0], {'block 2': 2e-3, 'block 10': 3e-3, 'heads': 1e-2}, 1.0),
+    ]
+    reader = Reader(rates_chart(runs))
+    assert [text for _, text in reader.all('text')][-6:] == [
+        'stem',
+        'block 0',
+        'block 1',
+        'block 2',
+        'block 10',
+        'heads',
+    ]
+    assert [text for _, text in reader.all('title')] == [
+        f'{run.name}, {layer}: {rate:.3g}' for run in runs for layer, rate in run.rates.items()
+    ]
+
+
+@pytest.mark.parametrize('chosen', [True, False])
+def test_the_page_says_that_features_are_chosen_by_score(chosen):
+    page = make_page()
+    page = dataclasses.replace(page, embedding=dataclasses.replace(page.embedding, chosen_by_score=chosen))
+    section = next(text for attributes, text in Reader(render_page(page)).all('section') if attributes['id'] == 'map')
+    assert ('best score' in section) == chosen

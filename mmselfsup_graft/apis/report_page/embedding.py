@@ -9,9 +9,9 @@ import numpy as np
 from mmengine.config import Config
 
 from mmselfsup_graft.analysis.embedding import align, layout, nearest_neighbors, possible_share, same_class_share
-from mmselfsup_graft.apis.embedding import Encoder, embed_images, load_encoder, raw_pixels
+from mmselfsup_graft.apis.embedding import embed_images, load_encoder, raw_pixels
 from mmselfsup_graft.apis.recipe import Recipe, stage_checkpoint
-from mmselfsup_graft.apis.report_settings import BASELINES, FEATURE_NAMES
+from mmselfsup_graft.apis.report_settings import BASELINES, FEATURE_NAMES, scored_features
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.evaluation import Embedded
 from mmselfsup_graft.registry import DATASETS
@@ -33,7 +33,7 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     Args:
         recipe: The encoders are those of ``report.maps``, by default the first three of ``report.rows``.
         work_dir: Where their checkpoints lie.
-        better: Name of a row -> which of its features to take; those not named have the encoder's own.
+        better: Name of a row -> which of its scored features to take; those not named have the first of them.
 
     Returns:
         None if the recipe has no held-out images, or fewer than three that can be read.
@@ -45,10 +45,11 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     chosen = spread(whole.labels(), len(whole), _MOST_IMAGES)
     if len(chosen) < FEWEST_IMAGES:
         return None
-    found = {PIXELS: _embed(raw_pixels(), whole.get_subset(chosen.tolist()))}
+    found = {PIXELS: embed_images(raw_pixels(), {}, dataset=whole.get_subset(chosen.tolist()))}
     for name, stage in rows.items():
         encoder = load_encoder(stage.cfg, stage_checkpoint(work_dir, stage.name))
-        found[name] = _embed(encoder, _subset(stage.cfg, chosen))
+        scored = scored_features(recipe.report, encoder.has_class_token(), encoder.own_feature())
+        found[name] = embed_images(encoder, {}, scored, dataset=_subset(stage.cfg, chosen))
     readable = reduce(np.intersect1d, [each.indices for each in found.values()])
     if len(readable) < FEWEST_IMAGES:
         return None
@@ -57,7 +58,8 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     shown, method = _represent(found, readable, better, sample.labels, queries)
     count = shown[0].neighbors.shape[1]
     possible = None if sample.labels is None else possible_share(sample.labels, count)
-    return Embedding(sample, method, queries, tuple(shown), possible)
+    by_score = any(len(each.features) > 1 and name in better for name, each in found.items())
+    return Embedding(sample, method, queries, tuple(shown), possible, by_score)
 
 
 def shown_rows(recipe: Recipe) -> dict[str, Any]:
@@ -90,11 +92,6 @@ def choose_queries(labels: np.ndarray | None, total: int, count: int) -> np.ndar
 
 def _subset(cfg: Config, chosen: np.ndarray) -> SelfSupDataset:
     return DATASETS.build(cfg.evaluation.test).get_subset(chosen.tolist())
-
-
-def _embed(encoder: Encoder, dataset: SelfSupDataset) -> Embedded:
-    features = [*FEATURE_NAMES] if encoder.has_class_token() else None
-    return embed_images(encoder, {}, features, dataset=dataset)
 
 
 def _sample(whole: SelfSupDataset, chosen: np.ndarray) -> Sample:

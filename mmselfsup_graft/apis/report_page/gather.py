@@ -1,6 +1,7 @@
 """All of a page, from a recipe and its work directory."""
 
 import datetime
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def write_report_page(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] 
 
 def _data_name(recipe: Recipe) -> str:
     data = recipe.stages[0].cfg.train_dataloader.dataset
-    return Path(data.data_root).name if data.get('data_root') else data.type
+    if not data.get('data_root'):
+        return data.type
+    whole = os.path.abspath(data.data_root)  # '.' has no name of its own
+    return Path(whole).name or whole
 
 
 def _facts(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] | None) -> dict[str, str]:

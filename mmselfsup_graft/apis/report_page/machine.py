@@ -1,4 +1,4 @@
-"""What a run was made on, in words."""
+"""The machine and the software of a run, in words."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ def processor() -> str:
 
 
 def software() -> str:
-    """Versions of what computes."""
+    """Versions of torch, this package and Python."""
     found = versions()
     return f'torch {found["torch"]}, mmselfsup_graft {found["mmselfsup_graft"]}, Python {found["python"]}'
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmselfsup_graft.apis.report_settings import FEATURE_NAMES
 from mmselfsup_graft.visualization.report_page import Cell, Table, TableRow
+from mmselfsup_graft.visualization.report_page.page import duration
 
 
 def page_table(result: Mapping[str, Any], comparison: str = '') -> Table:
@@ -13,7 +14,7 @@ def page_table(result: Mapping[str, Any], comparison: str = '') -> Table:
 
     Args:
         result: What :func:`mmselfsup_graft.apis.report.compare` gave.
-        comparison: Which rows are to be compared, in words.
+        comparison: Which rows are to be compared, in words; the measured training times are added.
     """
     columns, scored = _columns(result['protocol']), result['rows']
     several = len(features_of(scored)) < sum('feature' in row for row in scored.values())
@@ -28,7 +29,19 @@ def page_table(result: Mapping[str, Any], comparison: str = '') -> Table:
         )
         for name, row in scored.items()
     ]
-    return Table(tuple(columns), tuple(_mark_best(rows)), tuple(_notes(result)), comparison)
+    texts = (comparison, measured_times(rows) if comparison else '')
+    return Table(tuple(columns), tuple(_mark_best(rows)), tuple(_notes(result)), ' '.join(filter(None, texts)))
+
+
+def measured_times(rows: Sequence[TableRow]) -> str:
+    """A sentence with the training time of every encoder where it is known; empty where it is of none."""
+    times = {row.name: _time(row.seconds, row.cpu_seconds) for row in rows if row.seconds is not None}
+    return f'Measured: {"; ".join(f"{name} {time}" for name, time in times.items())}.' if times else ''
+
+
+def _time(seconds: float, cpu_seconds: float | None) -> str:
+    cpu = '' if cpu_seconds is None else f' ({cpu_seconds:.0f} CPU s)'
+    return f'{duration(seconds)}{cpu}'
 
 
 def better_features(result: Mapping[str, Any]) -> dict[str, str]:

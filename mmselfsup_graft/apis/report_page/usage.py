@@ -1,4 +1,4 @@
-"""How to go on with the encoders of a recipe: exact lines, and what its files are."""
+"""How to use the encoders of a recipe: exact lines, and what its files are."""
 
 import shlex
 from pathlib import Path
@@ -6,6 +6,10 @@ from pathlib import Path
 from mmselfsup_graft.apis.recipe import Recipe, Stage, stage_checkpoint
 from mmselfsup_graft.visualization.report_page import Command
 
+_CONVERT = (
+    'Convert it to {library}. The command loads the result into the model of {library} to check it; it says so where '
+    '{library} is not installed or has no such model:'
+)
 _FILES = {
     'table.json': 'the table with all settings',
     'table.txt': 'the table as text',
@@ -15,13 +19,16 @@ _FILES = {
 
 
 def commands_for(recipe: Recipe, work_dir: Path) -> list[Command]:
-    """Score, embed and convert the encoder of the last row of the report, or of the last stage."""
+    """Embed, score and convert the encoder of the last row of the report, or of the last stage.
+
+    Embedding and scoring need the config that the training wrote; without it only the conversion is left.
+    """
     rows = recipe.report.get('rows', [])
     stage = recipe.stage(rows[-1]['stage']) if rows else recipe.stages[-1]
     name = rows[-1]['name'] if rows else stage.name
     config, checkpoint = run_config(work_dir, stage), stage_checkpoint(work_dir, stage.name)
     commands = []
-    if 'evaluation' in stage.cfg:
+    if config is not None and 'evaluation' in stage.cfg:
         commands.append(
             Command(
                 f'Features of {name} in Python:',
@@ -41,14 +48,16 @@ def commands_for(recipe: Recipe, work_dir: Path) -> list[Command]:
     library = 'mmpretrain' if 'Swin' in stage.cfg.model.backbone.type else 'timm'  # which has no place for ours
     target = f'{stage.name}_{library}.pth'
     line = shlex.join(['python', 'tools/model_converters/convert.py', str(checkpoint), target, '--to', library])
-    commands.append(Command(f'Take it to {library}; the command checks that every tensor fits:', line))
+    commands.append(Command(_CONVERT.format(library=library), line))
     return commands
 
 
-def run_config(work_dir: Path, stage: Stage) -> Path:
-    """The newest config that a training wrote into its folder: all values, references to other stages resolved."""
+def run_config(work_dir: Path, stage: Stage) -> Path | None:
+    """The newest config that a training wrote into its folder: all values, references to other stages resolved; None if
+    there is none.
+    """
     written = sorted((work_dir / stage.name).glob('*.py'), key=lambda path: path.stat().st_mtime)
-    return written[-1] if written else work_dir / stage.name
+    return written[-1] if written else None
 
 
 def files_of(recipe: Recipe, work_dir: Path) -> dict[str, str]:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from mmselfsup_graft.visualization.depth import by_depth
+
 from .content import TrainingRun
 
 _MOST_POINTS = 400
@@ -53,7 +55,7 @@ def rates_chart(runs: Sequence[TrainingRun], width: int = 720) -> str:
         runs: At least one training, with at least one layer.
         width: Units of the picture's own.
     """
-    layers = max((list(run.rates) for run in runs), key=len)
+    layers = by_depth(run.rates for run in runs)
     rates = [rate for run in runs for rate in run.rates.values() if rate > 0]
     if not rates:
         return _svg(width, 60, 'No learning rate was recorded.', [])
@@ -78,9 +80,9 @@ def rates_chart(runs: Sequence[TrainingRun], width: int = 720) -> str:
             parts.append(_text(left + step * (number + 0.5), height - 20, layer, 'middle'))
     for series, run in enumerate(runs):
         for layer, rate in run.rates.items():
-            if layer in layers and rate > 0:
+            if rate > 0:
                 parts.append(mark(series, *at(layer, rate, series), f'{run.name}, {layer}: {rate:.3g}'))
-            elif layer in layers:
+            else:
                 x = left + step * (layers.index(layer) + 0.5)
                 parts.append(_text(x, height - bottom + 4, f'{run.name}: 0', 'middle'))
     about = 'Peak learning rate over depth. ' + ' '.join(

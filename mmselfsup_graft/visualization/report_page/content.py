@@ -131,6 +131,7 @@ class Embedding:
         representations: In the order of the page.
         possible: The highest agreement that there could be, as small classes have fewer images than neighbors are
             counted; None without labels.
+        chosen_by_score: Whether an encoder with several features is shown by the one with the best score in the table.
     """
 
     sample: Sample
@@ -138,6 +139,7 @@ class Embedding:
     queries: np.ndarray
     representations: tuple[Representation, ...]
     possible: float | None = None
+    chosen_by_score: bool = False
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ def sheet(tiles: Sequence[np.ndarray], side: int) -> tuple[np.ndarray, int]:
     """Put tiles side by side into one square image, row by row.
 
     Args:
-        tiles: uint8 [H, W, C], scaled to ``side`` by ``side``.
+        tiles: uint8 [H, W, C], scaled so that the longer side is ``side``, in the middle of a square; the rest of it is
+            black, or transparent with an alpha channel.
         side: Of a tile in the sheet.
 
     Returns:
@@ -65,8 +66,11 @@ def sheet(tiles: Sequence[np.ndarray], side: int) -> tuple[np.ndarray, int]:
     per_row = math.ceil(math.sqrt(len(tiles)))
     whole = np.zeros((per_row * side, per_row * side, tiles[0].shape[2]), dtype=np.uint8)
     for number, tile in enumerate(tiles):
-        y, x = side * (number // per_row), side * (number % per_row)
-        whole[y : y + side, x : x + side] = _scaled(tile, side)
+        scaled = _scaled(tile, side)
+        height, width = scaled.shape[:2]
+        y = side * (number // per_row) + (side - height) // 2
+        x = side * (number % per_row) + (side - width) // 2
+        whole[y : y + height, x : x + width] = scaled
     return whole, per_row
 
 
@@ -88,6 +92,9 @@ def in_color(image: Image) -> np.ndarray:
 
 
 def _scaled(tile: np.ndarray, side: int) -> np.ndarray:
-    if tile.shape[:2] == (side, side):
+    """The tile with ``side`` as its longer side; its proportions stay."""
+    longest = max(tile.shape[:2])
+    if longest == side:
         return tile
-    return np.asarray(Pillow.fromarray(tile).resize((side, side), Pillow.Resampling.LANCZOS))
+    height, width = (max(1, round(length * side / longest)) for length in tile.shape[:2])
+    return np.asarray(Pillow.fromarray(tile).resize((width, height), Pillow.Resampling.LANCZOS))

@@ -41,10 +41,11 @@ def render_page(page: ReportPage) -> str:
 
 
 def write_page(page: ReportPage, target: Path) -> None:
-    """Write the page; it appears under its name when it is whole."""
+    """Write the page as UTF-8, with ``?`` for what UTF-8 cannot hold; it appears under its name when it is whole."""
     text = render_page(page)
     with whole_file(target) as file:
-        file.write(text.encode())
+        # names of files may hold bytes that are not UTF-8, which Python keeps as surrogates
+        file.write(text.encode('utf-8', errors='replace'))
 
 
 def duration(seconds: float) -> str:
