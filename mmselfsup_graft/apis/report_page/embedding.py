@@ -49,6 +49,8 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     for name, stage in rows.items():
         encoder = load_encoder(stage.cfg, stage_checkpoint(work_dir, stage.name))
         found[name] = _embed(encoder, _subset(stage.cfg, chosen))
+    diverged = tuple(name for name, each in found.items() if each.non_finite())
+    found = {name: each for name, each in found.items() if name not in diverged}
     readable = reduce(np.intersect1d, [each.indices for each in found.values()])
     if len(readable) < FEWEST_IMAGES:
         return None
@@ -57,7 +59,7 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     shown, method = _represent(found, readable, better, sample.labels, queries)
     count = shown[0].neighbors.shape[1]
     possible = None if sample.labels is None else possible_share(sample.labels, count)
-    return Embedding(sample, method, queries, tuple(shown), possible)
+    return Embedding(sample, method, queries, tuple(shown), possible, diverged)
 
 
 def shown_rows(recipe: Recipe) -> dict[str, Any]:

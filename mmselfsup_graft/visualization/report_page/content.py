@@ -131,6 +131,7 @@ class Embedding:
         representations: In the order of the page.
         possible: The highest agreement that there could be, as small classes have fewer images than neighbors are
             counted; None without labels.
+        diverged: Encoders that are not shown, because their features hold NaN or infinity.
     """
 
     sample: Sample
@@ -138,6 +139,7 @@ class Embedding:
     queries: np.ndarray
     representations: tuple[Representation, ...]
     possible: float | None = None
+    diverged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
