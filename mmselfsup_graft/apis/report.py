@@ -23,7 +23,6 @@ from .scoring import evaluation_sets, read_evaluation, score_encoder, score_pixe
 from .stage_reconstructor import load_reconstructor
 from .table import table_text
 
-
 _Found = TypeVar('_Found')
 
 

@@ -27,7 +27,7 @@ class HistoryHook(Hook):
 
     ``history.jsonl``: losses and learning rate over iterations; ``progress.json``: where the run is, with time left,
     the last loss of the history, the seconds trained so far (also over resumes), those of the CPU (of all threads of
-    the first process, without its loader workers; left out after resuming a run whose earlier part did not measure them)
+    the first process, without its loader workers; left out if an earlier part of a resumed run did not measure them)
     and notes for people;
     ``param_groups.json``: peak learning rate over depth. Losses are read from the device for the lines of the history
     and at no other iteration.

@@ -24,8 +24,8 @@ def _kornia() -> ModuleType:
         import kornia
     except ImportError as error:
         raise ConfigError(
-            "fast='device', 'nvjpeg' and 'dali' change contrast, saturation and hue, and blur, by kornia, which is not installed: "
-            "bash tools/install.sh installs it; or take fast='cpu'"
+            "fast='device', 'nvjpeg' and 'dali' blur, and change all of a color but brightness, by kornia, which is not "
+            "installed: bash tools/install.sh installs it; or take fast='cpu'"
         ) from error
     return kornia
 
