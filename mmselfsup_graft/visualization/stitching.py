@@ -27,7 +27,7 @@ class Reconstructor(Protocol):
         """Predict hidden patches.
 
         Args:
-            inputs: [B, C, H, W] normalised images.
+            inputs: [B, C, H, W] normalized images.
             mask: [B, h, w] on the grid of patches, 1 = hidden; None draws it.
 
         Returns:
@@ -47,7 +47,7 @@ def reconstruct_stitched(
 
     Args:
         model: What reconstructs one window.
-        inputs: [B, C, H, W] normalised images. A side that is smaller than the window, or not whole patches, is
+        inputs: [B, C, H, W] normalized images. A side that is smaller than the window, or not whole patches, is
             filled up by repeating the last pixels, and the filling is cut off again.
         window: Height and width of the model's input in pixels, whole patches.
 

@@ -1,6 +1,6 @@
 """PIL's image operations on batches: uint8 [B, C, H, W] and one row of numbers per image in, uint8 out.
 
-Between the operations images have 8 bits, as in PIL, which truncates. The filter and the colour arithmetic, but for
+Between the operations images have 8 bits, as in PIL, which truncates. The filter and the color arithmetic, but for
 brightness, are kornia's, on 0..1; tests hold how far they and PIL are apart. Nothing here waits for the device.
 """
 
@@ -24,8 +24,8 @@ def _kornia() -> ModuleType:
         import kornia
     except ImportError as error:
         raise ConfigError(
-            "fast='device', 'nvjpeg' and 'dali' blur, and change all of a color but brightness, by kornia, which is not "
-            "installed: bash tools/install.sh installs it; or take fast='cpu'"
+            "fast='device', 'nvjpeg' and 'dali' blur, and change all of a color but brightness, by kornia, which is "
+            "not installed: bash tools/install.sh installs it; or take fast='cpu'"
         ) from error
     return kornia
 
