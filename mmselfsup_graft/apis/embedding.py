@@ -86,7 +86,7 @@ def raw_pixels() -> Encoder:
 
 
 def preprocessor_of(cfg: Config) -> nn.Module:
-    """The normalisation that a config trains with."""
+    """The normalization that a config trains with."""
     return MODELS.build({'type': 'mmpretrain.SelfSupDataPreprocessor', **preprocessing(cfg)})
 
 
