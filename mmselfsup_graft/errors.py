@@ -34,5 +34,9 @@ class DataError(GraftError):
     """Data is missing, empty, malformed or unreadable."""
 
 
+class NonFiniteError(DataError):
+    """An encoder's features hold NaN or infinity: its weights do, or its training diverged."""
+
+
 class MissingOperatorError(GraftError):
     """A model calls an operator of mmcv that only its compiled extension has."""

@@ -33,12 +33,14 @@ class Encoder:
         preprocessor: Normalizes a batch.
         cache: Keeps features.
         checkpoint_format: Format of the file, None for a random encoder or pixels.
+        name: What messages call it.
     """
 
     backbone: nn.Module
     preprocessor: nn.Module
     cache: FeatureCache
     checkpoint_format: str | None = None
+    name: str = 'the encoder'
 
     def check(self, features: Sequence[str] | None) -> tuple[str, ...]:
         """Names of the features; None stands for the encoder's own. See :func:`check_features`."""
@@ -74,16 +76,17 @@ def load_encoder(
     weights = f'seed {seed}' if checkpoint is None else file_sha256(checkpoint)
     origin = {'weights': weights, 'backbone': cfg.model.backbone, 'block': block, 'preprocessor': preprocessing(cfg)}
     backbone = backbone.cuda() if torch.cuda.is_available() else backbone
-    return Encoder(backbone, preprocessor_of(cfg), FeatureCache(cache, origin), found)
+    name = f'a random encoder, seed {seed}' if checkpoint is None else f'the encoder of {checkpoint}'
+    return Encoder(backbone, preprocessor_of(cfg), FeatureCache(cache, origin), found, name)
 
 
 def raw_pixels() -> Encoder:
     """Stands in for an encoder: what is there before any."""
-    return Encoder(*pixel_encoder(), FeatureCache(None, {}))
+    return Encoder(*pixel_encoder(), FeatureCache(None, {}), name='raw pixels')
 
 
 def preprocessor_of(cfg: Config) -> nn.Module:
-    """The normalisation that a config trains with."""
+    """The normalization that a config trains with."""
     return MODELS.build({'type': 'mmpretrain.SelfSupDataPreprocessor', **preprocessing(cfg)})
 
 

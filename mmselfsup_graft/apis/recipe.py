@@ -296,7 +296,7 @@ def _finish(folder: Path, stage: Stage) -> None:
             'sha256': file_sha256(newest),
             'fingerprint': stage.fingerprint,
             'seconds': progress['seconds'],
-            'cpu_seconds': progress['cpu_seconds'],
+            **{key: progress[key] for key in ('cpu_seconds',) if key in progress},  # unknown if an older version began
             'iterations': progress['max_iters'],
             'notes': progress['notes'],
         },

@@ -5,22 +5,25 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmselfsup_graft.analysis import ConflictProfile
-from mmselfsup_graft.errors import DataError
+from mmselfsup_graft.errors import DataError, GraftError, NonFiniteError
 
 from .conflict import report_conflict
-from .embedding import Encoder, load_encoder
+from .embedding import load_encoder
 from .recipe import Recipe, read_done, stage_checkpoint, write_json
 from .report_page import write_report_page
-from .report_settings import BASELINES, row_name
+from .report_settings import BASELINES, row_name, scored_features
 from .scoring import evaluation_sets, read_evaluation, score_encoder, score_pixels
 from .stage_reconstructor import load_reconstructor
 from .table import table_text
+
+_Found = TypeVar('_Found')
 
 
 def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
@@ -29,7 +32,11 @@ def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
     ``report.features`` names what is scored of each encoder that has it, a row each.
 
     Returns:
-        ``rows`` (name -> scores, ``encoder``, ``feature`` and cost) and the protocols, as written to ``table.json``.
+        ``rows`` (name -> scores, ``encoder``, ``feature`` and cost) and the protocols, as written to ``table.json``;
+        ``not_scored``: name of an encoder that has no row, because it diverged -> why.
+
+    Raises:
+        DataError: If images have no labels, or too few; on all processes.
     """
     pixel_row, random_row = BASELINES
     rows = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report['rows']}
@@ -38,14 +45,22 @@ def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
     say(pixel_row)
     evaluation = read_evaluation(cfg)
     datasets = evaluation_sets(evaluation)
-    pixels = score_pixels(evaluation, datasets)
+    pixels = _agreed(lambda: score_pixels(evaluation, datasets))
     table: dict[str, dict[str, Any]] = {pixel_row: pixels.results}
+    not_scored: dict[str, str] = {}
     for name, stage in {random_row: None, **rows}.items():
         say(name)
         checkpoint = None if stage is None else stage_checkpoint(work_dir, stage.name)
         encoder = load_encoder(cfg if stage is None else stage.cfg, checkpoint, cache=cache)
         cost = {} if stage is None else _cost(recipe, stage.name, work_dir)
-        for feature, scores in score_encoder(encoder, evaluation, _features(recipe, encoder), datasets).items():
+        features = scored_features(recipe.report, encoder.has_class_token(), encoder.own_feature())
+        score = partial(score_encoder, encoder, evaluation, features, datasets)
+        try:
+            found = _agreed(score)
+        except NonFiniteError as error:
+            not_scored[name] = str(error)
+            continue
+        for feature, scores in found.items():
             row = row_name(name, feature, encoder.own_feature())
             table[row] = {**scores.results, 'encoder': name, 'feature': feature, **cost}
     return {
@@ -53,14 +68,25 @@ def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
         'protocol': {name: asdict(each) for name, each in evaluation.protocols.items()},
         'images': pixels.images,
         'left_out': pixels.left_out,
+        'not_scored': not_scored,
     }
 
 
-def _features(recipe: Recipe, encoder: Encoder) -> list[str]:
-    """Those of ``report.features`` that an encoder has; its own feature if there is none."""
-    asked = recipe.report.get('features', [])
-    having = [name for name in asked if name == 'patch_mean' or encoder.has_class_token()]
-    return having or [encoder.own_feature()]
+def _agreed(work: Callable[[], _Found]) -> _Found:
+    """Do the work on every process; an error of the first one, which alone solves and draws, is raised on all.
+
+    Otherwise the others would wait forever in the next exchange.
+    """
+    outcome: list[GraftError | None] = [None]
+    found: list[_Found] = []
+    try:
+        found.append(work())
+    except GraftError as error:
+        outcome = [error]
+    broadcast_object_list(outcome)
+    if outcome[0] is not None:
+        raise outcome[0]
+    return found[0]
 
 
 def _cost(recipe: Recipe, name: str, work_dir: Path) -> dict[str, Any]:
@@ -68,7 +94,7 @@ def _cost(recipe: Recipe, name: str, work_dir: Path) -> dict[str, Any]:
     chain = _with_needs(recipe, name)
     done = [read_done(work_dir, each) or {} for each in chain]
     keys = {'train_seconds': 'seconds', 'train_cpu_seconds': 'cpu_seconds', 'iterations': 'iterations'}
-    # stages of an older version do not say what the CPU did
+    # stages that an older version trained, or began, do not say what the CPU did
     known = {name: key for name, key in keys.items() if all(key in each for each in done)}
     return {'stages': chain, **{name: sum(each[key] for each in done) for name, key in known.items()}}
 
@@ -102,9 +128,7 @@ def write_report(recipe: Recipe, work_dir: Path) -> str:
     """
     for stage in recipe.stages:
         stage_checkpoint(work_dir, stage.name)
-    if is_main_process():
-        print('drawing ...', flush=True)
-        draw_pictures(recipe, work_dir)
+    _agreed(partial(_draw_on_first, recipe, work_dir))
     result, text = _write_table(recipe, work_dir)
     write_report_page(recipe, work_dir, result, '' if result else text)
     return text
@@ -125,8 +149,16 @@ def _write_table(recipe: Recipe, work_dir: Path) -> tuple[dict[str, Any] | None,
     for side, count in result['left_out'].items():
         if count:
             text += f'\n{count} {side} images could not be read and are left out; {result["images"][side]} are scored'
+    for name, why in result['not_scored'].items():
+        text += f'\n{name} is not scored: {why}'
     (work_dir / 'table.txt').write_text(text + '\n')
     return result, text
+
+
+def _draw_on_first(recipe: Recipe, work_dir: Path) -> None:
+    if is_main_process():
+        print('drawing ...', flush=True)
+        draw_pictures(recipe, work_dir)
 
 
 def draw_pictures(recipe: Recipe, work_dir: Path) -> None:

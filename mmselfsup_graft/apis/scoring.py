@@ -1,7 +1,7 @@
 """Scoring frozen encoders by the protocols of a config's ``evaluation`` section."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from mmselfsup_graft.datasets import SelfSupDataset
-from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.errors import ConfigError, DataError, NonFiniteError
 from mmselfsup_graft.evaluation import (
     FEATURES,
     PROTOCOLS,
@@ -178,7 +178,9 @@ def score_encoder(
 
     Raises:
         ConfigError: If the encoder has no such feature.
-        DataError: If images have no labels.
+        DataError: If images have no labels. An error that only the first process can meet is raised there, after all
+            that the processes share.
+        NonFiniteError: If features hold NaN or infinity; on all processes.
     """
     names = encoder.check(features)
     datasets = datasets or evaluation_sets(evaluation)
@@ -191,15 +193,32 @@ def score_encoder(
         else:
             empty = np.empty((len(dataset), 0), dtype=np.float32)
             embedded[name] = Embedded(dict.fromkeys(names, empty), labels[name], np.arange(len(dataset)))
+    _check_finite(encoder, embedded)
     samples = {name: samples_sha256(dataset) for name, dataset in datasets.items()}
     images = {name: len(each.indices) for name, each in embedded.items()}
     left_out = {name: len(dataset) - images[name] for name, dataset in datasets.items()}
-    scores = {}
+    scores, failed = {}, None
     for feature in names:
         sets = {name: each.labelled(feature) for name, each in embedded.items()}
-        results = _score_sets(encoder, evaluation, feature, sets, datasets['train'])
+        try:
+            results = _score_sets(encoder, evaluation, feature, sets, datasets['train'])
+        except DataError as error:  # the others may know nothing of it, and wait in the sweep of the next feature
+            failed = failed or error
+            continue
         scores[feature] = Scores(results, left_out, images, samples, encoder.checkpoint_format, feature)
+    if failed is not None:
+        raise failed
     return scores
+
+
+def _check_finite(encoder: Encoder, embedded: Mapping[str, Embedded]) -> None:
+    for name, each in embedded.items():
+        wrong = each.non_finite()
+        if wrong:
+            raise NonFiniteError(
+                f'{encoder.name} gives NaN or infinite features for {wrong} of {len(each.indices)} {name} images; '
+                'its training diverged: see its losses, and train it again with a lower learning rate'
+            )
 
 
 def _score_sets(

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmselfsup_graft.errors import ConfigError, DataError
 
 from .fast import FastPipeline, Gathered, compile_pipeline, resolve_mode
-from .memory import stack_images
+from .memory import Stacked, stack_samples
 from .part import parse_parts, take_parts
 from .seeding import preserved_random_state, preserved_torch_state, sample_seed, seed_generators, seed_torch
 from .transforms import CorruptImage, build_pipeline
@@ -89,7 +89,7 @@ class SelfSupDataset(BaseDataset):
         # compiled pipelines draw from torch only, and numpy's generator is slow to seed and to save
         self._seed_generators = seed_torch if self.fast else seed_generators
         self._preserved = preserved_torch_state if self.fast else preserved_random_state
-        self._images: np.ndarray | None = None  # of all samples, where batches are gathered
+        self._stacked: Stacked | None = None  # all samples, where batches are gathered
         self._clock = torch.tensor([seed, 0], dtype=torch.int64)  # seed, epoch
         self._corrupt = torch.zeros(0, dtype=torch.uint8)
         self._labels: np.ndarray | None = None
@@ -158,14 +158,14 @@ class SelfSupDataset(BaseDataset):
         self._labels = None
         self._corrupt = torch.zeros(len(self), dtype=torch.uint8)
         self._share()
-        self._images = self._gatherable()
+        self._stacked = self._gatherable()
 
-    def _gatherable(self) -> np.ndarray | None:
-        """All images as one array if batches can be gathered from it: nothing is left to do image by image."""
+    def _gatherable(self) -> Stacked | None:
+        """All samples in arrays if batches can be gathered from them: nothing is left to do image by image."""
         reads = type(self).read_image is not SelfSupDataset.read_image
         if reads or self._compiled is None or not self._compiled.gathers:
             return None
-        return stack_images(map(self.get_data_info, range(len(self))), self._compiled.decoder.channels)
+        return stack_samples(map(self.get_data_info, range(len(self))), self._compiled.decoder.channels)
 
     @property
     def _compiled(self) -> FastPipeline | None:
@@ -204,17 +204,16 @@ class SelfSupDataset(BaseDataset):
         Equal to one ``__getitem__`` each, but the (slow) saving of the caller's random state is paid once. Images that
         lie in memory and wait for the device are gathered at once, see :class:`mmselfsup_graft.datasets.fast.Gathered`.
         """
-        compiled, images = self._compiled, self._images
+        compiled, stacked = self._compiled, self._stacked
         with self._preserved():
-            if compiled is None or images is None:
+            if compiled is None or stacked is None:
                 return [self._sample(idx) for idx in indices]
             chosen = [self._checked(idx) for idx in indices]
             seed, epoch = self._clock.tolist()
-            places = [idx % len(images) for idx in chosen]
-            labels = self.labels()
+            places = [idx % len(stacked.images) for idx in chosen]
             return compiled.gather(
-                images[places],
-                None if labels is None else labels[places],
+                stacked.images[places],
+                None if stacked.labels is None else stacked.labels[places],
                 (sample_seed(seed, epoch, idx) for idx in chosen),
             )
 

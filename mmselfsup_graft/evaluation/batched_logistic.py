@@ -36,7 +36,7 @@ class LogisticFits:
 def fit_logistic_batch(
     features: torch.Tensor, labels: torch.Tensor, classes: int, regularisation: float, tol: float, max_iter: int
 ) -> LogisticFits:
-    """Minimise ``mean cross entropy + regularisation / (2 n) |W|^2`` for each of B problems, in float64.
+    """Minimize ``mean cross entropy + regularisation / (2 n) |W|^2`` for each of B problems, in float64.
 
     The optimum lies in the span of the samples: with the singular value decomposition ``X = U S Q`` it is ``W = Q' V``.
     L-BFGS therefore looks for V [r, C], r = min(n, D), on the samples ``U S``. That is exact, and small where there are

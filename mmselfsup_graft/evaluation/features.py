@@ -46,6 +46,11 @@ class Embedded(NamedTuple):
             raise DataError(_UNLABELLED)
         return self.features[name], self.labels
 
+    def non_finite(self) -> int:
+        """Number of images with NaN or infinity in a feature."""
+        wrong = [~np.isfinite(values).all(1) for values in self.features.values()]
+        return int(np.any(wrong, axis=0).sum())
+
 
 def device_of(backbone: nn.Module) -> torch.device:
     """Where an encoder lives; one without parameters is on the CPU."""

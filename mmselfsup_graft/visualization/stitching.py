@@ -27,7 +27,7 @@ class Reconstructor(Protocol):
         """Predict hidden patches.
 
         Args:
-            inputs: [B, C, H, W] normalised images.
+            inputs: [B, C, H, W] normalized images.
             mask: [B, h, w] on the grid of patches, 1 = hidden; None draws it.
 
         Returns:
@@ -47,7 +47,7 @@ def reconstruct_stitched(
 
     Args:
         model: What reconstructs one window.
-        inputs: [B, C, H, W] normalised images. A side that is smaller than the window, or not whole patches, is
+        inputs: [B, C, H, W] normalized images. A side that is smaller than the window, or not whole patches, is
             filled up by repeating the last pixels, and the filling is cut off again.
         window: Height and width of the model's input in pixels, whole patches.
 
@@ -93,8 +93,11 @@ def draw_image_mask(model: Reconstructor, inputs: torch.Tensor, window: tuple[in
         [B, H, W], 1 where hidden; every tile that is not cut at the border hides the model's share.
     """
     rows, columns = (math.ceil(size / side) for size, side in zip(inputs.shape[-2:], window))
-    tiles = inputs[..., : window[0], : window[1]].repeat(rows * columns, 1, 1, 1)  # no mask depends on what is seen
-    drawn = model.reconstruct(tiles)[1].float()  # [rows * columns * B, 1, window]
+    tile = inputs[..., : window[0], : window[1]]  # the same everywhere: no mask depends on what is seen
+    total, at_once = rows * columns, max(1, _WINDOWS_AT_ONCE // len(inputs))
+    counts = [min(at_once, total - first) for first in range(0, total, at_once)]
+    drawn = torch.cat([model.reconstruct(tile.repeat(count, 1, 1, 1))[1].float() for count in counts])
+    # [rows * columns * B, 1, window]
     mask = drawn.reshape(rows, columns, -1, *window).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
     return mask[:, : inputs.shape[2], : inputs.shape[3]]
 

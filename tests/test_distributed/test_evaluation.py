@@ -73,10 +73,38 @@ def heads() -> dict[str, torch.Tensor]:
     return {**state, 'sizes': torch.tensor(sizes)}
 
 
+def refused() -> list[str]:
+    """What every process raises if solving or drawing fails on the first one only."""
+    from mmengine.config import Config
+    from mmengine.dist import barrier, is_main_process
+
+    from mmselfsup_graft.apis import report, scoring
+    from mmselfsup_graft.errors import DataError
+
+    def fail(*arguments: Any) -> None:
+        if is_main_process():
+            raise DataError('only here')
+
+    solve, scoring.score_features = scoring.score_features, fail
+    evaluation = scoring.read_evaluation(
+        Config(dict(evaluation={**section(), 'linear': {**section()['linear'], 'augment': False}}))
+    )
+    found = []
+    for work in (fail, lambda: scoring.score_pixels(evaluation)):
+        try:
+            report._agreed(work)
+        except DataError as error:
+            found.append(str(error))
+        barrier()
+    scoring.score_features = solve
+    return [*found, report._agreed(lambda: 'went well')]
+
+
 def all_cases(rank: int, folder: str) -> dict[str, Any]:
     """Everything, on this rank."""
     return {
         'heads': heads(),
+        'refused': refused(),
         'cached': score(f'{folder}/cached', augment=False),
         'augmented': score(f'{folder}/augmented', augment=True),
     }
@@ -96,6 +124,10 @@ def test_heads(ranks) -> None:
     for share in shares:
         for name in set(joined) - {'sizes', 'num_batches_tracked'}:
             torch.testing.assert_close(share[name], joined[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_an_error_of_the_first_process_is_raised_on_all(ranks) -> None:
+    assert [rank['refused'] for rank in ranks[0]] == [['only here', 'only here', 'went well']] * WORLD
 
 
 @pytest.mark.parametrize('name', ['cached', 'augmented'])

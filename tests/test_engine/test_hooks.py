@@ -1,6 +1,7 @@
 """Hooks: history and progress, bad losses, checkpoints that need no code to be read, reproducible draws."""
 
 import json
+import math
 import random
 import time
 from types import SimpleNamespace
@@ -106,6 +107,15 @@ def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypa
     expected['cpu_seconds'] = 16.5
     assert json.loads((tmp_path / 'progress.json').read_text()) == expected
     assert not list(tmp_path.glob('.*'))
+
+
+@pytest.mark.parametrize('earlier', [{}, {'cpu_seconds': math.nan}])
+def test_a_run_that_an_older_version_began_has_no_cpu_seconds(tmp_path, earlier):
+    (tmp_path / 'progress.json').write_text(json.dumps({'seconds': 7.0, **earlier}))
+    run_iterations(HistoryHook(), fake_runner(tmp_path, iteration=4), 6)
+    progress = json.loads((tmp_path / 'progress.json').read_text(), parse_constant=pytest.fail)
+    assert progress['seconds'] >= 7
+    assert 'cpu_seconds' not in progress
 
 
 def test_progress_shows_the_last_loss_of_the_history(tmp_path):

@@ -1,6 +1,7 @@
 """Running recipes: side by side, killed and gone on with, refused, failed, reported."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from forked import FORKING
 from PIL import Image
 from test_tools.tiny_runs import (
@@ -33,6 +35,7 @@ from mmselfsup_graft.apis.recipe_jobs import ProgressView, run_jobs
 from mmselfsup_graft.apis.report import write_report
 from mmselfsup_graft.errors import GraftError
 
+CPU = 'cpu_seconds'
 PICTURES = {'loss_curves.png', 'lr_over_depth.png', 'reconstructions_mim.png'}
 # a stage imports it; with the environment variable SLOW every iteration takes so many seconds longer
 SLOW = """
@@ -209,6 +212,13 @@ def test_a_stage_that_lacks_only_its_note_is_not_trained_again(folder, finished,
     before = times(work)
     run_stage(load_recipe(folder / 'recipe.py').stage('cl'), work)
     assert json.loads(note.read_text()) == expected
+    progress = work / 'cl' / 'progress.json'  # as after resuming a run that an older version began
+    progress.write_text(
+        json.dumps({key: value for key, value in json.loads(progress.read_text()).items() if key != CPU})
+    )
+    note.unlink()
+    run_stage(load_recipe(folder / 'recipe.py').stage('cl'), work)
+    assert json.loads(note.read_text()) == {key: value for key, value in expected.items() if key != CPU}
     checkpoints = {path for path in before if path.endswith('.pth')}
     assert {path: times(work)[path] for path in checkpoints} == {path: before[path] for path in checkpoints}
 
@@ -333,6 +343,31 @@ def test_without_labels_there_is_no_table_but_the_pictures(unlabelled):
     assert text[1:] in page
     assert 'by LGP.' in page  # its map
     assert '<table' not in page
+
+
+def strict_json(path: Path) -> dict:
+    return json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def test_diverged_encoders_leave_the_other_rows(folder, finished, tmp_path):
+    work = shutil.copytree(finished[0], tmp_path / 'work')
+    for name in ('mim', 'cl'):
+        checkpoint = load(weights(work, name))
+        checkpoint['state_dict']['backbone.cls_token'].fill_(math.nan)
+        torch.save(checkpoint, weights(work, name))
+    text = write_report(load_recipe(folder / 'recipe.py'), work)
+    before, result = (strict_json(each / 'table.json') for each in (finished[0], work))
+    kept = {name: row for name, row in before['rows'].items() if row.get('encoder') not in ('MIM', 'CL')}
+    assert result['rows'] == kept
+    assert before['not_scored'] == {}
+    assert list(result['not_scored']) == ['MIM', 'CL']
+    page = (work / 'report.html').read_text()
+    for name, why in result['not_scored'].items():
+        assert re.search(r'NaN or infinite features for (\d+) of \1 train images', why)
+        assert str(weights(work, name.lower())) in why
+        assert f'\n{name} is not scored: {why}' in text
+        assert f'{name} is not scored' in page
+    assert 'hold NaN or infinity: MIM, CL.' in page
 
 
 # ---------------------------------------------------------------- progress

@@ -131,6 +131,25 @@ def test_the_mask_is_made_of_masks_as_the_model_draws_them(kind, mae) -> None:
     assert torch.equal(cells[:, :40, :52], mask)
 
 
+def test_masks_of_large_images_are_drawn_in_parts() -> None:
+    sizes, drawn = [], []
+
+    class Spy(Stub):
+        def reconstruct(self, inputs, *, mask=None):
+            sizes.append(len(inputs))
+            drawn.append((torch.rand(len(inputs), 1, 4, 4) < 0.5).float())
+            return inputs, drawn[-1].repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+    mask = draw_image_mask(Spy(), torch.zeros(3, 3, 9 * 16, 5 * 16), (16, 16))
+    assert max(sizes) <= 64
+    assert sum(sizes) == 3 * 9 * 5
+    tiles = torch.cat(drawn)[:, 0].reshape(9, 5, 3, 4, 4)
+    for row in range(9):
+        for column in range(5):
+            part = mask[:, 16 * row : 16 * row + 16 : 4, 16 * column : 16 * column + 16 : 4]
+            assert torch.equal(part, tiles[row, column])
+
+
 @pytest.mark.parametrize('kind', ['mae', 'simmim'])
 def test_visible_patches_are_pasted_exactly(kind, mae) -> None:
     model = mae.float() if kind == 'mae' else build(SIMMIM).eval()

@@ -50,6 +50,8 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
         encoder = load_encoder(stage.cfg, stage_checkpoint(work_dir, stage.name))
         scored = scored_features(recipe.report, encoder.has_class_token(), encoder.own_feature())
         found[name] = embed_images(encoder, {}, scored, dataset=_subset(stage.cfg, chosen))
+    diverged = tuple(name for name, each in found.items() if each.non_finite())
+    found = {name: each for name, each in found.items() if name not in diverged}
     readable = reduce(np.intersect1d, [each.indices for each in found.values()])
     if len(readable) < FEWEST_IMAGES:
         return None
@@ -59,7 +61,7 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     count = shown[0].neighbors.shape[1]
     possible = None if sample.labels is None else possible_share(sample.labels, count)
     by_score = any(len(each.features) > 1 and name in better for name, each in found.items())
-    return Embedding(sample, method, queries, tuple(shown), possible, by_score)
+    return Embedding(sample, method, queries, tuple(shown), possible, by_score, diverged)
 
 
 def shown_rows(recipe: Recipe) -> dict[str, Any]:

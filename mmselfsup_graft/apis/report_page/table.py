@@ -119,6 +119,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     for side, count in result['left_out'].items():
         if count:
             notes.append(f'{count:,} {side} images could not be read and are left out.')
+    notes += [f'{name} is not scored: {why}.' for name, why in result.get('not_scored', {}).items()]
     notes.append(
         'Training: time and iterations with all stages that a row builds on; the time depends on what else ran.'
     )

@@ -27,7 +27,8 @@ class HistoryHook(Hook):
 
     ``history.jsonl``: losses and learning rate over iterations; ``progress.json``: where the run is, with time left,
     the last loss of the history, the seconds trained so far (also over resumes), those of the CPU (of all threads of
-    the first process, without its loader workers) and notes for people;
+    the first process, without its loader workers; left out if an earlier part of a resumed run did not measure them)
+    and notes for people;
     ``param_groups.json``: peak learning rate over depth. Losses are read from the device for the lines of the history
     and at no other iteration.
 
@@ -43,7 +44,8 @@ class HistoryHook(Hook):
         self.seconds = seconds
         self._written = 0.0
         self._started = (0.0, 0)
-        self._earlier = (0.0, 0.0)
+        self._earlier = 0.0
+        self._earlier_cpu: float | None = 0.0
         self._cpu_started = 0.0
         self._loss: float | None = None
 
@@ -59,7 +61,7 @@ class HistoryHook(Hook):
         progress = self._file(runner, 'progress.json')
         if runner.iter and progress.is_file():
             before = json.loads(progress.read_text())
-            self._earlier = before['seconds'], before.get('cpu_seconds', math.nan)
+            self._earlier, self._earlier_cpu = before['seconds'], _known(before.get('cpu_seconds'))
         self._file(runner, 'param_groups.json').write_text(json.dumps(_lr_over_depth(runner), indent=1))
 
     def after_train_iter(
@@ -98,11 +100,12 @@ class HistoryHook(Hook):
             'iter': done,
             'max_iters': runner.max_iters,
             'loss': self._loss,
-            'seconds': self._earlier[0] + now - started,
-            'cpu_seconds': self._earlier[1] + time.process_time() - self._cpu_started,
+            'seconds': self._earlier + now - started,
             'seconds_left': left,
             'notes': _notes(runner),
         }
+        if self._earlier_cpu is not None:
+            row['cpu_seconds'] = self._earlier_cpu + time.process_time() - self._cpu_started
         path = self._file(runner, 'progress.json')
         temporary = path.with_name('.progress.json.tmp')
         temporary.write_text(json.dumps(row))
@@ -112,6 +115,11 @@ class HistoryHook(Hook):
     @staticmethod
     def _file(runner: Runner, name: str) -> Path:
         return Path(runner.work_dir) / name
+
+
+def _known(seconds: float | None) -> float | None:
+    """The number, or None if it was not measured."""
+    return None if seconds is None or math.isnan(seconds) else seconds
 
 
 def _notes(runner: Runner) -> list[str]:

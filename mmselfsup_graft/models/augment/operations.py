@@ -1,7 +1,7 @@
 """PIL's image operations on batches: uint8 [B, C, H, W] and one row of numbers per image in, uint8 out.
 
-Between the operations images have 8 bits, as in PIL, which truncates. The colour arithmetic and the filter are
-kornia's, on 0..1; tests hold how far they and PIL are apart. Nothing here waits for the device.
+Between the operations images have 8 bits, as in PIL, which truncates. The filter and the color arithmetic, but for
+brightness, are kornia's, on 0..1; tests hold how far they and PIL are apart. Nothing here waits for the device.
 """
 
 import math
@@ -19,13 +19,13 @@ _BELOW_A_LEVEL = 1e-3  # float arithmetic may end just below the level that PIL 
 
 
 def _kornia() -> ModuleType:
-    """kornia, which takes its time to import and is needed for colours and blur only."""
+    """kornia, which takes its time to import and is needed for blur and for colors other than brightness only."""
     try:
         import kornia
     except ImportError as error:
         raise ConfigError(
-            "fast='device', 'nvjpeg' and 'dali' change colours by kornia, which is not installed: "
-            "bash tools/install.sh installs it; or take fast='cpu'"
+            "fast='device', 'nvjpeg' and 'dali' blur, and change all of a color but brightness, by kornia, which is "
+            "not installed: bash tools/install.sh installs it; or take fast='cpu'"
         ) from error
     return kornia
 
@@ -45,7 +45,7 @@ def flip(images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 def brightness(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """Blend with black by factors [B]."""
-    return _levels(_kornia().enhance.adjust_brightness_accumulative(_unit(images), factors))
+    return _levels(_unit(images).mul_(factors[:, None, None, None]))
 
 
 def contrast(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:

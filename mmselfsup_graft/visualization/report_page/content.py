@@ -132,6 +132,7 @@ class Embedding:
         possible: The highest agreement that there could be, as small classes have fewer images than neighbors are
             counted; None without labels.
         chosen_by_score: Whether an encoder with several features is shown by the one with the best score in the table.
+        diverged: Encoders that are not shown, because their features hold NaN or infinity.
     """
 
     sample: Sample
@@ -140,6 +141,7 @@ class Embedding:
     representations: tuple[Representation, ...]
     possible: float | None = None
     chosen_by_score: bool = False
+    diverged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,17 @@ INDICES = [3, 0, -1, 5, 3]
 
 
 class Photos(SelfSupDataset):
-    """Six cuts of photographs in memory; the last one may be of another size."""
+    """Six cuts of photographs in memory; the last one may be of another size, or the only one without a label."""
 
-    def __init__(self, labelled=True, odd=False, **options):
-        self.labelled, self.odd = labelled, odd
+    def __init__(self, labelled=True, odd=False, partly=False, lists=False, **options):
+        self.labelled, self.odd, self.partly, self.lists = labelled, odd, partly, lists
         super().__init__(seed=3, **options)
 
     def load_data_list(self):
         sizes = [(20, 24)] * 5 + [(24, 20) if self.odd else (20, 24)]
-        labels = [{'gt_label': number % 3} if self.labelled else {} for number in range(6)]
+        values = [[0, 2] if self.lists else number % 3 for number in range(6)]
+        labels = [{'gt_label': value} if self.labelled else {} for value in values]
+        labels[5] = {} if self.partly else labels[5]
         return [{'img': photo(number, *size), **label} for number, (size, label) in enumerate(zip(sizes, labels))]
 
 
@@ -105,6 +107,8 @@ def test_digits_are_gathered(mode):
         (Photos, [], dict(fast=False)),
         (Photos, [], dict(fast='device', odd=True)),
         (Photos, [], dict(fast='device', channels=1)),
+        (Photos, [FLIP], dict(fast='device', partly=True)),
+        (Photos, [FLIP], dict(fast='device', lists=True)),
         (ReadPhotos, [FLIP], dict(fast='device')),
     ],
 )
@@ -117,6 +121,25 @@ def test_what_cannot_be_gathered_comes_sample_by_sample(cls, body, options):
     assert_same(samples[0]['data_samples'], alone['data_samples'])
     assert samples[0]['inputs'] is not alone['inputs']
     assert len(collate(samples)['data_samples']) == 3
+
+
+def test_partly_labelled_images_keep_their_labels():
+    data = Photos(pipeline=pipeline(TWO), fast='device', partly=True)
+    assert data.labels() is None
+    samples = data.__getitems__(INDICES)
+    for sample, index in zip(samples, INDICES, strict=True):
+        assert_same(sample, data[index])
+    assert [int(each['data_samples'].get('gt_label', -1)) for each in samples] == [0, 0, -1, -1, 0]
+
+
+@pytest.mark.parametrize('labelled', [True, False])
+def test_a_batch_does_not_look_into_the_list_of_samples(labelled, monkeypatch):
+    data, asked = Photos(labelled, pipeline=pipeline(TWO), fast='device'), []
+    monkeypatch.setattr(Photos, 'get_data_info', lambda self, index: asked.append(index))
+    for _ in range(2):
+        batch = collate(data.__getitems__(INDICES))
+        assert [each.get('gt_label') is not None for each in batch['data_samples']] == [labelled] * len(INDICES)
+    assert asked == []
 
 
 def test_workers_give_the_same_batches():

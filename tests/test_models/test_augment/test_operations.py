@@ -1,5 +1,7 @@
 """Batched operations beside PIL's at fixed parameters; the bounds are those of docs/speed.md, in grey levels."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,16 @@ def test_factors(name, images):
     difference = apart(images, getattr(operations, name)(images, torch.tensor(JITTERS)), pils)
     assert difference.max() <= 1
     assert difference.float().mean() < 0.3
+
+
+@pytest.mark.parametrize('images', [PHOTOS, NOISE, GREY], ids=['photos', 'noise', 'grey'])
+def test_brightness_is_that_of_kornia_without_it(images, monkeypatch):
+    enhance = pytest.importorskip('kornia').enhance
+    factors = torch.tensor([0.0, 0.73, 1.6])
+    expected = enhance.adjust_brightness_accumulative(images.float() / 255, factors)
+    expected = (expected * 255 + 1e-3).clamp(0, 255).to(torch.uint8)
+    monkeypatch.setitem(sys.modules, 'kornia', None)
+    assert torch.equal(operations.brightness(images, factors), expected)
 
 
 @pytest.mark.parametrize('factors', [(-0.1, -0.03, 0.0), (0.05, 0.1, -0.5)])
