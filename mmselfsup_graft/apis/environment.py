@@ -1,6 +1,6 @@
 """What is installed, what this machine can do, and the exact command for whatever is missing.
 
-Works in an interpreter that has none of the requirements: of them only torch and mmcv are imported, and only if they are there.
+Works in an interpreter that has none of the requirements: only torch and mmcv are imported, and only if they are there.
 """
 
 import os
