@@ -178,7 +178,7 @@ def _mmcv_ops_row() -> Row:
         return Row('mmcv ops', 'ok', 'compiled', f'without bfloat16; {VARIABLE}=torchvision uses those of torchvision')
     found = f'torchvision {version}'
     if failure:
-        return Row('mmcv ops', 'ok', found, f'the compiled ones cannot be loaded: {failure}', _command_to_compile())
+        return Row('mmcv ops', 'ok', found, f'the compiled ones do not work: {failure}', _command_to_compile())
     if os.environ.get(VARIABLE) == 'torchvision':
         return Row('mmcv ops', 'ok', found, f'as {VARIABLE} says')
     note = 'serves what detection and segmentation usually call; compiled ones are optional'

@@ -1,4 +1,4 @@
-"""Answers for ``mmcv._ext`` where the compiled extension of mmcv is not installed or cannot be loaded.
+"""Answers for ``mmcv._ext`` where the compiled extension of mmcv is not installed or does not work.
 
 Standard library only: ``import mmselfsup_graft`` runs this, so that ``mmcv.ops`` works whichever way the package is
 used (tools, ``custom_imports`` of a config under another library's tools, a notebook).
@@ -28,8 +28,8 @@ class Loader(importlib.abc.Loader):
         compiled: Specification of the compiled one; None where there is none or it is not wanted.
 
     Attributes:
-        compiled: As the argument; None as well once the compiled one could not be loaded.
-        failure: Why it could not be loaded, else empty.
+        compiled: As the argument; None as well once the compiled one was found not to work.
+        failure: Why it does not work, else empty.
     """
 
     def __init__(self, compiled: ModuleSpec | None) -> None:
@@ -37,18 +37,18 @@ class Loader(importlib.abc.Loader):
         self.failure = ''
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Return the compiled module, loaded; None, with a warning, where it cannot be loaded."""
+        """Return the compiled module, loaded; None, with a warning, where it does not work."""
         if self.compiled is None:
             return None
         import torch  # noqa: F401  # the extension is linked to its libraries and does not find them by itself
 
         try:
             return _loaded(self.compiled)
-        except ImportError as error:  # e.g. an undefined symbol: it was built for another torch
-            path, self.compiled, self.failure = self.compiled.origin, None, str(error)
+        except (ImportError, RuntimeError) as error:  # e.g. an undefined symbol: it was built for another torch
+            path, self.compiled, self.failure = self.compiled.origin, None, str(error).partition('\n')[0]
         spec.origin = _ORIGIN
         warnings.warn(
-            f"mmcv's compiled operators ({path}) cannot be loaded: {self.failure}. The operators of torchvision are "
+            f"mmcv's compiled operators ({path}) do not work: {self.failure}. The operators of torchvision are "
             'used instead. To build the compiled ones again: see python tools/check_env.py. To use torchvision '
             f'without this warning: {VARIABLE}=torchvision',
             stacklevel=2,
@@ -67,7 +67,17 @@ def _loaded(spec: ModuleSpec) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     if spec.loader is not None:
         spec.loader.exec_module(module)
+    _check(module)
     return module
+
+
+def _check(extension: ModuleType) -> None:
+    """Call one operator: an extension that was built for another torch may load and yet misread its arguments."""
+    import torch
+
+    kept = extension.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), iou_threshold=0.5, offset=0)
+    if kept.tolist() != [0]:
+        raise RuntimeError(f'nms of one box keeps {kept.tolist()}')
 
 
 class Finder(importlib.abc.MetaPathFinder):
