@@ -6,11 +6,11 @@ usage() {
     cat <<'USAGE'
 Usage: bash tools/quickstart.sh [--data digits|fashion-mnist|DIR] [options of tools/run_recipe.py]
 
-Installs what is missing (see tools/install.sh) and runs the cascade (masked image modelling, then contrastive
+Installs what is missing (see tools/install.sh) and runs the cascade (masked image modeling, then contrastive
 learning grafted onto it) beside each objective alone, then scores all of them. The same command goes on where it
 was stopped.
 
-  --data digits           scikit-learn's 1,797 digits (default, at most 5 minutes on 2 cores)
+  --data digits           scikit-learn's 1,797 digits (default, about 5 minutes of training on 2 cores)
   --data fashion-mnist    6,000 images of Fashion-MNIST (Debian's package dataset-fashion-mnist, or downloaded)
   --data DIR              a folder of images, labelled by sub-folder or not at all
   --epochs N              length of the longest training; the others keep their proportion to it
