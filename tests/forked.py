@@ -116,7 +116,7 @@ class Forked:
         """Wait for its end; returns the exit status.
 
         Raises:
-            subprocess.TimeoutExpired: As for ``Popen``; it goes on running.
+            subprocess.TimeoutExpired: As for ``Popen``; the process keeps running.
         """
         self._process.join(timeout)
         if self.returncode is None:

@@ -131,10 +131,9 @@ class GraftRunner(Runner):
 
         Before that the regions of detectors are kept precise under autocast, blocks are compiled (``compile=True``)
         and told to recompute (``activation_checkpointing=True``), and a model to be sharded gets its weights, which
-        need it whole. DDP's gradients are views of the buffers that
-        are exchanged, unless the config says ``gradient_as_bucket_view=False``: one copy of all gradients less, in
-        memory and in time. ``gradient_dtype='bfloat16'`` in ``model_wrapper_cfg`` lets DDP exchange them in half
-        precision.
+        need it whole. DDP's gradients are views of the buffers that are exchanged, unless the config says
+        ``gradient_as_bucket_view=False``: one copy of all gradients less, in memory and in time.
+        ``gradient_dtype='bfloat16'`` in ``model_wrapper_cfg`` lets DDP exchange them in half precision.
 
         Raises:
             ConfigError: For another ``gradient_dtype``.
