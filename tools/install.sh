@@ -98,7 +98,7 @@ heartbeat() {
     local waited=0
     while sleep 15 >/dev/null 2>&1; do # an orphaned sleep must not keep the caller's pipe open
         waited=$((waited + 15))
-        say "  ... ${waited} s, $(du -sm "$VENV" 2>/dev/null | cut -f1) MiB in the environment"
+        say "  ... ${waited} s: $(tail -n 1 "$LOG" 2>/dev/null | sed 's/^ *//' | cut -c 1-90)" # what pip does now
     done
 }
 
