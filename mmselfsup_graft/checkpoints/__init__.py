@@ -9,6 +9,7 @@ from .pos_embed import resize_position_table, resize_relative_table, sincos_tabl
 from .projector import ProjectorStart, read_projector_start
 from .rename import MAE_MODEL, MOCOV3_MODEL, TEC_MODEL, VIT_TIMM, RenameTable
 from .targets import TARGETS, Target
+from .traits import Traits, patch_grid, traits_of
 
 __all__ = [
     'FORMATS',
@@ -27,6 +28,7 @@ __all__ = [
     'ProjectorStart',
     'RenameTable',
     'Target',
+    'Traits',
     'check_destination',
     'check_fit',
     'convert',
@@ -36,6 +38,7 @@ __all__ = [
     'file_sha256',
     'graft_weights',
     'parse_graft',
+    'patch_grid',
     'plan_graft',
     'read_checkpoint',
     'read_encoder',
@@ -47,6 +50,7 @@ __all__ = [
     'save_weights',
     'sincos_table',
     'to_encoder',
+    'traits_of',
     'unwrap_state_dict',
     'vit_depth',
     'whole_file',

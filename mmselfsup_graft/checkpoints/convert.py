@@ -12,11 +12,12 @@ from .formats import Encoder, Normalisation, StateDict, beside, locate, take_enc
 from .pos_embed import resize_position_table, resize_relative_table
 from .rename import grouped_names
 from .targets import TARGETS, Target, family_of, to_target
+from .traits import UNKNOWN, Traits
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the shapes of an encoder tell of its architecture; the number of attention heads is not among it.
+    """What the shapes of an encoder and its file tell of its architecture.
 
     Attributes:
         family: ``vit``, ``beit``, ``swin``, ``convnext`` or ``resnet``.
@@ -27,6 +28,9 @@ class Architecture:
         patch_size: Pixels of a patch of a ViT or Swin, otherwise 0.
         img_size: (H, W) in pixels that a ViT's position table is for; (0, 0) where nothing tells.
         stem_kernel: Kernel of the first convolution in pixels.
+        num_heads: Attention heads of a ViT; 0 where neither shapes nor the file tell.
+        registers: Register tokens of a ViT.
+        norm_eps: Epsilon of the layer norms; 0 where the file does not tell.
     """
 
     family: str
@@ -37,6 +41,9 @@ class Architecture:
     patch_size: int = 0
     img_size: tuple[int, int] = (0, 0)
     stem_kernel: int = 0
+    num_heads: int = 0
+    registers: int = 0
+    norm_eps: float = 0.0
 
     @property
     def width(self) -> int:
@@ -47,8 +54,10 @@ class Architecture:
         blocks, widths = ('-'.join(map(str, each)) for each in (self.blocks, self.widths))
         patch = f', patches of {self.patch_size} px' if self.patch_size else ''
         size = f', images of {" x ".join(map(str, self.img_size))} px' if all(self.img_size) else ''
+        heads = f', {self.num_heads} heads' if self.num_heads else ''
+        tokens = f', {self.registers} registers' if self.registers else ''
         inputs = '' if self.in_channels == 3 else f', input channels: {self.in_channels}'
-        return f'{self.family} with {blocks} blocks, {widths} channels{patch}{size}{inputs}'
+        return f'{self.family} with {blocks} blocks, {widths} channels{heads}{tokens}{patch}{size}{inputs}'
 
 
 _BLOCK_NAMES = {
@@ -66,7 +75,7 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
 
     Args:
         encoder: The encoder.
-        img_size: (H, W) in pixels if known; None reads it off the position tables, which must be square then.
+        img_size: (H, W) in pixels if known; None takes the grid that the file tells, else a square position table.
 
     Raises:
         CheckpointError: If a tensor that tells it is missing or has not the shape it must have.
@@ -76,7 +85,8 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
     is_vit = family in ('vit', 'beit')
     needed = {stem: 4}
     if is_vit:
-        needed['layers.0.ffn.layers.0.0.weight'] = 2
+        gated = 'layers.0.ffn.w12.weight' in state
+        needed['layers.0.ffn.w12.weight' if gated else 'layers.0.ffn.layers.0.0.weight'] = 2
     if family == 'vit':
         needed['pos_embed'] = 3
     for name, dimensions in needed.items():
@@ -97,11 +107,40 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         tuple(blocks[stage] for stage in sorted(blocks)),
         widths,
         in_channels,
-        hidden=state['layers.0.ffn.layers.0.0.weight'].shape[0] if is_vit else 0,
+        hidden=_hidden(state) if is_vit else 0,
         patch_size=kernel if is_vit or family == 'swin' else 0,
-        img_size=(img_size or _square_size(state, kernel)) if is_vit else (0, 0),
+        img_size=(img_size or _size_of(encoder, kernel)) if is_vit else (0, 0),
         stem_kernel=kernel,
+        num_heads=_heads_of(encoder, width) if is_vit else 0,
+        registers=state['register_tokens'].shape[1] if 'register_tokens' in state else 0,
+        norm_eps=encoder.traits.norm_eps or 0.0,
     )
+
+
+def _hidden(state: StateDict) -> int:
+    """Width inside the feed-forward layers: of a gated one what its class is told, which is half as much again."""
+    if 'layers.0.ffn.w12.weight' in state:
+        return state['layers.0.ffn.w12.weight'].shape[0] // 2 * 3 // 2
+    return state['layers.0.ffn.layers.0.0.weight'].shape[0]
+
+
+def _heads_of(encoder: Encoder, width: int) -> int:
+    """Attention heads as relative position tables or the file tell them; 0 where neither does.
+
+    Raises:
+        CheckpointError: If they do not divide the width.
+    """
+    tables = [v for n, v in encoder.state.items() if n.endswith('relative_position_bias_table') and v.ndim == 2]
+    heads = tables[0].shape[1] if tables else encoder.traits.num_heads or 0
+    if heads and width % heads:
+        raise CheckpointError(f'{encoder.origin}: {heads} attention heads cannot share a width of {width}')
+    return heads
+
+
+def _size_of(encoder: Encoder, patch_size: int) -> tuple[int, int]:
+    """Size of the images in pixels for which position tables are; (0, 0) if nothing tells."""
+    grid = encoder.traits.grid
+    return (grid[0] * patch_size, grid[1] * patch_size) if grid else _square_size(encoder.state, patch_size)
 
 
 def _square_size(state: StateDict, patch_size: int) -> tuple[int, int]:
@@ -132,6 +171,8 @@ class Conversion:
         head: Names in the target of what was kept on request though it is no part of the encoder.
         prefix: What was put before every name.
         beside: What the file holds at its top beside the tensors among which the encoder lies; not read.
+        traits: What is known of the encoder beside its tensors.
+        notes: What to say about the place where it was found.
     """
 
     entries: Entries
@@ -144,6 +185,8 @@ class Conversion:
     head: frozenset[str] = frozenset()
     prefix: str = ''
     beside: tuple[str, ...] = ()
+    traits: Traits = UNKNOWN
+    notes: tuple[str, ...] = ()
 
     @property
     def state(self) -> StateDict:
@@ -171,6 +214,8 @@ def convert(
     final_norm: bool | None = None,
     img_size: tuple[int, int] | None = None,
     prefix: str = '',
+    grid: tuple[int, int] | None = None,
+    num_heads: int | None = None,
 ) -> Conversion:
     """Convert checkpoint content.
 
@@ -184,6 +229,9 @@ def convert(
         final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
         img_size: (H, W) in pixels to which position tables of a ViT are resized; None leaves them.
         prefix: Text to put before every name.
+        grid: Patches per column and per row, (H, W), for which the position tables of the file are; None takes what the
+            file tells, else a square.
+        num_heads: Attention heads of a ViT; None takes what the file tells.
 
     Raises:
         CheckpointError: If the file does not fit, the target has no such backbone, or two tensors would get one name.
@@ -192,13 +240,15 @@ def convert(
         raise CheckpointError(f'unknown target {target!r}; known: {", ".join(TARGETS)}')
     where = TARGETS[target]
     located = locate(content, origin, wanted, branch)
-    encoder = take_encoder(located, keep_head)
+    encoder = take_encoder(located, keep_head, grid)
+    if num_heads is not None:
+        encoder = replace(encoder, traits=replace(encoder.traits, num_heads=num_heads))
     architecture = architecture_of(encoder, img_size)
     if img_size is not None:
-        encoder = replace(encoder, entries=_resized(encoder, img_size))
+        encoder = replace(encoder, entries=_resized(encoder, img_size), traits=_resized_traits(encoder, img_size))
     entries = to_target(encoder, where, final_norm)
     used = {source for entry in entries for source, _ in entry.origins}
-    dropped = tuple(name for name in located.state if name not in used)
+    dropped = tuple(name for name in located.holder.file_names.values() if name not in used)
     if prefix:
         entries = [replace(entry, name=prefix + entry.name) for entry in entries]
     twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
@@ -214,7 +264,9 @@ def convert(
         encoder.normalisation,
         frozenset(entry.name for entry in entries if any(source in encoder.head for source, _ in entry.origins)),
         prefix,
-        tuple(beside(content, located.format.branches[located.branch].wrapper)),
+        tuple(beside(content, located.holder.path)),
+        encoder.traits,
+        encoder.notes,
     )
 
 
@@ -236,11 +288,16 @@ def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
             continue  # the target makes its own for the new size
         new = entry.tensor
         if entry.name == 'pos_embed':
-            new = resize_position_table(entry.tensor, grid, extra)
+            new = resize_position_table(entry.tensor, grid, extra, encoder.traits.grid)
         elif entry.name.endswith('relative_position_bias_table'):
-            new = resize_relative_table(entry.tensor, grid, 3 * extra)
+            new = resize_relative_table(entry.tensor, grid, 3 * extra, encoder.traits.grid)
         done.append(entry if new is entry.tensor else entry.changed('resize', new))
     return done
+
+
+def _resized_traits(encoder: Encoder, img_size: tuple[int, int]) -> Traits:
+    patch = encoder.state['patch_embed.projection.weight'].shape[-2:]
+    return replace(encoder.traits, img_size=img_size, grid=(img_size[0] // patch[0], img_size[1] // patch[1]))
 
 
 # ---------------------------------------------------------------- what is told
@@ -256,6 +313,7 @@ def summary(conversion: Conversion) -> str:
         f'  {kept:4d} tensors kept',
         *(f'  {count:4d} by {op}' for op, count in ops.items()),
         f'  {len(conversion.dropped):4d} dropped{dropped}',
+        *(f'       {note}' for note in conversion.notes),
     ]
     if conversion.beside:
         lines.append(f'       not read: {", ".join(conversion.beside)}')

@@ -8,8 +8,11 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
+from mmselfsup_graft.checkpoints import traits_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
+
+from .unwrapping import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -26,8 +29,11 @@ class ReadableCheckpointHook(CheckpointHook):
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace history buffers by lists and numpy's scalars by Python's; note the batch behind an iteration."""
+        """Replace history buffers by lists and numpy's scalars by Python's; note the batch behind an iteration,
+        and what no tensor tells of the encoder (:class:`mmselfsup_graft.checkpoints.Traits`).
+        """
         checkpoint['meta']['batch'] = _batch(runner)
+        checkpoint['meta']['encoder'] = traits_of(unwrapped_model(runner)).as_meta()
         hub = checkpoint['message_hub']
         hub['log_scalars'] = {
             name: [column.tolist() for column in buffer.data] for name, buffer in hub['log_scalars'].items()

@@ -10,7 +10,8 @@ import torch
 from mmengine.model import PretrainedInit, is_model_wrapper
 from torch import nn
 
-from mmselfsup_graft.checkpoints import read_checkpoint
+from mmselfsup_graft.checkpoints import read_checkpoint, traits_of
+from mmselfsup_graft.checkpoints.account import explain_unplaced, unplaced
 from mmselfsup_graft.checkpoints.convert import Conversion, convert
 from mmselfsup_graft.checkpoints.formats import StateDict, unwrap_state_dict
 from mmselfsup_graft.checkpoints.rename import grouped_names
@@ -22,8 +23,6 @@ _TARGETS = {
     ('mmseg', 'MAE'): 'mmseg-mae',
     ('mmseg', 'BEiT'): 'mmseg',
 }
-# without these the features would be others, whatever part of the model lacks them
-_NEVER_LEFT = {'pos_embed', 'cls_token', 'patch_embed', 'rel_pos_bias'}
 _EPS = 1e-6  # of the layer norms of every ViT that was pre-trained
 
 
@@ -155,10 +154,11 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
     if done.architecture.family in ('vit', 'beit'):
         given = done.state
         tables = [n for n in wanted if n.endswith(('pos_embed', 'relative_position_bias_table')) and n in given]
-        other = [n for n in tables if given[n].shape != wanted[n].shape and given[n].shape[-1] == wanted[n].shape[-1]]
-        if other:
+        # also where the shapes agree: the grid may be another one of as many patches
+        if any(given[n].shape[-1] == wanted[n].shape[-1] for n in tables):
             size = _img_size(module, done)
             done = convert(content, part.checkpoint, target, final_norm=final_norm, img_size=size)
+    _check_heads(part, done)
     naming = done.target.families[done.architecture.family]
     optional: tuple[str, ...] = tuple(getattr(module, 'graft_optional', ()))
     given = done.state
@@ -171,6 +171,16 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
         list(done.dropped),
         sorted({source for source, _, op in done.rows if 'resize' in op}),
     )
+
+
+def _check_heads(part: PretrainedPart, done: Conversion) -> None:
+    """Refuse another number of attention heads than the file tells; no shape shows it."""
+    told, own = done.architecture.num_heads, traits_of(part.module).num_heads
+    if told and own and told != own:
+        raise CheckpointError(
+            f'{part.checkpoint} does not fit {part.name} ({type(part.module).__name__}): its encoder has {told} '
+            f'attention heads, the model {own}; set num_heads={told}'
+        )
 
 
 def _is_counter(name: str) -> bool:
@@ -203,8 +213,9 @@ def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
 
 def _beyond(given: StateDict, wanted: StateDict) -> list[str]:
     """Tensors of the file without a place, in a stage that the part has: those of a deeper network."""
-    stages = {name.partition('.')[0] for name in wanted} | _NEVER_LEFT
-    return [name for name in given if name not in wanted and name.partition('.')[0] in stages]
+    stages = {name.partition('.')[0] for name in wanted}
+    later = re.compile(r'(layer\d+|stages\.\d+|downsample_layers\.\d+)\.')  # stages that a model may do without
+    return [name for name in unplaced(given, wanted) if name.partition('.')[0] in stages or not later.match(name)]
 
 
 def _problems(part: PretrainedPart, found: _Found) -> list[str]:
@@ -217,8 +228,9 @@ def _problems(part: PretrainedPart, found: _Found) -> list[str]:
         if name in given and given[name].shape != value.shape
     ]
     for name in _beyond(given, wanted):
-        remedy = ' (set patch_bias=True)' if name == 'patch_embed.projection.bias' else ''
-        problems.append(f'{name} of the file has no place in the model{remedy}')
+        bias = name == 'patch_embed.projection.bias'
+        remedy = 'set patch_bias=True' if bias else explain_unplaced([name])
+        problems.append(f'{name} of the file has no place in the model ({remedy})')
     scales = [name for name in found.fresh if re.search(r'\.gamma_[12]$', name)]
     if any(not torch.equal(wanted[name], torch.ones_like(wanted[name])) for name in scales):
         problems.append(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
-from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft
+from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft, patch_grid, traits_of
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.registry import MODELS, SCOPE
 
@@ -95,7 +95,11 @@ class TEC(SelfSupAlgorithm):
         teacher = self.base_model
         try:
             weights, report = graft_weights(
-                self.base_source, teacher.state_dict(), depth_of(teacher), grid=teacher.patch_resolution
+                self.base_source,
+                teacher.state_dict(),
+                depth_of(teacher),
+                grid=patch_grid(teacher),
+                traits=traits_of(teacher),
             )
         except CheckpointError as error:
             raise CheckpointError(
