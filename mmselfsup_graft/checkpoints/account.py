@@ -53,6 +53,11 @@ def unplaced(given: Iterable[str], wanted: Collection[str]) -> list[str]:
     return [name for name in given if name not in wanted and changes_features(name)]
 
 
+def has_remedy(name: str) -> bool:
+    """Whether there is a backbone or an option that takes this tensor."""
+    return any(re.match(pattern, name) for pattern, _, _ in _REMEDIES)
+
+
 def explain_unplaced(names: Collection[str], registers: int = 0) -> str:
     """What the tensors are and what would take them, in one line.
 

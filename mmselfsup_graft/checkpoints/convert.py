@@ -12,6 +12,7 @@ from .formats import Encoder, Normalisation, StateDict, beside, locate, take_enc
 from .pos_embed import resize_position_table, resize_relative_table
 from .rename import grouped_names
 from .targets import TARGETS, Target, family_of, to_target
+from .tokens import check_assumed
 from .traits import UNKNOWN, Traits
 
 
@@ -281,6 +282,7 @@ def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
             f'image size {img_size[0]} x {img_size[1]} is no multiple of the patches of {patch[0]} x {patch[1]} pixels'
         )
     grid = (img_size[0] // patch[0], img_size[1] // patch[1])
+    check_assumed(encoder.entries, encoder.traits.grid, grid)
     extra = 1 if 'cls_token' in encoder.state else 0
     done = []
     for entry in encoder.entries:

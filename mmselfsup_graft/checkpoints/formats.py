@@ -16,7 +16,7 @@ from ..errors import CheckpointError, FormatMismatchError
 from .computed import IDENTITY, Entries, Entry
 from .format_records import FORMATS, Format, Normalisation, format_names
 from .io import read_checkpoint
-from .layouts import WRAPPERS, Hit, Holder, StateDict, choose, find_hits, find_holders
+from .layouts import WRAPPERS, Hit, Holder, StateDict, choose, find_hits, find_holders, other_hits
 from .rename import VIT_TIMM
 from .tokens import CLASS_ROW, place_positions, refuse_extra_tokens
 from .traits import UNKNOWN, Traits, read_traits
@@ -183,11 +183,14 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
         )
     if found.refusal:
         raise CheckpointError(f'{origin} (format {found.name}) is {found.refusal}')
-    hit, notes = choose(found, hits, branch, origin)
+    others = other_hits(hits, [each for each in FORMATS if each.table is found.table], holders)
+    hit, notes = choose(found, hits, others, branch, origin)
     if found.normalisation is None and wanted in found.also:
         found = replace(found, normalisation=Normalisation())  # the method that was named tells
     traits = read_traits(content, origin)
-    return Located(found, hit.branch, hit.holder.state, hit.prefix, origin, hit.holder, traits, tuple(notes))
+    return Located(
+        found, hit.branch or str(branch), hit.holder.state, hit.prefix, origin, hit.holder, traits, tuple(notes)
+    )
 
 
 def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int] | None = None) -> Encoder:

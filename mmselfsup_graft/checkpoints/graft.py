@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError, ConfigError
-from .account import explain_unplaced, unplaced
-from .computed import IDENTITY, TOKEN_MLP, expand_shared_table, merge_class_token
+from .account import explain_unplaced, has_remedy, unplaced
+from .computed import TOKEN_MLP, expand_shared_table, merge_class_token
 from .depth import Depth, depth_from_names
 from .formats import Encoder, StateDict, read_encoder
-from .pos_embed import GRID_OPTION, resize_position_table, resize_relative_table
+from .pos_embed import resize_position_table, resize_relative_table
 from .rename import grouped_names
+from .tokens import check_assumed
 from .traits import UNKNOWN, Traits
 
 # batch-norm step counters are missing in files of old PyTorch versions and mean nothing to a transplanted encoder
@@ -224,9 +225,12 @@ def graft_weights(
         else:
             problems.setdefault(encoder.origin, []).append(_describe(name, found, wanted))
     _explain_plain_class_token(problems)
+    left = [_unplaced(source, encoder, target, depth) for source, encoder in zip(sources, encoders)]
+    for encoder, names in zip(encoders, left):
+        _refuse_unplaced(encoder, [name for name in names if has_remedy(name)])  # tells more than what is missing
     _raise_problems(problems)
-    for source, encoder in zip(sources, encoders):
-        _refuse_unplaced(source, encoder, target, depth)
+    for encoder, names in zip(encoders, left):
+        _refuse_unplaced(encoder, names)
     for label, encoder in zip(labels, encoders):
         used = {name for name, origin in report.loaded.items() if origin == label}
         beside = [n for n in encoder.state if n not in used and not n.endswith(_RELATIVE_INDEX)]
@@ -274,23 +278,27 @@ def _notes(encoder: Encoder, wanted: Traits) -> list[str]:
     return [f'warning: its layer norms have eps={eps:g}, those of this backbone {wanted.norm_eps:g}']
 
 
-def _refuse_unplaced(source: GraftSource, encoder: Encoder, target: Collection[str], depth: Depth) -> None:
-    """Refuse a source that holds more in its layers than the encoder can take, as its features would be others.
-
-    Raises:
-        CheckpointError: If there are such tensors and the source does not ignore them.
-    """
+def _unplaced(source: GraftSource, encoder: Encoder, target: Collection[str], depth: Depth) -> list[str]:
+    """What a source holds in its layers that the encoder to fill cannot take, as far as the source does not ignore it."""
     provided = source.layer_ids(depth.num_blocks)
-    left = [
+    return [
         name
         for name in unplaced(encoder.state, target)
         if (depth.layer_id(name) in provided or not depth.knows(name)) and not name.startswith(source.ignore or ('\0',))
     ]
-    if left:
+
+
+def _refuse_unplaced(encoder: Encoder, names: Sequence[str]) -> None:
+    """Refuse an encoder with more tensors than can be taken, as its features would be others.
+
+    Raises:
+        CheckpointError: If there are such tensors.
+    """
+    if names:
         registers = encoder.state.get('register_tokens')
         raise CheckpointError(
-            f'{encoder.origin} holds {len(left)} tensors of the encoder that this backbone has no place for, so its '
-            f'features would be others: {explain_unplaced(left, 0 if registers is None else registers.shape[1])} '
+            f'{encoder.origin} holds {len(names)} tensors of the encoder that this backbone has no place for, so its '
+            f'features would be others: {explain_unplaced(names, 0 if registers is None else registers.shape[1])} '
             f'(ignore=[...] of the graft source leaves them out all the same)'
         )
 
@@ -304,19 +312,13 @@ def _fitting(
     source, patches = encoder.traits.grid, grid[0] * grid[1]
     try:
         if name in ('pos_embed', 'absolute_pos_embed'):
-            if source is None and grid[0] != grid[1] and _changed(encoder, name):
-                raise CheckpointError(f'nothing tells for which grid its position table is; say it: {GRID_OPTION}')
+            check_assumed(encoder.entries, source, grid)
             return resize_position_table(tensor, grid, wanted.shape[1] - patches, source)
         if name.endswith(_RELATIVE_TABLE) and not name.startswith('stages.'):  # of a ViT; Swin's are of windows
             return resize_relative_table(tensor, grid, len(wanted) - (2 * grid[0] - 1) * (2 * grid[1] - 1), source)
     except CheckpointError as error:
         raise CheckpointError(f'{encoder.origin} does not fit this backbone: {error}') from error
     return tensor
-
-
-def _changed(encoder: Encoder, name: str) -> bool:
-    """Whether rows were added to a table or taken from it on the assumption of a square grid."""
-    return any(op != IDENTITY for entry in encoder.entries if entry.name == name for _, op in entry.origins)
 
 
 def _describe(name: str, found: torch.Tensor | None, wanted: torch.Tensor) -> str:

@@ -29,7 +29,7 @@ _OTHER_PART = re.compile(
     r'(\w*decoder|neck|\w*head|projector|predictor|generator|discriminator|tokenizer|layers?\d*|stages|blocks|features)$'
 )
 # what torch puts between the components of a name
-_BETWEEN = re.compile(r'(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
+_BETWEEN = re.compile(r'(?<=\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
 _DEPTH = 3
 
 
@@ -138,12 +138,27 @@ def _prefixes(marks: Sequence[str], branch: Branch, names: Iterable[str]) -> lis
     ]
 
 
-def choose(found: Format, hits: Sequence[Hit], branch: str | None, origin: str) -> tuple[Hit, list[str]]:
+def other_hits(hits: Sequence[Hit], formats: Iterable[Format], holders: Sequence[Holder]) -> list[Hit]:
+    """Encoders that lie elsewhere in the file, under no branch of the format that was found."""
+    known = {(hit.holder.path, hit.prefix) for hit in hits}
+    found: dict[tuple[Any, ...], Hit] = {}
+    for candidate in formats:
+        for hit in find_hits(candidate, holders):
+            place = (hit.holder.path, hit.prefix)
+            if place not in known:
+                found.setdefault(place, Hit('', hit.holder, hit.prefix, hit.prefix))
+    return list(found.values())
+
+
+def choose(
+    found: Format, hits: Sequence[Hit], others: Sequence[Hit], branch: str | None, origin: str
+) -> tuple[Hit, list[str]]:
     """The encoder that is meant, and what to say about the choice.
 
     Args:
         found: The format.
         hits: Where it was found; at least one.
+        others: Further encoders of its kind, see :func:`other_hits`.
         branch: A branch of the format, a key of the file or a prefix of its names; None takes the usual one.
         origin: The file, for messages.
 
@@ -154,9 +169,10 @@ def choose(found: Format, hits: Sequence[Hit], branch: str | None, origin: str) 
     if branch is None:
         wanted = [hit for hit in hits if hit.branch == usual] or list(hits)
     else:
-        wanted = [hit for hit in hits if hit.branch == branch] or [hit for hit in hits if hit.is_called(branch)]
+        wanted = [hit for hit in hits if hit.branch == branch]
+        wanted = wanted or [hit for hit in (*hits, *others) if hit.is_called(branch)]
     if not wanted:
-        raise CheckpointError(_no_such(found, hits, branch or '', origin))
+        raise CheckpointError(_no_such(found, [*hits, *others], branch or '', origin))
     best = min(hit.rank for hit in wanted)
     group = [hit for hit in wanted if hit.rank == best]
     chosen = group[0] if len(group) == 1 else _by_usual_key(group)
@@ -167,7 +183,7 @@ def choose(found: Format, hits: Sequence[Hit], branch: str | None, origin: str) 
             f'{origin} (format {found.name}) holds several encoders: {places}; say which one to take: {BRANCH_OPTION} '
             f'(for example {example})'
         )
-    left = [hit.place for hit in wanted if hit is not chosen]
+    left = [hit.place for hit in (*wanted, *([] if branch else others)) if hit is not chosen]
     notes = _told(chosen, left)
     if branch is None and chosen.branch != usual:
         notes.append(f'{chosen.branch} encoder taken: the file holds no {usual} encoder')
@@ -209,7 +225,7 @@ def _by_usual_key(group: Sequence[Hit]) -> Hit | None:
 
 
 def _no_such(found: Format, hits: Sequence[Hit], branch: str, origin: str) -> str:
-    names = list(found.branches) + [hit.place for hit in hits if hit.rank and hit.place not in found.branches]
+    names = list(found.branches) + [hit.place for hit in hits if hit.rank or not hit.branch]
     options = ' or '.join(f'branch="{name}"' for name in dict.fromkeys(names))
     if branch in found.branches:
         return f'{origin} (format {found.name}) holds no tensors of a {branch} encoder; use {options}'

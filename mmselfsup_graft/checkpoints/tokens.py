@@ -65,6 +65,16 @@ def place_positions(entries: Entries, grid: tuple[int, int] | None, origin: str,
     return entries
 
 
+def check_assumed(entries: Entries, source: tuple[int, int] | None, target: tuple[int, int]) -> None:
+    """Refuse to resize a table to a grid that is not square where a row was added on the assumption of a square one.
+
+    Raises:
+        CheckpointError: If that is so.
+    """
+    if source is None and target[0] != target[1] and any(op == CLASS_ROW for e in entries for _, op in e.origins):
+        raise CheckpointError(f'nothing tells for which grid the position table is; say which one: {GRID_OPTION}')
+
+
 def _is_timm(registers: Entry | None) -> bool:
     return registers is not None and any(source.endswith('reg_token') for source, _ in registers.origins)
 

@@ -23,6 +23,8 @@ _TARGETS = {
     ('mmseg', 'MAE'): 'mmseg-mae',
     ('mmseg', 'BEiT'): 'mmseg',
 }
+# stages that a part may do without, as a detector's head that has the last one alone
+_STAGE = re.compile(r'(conv1|bn1|layer\d+|stages\.\d+|downsample_layers\.\d+)\.')
 _EPS = 1e-6  # of the layer norms of every ViT that was pre-trained
 
 
@@ -214,8 +216,7 @@ def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
 def _beyond(given: StateDict, wanted: StateDict) -> list[str]:
     """Tensors of the file without a place, in a stage that the part has: those of a deeper network."""
     stages = {name.partition('.')[0] for name in wanted}
-    later = re.compile(r'(layer\d+|stages\.\d+|downsample_layers\.\d+)\.')  # stages that a model may do without
-    return [name for name in unplaced(given, wanted) if name.partition('.')[0] in stages or not later.match(name)]
+    return [name for name in unplaced(given, wanted) if name.partition('.')[0] in stages or not _STAGE.match(name)]
 
 
 def _problems(part: PretrainedPart, found: _Found) -> list[str]:

@@ -30,6 +30,8 @@ class SelfSupViT(VisionTransformer):
     blocks are frozen is the algorithm's business.
 
     Args:
+        img_size: Side of the images in pixels, or (H, W); MAE and TEC need square ones.
+        patch_size: Side of a patch.
         arch: Name in :attr:`arch_zoo` (``deit-small`` is ViT-S with 6 heads, ``mocov3-small`` with 12, ``base``,
             ``large``) or a dict with embed_dims, num_layers, num_heads, feedforward_channels.
         init: ``mae`` or ``mocov3``: weight initialisation and layout of the position table.
@@ -58,7 +60,7 @@ class SelfSupViT(VisionTransformer):
     def __init__(
         self,
         arch: str | dict = 'base',
-        img_size: int = 224,
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
         init: str = 'mae',
         stop_grad_patch_embed: bool = False,
@@ -72,7 +74,7 @@ class SelfSupViT(VisionTransformer):
             raise ConfigError(f'SelfSupViT: unknown arch {arch!r}; choose from {", ".join(sorted(self.arch_zoo))}')
         if init not in ('mae', 'mocov3'):
             raise ConfigError(f'SelfSupViT: init must be "mae" or "mocov3", got {init!r}')
-        if img_size % patch_size:
+        if any(side % patch_size for side in ([img_size] if isinstance(img_size, int) else img_size)):
             raise ConfigError(f'SelfSupViT: img_size {img_size} is no multiple of patch_size {patch_size}')
         settings = self.arch_zoo[arch.lower()] if isinstance(arch, str) else arch
         if settings['embed_dims'] % settings['num_heads']:
