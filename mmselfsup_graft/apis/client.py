@@ -27,6 +27,7 @@ class Client:
         arguments: What it must be built with; values are plain or :class:`Code`.
         make: Builds it.
         after: Statements that follow in the text, on ``model``.
+        partly: Whether it has tensors that features do not need and a file may lack.
         quiet: Arguments for the check alone, which the text leaves out.
     """
 
@@ -34,6 +35,7 @@ class Client:
     arguments: Mapping[str, Any]
     make: Callable[[], nn.Module]
     after: tuple[str, ...] = ()
+    partly: bool = False
     quiet: frozenset[str] = field(default_factory=frozenset)
 
     @property

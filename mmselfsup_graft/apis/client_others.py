@@ -178,7 +178,7 @@ def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.T
         kind = 'Dinov2WithRegisters'
         config['num_register_tokens'] = arch.registers
     arguments = {'config': _config(kind, config)}
-    return _called('transformers', f'transformers.{kind}Model', arguments)
+    return replace(_called('transformers', f'transformers.{kind}Model', arguments), partly=True)  # a mask token
 
 
 def _config(kind: str, settings: Mapping[str, Any]) -> Code:

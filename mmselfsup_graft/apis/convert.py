@@ -273,7 +273,8 @@ def _usage(done: Conversion, path: Path) -> str:
             else f'torch.load({str(path)!r}, weights_only=True)["state_dict"]'
         )
         steps = [] if client is None else [f'model = {client.call()}', *client.after]
-        first, *rest = [*steps, f'model.load_state_dict({read})']
+        partly = ', strict=False' if client is not None and client.partly else ''
+        first, *rest = [*steps, f'model.load_state_dict({read}{partly})']
         return '\n'.join([f'use: {first}', *(f'     {line}' for line in rest), *_remarks(done)])
     part = f', prefix={done.prefix!r}' if done.prefix else ''
     built = '...' if client is None else client.config()

@@ -279,7 +279,7 @@ def _notes(encoder: Encoder, wanted: Traits) -> list[str]:
 
 
 def _unplaced(source: GraftSource, encoder: Encoder, target: Collection[str], depth: Depth) -> list[str]:
-    """What a source holds in its layers that the encoder to fill cannot take, as far as the source does not ignore it."""
+    """What a source holds in its layers that the encoder to fill cannot take, unless the source ignores it."""
     provided = source.layer_ids(depth.num_blocks)
     return [
         name

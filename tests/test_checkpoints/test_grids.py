@@ -1,4 +1,4 @@
-"""Position tables for one grid of patches in a model of another, as many patches or not: the grids decide, not the shape."""
+"""Position tables for one grid of patches in a model of another: the grids decide, not the number of patches."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +106,7 @@ def test_the_file_tells_its_grid(reader: Any, tmp_path: Path) -> None:
     text = "model = dict(backbone=dict(type='SelfSupViT', arch='base', img_size=(8, 32), patch_size=4))"
     torch.save({'state_dict': state, 'meta': {'cfg': text}}, tmp_path / 'b.pth')
     if reader not in (by_graft, by_conversion):  # its config says 12 heads, which the model has not
-        with pytest.raises(CheckpointError, match='12 attention heads|12 heads|heads cannot share'):
+        with pytest.raises(CheckpointError, match=r'12 attention heads'):
             reader(tmp_path / 'b.pth', (4, 4), None)
     torch.save({'state_dict': state, 'meta': {'cfg': text.replace("'base'", 'dict(num_heads=4)')}}, tmp_path / 'c.pth')
     torch.testing.assert_close(reader(tmp_path / 'c.pth', (4, 4), None), resized(state['pos_embed'], (2, 8), (4, 4)))
