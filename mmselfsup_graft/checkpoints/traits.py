@@ -6,7 +6,7 @@ the run's config as text; that text is parsed as data and never executed.
 
 import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -147,15 +147,15 @@ def read_traits(content: Mapping[str, Any], origin: str) -> Traits:
 
 
 def _from_meta(told: Mapping[str, Any], origin: str) -> Traits:
-    checks = {
+    checks: dict[str, Callable[[Any], Any]] = {
         'num_heads': lambda v: v if type(v) is int and v > 0 else None,
-        'grid': lambda v: _positive_pair(v),
-        'img_size': lambda v: _positive_pair(v),
+        'grid': _positive_pair,
+        'img_size': _positive_pair,
         'norm_eps': lambda v: float(v) if isinstance(v, float | int) and 0 < v < 1 else None,
         'mean': _numbers,
         'std': lambda v: n if (n := _numbers(v)) and min(n) > 0 else None,
     }
-    values = {}
+    values: dict[str, Any] = {}
     for name, check in checks.items():
         if told.get(name) is None:
             continue

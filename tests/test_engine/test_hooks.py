@@ -220,7 +220,8 @@ def test_logged_scalars_survive_a_file_that_holds_plain_numbers_only(tmp_path):
 def training(size: int = 8, processes: int = 1, resume: bool = True) -> SimpleNamespace:
     """What the checkpoint hook asks of a runner."""
     loader = SimpleNamespace(batch_size=size)
-    return SimpleNamespace(_train_loop=object(), _resume=resume, train_dataloader=loader, world_size=processes)
+    options = {'_resume': resume, 'train_dataloader': loader, 'world_size': processes}
+    return SimpleNamespace(_train_loop=object(), model=torch.nn.Identity(), **options)
 
 
 @pytest.mark.parametrize(('size', 'processes'), [(4, 1), (16, 1), (8, 2), (4, 2)])
