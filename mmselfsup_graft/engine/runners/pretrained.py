@@ -11,7 +11,7 @@ from mmengine.model import PretrainedInit, is_model_wrapper
 from torch import nn
 
 from mmselfsup_graft.checkpoints import read_checkpoint, traits_of
-from mmselfsup_graft.checkpoints.account import explain_unplaced, unplaced
+from mmselfsup_graft.checkpoints.account import explain_unplaced, has_remedy, unplaced
 from mmselfsup_graft.checkpoints.convert import Conversion, convert
 from mmselfsup_graft.checkpoints.formats import StateDict, unwrap_state_dict
 from mmselfsup_graft.checkpoints.rename import grouped_names
@@ -25,6 +25,7 @@ _TARGETS = {
 }
 # stages that a part may do without, as a detector's head that has the last one alone
 _STAGE = re.compile(r'(conv1|bn1|layer\d+|stages\.\d+|downsample_layers\.\d+)\.')
+_PATCH_BIAS = 'patch_embed.projection.bias'  # which mmseg's ViT leaves out unless told
 _EPS = 1e-6  # of the layer norms of every ViT that was pre-trained
 
 
@@ -222,16 +223,19 @@ def _beyond(given: StateDict, wanted: StateDict) -> list[str]:
 def _problems(part: PretrainedPart, found: _Found) -> list[str]:
     """Why the file cannot fill the part."""
     wanted, given = part.module.state_dict(), found.state
-    problems = [f'{n} of the model is not in the file' for n in wanted if n not in given and n not in found.fresh]
+    beyond = _beyond(given, wanted)
+    explained = [name for name in beyond if has_remedy(name) and name != _PATCH_BIAS]
+    problems = _explained(explained, given)  # first, as it tells more than what is missing
+    problems += [f'{n} of the model is not in the file' for n in wanted if n not in given and n not in found.fresh]
     problems += [
         f'{name} is {_shape(given[name])} in the file and {_shape(value)} in the model'
         for name, value in wanted.items()
         if name in given and given[name].shape != value.shape
     ]
-    for name in _beyond(given, wanted):
-        bias = name == 'patch_embed.projection.bias'
-        remedy = 'set patch_bias=True' if bias else explain_unplaced([name])
-        problems.append(f'{name} of the file has no place in the model ({remedy})')
+    for name in beyond:
+        if name not in explained:
+            remedy = ' (set patch_bias=True)' if name == _PATCH_BIAS else ''
+            problems.append(f'{name} of the file has no place in the model{remedy}')
     scales = [name for name in found.fresh if re.search(r'\.gamma_[12]$', name)]
     if any(not torch.equal(wanted[name], torch.ones_like(wanted[name])) for name in scales):
         problems.append(
@@ -239,6 +243,12 @@ def _problems(part: PretrainedPart, found: _Found) -> list[str]:
             '(set init_values=1.0)'
         )
     return problems
+
+
+def _explained(names: list[str], given: StateDict) -> list[str]:
+    registers = given.get('register_tokens')
+    count = 0 if registers is None else registers.shape[1]
+    return [f'the model has no place for {explain_unplaced(names, count)}'] if names else []
 
 
 def _shape(value: torch.Tensor) -> str:
