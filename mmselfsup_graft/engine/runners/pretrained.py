@@ -248,7 +248,7 @@ def _problems(part: PretrainedPart, found: _Found) -> list[str]:
 def _explained(names: list[str], given: StateDict) -> list[str]:
     registers = given.get('register_tokens')
     count = 0 if registers is None else registers.shape[1]
-    return [f'the model has no place for {explain_unplaced(names, count)}'] if names else []
+    return [f'{names[0]} of the file has no place in the model: {explain_unplaced(names, count)}'] if names else []
 
 
 def _shape(value: torch.Tensor) -> str:
