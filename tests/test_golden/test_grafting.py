@@ -80,10 +80,11 @@ def _graft(case: dict[str, Any], folder: Path, model: Any, bare: bool) -> tuple[
     return graft, frozen, keys
 
 
-@pytest.fixture(params=[(name, bare) for name in _names() for bare in (False, True)])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+@pytest.fixture(scope='module', params=[(name, bare) for name in _names() for bare in (False, True)])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A model started as the case says; whether MAE's file is a bare dict, which is the same, no key tells."""
     name, bare = request.param
+    tmp_path = tmp_path_factory.mktemp('grafts')
     expected = golden(FILE)[name]
     backbone = vit_config(width=8, depth=golden(FILE)['depth'], init='mocov3', stop_grad_patch_embed=True)
     graft, frozen, keys = _graft(expected, tmp_path, build(moco_config(backbone)), bare)
