@@ -45,9 +45,9 @@ def enter_scope() -> None:
 
 # ---------------------------------------------------------------- values
 def tensor(array: Any, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    """A copy of an array as a tensor: floating-point values in ``dtype``, integers as they are."""
+    """A copy of an array as a tensor: floating-point values in ``dtype``, others as integers of 64 bits."""
     value = torch.from_numpy(np.array(array))
-    return value.to(dtype) if value.is_floating_point() else value
+    return value.to(dtype) if value.is_floating_point() else value.long()
 
 
 def assert_close(actual: Any, expected: Any, rtol: float = 1e-8, atol: float = 0.0, name: str = '') -> None:

@@ -45,7 +45,13 @@ def save(path: Path, content: Json) -> None:
     if path.suffix == '.json':
         path.write_text(json.dumps(content))
     else:
-        np.savez(path, **content)
+        np.savez(path, **{name: _of_another_type(value) for name, value in content.items()})
+
+
+def _of_another_type(value: np.ndarray) -> np.ndarray:
+    """The same numbers in twice or half as many bits, where that changes none."""
+    other = {np.dtype('float32'): np.float64, np.dtype('int64'): np.int32}.get(value.dtype)
+    return value if other is None else value.astype(other)
 
 
 def load(path: Path) -> Json:
