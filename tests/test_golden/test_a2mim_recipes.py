@@ -119,12 +119,12 @@ def _model(names: list[str]) -> Any:
     backbone = make(names)
     if _is_tuned(names):
         loss = dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1)
-        head = dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=16, loss=loss)
+        head = dict(type='mmpretrain.LinearClsHead', num_classes=3, loss=loss)
         return build(dict(type='GraftedClassifier', backbone=backbone, head=head))
     gain = any(name.endswith('mask_gamma') for name in names)
     token = any(name.endswith('mask_token') for name in names)
     backbone.update(mask_replace=False, mask_gain=1e-6 if gain else 0.0, mask_kind='learnable' if token else 'none')
-    neck = dict(type='PixelShuffleNeck', in_channels=16, stride=2)
+    neck = dict(type='PixelShuffleNeck')
     return build(dict(type='SimMIM', backbone=backbone, neck=neck, head=dict(type='SimMIMHead')))
 
 

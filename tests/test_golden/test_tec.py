@@ -307,7 +307,7 @@ def classifier(names: list[str], drop_path_rate: float, recipe: Config) -> Any:
         out_type='avg_featmap' if pooled else 'cls_token',
         final_norm=not pooled,
     )
-    head = dict(recipe.model.head, in_channels=16, loss=dict(type='mmpretrain.CrossEntropyLoss'))
+    head = dict(recipe.model.head, loss=dict(type='mmpretrain.CrossEntropyLoss'))
     with torch.device('meta'):
         return build(dict(type='GraftedClassifier', backbone=backbone, head=head))
 
