@@ -113,6 +113,12 @@ def add_convert_options(parser: argparse.ArgumentParser) -> None:
     norm = parser.add_mutually_exclusive_group()
     norm.add_argument('--keep-norm', action='store_true', help="keep a ViT's final norm, whatever the target")
     norm.add_argument('--drop-norm', action='store_true', help="drop a ViT's final norm, whatever the target")
+    add(
+        '--expand-shared-rel-pos',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='give every block its own copy of a relative position table that all blocks share',
+    )
     add('--img-size', metavar='H[xW]', help='resize position tables for images of this many pixels')
     add('--dry-run', action='store_true', help='report everything, write nothing')
     add('--report', metavar='FILE.json', help='write the full lists of names')

@@ -35,6 +35,7 @@ class ConvertOptions:
         unsafe_pickle: Allow the file to run code while it is read.
         allow_converted: Take a file whose backbone was extracted before.
         verify: Load the result into the target's model, where that is installed.
+        expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share.
     """
 
     target: str = 'mmdet'
@@ -49,6 +50,7 @@ class ConvertOptions:
     unsafe_pickle: bool = False
     allow_converted: bool = False
     verify: bool = True
+    expand_shared_rel_pos: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def convert_file(
         options.final_norm,
         options.img_size,
         prefix,
+        options.expand_shared_rel_pos,
     )
     fit, verified = _verify(done, options)
     meta = _meta(done, source)
@@ -163,6 +166,7 @@ def convert_command(args: argparse.Namespace, target: str) -> str:
         unsafe_pickle=args.unsafe_pickle,
         allow_converted=args.allow_converted,
         verify=not args.no_verify,
+        expand_shared_rel_pos=args.expand_shared_rel_pos,
     )
     done = convert_file(args.source, args.destination, options, args.dry_run, args.report)
     written = 'nothing written (dry run)' if done.path is None else f'written: {done.path}'
@@ -246,6 +250,16 @@ def _beit_arguments(done: Conversion) -> list[str]:
     ]
 
 
+def _resnet_widths(done: Conversion) -> str:
+    """Arguments that a ResNet needs which is not as wide as the default of its classes."""
+    names = {'stem_channels': 'conv1.weight', 'base_channels': 'layer1.0.conv1.weight'}
+    state = done.bare_state
+    if done.architecture.family != 'resnet' or not set(names.values()) <= state.keys():
+        return ''
+    widths = {argument: state[name].shape[0] for argument, name in names.items()}
+    return '' if set(widths.values()) == {64} else ''.join(f'{name}={width}, ' for name, width in widths.items())
+
+
 def _usage(done: Conversion, path: Path) -> str:
     """How the file is loaded, and what to look out for."""
     target = done.target.name
@@ -257,7 +271,8 @@ def _usage(done: Conversion, path: Path) -> str:
         )
         return '\n'.join([f'use: model.load_state_dict({read})', *_beit_arguments(done)])
     part = f', prefix={done.prefix!r}' if done.prefix else ''
-    lines = [f"use: backbone=dict(..., init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part}))"]
+    init = f"init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part})"
+    lines = [f'use: backbone=dict(..., {_resnet_widths(done)}{init})']
     lines += _beit_arguments(done)
     if target in ('mmdet', 'mmseg') and done.architecture.family == 'resnet':
         lines.append(

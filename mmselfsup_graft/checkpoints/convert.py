@@ -58,6 +58,13 @@ _BLOCK_NAMES = {
     'convnext': r'(stages\.\d+)\.(\d+)\.',
     'swin': r'(stages\.\d+)\.blocks\.(\d+)\.',
 }
+# dimensions of tensors from which sizes are read
+_DIMENSIONS = {
+    r'pos_embed$': 3,
+    r'.*relative_position_bias_table$': 2,
+    r'stages\.\d+\.0\.depthwise_conv\.weight$': 4,
+    r'layer1\.0\.conv1\.weight$': 4,
+}
 _STEMS = {'resnet': 'conv1.weight', 'convnext': 'downsample_layers.0.0.weight'}  # others: a patch projection
 
 
@@ -82,14 +89,16 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
     for name, dimensions in needed.items():
         if name not in state:
             raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
-        if state[name].ndim != dimensions:
-            raise CheckpointError(f'{encoder.origin}: {name} has {state[name].ndim} dimensions, expected {dimensions}')
+        _check_dimensions(encoder, name, dimensions)
+    for pattern, dimensions in _DIMENSIONS.items():
+        for name in (name for name in state if re.match(pattern, name)):
+            _check_dimensions(encoder, name, dimensions)
     found = {m.groups() for name in state if (m := re.match(_BLOCK_NAMES[family], name))}
     blocks = Counter(stage for stage, _ in found)
     width, in_channels, _, kernel = state[stem].shape
     num_stages = len(blocks)
     if family == 'convnext':
-        widths = tuple(state[f'{stage}.0.depthwise_conv.weight'].shape[0] for stage in sorted(blocks))
+        widths = tuple(_width_of_stage(encoder, stage) for stage in sorted(blocks))
     else:
         widths = tuple(width * 2**i for i in range(num_stages))
     return Architecture(
@@ -104,13 +113,28 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
     )
 
 
+def _check_dimensions(encoder: Encoder, name: str, expected: int) -> None:
+    shape = tuple(encoder.state[name].shape)
+    if len(shape) != expected:
+        raise CheckpointError(f'{encoder.origin}: {name} has {len(shape)} dimensions, expected {expected}')
+    if 0 in shape:
+        raise CheckpointError(f'{encoder.origin}: {name} is empty, its shape is {shape}')
+
+
+def _width_of_stage(encoder: Encoder, stage: str) -> int:
+    name = f'{stage}.0.depthwise_conv.weight'
+    if name not in encoder.state:
+        raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
+    return encoder.state[name].shape[0]
+
+
 def _square_size(state: StateDict, patch_size: int) -> tuple[int, int]:
     """Size of the square images for which position tables are; (0, 0) if they are not for square ones."""
     tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
     if 'pos_embed' in state:
         patches = state['pos_embed'].shape[1] - ('cls_token' in state)
     elif tables:  # (2 n - 1)^2 + 3 rows for n x n patches
-        patches = ((round((tables[0].shape[0] - 3) ** 0.5) + 1) // 2) ** 2
+        patches = ((round(max(0, tables[0].shape[0] - 3) ** 0.5) + 1) // 2) ** 2
     else:
         patches = 0
     side = round(patches**0.5)
@@ -171,6 +195,7 @@ def convert(
     final_norm: bool | None = None,
     img_size: tuple[int, int] | None = None,
     prefix: str = '',
+    expand_shared_rel_pos: bool = True,
 ) -> Conversion:
     """Convert checkpoint content.
 
@@ -184,6 +209,8 @@ def convert(
         final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
         img_size: (H, W) in pixels to which position tables of a ViT are resized; None leaves them.
         prefix: Text to put before every name.
+        expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share, where
+            the target's default is a table per block.
 
     Raises:
         CheckpointError: If the file does not fit, the target has no such backbone, or two tensors would get one name.
@@ -196,7 +223,7 @@ def convert(
     architecture = architecture_of(encoder, img_size)
     if img_size is not None:
         encoder = replace(encoder, entries=_resized(encoder, img_size))
-    entries = to_target(encoder, where, final_norm)
+    entries = to_target(encoder, where, final_norm, expand_shared_rel_pos)
     used = {source for entry in entries for source, _ in entry.origins}
     dropped = tuple(name for name in located.state if name not in used)
     if prefix:

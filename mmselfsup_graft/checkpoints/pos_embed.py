@@ -48,8 +48,10 @@ def resize_position_table(table: torch.Tensor, grid: tuple[int, int], extra: int
         Table of shape [1, extra + H * W, D] in the dtype of the input.
 
     Raises:
-        CheckpointError: If the source grid is not square.
+        CheckpointError: If the source grid is not square, or the table has not three dimensions.
     """
+    if table.ndim != 3 or table.shape[1] <= extra:
+        raise CheckpointError(f'a position table has shape [1, positions, width], got {tuple(table.shape)}')
     head, patches = table[:, :extra], table[:, extra:]
     side = int(patches.shape[1] ** 0.5)
     if side * side != patches.shape[1]:
@@ -78,10 +80,13 @@ def resize_relative_table(table: torch.Tensor, grid: tuple[int, int], extra: int
         Table of [(2 H - 1) (2 W - 1) + extra, heads] in the dtype of the input.
 
     Raises:
-        CheckpointError: If the source or target grid is not square, or the source smaller than 3 x 3.
+        CheckpointError: If the source or target grid is not square, the source smaller than 3 x 3, or the table has not
+            two dimensions.
     """
     from scipy.interpolate import RectBivariateSpline  # slow to import
 
+    if table.ndim != 2 or len(table) <= extra:
+        raise CheckpointError(f'a relative position table has shape [offsets, heads], got {tuple(table.shape)}')
     patches = len(table) - extra
     side, wanted = round(patches**0.5), 2 * grid[0] - 1
     if side * side != patches or side % 2 == 0 or grid[0] != grid[1]:
