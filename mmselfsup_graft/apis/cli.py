@@ -2,26 +2,34 @@
 
 import argparse
 import atexit
+import multiprocessing
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmselfsup_graft.errors import GraftError
+from mmselfsup_graft.stop_signals import EXIT_PREEMPTED, Preempted, exit_together, handled
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
-    """Run ``main`` and leave the process: 0 if all went well, 1 with one clear line if not.
+    """Run ``main`` and leave the process: 0 if all went well, 1 with one clear line if not, 75 if it was asked to stop.
 
     Set GRAFT_TRACEBACK=1 to see where an error came from.
     """
     # schedules step at every iteration, optimisers of accumulated gradients not at the first: nothing is skipped
     warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
     try:
-        code = main(argv) or 0
+        with handled():
+            code = main(argv) or 0
         _leave_process_group(code)
         sys.exit(code)
+    except Preempted as stopped:
+        print(f'\n{stopped}', file=sys.stderr)
+        _end_workers()
+        exit_together(EXIT_PREEMPTED)
     except KeyboardInterrupt:
         print(
             '\ninterrupted; the same command goes on from what was complete (train.py and finetune.py: with --resume)',
@@ -34,6 +42,12 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
         sys.stdout.flush()
         print(f'error: {describe(error)}', file=sys.stderr)
         sys.exit(getattr(error, 'exit_code', 1))
+
+
+def _end_workers() -> None:
+    """End the workers of data loaders, which torch would wait for."""
+    for child in multiprocessing.active_children():
+        child.terminate()
 
 
 def _leave_process_group(code: int) -> None:
@@ -58,10 +72,37 @@ def describe(error: BaseException) -> str:
         if isinstance(cause, GraftError):
             return ' '.join(_own_words(cause).split())
         cause = cause.__cause__ or cause.__context__
-    text = ' '.join(str(error).split())[:400]
+    killed = _killed_worker(error)
+    if killed:
+        return killed
+    text = ' '.join(str(error).split())
     if isinstance(error, OSError):
-        return text
-    return f'{type(error).__name__}: {text} (set GRAFT_TRACEBACK=1 to see where)'
+        return text[:400]
+    if 'Original Traceback' in text:
+        return f'{_last_words(str(error))} (in a data-loading worker; set GRAFT_TRACEBACK=1 to see where)'
+    return f'{type(error).__name__}: {text[:400]} (set GRAFT_TRACEBACK=1 to see where)'
+
+
+def _killed_worker(error: BaseException) -> str | None:
+    """What to say if the cause is the death of a worker, which torch raises wherever the process happens to be."""
+    cause: BaseException | None = error
+    while cause is not None:
+        found = re.search(
+            r'DataLoader worker \(pid\(?s?\)? (\d+)[^)]*\) (?:is killed by signal: (.*?)\.|exited)', str(cause)
+        )
+        if found:
+            how = 'ended unexpectedly' if found[2] is None else f'was killed ({found[2]})'
+            memory = ': out of memory? Lower num_workers or the batch size' if found[2] == 'Killed' else ''
+            return f'a data-loading worker (PID {found[1]}) {how}{memory}'
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _last_words(text: str) -> str:
+    """What stands behind the last line of code of a traceback: the error itself, whole."""
+    lines = text.rstrip().splitlines()
+    last = max((number for number, line in enumerate(lines) if line.startswith('  ')), default=-1)
+    return ' '.join(' '.join(lines[last + 1 :]).split())
 
 
 def _own_words(error: GraftError) -> str:

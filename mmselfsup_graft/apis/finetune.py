@@ -19,6 +19,7 @@ from .other_view import seen_through
 from .recipe import write_json
 from .results import append_rows, config_sha256, keep_config, provenance, write_drawn
 from .train import prepare_distributed, train
+from .work_dir import only_writer
 
 _NEEDED = ('train_dataloader', 'val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
 _STARTED = 'finetune.json'
@@ -144,6 +145,11 @@ def finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
         ConfigError: When resuming a run that had another checkpoint or selection.
     """
     prepare_distributed(run.cfg)  # before the first process alone writes
+    with only_writer(run.cfg.work_dir):
+        return _finetune(run, config)
+
+
+def _finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
     _same_run(run)
     runner = train(run.cfg)
     result = score_best(runner, run.protocol.metric)

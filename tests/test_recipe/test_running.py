@@ -30,9 +30,10 @@ from test_tools.tiny_runs import (
 )
 
 from mmselfsup_graft.apis import recipe_jobs
-from mmselfsup_graft.apis.recipe import _locked, load_recipe, read_done, run_stage
+from mmselfsup_graft.apis.recipe import load_recipe, read_done, run_stage
 from mmselfsup_graft.apis.recipe_jobs import ProgressView, run_jobs
 from mmselfsup_graft.apis.report import write_report
+from mmselfsup_graft.apis.work_dir import only_writer
 from mmselfsup_graft.errors import GraftError
 
 CPU = 'cpu_seconds'
@@ -285,7 +286,7 @@ def test_a_child_that_outlives_its_parent_from_the_start_ends(folder, tmp_path):
     command = [*module, '--work-dir', str(tmp_path / 'work'), '--only', 'mim']
     gone = subprocess.Popen(['true'])
     gone.wait()
-    variables = {**os.environ, **environment(folder, SLOW='100'), 'GRAFT_RECIPE_PROCESS': str(gone.pid)}
+    variables = {**os.environ, **environment(folder, SLOW='100'), 'GRAFT_PARENT': str(gone.pid)}
     orphan = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         assert orphan.wait(timeout=300) == 1
@@ -297,7 +298,7 @@ def test_a_child_that_outlives_its_parent_from_the_start_ends(folder, tmp_path):
 def test_a_second_process_is_kept_out(folder, tmp_path):
     stage = load_recipe(folder / 'recipe.py').stage('mim')
     (tmp_path / 'mim').mkdir()
-    with _locked(tmp_path / 'mim'), pytest.raises(GraftError, match='mim is in use by another running process'):
+    with only_writer(tmp_path / 'mim'), pytest.raises(GraftError, match='mim is in use by another running process'):
         run_stage(stage, tmp_path)
     assert sorted(path.name for path in (tmp_path / 'mim').iterdir()) == ['.lock']
 
