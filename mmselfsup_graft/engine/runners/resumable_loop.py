@@ -73,8 +73,9 @@ class _Rest:
         self._whole, self._done = whole, done
 
     def __iter__(self) -> Iterator[list[int]]:
+        # when the first batch is asked for, not before: a loader with workers asks for two iterators and uses one
         done, self._done = self._done, 0
-        return islice(iter(self._whole), done, None)
+        yield from islice(self._whole, done, None)
 
     def __len__(self) -> int:
         return len(self._whole)
