@@ -55,7 +55,7 @@ srun_launch() {
         export MASTER_PORT=$PORT # the name under which mmengine's slurm launcher looks
     fi
     read -r -d '' -a more <<<"${SRUN_ARGS:-}" || true # several words, but no pattern that file names could fill in
-    launch srun -p "$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" \
+    launch srun -p "$partition" --job-name="$job" --gres="${GRES:-gpu:$per_node}" --ntasks="$gpus" \
         --ntasks-per-node="$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=1 \
         ${more[@]+"${more[@]}"} "$(pick_python)" -u "$TOOLS/$tool" --launcher slurm "$@"
 }

@@ -5,13 +5,14 @@ import atexit
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmselfsup_graft.errors import GraftError
-from mmselfsup_graft.stop_signals import EXIT_PREEMPTED, Preempted, exit_together, handled
+from mmselfsup_graft.stop_signals import EXIT_PREEMPTED, Preempted, death, exit_together, handled
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
@@ -86,16 +87,21 @@ def describe(error: BaseException) -> str:
 def _killed_worker(error: BaseException) -> str | None:
     """What to say if the cause is the death of a worker, which torch raises wherever the process happens to be."""
     cause: BaseException | None = error
+    said = None
     while cause is not None:
         found = re.search(
-            r'DataLoader worker \(pid\(?s?\)? (\d+)[^)]*\) (?:is killed by signal: (.*?)\.|exited)', str(cause)
+            r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w+)|exited)', str(cause)
         )
         if found:
-            how = 'ended unexpectedly' if found[2] is None else f'was killed ({found[2]})'
-            memory = ': out of memory? Lower num_workers or the batch size' if found[2] == 'Killed' else ''
-            return f'a data-loading worker (PID {found[1]}) {how}{memory}'
+            said = f'a data-loading worker (PID {found[1]}) was {_killed_by(found[2])}'
         cause = cause.__cause__ or cause.__context__
-    return None
+    return said  # by the innermost, which names the signal
+
+
+def _killed_by(description: str | None) -> str:
+    """``killed by SIGKILL (out of memory?)`` for what :func:`signal.strsignal` calls ``Killed``."""
+    numbers = [each for each in signal.Signals if (signal.strsignal(each) or '').startswith(description or '?')]
+    return death(-numbers[0]) if numbers else 'killed'
 
 
 def _last_words(text: str) -> str:

@@ -105,6 +105,7 @@ def _close_in_fork() -> None:
     for number in _forked:
         os.close(number)
     _forked.clear()
+    _held.clear()
 
 
 os.register_at_fork(after_in_child=_close_in_fork)

@@ -217,7 +217,11 @@ def two_ranks(rank: int, folder: str, hook: dict[str, Any] | None, resume: bool,
 
     preemption._EXCHANGE_SECONDS, os.environ['LOCAL_RANK'] = exchange, str(rank)
     cfg = load_config(Path(folder) / 'cl.py')
-    cfg.work_dir, cfg.launcher, cfg.resume = str(Path(folder) / ('run' if hook or resume else 'whole')), 'pytorch', resume
+    cfg.work_dir, cfg.launcher, cfg.resume = (
+        str(Path(folder) / ('run' if hook or resume else 'whole')),
+        'pytorch',
+        resume,
+    )
     cfg.custom_hooks = [hook] if hook else []
     try:
         train(cfg)
