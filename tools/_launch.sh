@@ -74,7 +74,8 @@ launch() {
         wait "$pid" || code=$?
         ((code == 127)) || ended=$code
     done
-    if ((ended == 75)); then
+    # one that was canceled, which ends with the same signal and code, does not run any more
+    if ((ended == 75)) && scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q 'JobState=RUNNING '; then
         echo "preempted: job $SLURM_JOB_ID goes back into the queue" >&2
         scontrol requeue "$SLURM_JOB_ID"
     fi

@@ -28,7 +28,8 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
         _leave_process_group(code)
         sys.exit(code)
     except Preempted as stopped:
-        print(f'\n{stopped}', file=sys.stderr)
+        if _is_first():
+            print(f'\n{stopped}', file=sys.stderr)
         _end_workers()
         exit_together(EXIT_PREEMPTED)
     except KeyboardInterrupt:
@@ -43,6 +44,11 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
         sys.stdout.flush()
         print(f'error: {describe(error)}', file=sys.stderr)
         sys.exit(getattr(error, 'exit_code', 1))
+
+
+def _is_first() -> bool:
+    """Whether this is the first process of a launch, or the only one."""
+    return int(os.environ.get('RANK', 0)) == 0
 
 
 def _end_workers() -> None:

@@ -125,17 +125,11 @@ class Broken(torch.utils.data.Dataset):
 @pytest.mark.parametrize('wrapped', [False, True])
 def test_the_death_of_a_worker_is_said_plainly(wrapped):
     """Its signal is turned into an error wherever the process is, in mmengine's formatting of a config for example."""
-    try:
-        try:
-            list(torch.utils.data.DataLoader(Broken(kill=True), num_workers=1))
-        except RuntimeError as error:
-            if wrapped:
-                raise SyntaxError('Failed to format the config file, please check the syntax of: ...') from error
-            raise
-    except (RuntimeError, SyntaxError) as error:
-        assert re.fullmatch(
-            r'a data-loading worker \(PID \d+\) was killed by SIGKILL \(out of memory\?\)', describe(error)
-        )
+    with pytest.raises(RuntimeError) as died:
+        list(torch.utils.data.DataLoader(Broken(kill=True), num_workers=1))
+    error = chained(SyntaxError('Failed to format the config file'), died.value, True) if wrapped else died.value
+    text = describe(error)
+    assert re.fullmatch(r'a data-loading worker \(PID \d+\) was killed by SIGKILL \(out of memory\?\)', text)
 
 
 def test_the_cause_of_a_workers_error_comes_first_and_whole():
