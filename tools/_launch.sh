@@ -54,6 +54,7 @@ srun_launch() {
         need_number PORT "$PORT"
         export MASTER_PORT=$PORT # the name under which mmengine's slurm launcher looks
     fi
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$cpus} # else a task without bound cores takes all of the node
     read -r -d '' -a more <<<"${SRUN_ARGS:-}" || true # several words, but no pattern that file names could fill in
     launch srun -p "$partition" --job-name="$job" --gres="${GRES:-gpu:$per_node}" --ntasks="$gpus" \
         --ntasks-per-node="$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=1 \
