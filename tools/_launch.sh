@@ -35,7 +35,7 @@ pick_python() {
 torchrun_launch() {
     local processes=$1 tool=$2
     shift 2
-    exec "$(pick_python)" -m torch.distributed.run \
+    launch "$(pick_python)" -m mmselfsup_graft.apis.torchrun \
         --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
         --nproc_per_node="$processes" "$TOOLS/$tool" --launcher pytorch "$@"
@@ -54,8 +54,31 @@ srun_launch() {
         need_number PORT "$PORT"
         export MASTER_PORT=$PORT # the name under which mmengine's slurm launcher looks
     fi
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$cpus} # else a task without bound cores takes all of the node
     read -r -d '' -a more <<<"${SRUN_ARGS:-}" || true # several words, but no pattern that file names could fill in
-    exec srun -p "$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" \
+    launch srun -p "$partition" --job-name="$job" --gres="${GRES:-gpu:$per_node}" --ntasks="$gpus" \
         --ntasks-per-node="$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=1 \
         ${more[@]+"${more[@]}"} "$(pick_python)" -u "$TOOLS/$tool" --launcher slurm "$@"
+}
+
+# launch COMMAND [args]: become the command. In a job of sbatch with REQUEUE=1 stay beside it instead: what asks this shell
+# to stop (sbatch --signal=B:USR1@60) is passed on, and a job whose command was preempted (75) goes back into the queue.
+launch() {
+    [[ ${REQUEUE:-0} == 1 && -n ${SLURM_JOB_ID:-} ]] || exec "$@"
+    local pid code ended=0 asked=1
+    "$@" &
+    pid=$!
+    trap 'asked=1; kill -TERM "$pid" 2>/dev/null || true' TERM
+    trap 'asked=1; kill -USR1 "$pid" 2>/dev/null || true' USR1
+    while ((asked)); do # a trap ends `wait` early
+        asked=0 code=0
+        wait "$pid" || code=$?
+        ((code == 127)) || ended=$code
+    done
+    # one that was canceled, which ends with the same signal and code, does not run any more
+    if ((ended == 75)) && scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q 'JobState=RUNNING '; then
+        echo "preempted: job $SLURM_JOB_ID goes back into the queue" >&2
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+    exit "$ended"
 }

@@ -32,14 +32,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and score."""
     args = parse(argv)
-    from mmengine.dist import is_main_process
-
     from mmselfsup_graft.apis.train import load_config, prepare_distributed
+    from mmselfsup_graft.apis.work_dir import only_writer
 
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem)
     cfg.launcher = args.launcher
     prepare_distributed(cfg)
+    with only_writer(cfg.work_dir):
+        _test(args, cfg)
+
+
+def _test(args: argparse.Namespace, cfg: Any) -> None:
+    from mmengine.dist import is_main_process
+
     if cfg.get('test_dataloader') is not None:
         from mmselfsup_graft.engine import GraftRunner
 

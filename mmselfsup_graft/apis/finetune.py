@@ -18,6 +18,7 @@ from .compared import RANDOM
 from .other_view import seen_through
 from .results import config_sha256, keep_config, provenance, write_drawn
 from .train import prepare_distributed, train
+from .work_dir import only_writer
 
 _NEEDED = ('train_dataloader', 'val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
 _STARTED = 'finetune.json'
@@ -143,6 +144,11 @@ def finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
         ConfigError: When resuming a run that had another checkpoint or selection.
     """
     prepare_distributed(run.cfg)  # before the first process alone writes
+    with only_writer(run.cfg.work_dir):
+        return _finetune(run, config)
+
+
+def _finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
     _same_run(run)
     runner = train(run.cfg)
     result = score_best(runner, run.protocol.metric)

@@ -8,13 +8,11 @@ stages. Every stage has its own folder in the recipe's work directory and leaves
 it is complete, so the same command goes on where it was stopped, by whatever means.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from mmselfsup_graft.files import read_json, write_json
 from .config_check import apply_cfg_options, check_config
 from .report_settings import check_report
 from .train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
+from .work_dir import only_writer
 
 _REFERENCE = 'stage:'
 _KEYS = ('stages', 'configs', 'options', 'report')
@@ -245,17 +244,6 @@ def is_done(stage: Stage, work_dir: Path) -> bool:
     return read_done(work_dir, stage.name) is not None
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a stage's folder; the lock ends with the process."""
-    with (folder / '.lock').open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise GraftError(f'{folder} is in use by another running process; wait for it or stop it') from error
-        yield
-
-
 def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
     """Run one stage in this process, from its newest checkpoint if it was begun before."""
     if is_done(stage, work_dir):
@@ -266,16 +254,13 @@ def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
     # mmengine keeps loggers and message hubs by name; two stages in one process must not share them
     cfg.experiment_name = f'{stage.name}_{stage.fingerprint[:8]}'
     prepare_distributed(cfg)
-    if not is_main_process():
+    with only_writer(folder):
+        if is_main_process():
+            write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
         train(cfg)
+        if is_main_process():
+            _finish(folder, stage)
         barrier()
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
-        train(cfg)
-        _finish(folder, stage)
-    barrier()
 
 
 def _finish(folder: Path, stage: Stage) -> None:

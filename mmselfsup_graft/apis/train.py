@@ -19,9 +19,12 @@ from mmselfsup_graft.ops.finder import VARIABLE as OPERATORS
 from mmselfsup_graft.ops.finder import operators_in_use
 from mmselfsup_graft.quiet import quiet_imports
 from mmselfsup_graft.registry import SCOPE
+from mmselfsup_graft.stop_signals import die_with_parent
 
 from .config_check import apply_cfg_options, check_config
 from .setup import import_scope, register_all_modules
+from .slurm import slurm_variables
+from .work_dir import only_writer
 
 
 def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) -> Config:
@@ -186,10 +189,17 @@ def enable_resume(cfg: Config, source: str) -> None:
 def prepare_distributed(cfg: Config) -> None:
     """Open the process group if a launcher started us; without a GPU use gloo and wrap models for the CPU.
 
-    mmengine's own launcher code insists on CUDA. What the config says in ``model_wrapper_cfg`` stays.
+    mmengine's own launcher code insists on CUDA. What the config says in ``model_wrapper_cfg`` stays. From here on the
+    process ends when its launcher does.
+
+    Raises:
+        ConfigError: If the launcher's variables are missing.
     """
     if cfg.get('launcher', 'none') == 'none':
         return
+    die_with_parent()
+    if cfg.launcher == 'slurm':
+        os.environ.update(slurm_variables(os.environ))
     if torch.cuda.is_available():
         if not torch.distributed.is_initialized():
             init_dist(cfg.launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
@@ -198,7 +208,7 @@ def prepare_distributed(cfg: Config) -> None:
         if 'RANK' not in os.environ:
             raise ConfigError(
                 f'--launcher {cfg.launcher} on a machine without GPU needs the variables of torchrun (RANK, '
-                'WORLD_SIZE, ...): start it with tools/dist_train.sh'
+                'WORLD_SIZE, ...): start it with tools/dist_train.sh or tools/slurm_train.sh'
             )
         torch.distributed.init_process_group('gloo')
     given, ddp = cfg.get('model_wrapper_cfg') or {}, 'MMDistributedDataParallel'
@@ -219,7 +229,8 @@ def train(cfg: Config) -> Runner:
     from mmselfsup_graft.engine import GraftRunner
 
     prepare_distributed(cfg)
-    with writing(f'a file in {cfg.work_dir}'):  # mmengine's own logs; what we write names its file
+    # mmengine's own logs may meet a full disk; what we write names its file
+    with only_writer(cfg.work_dir), writing(f'a file in {cfg.work_dir}'):
         runner = GraftRunner.from_cfg(cfg)
         runner.train()
     return runner

@@ -8,6 +8,7 @@ from .history import HistoryHook
 from .knn import KNNHook
 from .momentum import MomentumScheduleHook, cosine_momentum
 from .nonfinite import NonFiniteLossHook
+from .preemption import PreemptionHook
 from .random_state import RandomStateHook
 from .reconstruction import ReconstructionHook
 from .weight_average import WeightAverageHook
@@ -20,6 +21,7 @@ __all__ = [
     'KNNHook',
     'MomentumScheduleHook',
     'NonFiniteLossHook',
+    'PreemptionHook',
     'RandomStateHook',
     'ReadableCheckpointHook',
     'ReconstructionHook',

@@ -1,7 +1,10 @@
 """mmengine's Runner with safe checkpoints."""
 
+import logging
 import os
 import re
+import secrets
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
@@ -32,14 +35,17 @@ from mmselfsup_graft.models.sharding import (
     whole_states,
 )
 from mmselfsup_graft.registry import RUNNERS
+from mmselfsup_graft.stop_signals import deferred
 
 from ..compiling import compile_blocks
 from ..device_scalars import DeferredMessageHub
 from ..hooks.unwrapping import unwrapped_model
+from ..loader_workers import keep_workers_running
 from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
 from .config_text import FormattedOnce
 from .pretrained import load_pretrained, take_pretrained
 from .region_precision import keep_regions_precise
+from .resumable_loop import ResumableEpochLoop
 
 
 def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
@@ -114,6 +120,8 @@ class GraftRunner(Runner):
             CheckpointHook,
         ):
             wanted['checkpoint'] = {**saving, 'type': 'mmselfsup_graft.ReadableCheckpointHook'}
+        if 'preemption' not in (hooks or {}):
+            wanted['preemption'] = {'type': 'mmselfsup_graft.PreemptionHook'}
         super().register_default_hooks(wanted)
 
     @staticmethod
@@ -121,7 +129,19 @@ class GraftRunner(Runner):
         """Build as mmengine does; ``num_workers=0`` alone is enough to load in the process that trains."""
         if isinstance(dataloader, dict) and dataloader.get('num_workers') == 0 and dataloader.get('persistent_workers'):
             dataloader = {**dataloader, 'persistent_workers': False}
-        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if isinstance(dataloader, dict):
+            keep_workers_running(loader)
+        return loader
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build as mmengine does; its epoch loop gives way to one that can be resumed in the middle of an epoch."""
+        if isinstance(loop, dict):
+            kind = loop.get('type', 'EpochBasedTrainLoop' if loop.get('by_epoch') else None)
+            if kind in ('EpochBasedTrainLoop', 'mmengine.EpochBasedTrainLoop', EpochBasedTrainLoop):
+                rest = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
+                loop = {**rest, 'type': ResumableEpochLoop}
+        return super().build_train_loop(loop)
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Make the store of logged scalars, which reads losses from the device when they are logged and not before."""
@@ -201,10 +221,12 @@ class GraftRunner(Runner):
             self._activation_checkpointing = self.cfg.pop('activation_checkpointing')
 
     def train(self) -> nn.Module:
-        """Train as mmengine does.
+        """Train as mmengine does. SIGTERM and SIGUSR1 wait for :class:`PreemptionHook`; the log keeps the traceback
+        of an error.
 
         Raises:
             ConfigError: If a hook needs the whole weights of a model that is sharded.
+            Preempted: If the run was asked to stop.
         """
         needing = [type(hook).__name__ for hook in self.hooks if getattr(hook, 'needs_whole_weights', False)]
         if needing and is_sharded(self.model):
@@ -212,7 +234,19 @@ class GraftRunner(Runner):
                 f'{needing[0]} needs the whole weights, which no process of a sharded model has; leave out the hook or '
                 'model_wrapper_cfg'
             )
-        return super().train()
+        with deferred():
+            try:
+                return super().train()
+            except Exception:
+                self._log_traceback()
+                raise
+
+    def _log_traceback(self) -> None:
+        """Into the log's files alone: the console shows one line."""
+        record = self.logger.makeRecord(self.logger.name, logging.ERROR, __file__, 0, traceback.format_exc(), (), None)
+        for handler in self.logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(record)
 
     def _start_weights(self) -> None:
         parts = take_pretrained(self.model)
@@ -236,12 +270,16 @@ class GraftRunner(Runner):
 
     @master_only
     def _write_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        temporary = f'.{filename}.tmp'
-        super().save_checkpoint(out_dir, temporary, *args, **kwargs)
+        temporary = f'.{filename}.{os.getpid()}-{secrets.token_hex(4)}.tmp'  # as whole_file names it
         source = Path(out_dir) / temporary
-        with source.open('rb') as file:
-            os.fsync(file.fileno())
-        os.replace(source, Path(out_dir) / filename)
+        try:
+            super().save_checkpoint(out_dir, temporary, *args, **kwargs)
+            with source.open('rb') as file:
+                os.fsync(file.fileno())
+            os.replace(source, Path(out_dir) / filename)
+        except BaseException:
+            source.unlink(missing_ok=True)
+            raise
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper | OptimWrapperDict, auto_scale_lr: dict[str, Any] | None = None
