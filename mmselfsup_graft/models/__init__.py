@@ -1,6 +1,6 @@
 """Models: backbones, necks, heads, losses and the algorithms put together from them."""
 
-from . import libraries  # noqa: F401  (first)
+from . import libraries, library_files  # noqa: F401  (first)
 from .algorithms import A2MIM, MAE, TEC, GraftedClassifier, JointEmbedding, MoCoV3, MultiTask, SelfSupAlgorithm, SimMIM
 from .backbones import (
     MaskedBEiT,
