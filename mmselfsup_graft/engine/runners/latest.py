@@ -105,7 +105,8 @@ def finished(cfg: Any) -> str | None:
     counters = stored_counters_or_none(source)
     if counters is None or counters[0] < wanted:
         return None
+    epoch, iteration = counters
     return (
-        f'finished: {counters[0]} of {wanted} epochs are trained ({source}); nothing was changed. To train longer, ask '
-        'for more with --epochs'
+        f'finished: {epoch} of {wanted} epochs, ask for more with --epochs (resumed epoch: {epoch}, iter: {iteration}, '
+        f'from {source}; no file was changed)'
     )

@@ -84,7 +84,7 @@ class _Check:
             given = state.get('base_param_settings', base)
             if not isinstance(given, dict):
                 raise self.refuse(f"'base_param_settings' of the optimizer is {kind_of(given)}, expected a dict")
-            checked['base_param_settings'] = {**self.group(given, base, 'base'), 'params': base['params']}
+            checked['base_param_settings'] = {'params': base['params'], **self.group(given, base, 'base')}
         if state.get('loss_scaler') and hasattr(wrapper, 'loss_scaler'):
             checked['loss_scaler'] = self.scaler(state['loss_scaler'])
         elif _scales(wrapper):
@@ -111,24 +111,24 @@ class _Check:
     def group(self, given: Mapping[str, Any], own: Mapping[str, Any], number: str) -> dict[str, Any]:
         """Values of a group, those of this run where the file has none that matters."""
         checked = {}
-        for key in own:
+        for key in [*given, *(each for each in own if each not in given)]:  # in the order of the file
             if key == 'params':
                 continue
-            if key in _COMPUTING or (key not in given and (own[key] is None or isinstance(own[key], bool))):
-                checked[key] = own[key]
+            problem = None
+            if key in own and (key in _COMPUTING or (key not in given and isinstance(own[key], bool | None))):
+                checked[key] = own[key]  # a choice of this run, or unknown to the version that wrote the file
                 continue
-            problem = 'is missing' if key not in given else kind_problem(given[key], own[key])
-            if problem is None and key == 'param_names' and list(given[key]) != list(own[key]):
+            if key not in given:
+                problem = 'is missing'
+            elif key in own:
+                problem = kind_problem(given[key], own[key])
+            elif not (is_number(given[key]) or isinstance(given[key], bool | str | None)):
+                problem = f'is {kind_of(given[key])}, expected a number'
+            if problem is None and key == 'param_names' and list(given[key]) != list(own.get(key, given[key])):
                 problem = 'names other parameters than this run has'
             if problem is not None:
                 raise self.refuse(f'{key} of parameter group {number} {problem}')
             checked[key] = given[key]
-        for key, value in given.items():
-            if key in own or key in ('params', *_COMPUTING):
-                continue
-            if not (is_number(value) or value is None or isinstance(value, bool | str)):
-                raise self.refuse(f'{key} of parameter group {number} is {kind_of(value)}, expected a number')
-            checked[key] = value
         return checked
 
     def in_range(self, values: dict[str, Any], own: Mapping[str, Any], optimizer: Optimizer, number: int) -> None:
