@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'mmselfsup_graft'
 FLOORS = (
-    {'errors', 'version', 'quiet', 'registry', 'checkpoints', 'ops'},
+    {'errors', 'version', 'quiet', 'registry', 'library_files', 'checkpoints', 'ops'},
     {'models', 'datasets'},
     {'engine', 'evaluation', 'visualization', 'analysis'},
     {'apis'},

@@ -17,8 +17,8 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.library_files import weights_alone
 from mmselfsup_graft.models.checkpointing import checkpoint_activations
-from mmselfsup_graft.models.library_files import weights_alone
 from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 from mmselfsup_graft.models.sharding import (
     FullySharded,

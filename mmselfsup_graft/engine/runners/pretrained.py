@@ -15,8 +15,8 @@ from mmselfsup_graft.checkpoints.convert import Conversion, convert
 from mmselfsup_graft.checkpoints.formats import StateDict, unwrap_state_dict
 from mmselfsup_graft.checkpoints.rename import grouped_names
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.library_files import is_address, refuse_address
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init
-from mmselfsup_graft.models.library_files import is_address, refuse_address
 
 # backbones whose names are not mmpretrain's: (library, class) -> target of the converter
 _TARGETS = {

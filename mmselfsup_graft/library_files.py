@@ -4,9 +4,9 @@ Every way of these libraries to a file of weights goes through ``CheckpointLoade
 ``mmengine.runner.checkpoint``: ``load_checkpoint`` and ``_load_checkpoint`` call it (``load_from``, ``init_detector``,
 ``get_model``, ``teacher_ckpt``, inferencers), ``init_cfg`` of type ``Pretrained`` calls those, and the ``init_weights``
 of backbones that read files themselves call it directly. All of them hold the class, so that one method of it is the
-one place: it is replaced when the package's models or engine are imported, whatever tool started the process. The two
-functions below it that unpickle, ``_safe_torch_load`` and ``load_url``, are replaced as well, for whoever calls a
-loader of one scheme by hand.
+one place: it is replaced when the package's models or engine are imported, or this module alone by ``custom_imports``
+of a config, whatever tool started the process. The two functions below it that unpickle, ``_safe_torch_load`` and
+``load_url``, are replaced as well, for whoever calls a loader of one scheme by hand.
 
 mmengine reads a file that needs code to be run by running that code. Here such a file is an error. An address is an
 error too: what lies there is not known before it is downloaded, and nothing says what it should be.

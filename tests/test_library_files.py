@@ -17,8 +17,8 @@ from torch import nn
 from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.engine.runners.pretrained import load_pretrained, take_pretrained
 from mmselfsup_graft.errors import CheckpointError, ConfigError, GraftError
+from mmselfsup_graft.library_files import is_address, weights_alone
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init
-from mmselfsup_graft.models.library_files import is_address, weights_alone
 
 
 class RunsCode:
