@@ -430,6 +430,14 @@ def test_a_run_with_other_settings_is_refused(kind, trained, tmp_path):
         assert runner.iter == 2
 
 
+def test_an_older_file_states_its_batch(trained, fresh):
+    older = read_plain(str(trained / 'run' / 'epoch_1.pth'))
+    del older['meta']['run']
+    older['meta']['batch'] = {'size': 8, 'processes': 2}
+    with pytest.raises(ConfigError, match='processes was 2, now it is 1'):
+        resume(fresh, 'older.pth', older)
+
+
 def test_resume_anyway_starts_at_the_epoch_with_the_settings_of_the_config(trained, tmp_path):
     options = dict(train_dataloader=dict(batch_size=4), optim_wrapper=dict(optimizer=dict(lr=5e-3)))
     path = write_config(tmp_path / 'cl.py', config(resume_anyway=True, **options))
