@@ -85,10 +85,8 @@ class _Check:
             if not isinstance(given, dict):
                 raise self.refuse(f"'base_param_settings' of the optimizer is {kind_of(given)}, expected a dict")
             checked['base_param_settings'] = {'params': base['params'], **self.group(given, base, 'base')}
-        if state.get('loss_scaler') and hasattr(wrapper, 'loss_scaler'):
+        if state.get('loss_scaler') and hasattr(wrapper, 'loss_scaler'):  # else it starts anew, as in a first start
             checked['loss_scaler'] = self.scaler(state['loss_scaler'])
-        elif _scales(wrapper):
-            raise self.refuse('there is no state of the loss scaler, this run trains in float16')
         return checked
 
     # ---------------------------------------------------------------- hyper-parameters
@@ -242,8 +240,3 @@ def _twin(optimizer: Optimizer, options: Mapping[str, Any], like: torch.Tensor) 
     except Exception:  # of a class that we do not know
         return None
     return dict(twin.state[parameter])
-
-
-def _scales(wrapper: OptimWrapper) -> bool:
-    scaler = getattr(wrapper, 'loss_scaler', None)
-    return scaler is not None and scaler.is_enabled()
