@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'mmselfsup_graft'
 FLOORS = (
-    {'errors', 'files', 'version', 'quiet', 'registry', 'stop_signals', 'checkpoints', 'ops'},
+    {'errors', 'files', 'version', 'quiet', 'registry', 'stop_signals', 'library_files', 'checkpoints', 'ops'},
     {'models', 'datasets'},
     {'engine', 'evaluation', 'visualization', 'analysis'},
     {'apis'},

@@ -23,7 +23,7 @@ from .report_settings import row_name
 from .scoring import Evaluation, Scores, read_evaluation, score_checkpoint
 from .table import notes_text, table_text
 
-_NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_from')
+_NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_from', 'resume_anyway')
 
 
 def config_sha256(cfg: Config) -> str:

@@ -78,7 +78,7 @@ def resumes(cfg: Config) -> bool:
     """Whether the run goes on from a checkpoint, so that it needs no weights to start from."""
     from mmselfsup_graft.engine.runners import latest_checkpoint
 
-    return bool(cfg.get('resume') and (cfg.get('resume_from') or latest_checkpoint(cfg.work_dir)))
+    return bool(cfg.get('resume') and (cfg.get('resume_from') or latest_checkpoint(cfg.work_dir, cfg)))
 
 
 def set_pretrained(cfg: Config, checkpoint: str) -> None:
@@ -101,8 +101,10 @@ def set_pretrained(cfg: Config, checkpoint: str) -> None:
 
 
 def _pretrained_entries(value: Any) -> Iterator[dict[str, Any]]:
+    from mmselfsup_graft.models.foreign_weights import is_pretrained_init
+
     if isinstance(value, dict):
-        if value.get('type') == 'Pretrained':
+        if is_pretrained_init(value):
             yield value
         value = list(value.values())
     if isinstance(value, list | tuple):

@@ -1,5 +1,7 @@
 """Optimiser wrapper without host reads."""
 
+from collections.abc import Iterable, Mapping
+
 from mmengine.optim import OptimWrapper
 from torch.distributed.tensor import DTensor
 
@@ -30,16 +32,24 @@ class DeviceOptimWrapper(OptimWrapper):
         Raises:
             CheckpointError: If it was saved with other parameter groups.
         """
-        saved = [len(group['params']) for group in state_dict.get('param_groups', ())]
-        wanted = [len(group['params']) for group in self.optimizer.param_groups]
-        if saved != wanted:
-            raise CheckpointError(
-                f'the checkpoint has {len(saved)} parameter groups of {sum(saved)} tensors in its optimiser, this run '
-                f'has {len(wanted)} of {sum(wanted)}: other learning rates by layer, or written by a version that made '
-                'one group per layer; finish that run with its version, or start from its weights with load_from'
-            )
+        check_group_sizes(state_dict.get('param_groups', ()), self.optimizer.param_groups)
         groups = [
             {**group, **{key: ours[key] for key in ('fused', 'foreach') if key in ours}}
             for group, ours in zip(state_dict.get('param_groups', ()), self.optimizer.param_groups)
         ]
         super().load_state_dict({**state_dict, 'param_groups': groups})
+
+
+def check_group_sizes(saved: Iterable[Mapping], own: Iterable[Mapping], filename: str = 'the checkpoint') -> None:
+    """Compare the parameter groups of a stored optimizer state with those of this run.
+
+    Raises:
+        CheckpointError: If their number, or that of the parameters in one of them, differs.
+    """
+    before, now = [len(group['params']) for group in saved], [len(group['params']) for group in own]
+    if before != now:
+        raise CheckpointError(
+            f'{filename} has {len(before)} parameter groups of {sum(before)} tensors in its optimizer, this run '
+            f'has {len(now)} of {sum(now)}: other learning rates by layer, or written by a version that made '
+            'one group per layer; finish that run with its version, or start from its weights with load_from'
+        )
