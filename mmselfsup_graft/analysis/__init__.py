@@ -12,7 +12,7 @@ from .feature_spectrum import (
 from .graft_proposal import GraftProposal, propose_graft
 from .host_reads import HostReads
 from .interaction import InteractionSettings, InteractionStrength, interaction_strength, measure_interactions
-from .nonfinite import find_nonfinite, nonfinite_names
+from .nonfinite import NonFiniteOrigin, find_nonfinite, nonfinite_names
 
 __all__ = [
     'ConflictProfile',
@@ -21,6 +21,7 @@ __all__ = [
     'InteractionSettings',
     'InteractionStrength',
     'LayerSpectrum',
+    'NonFiniteOrigin',
     'conflict_of_losses',
     'effective_rank',
     'feature_std',

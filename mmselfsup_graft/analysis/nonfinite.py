@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves
 
 _ROOT = 'the model'
+_LOSS, _GRADIENT = 1 << 30, 1 << 31  # beyond the number of calls of modules
 
 
 def nonfinite_names(named: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
@@ -35,24 +36,35 @@ def nonfinite_names(named: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     return found
 
 
-def find_nonfinite(model: nn.Module, compute_loss: Callable[[], torch.Tensor]) -> str | None:
+class NonFiniteOrigin(NamedTuple):
+    """Where the first number appeared that is not finite.
+
+    Attributes:
+        where: In words, for example ``'the output of backbone.layers.1.ffn'``.
+        order: The smaller, the earlier in the pass; comparable between processes that run the same model.
+    """
+
+    where: str
+    order: int
+
+
+def find_nonfinite(model: nn.Module, compute_loss: Callable[[], torch.Tensor]) -> NonFiniteOrigin | None:
     """Run a forward and a backward pass and say where the first number appeared that is not finite.
 
     Looked at are the parameters, then the outputs of all modules in the order in which they are complete, the loss,
     and then the gradients. A module is named if it turned finite inputs into an output that is not finite, or finite
     gradients of its outputs into gradients of its inputs or parameters that are not; of nested modules the innermost.
-    The host reads every tensor, so this is for one batch. Gradients of the model are replaced.
+    The host reads every tensor, so this is for one batch. Gradients of the model are replaced. Both passes are always
+    made, so that processes whose passes exchange tensors stay together.
 
     Args:
         model: The model itself, without a wrapper that distributes it.
         compute_loss: Calls the model; returns a scalar to differentiate.
 
     Returns:
-        For example ``'the output of backbone.layers.1.ffn'``; None if everything is finite.
+        The origin; None if everything is finite.
     """
-    names = nonfinite_names(model.named_parameters())
-    if names:
-        return f'the parameter {names[0]}'
+    parameters = nonfinite_names(model.named_parameters())
     model.zero_grad(set_to_none=True)
     witness = _Witness()
     with ExitStack() as stack:
@@ -60,12 +72,17 @@ def find_nonfinite(model: nn.Module, compute_loss: Callable[[], torch.Tensor]) -
             for handle in witness.watch(name or _ROOT, module):
                 stack.callback(handle.remove)
         loss = compute_loss()
-        if witness.output is not None:
-            return f'the output of {witness.output}'
-        if not bool(torch.isfinite(loss).all()):
-            return 'the loss, computed from finite outputs'
+        sound = bool(torch.isfinite(loss).all())
         loss.backward()
-    return witness.gradient(nonfinite_names((n, p.grad) for n, p in model.named_parameters() if p.grad is not None))
+    if parameters:
+        return NonFiniteOrigin(f'the parameter {parameters[0]}', 0)
+    if witness.output is not None:
+        return witness.output
+    if not sound:
+        return NonFiniteOrigin('the loss, computed from finite outputs', _LOSS)
+    bad = nonfinite_names((n, p.grad) for n, p in model.named_parameters() if p.grad is not None)
+    where = witness.gradient(bad)
+    return None if where is None else NonFiniteOrigin(where, _GRADIENT)
 
 
 class _Witness:
@@ -76,7 +93,8 @@ class _Witness:
     """
 
     def __init__(self) -> None:
-        self.output: str | None = None
+        self.output: NonFiniteOrigin | None = None
+        self._calls = 0
         self._fed: dict[str, bool] = {}  # module -> whether its inputs were finite
         self._order: list[str] = []  # modules as they were called
         self._bad: dict[str, set[str]] = {'input': set(), 'output': set()}  # gradients that are not finite
@@ -93,8 +111,9 @@ class _Witness:
 
         def after(_module: nn.Module, _args: Any, output: Any) -> None:
             outputs = _tensors(output)
+            self._calls += 1
             if self.output is None and self._fed.get(name, True) and not all(map(_is_finite, outputs)):
-                self.output = name
+                self.output = NonFiniteOrigin(f'the output of {name}', self._calls)
             self._watch_gradients(name, 'output', outputs)
 
         yield module.register_forward_pre_hook(before, with_kwargs=True)

@@ -14,16 +14,19 @@ class DeviceMail:
 
     On a CUDA device each lot is copied into pinned memory behind the work queued so far, and is read when an event says
     that it is there: neither side waits. On a CPU it is there at once; other devices are waited for.
+
+    Args:
+        ready: Lots for which memory is prepared; if more are on their way, more is made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ready: int = 4) -> None:
         self._sent: deque[tuple[int, torch.Tensor, Any, Callable[[], bool], Callable[[], None]]] = deque()
-        self._free: list[tuple[torch.Tensor, Any]] = []
+        self._free = [_slot() for _ in range(ready)]
 
     def send(self, key: int, values: torch.Tensor) -> None:
         """Send a float32 vector of two numbers, to be known as ``key``."""
         on_cuda = values.device.type == 'cuda'
-        slot, array = self._free.pop() if self._free else _slot(on_cuda)
+        slot, array = self._free.pop() if self._free else _slot()
         slot.copy_(values, non_blocking=True)
         if on_cuda:
             event = torch.cuda.Event()
@@ -46,9 +49,9 @@ class DeviceMail:
             yield key, numbers
 
 
-def _slot(pinned: bool) -> tuple[torch.Tensor, Any]:
+def _slot() -> tuple[torch.Tensor, Any]:
     """Memory of the host for two numbers, as a tensor and as an array."""
-    slot = torch.zeros(2, pin_memory=pinned)
+    slot = torch.zeros(2, pin_memory=torch.cuda.is_available())
     return slot, slot.numpy()
 
 
@@ -132,9 +135,7 @@ class StepGuard:
         if any(isinstance(p, DTensor) for p in parameters):
             return False  # a process sees its own part of the gradients, and all must decide alike
         with_momentum = isinstance(optimizer, torch.optim.SGD) and any(g['momentum'] for g in optimizer.param_groups)
-        return not with_momentum or any(
-            state.get('momentum_buffer') is not None for state in optimizer.state.values()
-        )
+        return not with_momentum or any(state.get('momentum_buffer') is not None for state in optimizer.state.values())
 
 
 def gradient_norm(gradients: Iterable[torch.Tensor]) -> torch.Tensor | None:

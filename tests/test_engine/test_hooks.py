@@ -20,7 +20,7 @@ from mmselfsup_graft.engine import (
     SafeCheckpointHook,
 )
 from mmselfsup_graft.engine.runners import latest_checkpoint
-from mmselfsup_graft.errors import ConfigError, GraftError
+from mmselfsup_graft.errors import ConfigError
 
 
 class Rates:

@@ -260,7 +260,7 @@ def test_a_step_is_left_out(tmp_path: Path, run: str, kind: str, value: float, o
 
 
 def test_so_many_steps_and_no_more_also_over_a_resume(tmp_path: Path) -> None:
-    with pytest.raises(GraftError, match='at iteration 5 .*after 2 steps that were left out'):
+    with pytest.raises(GraftError, match=r'at iteration 5 .*after 2 steps that were left out'):
         train(tmp_path / 'whole', **faulty('gradient', 1, 3, 5), **SKIP)
     assert load(tmp_path / 'whole' / 'nonfinite_batch.pth')['iter'] == 5
     with pytest.raises(GraftError, match='at iteration 2 '):
@@ -354,15 +354,19 @@ class Net(torch.nn.Module):
 
 def test_the_module_of_a_fault() -> None:
     data = torch.randn(2, 3)
-    assert find_nonfinite(Net(''), lambda: Net('')(data).sum()) is None
-    for fault, wanted in (('between', 'the output of the model'), ('late', 'the gradient computed by the model')):
-        net = Net(fault)
-        assert find_nonfinite(net, lambda net=net: net(data).sum()) == wanted
+
+    def origin(net: Net, loss: Any = torch.sum) -> str | None:
+        found = find_nonfinite(net, lambda: loss(net(data)))
+        return found and found.where
+
+    assert origin(Net('')) is None
+    assert origin(Net('between')) == 'the output of the model'
+    assert origin(Net('late')) == 'the gradient computed by the model'
     net = Net('')
-    assert find_nonfinite(net, lambda: (net(data) * 0).sum().sqrt()) == (
-        'the gradient that reaches second.1 from what is computed of its output'
-    )
+    assert origin(net, lambda x: x.sum() / 0) == 'the loss, computed from finite outputs'
+    wanted = 'the gradient that reaches second.1 from what is computed of its output'
+    assert origin(net, lambda x: (x * 0).sum().sqrt()) == wanted
     net.second[0].weight.register_hook(lambda gradient: gradient * NAN)
-    assert find_nonfinite(net, lambda: net(data).sum()) == 'the gradient computed by second.0'
+    assert origin(net) == 'the gradient computed by second.0'
     net.second[0].weight.data.fill_(NAN)
-    assert find_nonfinite(net, lambda: net(data).sum()) == 'the parameter second.0.weight'
+    assert origin(net) == 'the parameter second.0.weight'

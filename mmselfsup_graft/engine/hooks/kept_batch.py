@@ -31,8 +31,9 @@ class KeptBatch:
 
     def image_names(self, runner: Runner) -> list[str] | None:
         """Paths or numbers of the images, where sampler and dataset can tell them."""
-        loader = runner.train_dataloader
-        dataset, size = getattr(loader, 'dataset', None), getattr(loader, 'batch_size', None)
+        loader: Any = runner.train_dataloader
+        dataset: Any = getattr(loader, 'dataset', None)
+        size = getattr(loader, 'batch_size', None)
         if size is None or not hasattr(dataset, 'get_data_info') or not hasattr(loader.sampler, 'skip'):
             return None
         sampler = copy.copy(loader.sampler)
@@ -45,7 +46,8 @@ class KeptBatch:
     def keep(self, runner: Runner, **facts: Any) -> str:
         """Write the batch and the given facts into the work directory; says where it is, or why it is not."""
         path = Path(runner.work_dir) / FILE
-        content = {'inputs': self.data['inputs'], 'iter': self.iteration, 'images': self.image_names(runner), **facts}
+        tensors = {key: self.data[key] for key in ('inputs', 'augment') if key in self.data}
+        content = {**tensors, 'iter': self.iteration, 'images': self.image_names(runner), **facts}
         try:
             save_atomically(content, path)
         except (OSError, RuntimeError) as error:

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmselfsup_graft.analysis import find_nonfinite, nonfinite_names
+from mmselfsup_graft.analysis import NonFiniteOrigin, find_nonfinite, nonfinite_names
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.models.sharding import is_sharded
 from mmselfsup_graft.registry import HOOKS
@@ -72,7 +72,7 @@ class NonFiniteLossHook(Hook):
 
     Raises:
         GraftError: At such a loss, gradient or weight. The batch lies in ``nonfinite_batch.pth`` of the work directory:
-            ``inputs``, ``iter``, ``images`` (names, where known), ``loss``, ``grad_norm`` and ``found`` in words.
+            ``inputs`` (and ``augment``, what was left to the device), ``iter``, ``images`` (names, where known), ``loss``, ``grad_norm`` and ``found`` in words.
         ConfigError: For ``skip_nonfinite`` with a sharded model or an optimizer wrapper of another library.
     """
 
@@ -111,8 +111,8 @@ class NonFiniteLossHook(Hook):
     def _prepare_skipping(self, runner: Runner, model: nn.Module) -> None:
         if is_sharded(model) or not hasattr(runner.optim_wrapper, 'spread_nonfinite'):
             raise ConfigError(
-                'NonFiniteLossHook: skip_nonfinite needs whole gradients and an OptimWrapper of this toolbox; leave out '
-                'the option, or model_wrapper_cfg'
+                'NonFiniteLossHook: skip_nonfinite needs whole gradients and an OptimWrapper of this toolbox; '
+                'leave out the option, or model_wrapper_cfg'
             )
         runner.optim_wrapper.spread_nonfinite = True
         buffers = [tensor for _, tensor in _statistics(model)]
@@ -200,15 +200,14 @@ class NonFiniteLossHook(Hook):
             return
         own = next((fault for fault in self._faults if fault.batch.iteration == first), None)
         found = self._origin(runner, own)
-        texts = all_gather_object((own is not None, found, None if own is None else math.isfinite(own.loss)))
-        rank = min(range(len(texts)), key=lambda each: (not texts[each][0], texts[each][1] is None, texts[each][2]))
-        note = ''
-        if rank == runner.rank and own is not None:
-            note = own.batch.keep(runner, loss=own.loss, grad_norm=own.norm, found=found)
-            note = self._message(runner, own, found, note)
-        raise GraftError(all_gather_object(note)[rank])
+        # the process where it appeared first; not known: one whose loss is not finite, as gradients are shared
+        place = (own is None, math.inf if found is None else found.order, own is None or math.isfinite(own.loss))
+        places = all_gather_object(place)
+        rank = min(range(len(places)), key=places.__getitem__)
+        message = self._keep_and_describe(runner, own, found) if rank == runner.rank and own is not None else ''
+        raise GraftError(all_gather_object(message)[rank])
 
-    def _origin(self, runner: Runner, fault: _Fault | None) -> str | None:
+    def _origin(self, runner: Runner, fault: _Fault | None) -> NonFiniteOrigin | None:
         """Where the number appeared first, by running the batch once more; all processes or none do that."""
         if self._any_process(fault is None) or fault is None or is_sharded(unwrapped_model(runner)):
             return None
@@ -228,11 +227,13 @@ class NonFiniteLossHook(Hook):
             runner.logger.warning(f'running the batch once more failed: {error}')
             return None
 
-    def _message(self, runner: Runner, fault: _Fault, found: str | None, note: str) -> str:
+    def _keep_and_describe(self, runner: Runner, fault: _Fault, found: NonFiniteOrigin | None) -> str:
+        where = None if found is None else found.where
+        kept = fault.batch.keep(runner, loss=fault.loss, grad_norm=fault.norm, found=where)
         process = f' on process {runner.rank}' if runner.world_size > 1 else ''
-        origin = f'first in {found}' if found else 'where it appeared first was not found by running the batch again'
+        origin = f'first in {where}' if where else 'where it appeared first was not found by running the batch again'
         limit = f', after {self.skip} steps that were left out' if self.skip else ''
-        return f'{fault}{process}{limit}; {origin}; {note}. {_advice(runner)}'
+        return f'{fault}{process}{limit}; {origin}; {kept}. {_advice(runner)}'
 
     @staticmethod
     def _any_process(here: bool) -> bool:
