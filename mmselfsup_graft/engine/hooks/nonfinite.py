@@ -72,7 +72,8 @@ class NonFiniteLossHook(Hook):
 
     Raises:
         GraftError: At such a loss, gradient or weight. The batch lies in ``nonfinite_batch.pth`` of the work directory:
-            ``inputs`` (and ``augment``, what was left to the device), ``iter``, ``images`` (names, where known), ``loss``, ``grad_norm`` and ``found`` in words.
+            ``inputs`` (and ``augment``, what was left to the device), ``iter``, ``images`` (names, where known),
+            ``loss``, ``grad_norm`` and ``found`` in words.
         ConfigError: For ``skip_nonfinite`` with a sharded model or an optimizer wrapper of another library.
     """
 
