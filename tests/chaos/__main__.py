@@ -11,8 +11,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('GRAFT_MMCV_OPS', 'torchvision')
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from chaos.all import SCENARIOS
-from chaos.scenario import as_json, as_table, run_rounds, write_json
+from chaos.all import SCENARIOS  # noqa: E402  (found by the path above)
+from chaos.scenario import as_json, as_table, run_rounds, write_json  # noqa: E402
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--minutes', type=float, help='begin no round after so many minutes')
     parser.add_argument('--only', nargs='+', metavar='WORD', help='scenarios with one of these words in their name')
-    parser.add_argument('--folder', type=Path, help='for the files (default: a temporary folder; kept if a round fails)')
+    parser.add_argument('--folder', type=Path, help='for the files; default: a temporary folder')
     parser.add_argument('--out', type=Path, help='write the result as JSON')
     args = parser.parse_args()
     chosen = [each for each in SCENARIOS if not args.only or any(word in each.name for word in args.only)]
@@ -33,7 +33,9 @@ def main() -> int:
     tallies = run_rounds(
         chosen, args.rounds, args.seed, folder, None if args.minutes is None else 60 * args.minutes, _say
     )
-    result = as_json(tallies, args.seed, [Path(sys.executable).name, 'tests/chaos', *sys.argv[1:]], time.monotonic() - began)
+    result = as_json(
+        tallies, args.seed, [Path(sys.executable).name, 'tests/chaos', *sys.argv[1:]], time.monotonic() - began
+    )
     print(as_table(result))
     failed = 0
     for name, each in tallies.items():

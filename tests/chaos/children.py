@@ -12,6 +12,7 @@ import resource
 import runpy
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,8 @@ class Kill:
         kind: ``cpu``: after ``value`` seconds of CPU time, by SIGPROF; ``file``: before the ``value``-th time that it
             opens a file for writing, renames or removes one below ``folder``, by SIGKILL; ``bytes``: when it has
             written ``value`` bytes into one file and goes on, by SIGXFSZ, in the middle of that write; ``full``: the
-            same, but the write fails as on a full disk.
+            same, but the write fails as on a full disk; the name of a signal: that signal is sent after ``value``
+            seconds of CPU time.
         value: See there.
     """
 
@@ -91,7 +93,12 @@ class Ended:
 def context() -> Any:
     """The context whose processes are forks of the server; the first call starts it."""
     if 'chaos.children' not in forked._IMPORTED:
-        forked._IMPORTED += ['sklearn.datasets', 'test_tools.tiny_runs', 'mmselfsup_graft.apis.finetune', 'chaos.children']
+        forked._IMPORTED += [
+            'sklearn.datasets',
+            'test_tools.tiny_runs',
+            'mmselfsup_graft.apis.finetune',
+            'chaos.children',
+        ]
         joined = os.pathsep.join(filter(None, [str(TESTS), os.environ.get('PYTHONPATH')]))
         os.environ['PYTHONPATH'] = joined
     return forked.fork_context()
@@ -166,10 +173,18 @@ def _arm(kill: Kill, folder: str) -> None:
         counter = _Operations(folder)
         counter.limit = int(kill.value)
         sys.addaudithook(counter)
+    elif kill.kind.startswith('SIG'):
+        threading.Thread(target=_signal_later, args=(kill,), daemon=True).start()
     else:
         if kill.kind == 'bytes':
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(kill.value), resource.RLIM_INFINITY))
+
+
+def _signal_later(kill: Kill) -> None:
+    while time.process_time() < kill.value:
+        time.sleep(0.005)
+    os.kill(os.getpid(), getattr(signal, kill.kind))
 
 
 class _Operations:

@@ -1,12 +1,15 @@
 """Trainings that are killed, several times over, and resumed."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from test_tools.test_finetune import BACKBONE, WIDTH, finetune_config
 from test_tools.tiny_runs import assert_same_run, merged, tiny_config, write_config
+from tiny_finetuning import write_contrastive
 
 from .children import Measure, measured, run, tool
 from .scenario import Failure, Scenario
@@ -26,6 +29,8 @@ def write_images(folder: Path, count: int = IMAGES) -> Path:
 
 class Training(Scenario):
     """Kill a training wherever it is; resume it; the end must have the bits of an undisturbed run."""
+
+    last = 'iter_8.pth'
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -62,7 +67,7 @@ class Training(Scenario):
 
     def compare(self, work: Path) -> None:
         """The last checkpoint and the history must be those of the undisturbed run."""
-        (last,) = sorted(self.whole.glob('iter_8.pth'))
+        last = self.whole / self.last
         try:
             assert_same_run(work / last.name, last)
         except AssertionError as error:
@@ -72,3 +77,32 @@ class Training(Scenario):
         left = [path.name for path in work.glob('.*.tmp')]
         if left:
             raise Failure(f'{work} holds {left}')
+
+
+class FineTuning(Training):
+    """The same for fine-tuning, whose result must also be that of an undisturbed run."""
+
+    share = 0.5
+    last = 'epoch_4.pth'
+
+    def __init__(self) -> None:
+        super().__init__('mim')
+        self.name = 'fine-tune, killed'
+
+    def prepare(self, folder: Path) -> None:
+        """Run it once, undisturbed."""
+        self.config, self.whole = write_config(folder / 'config.py', finetune_config()), folder / 'whole'
+        self.start = folder / 'moco.pth'
+        run(write_contrastive, BACKBONE, WIDTH, self.start, log=folder / 'start.log')
+        self.measure = measured(*self.work(self.whole), log=folder / 'whole.log', folder=self.whole)
+
+    def work(self, folder: Path) -> tuple[Any, ...]:
+        """What a process does."""
+        return tool, 'finetune', self.config, self.start, '--work-dir', folder, '--resume'
+
+    def compare(self, work: Path) -> None:
+        """Checkpoint, history and accuracy."""
+        super().compare(work)
+        rows = [json.loads((each / 'results.jsonl').read_text().splitlines()[-1]) for each in (work, self.whole)]
+        if rows[0]['result'] != rows[1]['result']:
+            raise Failure(f'result {rows[0]["result"]}, undisturbed {rows[1]["result"]}')
