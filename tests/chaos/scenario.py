@@ -98,7 +98,11 @@ def run_rounds(
             say(f'stopped after {passed:.0f} s: {done} of {total} rounds')
             break
         scenario = min(scenarios, key=lambda each: (tallies[each.name].rounds / each.share, each.name))
-        _one_round(scenario, tallies[scenario.name], seed, folder / scenario.name)
+        try:
+            _one_round(scenario, tallies[scenario.name], seed, folder / scenario.name)
+        except KeyboardInterrupt:
+            say(f'interrupted: {done} of {total} rounds')
+            break
         passed = time.monotonic() - began
         if passed - last > 10 or done + 1 == total:
             last = passed

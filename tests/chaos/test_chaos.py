@@ -10,8 +10,8 @@ from .scenario import as_json, as_table, run_rounds
 
 
 @pytest.mark.slow
-def test_a_short_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tallies = run_rounds(SCENARIOS, 3 * len(SCENARIOS), seed=1, folder=tmp_path, seconds=90, say=lambda _: None)
+def test_a_short_round(tmp_path: Path) -> None:
+    tallies = run_rounds(SCENARIOS, 2 * len(SCENARIOS), seed=1, folder=tmp_path, seconds=75, say=lambda _: None)
     failures = {name: each.failures for name, each in tallies.items() if each.failures}
     assert not failures, failures
     table = as_table(as_json(tallies, 1, ['pytest'], 0.0))

@@ -74,7 +74,7 @@ class Training(Scenario):
             raise Failure(f'{work / last.name} differs: {error}') from error
         if (work / 'history.jsonl').read_text() != (self.whole / 'history.jsonl').read_text():
             raise Failure(f'{work / "history.jsonl"} differs')
-        left = [path.name for path in work.glob('.*.tmp')]
+        left = [path.name for path in work.glob('.*.pth.tmp')]
         if left:
             raise Failure(f'{work} holds {left}')
 
