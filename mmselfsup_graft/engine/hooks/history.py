@@ -29,7 +29,8 @@ class HistoryHook(Hook):
     the first process, without its loader workers; left out if an earlier part of a resumed run did not measure them)
     and notes for people;
     ``param_groups.json``: peak learning rate over depth. Losses are read from the device for the lines of the history
-    and at no other iteration.
+    and at no other iteration. Where steps were left out because of a loss or gradient that is not finite, a line says
+    how many so far (``skipped_steps``), and it leaves out losses that are not finite.
 
     Args:
         interval: Iterations between two lines of the history.
@@ -86,9 +87,12 @@ class HistoryHook(Hook):
             runner.logger.warning(f'{skipped} unreadable images were skipped so far: {names}')
 
     def _append(self, runner: Runner, outputs: dict | None) -> None:
-        losses = read_scalars(outputs or {})
-        self._loss = losses.get('loss')
+        losses = {k: v for k, v in read_scalars(outputs or {}).items() if math.isfinite(v)}  # NaN is not JSON
+        self._loss = losses.get('loss', self._loss)
         row = {'iter': runner.iter, 'epoch': runner.epoch, **losses, 'lr': runner.optim_wrapper.get_lr()['lr']}
+        skipped = _skipped_steps(runner)
+        if skipped:
+            row['skipped_steps'] = len(skipped)
         append_rows(self._file(runner, 'history.jsonl'), [row])
 
     def _refresh(self, runner: Runner) -> None:
@@ -118,6 +122,12 @@ def _known(seconds: float | None) -> float | None:
     return None if seconds is None or math.isnan(seconds) else seconds
 
 
+def _skipped_steps(runner: Runner) -> list[int]:
+    """Iterations whose step :class:`NonFiniteLossHook` left out."""
+    hub = getattr(runner, 'message_hub', None)
+    return [] if hub is None else list(hub.runtime_info.get('skipped_steps', []))
+
+
 def _notes(runner: Runner) -> list[str]:
     """What people should know about a run and would not see in its losses."""
     loader = runner.train_dataloader
@@ -133,6 +143,12 @@ def _notes(runner: Runner) -> list[str]:
     unreadable = getattr(loader.dataset, 'num_corrupt', 0)
     if unreadable:
         notes.append(f'{unreadable} of {images} images could not be read and were skipped; the log names the first')
+    skipped = _skipped_steps(runner)
+    if skipped:
+        notes.append(
+            f'{len(skipped)} steps were left out because their loss or gradient was not finite; iterations '
+            f'{", ".join(map(str, skipped[:5]))}'
+        )
     return notes
 
 

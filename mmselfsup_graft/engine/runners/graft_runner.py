@@ -229,8 +229,9 @@ class GraftRunner(Runner):
         """Save as mmengine does, under a temporary name that is renamed when the file is complete.
 
         All processes call it: of a sharded model the first one gathers the whole state, so that the file is the same
-        as that of any other run.
+        as that of any other run. Before that, all processes call ``before_checkpoint`` of the hooks that have it.
         """
+        self.call_hook('before_checkpoint')
         moments = getattr(self.optim_wrapper, 'optimizer', None) if kwargs.get('save_optimizer', True) else None
         with writing(Path(out_dir) / filename), whole_states(unwrapped_model(self), moments):
             self._write_checkpoint(out_dir, filename, *args, **kwargs)
