@@ -24,7 +24,7 @@ from .computed import (
     split_qv_bias,
     swin_merge_to_mm,
 )
-from .io import read_checkpoint
+from .reading import read_checkpoint
 from .rename import (
     CONVNEXT_OFFICIAL,
     CONVNEXT_TIMM,

@@ -9,7 +9,7 @@ import torch
 
 from ..errors import CheckpointError
 from .formats import StateDict, in_objective, locate
-from .io import read_checkpoint
+from .reading import read_checkpoint
 
 _NORM = ('weight', 'bias', 'running_mean', 'running_var')
 
