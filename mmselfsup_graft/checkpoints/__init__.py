@@ -7,7 +7,7 @@ from .graft import GraftSource, LoadReport, graft_weights, parse_graft, plan_gra
 from .io import check_destination, check_fit, file_sha256, save_atomically, save_weights, whole_file
 from .pos_embed import resize_position_table, resize_relative_table, sincos_table
 from .projector import ProjectorStart, read_projector_start
-from .reading import read_checkpoint
+from .reading import read_checkpoint, read_state
 from .rename import MAE_MODEL, MOCOV3_MODEL, TEC_MODEL, VIT_TIMM, RenameTable
 from .targets import TARGETS, Target
 
@@ -41,6 +41,7 @@ __all__ = [
     'read_checkpoint',
     'read_encoder',
     'read_projector_start',
+    'read_state',
     'resize_position_table',
     'resize_relative_table',
     'resnet_depth',

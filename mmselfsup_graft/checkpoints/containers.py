@@ -14,7 +14,7 @@ from typing import IO, Any
 import torch
 
 from .pickled_calls import CALLS, Storage, build_stub, storage_dtype
-from .stubs import Refused
+from .stubs import ForeignCall, Refused
 from .unpickling import Unpickler
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -42,8 +42,10 @@ class BoundedFile:
 
     def read(self, count: int = -1) -> bytes:
         """The next ``count`` bytes, or what is left."""
+        if 0 <= count <= 64:  # most are, in a pickle
+            return self.file.read(count)
         left = max(self.size - self.file.tell(), 0)
-        count = left if count is None or count < 0 else min(count, left)
+        count = left if count < 0 else min(count, left)
         if count > self.most:
             raise Refused('it has a part that is far larger than such parts are')
         return self.file.read(count)
@@ -151,7 +153,9 @@ class _LegacyFile:
     def load(self) -> Any:
         try:
             magic = self._pickle()
-        except Exception:
+        except ForeignCall:
+            raise
+        except Exception:  # not even a pickle
             magic = None
         if magic != _LEGACY_MAGIC:
             self.file.seek(0)

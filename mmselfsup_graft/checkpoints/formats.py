@@ -35,6 +35,7 @@ from .rename import (
     VIT_TIMM,
     RenameTable,
 )
+from .values import check_weights
 
 StateDict = dict[str, torch.Tensor]
 
@@ -437,7 +438,8 @@ def take_encoder(located: Located, keep_head: bool = False) -> Encoder:
         keep_head: Keep everything behind the prefix, under its own name where it is no part of the encoder.
 
     Raises:
-        CheckpointError: If there is nothing, or a value that must be computed cannot be.
+        CheckpointError: If there is nothing, its tensors are not finite numbers of floating point, or a value that must
+            be computed cannot be.
     """
     found, prefix = located.format, located.prefix
     entries: Entries = []
@@ -453,6 +455,7 @@ def take_encoder(located: Located, keep_head: bool = False) -> Encoder:
             head.add(name)
     if len(entries) == len(head):
         raise CheckpointError(f'{located.origin} (format {found.name}) holds no tensors of a {located.branch} encoder')
+    check_weights(located.origin, {source: each.tensor for each in entries for source, _ in each.origins})
     for step in found.steps:
         entries = step(entries)
     used = {source for entry in entries for source, _ in entry.origins}

@@ -13,11 +13,12 @@ import torch
 
 from ..errors import CheckpointError
 from .reading import SAFETENSORS, first_line, safetensors
+from .values import is_finite, value_problem
 
 _SUFFIXES = ('.pth', '.pt', '.tar', '.bin', SAFETENSORS)
 
 
-def check_fit(filename: str | os.PathLike, given: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def check_fit(filename: str | os.PathLike, given: Any, wanted: Mapping[str, Any]) -> None:
     """Compare the tensors of a file with those of the model that shall take them all.
 
     Args:
@@ -26,18 +27,29 @@ def check_fit(filename: str | os.PathLike, given: Mapping[str, Any], wanted: Map
         wanted: State dict of the model.
 
     Raises:
-        CheckpointError: If one is missing, unknown to the model or of another shape.
+        CheckpointError: If one is missing, unknown to the model, no tensor, of another shape or kind of numbers, or
+            holds NaN or infinite values where the model has none.
     """
+    if not isinstance(given, Mapping):
+        raise CheckpointError(f'{filename} does not fit this model: it has a {type(given).__name__} as state_dict')
     problems = [f'{name} is missing' for name in wanted if name not in given]
     problems += [f'{name} is not in the model' for name in given if name not in wanted]
-    problems += [
-        f'{name} has shape {tuple(given[name].shape)}, the model has {tuple(wanted[name].shape)}'
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
-    ]
+    for name, model in wanted.items():
+        if name in given and isinstance(given[name], torch.Tensor) and given[name].shape != model.shape:
+            problems.append(f'{name} has shape {tuple(given[name].shape)}, the model has {tuple(model.shape)}')
+    if not problems:
+        problems = [f'{name} {said}' for name, model in wanted.items() if (said := _misfit(given[name], model))]
     if problems:
         more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''
         raise CheckpointError(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
+
+
+def _misfit(tensor: Any, model: torch.Tensor) -> str:
+    """Why the values of a tensor cannot take the place of the model's."""
+    if isinstance(tensor, torch.Tensor) and not tensor.numel():
+        return ''  # the model's has no elements either
+    problem = value_problem(tensor, whole=not model.is_floating_point())
+    return '' if 'NaN' in problem and not is_finite(model) else problem
 
 
 @contextmanager

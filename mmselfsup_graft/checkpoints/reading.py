@@ -66,6 +66,26 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
         raise CheckpointError(_damaged(path, error)) from error
 
 
+def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """Read the weights of a whole model out of a checkpoint of this toolbox.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name -> tensor: what lies under ``state_dict``.
+
+    Raises:
+        CheckpointError: As of :func:`read_checkpoint`, and if there are none.
+    """
+    state = read_checkpoint(path).get('state_dict')
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(
+            f'{path} is not a checkpoint of a training run of this toolbox (no tensors in state_dict)'
+        )
+    return state
+
+
 def _load(path: Path, unsafe_pickle: bool) -> Any:
     if path.suffix == SAFETENSORS:
         return _load_safetensors(path)
