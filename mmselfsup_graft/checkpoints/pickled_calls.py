@@ -25,6 +25,7 @@ STORAGE_TYPES = {
     for kind, name in _OTHER_NAMES.items()
 } | {'torch.storage.UntypedStorage': torch.uint8}
 _MAX_DIMENSIONS = 32
+_TENSOR_COST = 256  # bytes: a tensor takes more, a good file describes each in about a hundred
 _ARRAY = 'numpy.ndarray'
 
 
@@ -39,7 +40,7 @@ class Storage(NamedTuple):
 def _tensor(machine: Unpickler, args: tuple) -> torch.Tensor:
     """A tensor in a storage: ``(storage, offset, size, stride, ...)``."""
     storage, offset, size, stride, *_ = args
-    return _in_storage(storage, storage.dtype, offset, size, stride, args[6:7])
+    return _in_storage(machine, storage, storage.dtype, offset, size, stride, args[6:7])
 
 
 def _typed_tensor(machine: Unpickler, args: tuple) -> torch.Tensor:
@@ -47,11 +48,11 @@ def _typed_tensor(machine: Unpickler, args: tuple) -> torch.Tensor:
     storage, offset, size, stride, _, _, dtype, *_ = args
     if dtype.text not in DTYPES:
         raise Refused(f'it holds a tensor of an unknown dtype ({shown(dtype.text)})')
-    return _in_storage(storage, DTYPES[dtype.text], offset, size, stride, args[7:8])
+    return _in_storage(machine, storage, DTYPES[dtype.text], offset, size, stride, args[7:8])
 
 
 def _in_storage(
-    storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any, flags: tuple
+    machine: Unpickler, storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any, flags: tuple
 ) -> torch.Tensor:
     if not isinstance(storage, Storage) or type(size) is not tuple or type(stride) is not tuple:
         raise ValueError('a tensor without storage, size or stride')
@@ -61,6 +62,7 @@ def _in_storage(
         raise ValueError('size, stride or offset of a tensor')
     if any(flags):
         raise Refused('it holds a tensor that is negated or conjugated lazily')
+    machine.spend(_TENSOR_COST)
     count, room = math.prod(size), storage.data.nbytes() // dtype.itemsize
     if count > room:
         raise Refused(

@@ -5,6 +5,7 @@ What is read is plain data (:mod:`.plain`): dicts, lists, tuples, numbers, text,
 own library.
 """
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,9 +61,9 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
             f'checkpoint {path} needs a class that is not installed here ({first_line(error)}); install what it was '
             'written with, or save its tensors alone there'
         ) from error
-    except OSError as error:
-        raise CheckpointError(f'checkpoint {path} cannot be read ({first_line(error)})') from error
-    except Exception as error:  # a damaged file fails in any way
+    except Exception as error:  # a damaged file fails in any way, also with EINVAL where it points outside of itself
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise CheckpointError(f'checkpoint {path} cannot be read ({first_line(error)})') from error
         raise CheckpointError(_damaged(path, error)) from error
 
 

@@ -81,8 +81,10 @@ class Unpickler:
 
     def call(self, function: Any, args: Any) -> Any:
         """What stands for ``function(*args)``."""
+        if isinstance(function, Stub):
+            raise ForeignCall(function.name)
         if not isinstance(function, Name) or type(args) is not tuple:
-            raise ValueError('a call of what is no function')
+            raise ValueError('a call of what is not a function')
         if function.text not in self.calls:
             raise ForeignCall(function.text)
         return self.calls[function.text](self, args)
@@ -90,25 +92,27 @@ class Unpickler:
     def create(self, kind: Any, args: Any) -> Any:
         """What stands for a new object of a class."""
         if not isinstance(kind, Name) or type(args) is not tuple:
-            raise ValueError('an object of what is no class')
+            raise ValueError('an object of what is not a class')
         return self.calls[kind.text](self, args) if kind.text in self.calls else Stub(kind.text, args)
 
     def extend(self, values: list[Any]) -> None:
         """Add to the list on the stack."""
         target = self.stack[-1]
         if isinstance(target, Stub):
-            target = target.entries = [] if target.entries is None else target.entries
+            target.entries = [] if target.entries is None else target.entries
+            target = target.entries
         if type(target) is not list:
-            raise ValueError('entries of what is no list')
+            raise ValueError('entries of what is not a list')
         target.extend(values)
 
     def set_items(self, flat: list[Any]) -> None:
         """Add keys and values, one after the other, to the dict on the stack."""
         target = self.stack[-1]
         if isinstance(target, Stub):
-            target = target.items = {} if target.items is None else target.items
+            target.items = {} if target.items is None else target.items
+            target = target.items
         if type(target) is not dict or len(flat) % 2:
-            raise ValueError('items of what is no dict')
+            raise ValueError('items of what is not a dict')
         for place in range(0, len(flat), 2):
             key = flat[place]
             if type(key) is not str:
@@ -158,7 +162,7 @@ def _push_name(machine: Unpickler, argument: str) -> None:
 def _stack_name(machine: Unpickler, _: Any) -> None:
     attribute, module = machine.stack.pop(), machine.stack.pop()
     if type(attribute) is not str or type(module) is not str or len(attribute) + len(module) > 2000:
-        raise ValueError('a name that is no text')
+        raise ValueError('a name that is not text')
     machine.stack.append(Name(module, attribute))
 
 
@@ -195,7 +199,7 @@ def _newobj(machine: Unpickler, _: Any) -> None:
 def _newobj_ex(machine: Unpickler, _: Any) -> None:
     keywords, args, kind = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
     if type(args) is not tuple:
-        raise ValueError('arguments that are no tuple')
+        raise ValueError('arguments that are not a tuple')
     machine.spend(8 * len(args))
     machine.stack.append(machine.create(kind, (*args, keywords)))
 
