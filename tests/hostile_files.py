@@ -78,7 +78,7 @@ def good_files() -> dict[str, bytes]:
     }
 
 
-def _tops() -> dict[str, bytes]:
+def odd_tops() -> dict[str, bytes]:
     """Files whose top is of an odd kind."""
     good = vit_weights()
     as_model = dict(good)
@@ -116,8 +116,8 @@ def _raw_files() -> dict[str, bytes]:
     zeros = bytes(50 * 2**20)
     twice = io.BytesIO()
     with zipfile.ZipFile(twice, 'w') as archive:
-        for content in (good, b'N.'):
-            archive.writestr('archive/data.pkl', content)
+        for part in ('archive/data.pkl', 'archive/data.pkX'):
+            archive.writestr(part, good)
     program = io.BytesIO()
     with zipfile.ZipFile(program, 'w') as archive:
         archive.writestr('archive/data.pkl', good)
@@ -135,7 +135,7 @@ def _raw_files() -> dict[str, bytes]:
         'part outside.pth': whole[: entry + 42] + struct.pack('<I', 2**31) + whole[entry + 46 :],
         'directory too large.pth': whole[: end + 12] + struct.pack('<I', 2**31) + whole[end + 16 :],
         'directory elsewhere.pth': whole[: end + 16] + struct.pack('<I', 7) + whole[end + 20 :],
-        'two of one name.pth': twice.getvalue(),
+        'two of one name.pth': twice.getvalue().replace(b'pkX', b'pkl'),
         'many parts.pth': zip_file(good, {'w': RAW, **{str(n): b'' for n in range(20_000)}}),
         'no pickle.pth': zip_file(b'', {})[:40],
         'program.pth': program.getvalue(),
@@ -173,7 +173,7 @@ def hostile_files(folder: Path, marker: Path) -> dict[str, Path]:
     for what, value in pickles.items():
         if what not in growing:
             contents[f'{what} of old.pth'] = legacy_file(beside(value, old=True), {'w': (COUNT, RAW)})
-    contents |= {f'{what}.pth': content for what, content in _tops().items()} | _raw_files()
+    contents |= {f'{what}.pth': content for what, content in odd_tops().items()} | _raw_files()
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for what, content in contents.items():
