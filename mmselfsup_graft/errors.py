@@ -42,5 +42,9 @@ class NonFiniteError(DataError):
     """An encoder's features hold NaN or infinity: its weights do, or its training diverged."""
 
 
+class NonFiniteWeightsError(CheckpointError, NonFiniteError):
+    """The weights in a checkpoint hold NaN or infinity."""
+
+
 class MissingOperatorError(GraftError):
     """A model calls an operator of mmcv that only its compiled extension has."""

@@ -10,7 +10,7 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import file_sha256, parse_graft, read_encoder, read_projector_start
-from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
 from mmselfsup_graft.files import append_rows, read_json, write_json
 
@@ -94,6 +94,11 @@ def _start_from(cfg: Config, checkpoint: str, protocol: FineTuneProtocol) -> str
     cfg.model.graft = [entry]
     if protocol.from_first_fc:
         start = read_projector_start(checkpoint, source.format, source.branch, source.unsafe_pickle)
+        if start.weight.shape[1] != cfg.model.head.in_channels:
+            raise CheckpointError(
+                f'{checkpoint}: its projector takes {start.weight.shape[1]} channels, this encoder gives '
+                f'{cfg.model.head.in_channels}; is it a checkpoint of another architecture or size?'
+            )
         projector = {key: value for key, value in entry.items() if key != 'layers'}
         # the width is written down too: the tuned model can be built again without this file
         cfg.model.head.update(projector=projector, hidden_channels=len(start.weight))

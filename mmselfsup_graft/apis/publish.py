@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmselfsup_graft.checkpoints import check_destination, read_checkpoint, save_weights, unwrap_state_dict
+from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.version import __version__
 
@@ -45,6 +46,7 @@ def publish_file(
     kept = {n: v for n, v in state.items() if keep_followers or not re.match(_FOLLOWERS, n)}
     if not kept:
         raise CheckpointError(f'{source} holds nothing but momentum encoders, queues or teachers; see --keep-followers')
+    check_weights(str(source), kept, MODEL_BUFFERS)
     meta = content.get('meta')
     told = _plain(meta) if isinstance(meta, Mapping) else {}
     path = save_weights(kept, {**told, 'published_by': f'mmselfsup_graft {__version__}'}, destination, overwrite, True)

@@ -51,12 +51,11 @@ def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
     for name, stage in {random_row: None, **rows}.items():
         say(name)
         checkpoint = None if stage is None else stage_checkpoint(work_dir, stage.name)
-        encoder = load_encoder(cfg if stage is None else stage.cfg, checkpoint, cache=cache)
         cost = {} if stage is None else _cost(recipe, stage.name, work_dir)
-        features = scored_features(recipe.report, encoder.has_class_token(), encoder.own_feature())
-        score = partial(score_encoder, encoder, evaluation, features, datasets)
         try:
-            found = _agreed(score)
+            encoder = load_encoder(cfg if stage is None else stage.cfg, checkpoint, cache=cache)
+            features = scored_features(recipe.report, encoder.has_class_token(), encoder.own_feature())
+            found = _agreed(partial(score_encoder, encoder, evaluation, features, datasets))
         except NonFiniteError as error:
             not_scored[name] = str(error)
             continue

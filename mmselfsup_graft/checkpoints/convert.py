@@ -65,6 +65,9 @@ _DIMENSIONS = {
     r'stages\.\d+\.0\.depthwise_conv\.weight$': 4,
     r'layer1\.0\.conv1\.weight$': 4,
 }
+# far more than any model has, and little enough to build one
+_MOST_BLOCKS = 1000
+_MOST_TABLE_ROWS = (2 * 64) ** 2  # windows of 64 x 64 patches
 _STEMS = {'resnet': 'conv1.weight', 'convnext': 'downsample_layers.0.0.weight'}  # others: a patch projection
 
 
@@ -76,7 +79,8 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         img_size: (H, W) in pixels if known; None reads it off the position tables, which must be square then.
 
     Raises:
-        CheckpointError: If a tensor that tells it is missing or has not the shape it must have.
+        CheckpointError: If a tensor that tells it is missing or has not the shape it must have, or shapes contradict
+            each other.
     """
     family, state = family_of(encoder), encoder.state
     stem = _STEMS.get(family, 'patch_embed.projection.weight')
@@ -101,7 +105,7 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         widths = tuple(_width_of_stage(encoder, stage) for stage in sorted(blocks))
     else:
         widths = tuple(width * 2**i for i in range(num_stages))
-    return Architecture(
+    found_architecture = Architecture(
         family,
         tuple(blocks[stage] for stage in sorted(blocks)),
         widths,
@@ -111,6 +115,22 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         img_size=(img_size or _square_size(state, kernel)) if is_vit else (0, 0),
         stem_kernel=kernel,
     )
+    _check_plausible(encoder, found_architecture)
+    return found_architecture
+
+
+def _check_plausible(encoder: Encoder, arch: Architecture) -> None:
+    """Refuse shapes that contradict each other: a model built from them could be far larger than the file."""
+    per_block = [4 * w * w + 2 * w * arch.hidden if arch.hidden else 8 * w * w for w in arch.widths]
+    stem = arch.width * arch.in_channels * arch.stem_kernel**2
+    needed = stem + sum(count * size for count, size in zip(arch.blocks, per_block))
+    given = sum(entry.tensor.numel() for entry in encoder.entries)
+    rows = [e.tensor.shape[0] for e in encoder.entries if e.name.endswith('relative_position_bias_table')]
+    if needed > given or sum(arch.blocks) > _MOST_BLOCKS or max(rows, default=0) > _MOST_TABLE_ROWS:
+        raise CheckpointError(
+            f'{encoder.origin}: the shapes of its tensors contradict each other ({arch} would need {needed:,} numbers, '
+            f'it holds {given:,}); a broken file?'
+        )
 
 
 def _check_dimensions(encoder: Encoder, name: str, expected: int) -> None:

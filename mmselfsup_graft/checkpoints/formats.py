@@ -23,7 +23,7 @@ from .computed import (
     split_qv_bias,
 )
 from .computed_stages import number_final_norm, scale_to_vector, swin_merge_to_mm
-from .io import read_checkpoint
+from .reading import read_checkpoint
 from .rename import (
     CONVNEXT_OFFICIAL,
     CONVNEXT_TIMM,
@@ -34,6 +34,7 @@ from .rename import (
     VIT_TIMM,
     RenameTable,
 )
+from .values import check_weights
 
 StateDict = dict[str, torch.Tensor]
 
@@ -445,7 +446,8 @@ def take_encoder(located: Located, keep_head: bool = False) -> Encoder:
         keep_head: Keep everything behind the prefix, under its own name where it is no part of the encoder.
 
     Raises:
-        CheckpointError: If there is nothing, or a value that must be computed cannot be.
+        CheckpointError: If there is nothing, its tensors are not finite numbers of floating point, or a value that must
+            be computed cannot be.
     """
     found, prefix = located.format, located.prefix
     entries: Entries = []
@@ -461,6 +463,7 @@ def take_encoder(located: Located, keep_head: bool = False) -> Encoder:
             head.add(name)
     if len(entries) == len(head):
         raise CheckpointError(f'{located.origin} (format {found.name}) holds no tensors of a {located.branch} encoder')
+    check_weights(located.origin, {source: each.tensor for each in entries for source, _ in each.origins})
     for step in found.steps:
         entries = step(entries)
     used = {source for entry in entries for source, _ in entry.origins}
