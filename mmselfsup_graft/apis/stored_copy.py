@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mmselfsup_graft.datasets.left_out import MOST, check_share
 from mmselfsup_graft.datasets.manifest import read_json
-from mmselfsup_graft.datasets.scanning import scan_images
+from mmselfsup_graft.datasets.pixels import SIXTEEN_BITS, UnknownRange, to_rgb
+from mmselfsup_graft.datasets.scanning import scan_folder
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.progress import Progress
 
@@ -23,7 +25,7 @@ from .destination import Destination, check_jobs, in_processes
 FORMS = ('jpeg', 'raw')
 SUBSAMPLINGS = ('4:2:0', '4:4:4')
 _IMAGES_AT_ONCE = 32  # that a process takes, of a copy as files
-_KEPT_MODES = ('L', 'RGB')
+_GREY_MODES = ('1', 'L', *SIXTEEN_BITS)
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,11 @@ def store_resized(
     per_shard: int = 1024,
     jobs: int = 1,
     on_corrupt: str = 'skip',
+    max_left_out: float = MOST,
 ) -> dict[str, Any]:
     """Store the images below a folder so that their shorter side has ``short_side`` pixels.
 
-    Images are decoded as :class:`mmselfsup_graft.datasets.LoadImage` does and scaled by PIL's bicubic filter with
+    Images are decoded as :class:`mmselfsup_graft.datasets.LoadImage` does (16-bit ones scaled to 8) and scaled by PIL's bicubic filter with
     antialiasing, to whole numbers of pixels nearest to the proportions; smaller ones are never enlarged. Grey images
     stay grey, all others become RGB; orientation tags and colour profiles, which the loader ignores, are dropped.
 
@@ -108,13 +111,14 @@ def store_resized(
         form, short_side, quality, subsampling, per_shard: See :class:`CopySettings`.
         jobs: Processes.
         on_corrupt: ``'skip'`` names unreadable images in the manifest and leaves them out, ``'raise'`` stops.
+        max_left_out: Share of the files that may be left out because they do not look like images.
 
     Returns:
         The manifest.
 
     Raises:
         ConfigError: An argument is out of range.
-        DataError: The source has no (readable) image, the destination cannot be written or was begun otherwise, or an
+        DataError: The source has no (readable) image or too many other files, the destination cannot be written or was begun otherwise, or an
             image is unreadable and ``on_corrupt`` is ``'raise'``.
     """
     settings = CopySettings(os.fspath(source), form, short_side, quality, subsampling, per_shard)
@@ -124,7 +128,9 @@ def store_resized(
     inside, outside = Path(destination).resolve(), Path(source).resolve()
     if inside == outside or outside in inside.parents:
         raise ConfigError(f'the destination {destination} lies in the source {source}; choose a folder outside of it')
-    paths = scan_images(os.fspath(source))
+    found = scan_folder(os.fspath(source))
+    found.left_out.check(len(found.paths), check_share(max_left_out, 'store_resized'), os.fspath(source))
+    paths = found.paths
     with Destination(destination, settings.written(paths)) as target:
         copy = _copy_files if form == 'jpeg' else _copy_shards
         content = copy(settings, target, paths, jobs, on_corrupt)
@@ -136,11 +142,11 @@ def store_resized(
 def _decode(path: str) -> Image.Image:
     try:
         with Image.open(path) as image:
-            image.load()
-            kind = image.format
-            image = image if image.mode in _KEPT_MODES else image.convert('RGB')
-            image.format = kind
-            return image
+            small = to_rgb(image, 'L' if image.mode in _GREY_MODES else 'RGB')
+            small.format = image.format
+            return small
+    except UnknownRange as error:
+        raise _Unreadable(str(error)) from error
     except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
         raise _Unreadable(f'{type(error).__name__}: {error}') from error
 
@@ -217,7 +223,7 @@ def _copy_texts(source: str, target: Destination) -> list[str]:
     texts = []
     for folder, names, files in os.walk(source, followlinks=True):
         names[:] = sorted(name for name in names if not name.startswith('.'))
-        lists = sorted(name for name in files if name.endswith('.txt') and not name.startswith('.'))
+        lists = sorted(name for name in files if name.endswith(('.txt', '.txt.json')) and not name.startswith('.'))
         texts += [os.path.relpath(os.path.join(folder, name), source) for name in lists]
     for text in texts:
         content = Path(source, text).read_bytes()
