@@ -120,7 +120,9 @@ class SelfSupDataset(LabelledDataset):
         """Read the list of samples; does nothing the second time."""
         if not self._fully_initialized:
             super().full_init()
+            labels = self._labels  # known while the samples were not pickled
             self._reset_shared()
+            self._labels = labels
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list:
         try:

@@ -134,7 +134,7 @@ def share_classes(train: 'LabelledDataset', others: Mapping[str, Any]) -> None:
         DataError: One of them has images of a class that the training set does not know.
     """
     names = getattr(train, 'classes', None)
-    if names is None or train.labels() is None:
+    if not others or names is None or train.labels() is None:
         return
     for name, dataset in others.items():
         if dataset is not train and hasattr(dataset, 'use_classes'):

@@ -98,7 +98,9 @@ class ImageFolder(SelfSupDataset):
         loose = [path for path in found.paths if '/' not in path]
         names = {class_of(path) for path in found.paths if '/' in path}
         if loose and self.with_label is True:
-            raise DataError(f'{os.path.join(folder, loose[0])} lies in no class folder; move it or set with_label=False')
+            raise DataError(
+                f'{os.path.join(folder, loose[0])} lies in no class folder; move it or set with_label=False'
+            )
         if self.with_label == 'auto':
             if loose:
                 if names:

@@ -64,7 +64,9 @@ class LabelledDataset(BaseDataset):
         if not all(isinstance(label, int | np.integer) for label in used):
             return  # several labels per image, say: numbered by whoever gave them
         if min(used) < 0 or (own is not None and max(used) >= len(own)):
-            raise DataError(f'{owner}: labels reach from {min(used)} to {max(used)}, expected 0 to {len(own or ()) - 1}')
+            raise DataError(
+                f'{owner}: labels reach from {min(used)} to {max(used)}, expected 0 to {len(own or ()) - 1}'
+            )
         own = numbers_as_names(1 + int(max(used))) if own is None else tuple(own)
         if all('gt_label' in sample for sample in self.data_list):
             self._metainfo['classes'] = own
@@ -78,6 +80,7 @@ class LabelledDataset(BaseDataset):
         Unlike mmengine's, it runs no garbage collection, which takes 0.3 s when all libraries are imported: the samples
         are not part of a reference cycle, so they are freed as they are dropped.
         """
+        self._labels = _labels_of(self.data_list)
         pickled = [np.frombuffer(pickle.dumps(sample, protocol=4), dtype=np.uint8) for sample in self.data_list]
         self.data_list.clear()
         return np.concatenate(pickled), np.cumsum([len(each) for each in pickled])
@@ -92,8 +95,7 @@ class LabelledDataset(BaseDataset):
     def labels(self) -> np.ndarray | None:
         """Return the labels of all samples, int64 of shape (N,), or ``None`` if a sample has none."""
         if self._labels is None:
-            values = [self.get_data_info(idx).get('gt_label') for idx in range(len(self))]
-            self._labels = None if None in values else np.array(values, dtype=np.int64)
+            self._labels = _labels_of(self.get_data_info(idx) for idx in range(len(self)))
         return self._labels
 
     @force_full_init
@@ -146,6 +148,11 @@ class LabelledDataset(BaseDataset):
         lacking = [name for name, count in zip(names, counts) if not count]
         without = f', {len(lacking)} of them without an image ({", ".join(lacking[:3])} …)' if lacking else ''
         return f'{text} ({counts[counts > 0].min():,} to {counts.max():,} images each{without})'
+
+
+def _labels_of(samples: Iterable[dict[str, Any]]) -> np.ndarray | None:
+    values = [sample.get('gt_label') for sample in samples]
+    return None if None in values else np.array(values, dtype=np.int64)
 
 
 def _relabel(samples: Iterable[dict[str, Any]], numbers: dict[int, int]) -> None:

@@ -68,7 +68,7 @@ def refuse_no_classes(root: str, holding: Iterable[str], empty: Iterable[str]) -
     Raises:
         DataError: They are splits, or pictures and their annotations.
     """
-    names = list(holding)
+    names, root = list(holding), os.path.normpath(root)
     splits = split_folders(names)
     if splits:
         raise DataError(

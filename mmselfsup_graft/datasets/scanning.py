@@ -75,24 +75,29 @@ def scan_folder(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS)
     wanted = normal_extensions(extensions)
     if not os.path.isdir(folder):
         raise DataError(f'image folder {folder!r} does not exist; create or link it, or set data_root')
-    left_out, found = LeftOut(), []
-    chosen = wanted != IMAGE_EXTENSIONS
-    for path, reason in _entries(folder):
-        name = path.rpartition('/')[2]
-        if reason == 'hidden':
-            if path.endswith('/') or name.lower().endswith(wanted):
-                left_out.add('hidden', path, expected=True)
-        elif reason:
-            left_out.add(reason, path)
-        elif name.lower().endswith(wanted):
-            found.append(path)
-        elif not is_beside(name):
-            left_out.add(os.path.splitext(name)[1].lower() or 'no extension', path, expected=chosen)
+    entries = sorted(_entries(folder))
+    found = [path for path, reason in entries if not reason and path.lower().endswith(wanted)]
+    left_out = _not_taken(entries, wanted)
     if not found:
         also = f'; {left_out.text()}' if len(left_out) else ''
         raise DataError(f'no image below {folder!r}; accepted extensions: {", ".join(wanted)}{also}')
     holding = {path.split('/', 1)[0] for path in found}
-    return Scan(sorted(found), left_out, [name for name in subfolders(folder) if name not in holding])
+    return Scan(found, left_out, [name for name in subfolders(folder) if name not in holding])
+
+
+def _not_taken(entries: Sequence[Entry], wanted: tuple[str, ...]) -> LeftOut:
+    left_out = LeftOut()
+    for path, reason in entries:
+        name = path.rpartition('/')[2].lower()
+        if reason == 'hidden':
+            if path.endswith('/') or name.endswith(wanted):
+                left_out.add('hidden', path, expected=True)
+        elif reason:
+            left_out.add(reason, path)
+        elif not name.endswith(wanted) and not is_beside(name):
+            expected = wanted != IMAGE_EXTENSIONS  # the user said which
+            left_out.add(os.path.splitext(name)[1] or 'no extension', path, expected=expected)
+    return left_out
 
 
 def scan_images(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS) -> list[str]:
@@ -144,7 +149,5 @@ def class_folders(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSION
     return tuple(
         name
         for name in subfolders(folder)
-        if any(
-            not reason and path.lower().endswith(wanted) for path, reason in _entries(os.path.join(folder, name))
-        )
+        if any(not reason and path.lower().endswith(wanted) for path, reason in _entries(os.path.join(folder, name)))
     )

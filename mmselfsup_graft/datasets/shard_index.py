@@ -144,9 +144,7 @@ def _add_samples(shard: Shard, key: str, members: Sequence[_Member], ignored: Co
     for image in plain or images:
         if image.stem in chosen:
             first = chosen[image.stem]
-            raise DataError(
-                f'{shard.name}: {key!r} has two images, {first.kind!r} and {image.kind!r}; expected one'
-            )
+            raise DataError(f'{shard.name}: {key!r} has two images, {first.kind!r} and {image.kind!r}; expected one')
         chosen[image.stem] = image
     alone = len(chosen) == 1
     for stem, image in chosen.items():

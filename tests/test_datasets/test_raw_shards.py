@@ -33,7 +33,9 @@ def source(copied: Path, **options: object) -> ImageFolder:
     return ImageFolder(str(copied.parent / 'source'), pipeline=PIPELINE, **options)
 
 
-@pytest.mark.parametrize('options', [{'split': 'train'}, {'split': 'val'}, {'with_label': False}, {'split': 'train', 'subset': 'test'}])
+@pytest.mark.parametrize(
+    'options', [{'split': 'train'}, {'split': 'val'}, {'with_label': False}, {'split': 'train', 'subset': 'test'}]
+)
 def test_samples_are_those_of_the_folder(copied, options):
     raw, folder = RawShards(str(copied), pipeline=PIPELINE, **options), source(copied, **options)
     assert len(raw) == len(folder) > 0

@@ -103,7 +103,8 @@ class GraftRunner(Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
 
-        mmengine's own checkpoint hook, in configs of mmdet and mmseg, gives way to one whose files are read safely.
+        The data sets are described and checked, see :class:`CheckDataHook`. mmengine's own checkpoint hook, in configs
+        of mmdet and mmseg, gives way to one whose files are read safely.
         """
         wanted = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _OF_MMENGINE}
         saving = wanted.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
@@ -113,7 +114,7 @@ class GraftRunner(Runner):
             CheckpointHook,
         ):
             wanted['checkpoint'] = {**saving, 'type': 'mmselfsup_graft.ReadableCheckpointHook'}
-        super().register_default_hooks(wanted)
+        super().register_default_hooks({**wanted, 'check_data': {'type': 'mmselfsup_graft.CheckDataHook'}})
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
@@ -301,7 +302,15 @@ class GraftRunner(Runner):
         checkpoint.get('meta', {}).pop('config', None)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = unwrapped_model(self)
-        check_fit(filename, checkpoint['state_dict'], model.state_dict())
+        try:
+            check_fit(filename, checkpoint['state_dict'], model.state_dict())
+        except CheckpointError as error:
+            if self._resume or not hasattr(model, 'set_up_graft'):
+                raise
+            raise CheckpointError(
+                f'{error}. load_from takes whole models only; to start from the encoder alone: model.graft='
+                f'[dict(checkpoint={filename!r})] instead, or tools/finetune.py'
+            ) from error
         model.load_state_dict(shared_weights(checkpoint['state_dict'], model))
         if 'optimizer' in checkpoint and is_sharded(model) and isinstance(self.optim_wrapper, OptimWrapper):
             checkpoint['optimizer'] = shared_moments(checkpoint['optimizer'], self.optim_wrapper.optimizer)
