@@ -189,8 +189,8 @@ def score_encoder(
 
     Raises:
         ConfigError: If the encoder has no such feature.
-        DataError: If images have no labels, or ``test`` a class that ``train`` does not know. An error that only the first process can meet is raised there, after all
-            that the processes share.
+        DataError: If images have no labels, or ``test`` a class that ``train`` does not know. An error that only the
+            first process can meet is raised there, after all that the processes share.
         NonFiniteError: If features hold NaN or infinity; on all processes.
     """
     names = encoder.check(features)

@@ -93,9 +93,10 @@ def store_resized(
 ) -> dict[str, Any]:
     """Store the images below a folder so that their shorter side has ``short_side`` pixels.
 
-    Images are decoded as :class:`mmselfsup_graft.datasets.LoadImage` does (16-bit ones scaled to 8) and scaled by PIL's bicubic filter with
-    antialiasing, to whole numbers of pixels nearest to the proportions; smaller ones are never enlarged. Grey images
-    stay grey, all others become RGB; orientation tags and colour profiles, which the loader ignores, are dropped.
+    Images are decoded as :class:`mmselfsup_graft.datasets.LoadImage` does (16-bit ones scaled to 8) and scaled by PIL's
+    bicubic filter with antialiasing, to whole numbers of pixels nearest to the proportions; smaller ones are never
+    enlarged. Grey images stay grey, all others become RGB; orientation tags and colour profiles, which the loader
+    ignores, are dropped.
 
     ``'jpeg'`` keeps all relative paths, also the ends of names (readers go by the content), and text files (``*.txt``:
     lists, labels), so the copy is read by whatever read the source. A JPEG that is small enough is copied byte
@@ -118,8 +119,8 @@ def store_resized(
 
     Raises:
         ConfigError: An argument is out of range.
-        DataError: The source has no (readable) image or too many other files, the destination cannot be written or was begun otherwise, or an
-            image is unreadable and ``on_corrupt`` is ``'raise'``.
+        DataError: The source has no (readable) image or too many other files, the destination cannot be written or was
+            begun otherwise, or an image is unreadable and ``on_corrupt`` is ``'raise'``.
     """
     settings = CopySettings(os.fspath(source), form, short_side, quality, subsampling, per_shard)
     if on_corrupt not in ('skip', 'raise'):

@@ -102,6 +102,7 @@ class SelfSupDataset(LabelledDataset):
         self._stacked: Stacked | None = None  # all samples, where batches are gathered
         self._clock = torch.tensor([seed, 0], dtype=torch.int64)  # seed, epoch
         self._corrupt = torch.zeros(0, dtype=torch.uint8)
+        self._reason = ''  # why the last unreadable image is so
         super().__init__(
             ann_file=ann_file,
             metainfo={key: value for key, value in (metainfo or {}).items() if key != 'classes'},
@@ -226,7 +227,10 @@ class SelfSupDataset(LabelledDataset):
             if sample is not None:
                 return sample
         place = repr(self.data_root or 'memory')
-        raise DataError(f'{type(self).__name__}: {step + 1} images in a row of {place} cannot be read; {_ADVICE}')
+        raise DataError(
+            f'{type(self).__name__}: {step + 1} images in a row of {place} cannot be read (the last: {self._reason}); '
+            f'{_ADVICE}'
+        )
 
     def _try_sample(self, idx: int) -> dict | None:
         """Run the pipeline on one sample; ``None`` if its image is unreadable and may be replaced."""
@@ -237,6 +241,7 @@ class SelfSupDataset(LabelledDataset):
         except CorruptImage as error:
             sample, reason = None, str(error)
         if sample is None:
+            self._reason = reason
             self._report_corrupt(idx, _name_of(info), reason)
         return sample
 

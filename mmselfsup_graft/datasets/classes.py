@@ -2,12 +2,9 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmselfsup_graft.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from .labelled import LabelledDataset
 
 _SHOWN = 20
 _GIVE = "give both the same list: metainfo=dict(classes=[...]), or classes='FILE' with one name per line"
@@ -115,19 +112,18 @@ def naming(own: Sequence[str], given: Sequence[str], used: Iterable[int], owner:
         DataError: A class that occurs is not in the list; both lists are in the message.
     """
     numbers = sorted(set(used))
-    by_number = are_numbers(own) and not all(own[number] in given for number in numbers)
-    if by_number and max(numbers, default=0) < len(given):
-        return {number: number for number in numbers}
+    if are_numbers(own) and not all(own[number] in given for number in numbers):
+        own = (*given, *own[len(given) :])
     return renumbering(own, given, numbers, owner, 'metainfo.classes')
 
 
-def share_classes(train: 'LabelledDataset', others: Mapping[str, Any]) -> None:
+def share_classes(train: Any, others: Mapping[str, Any]) -> None:
     """Number the labels of other data sets by the classes of the training set, in place.
 
     Unlabelled data sets, and those of other libraries, are left alone.
 
     Args:
-        train: Its list of classes counts.
+        train: A :class:`mmselfsup_graft.datasets.SelfSupDataset`, whose list of classes counts.
         others: Data sets by the names that messages call them.
 
     Raises:

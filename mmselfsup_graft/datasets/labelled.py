@@ -55,20 +55,21 @@ class LabelledDataset(BaseDataset):
         return take_parts(self.data_list, self.parts, type(self).__name__)
 
     def _name_classes(self, owner: str) -> None:
-        used = {sample['gt_label'] for sample in self.data_list if 'gt_label' in sample}
+        labels = [sample['gt_label'] for sample in self.data_list if 'gt_label' in sample]
+        if not all(isinstance(label, int | np.integer) for label in labels):
+            return  # several labels per image, say: numbered by whoever gave them
+        used = set(labels)
         own = self._metainfo.get('classes')
         if not used:
             if self.given is not None:
                 self._metainfo['classes'] = self.given
             return
-        if not all(isinstance(label, int | np.integer) for label in used):
-            return  # several labels per image, say: numbered by whoever gave them
         if min(used) < 0 or (own is not None and max(used) >= len(own)):
             raise DataError(
                 f'{owner}: labels reach from {min(used)} to {max(used)}, expected 0 to {len(own or ()) - 1}'
             )
         own = numbers_as_names(1 + int(max(used))) if own is None else tuple(own)
-        if all('gt_label' in sample for sample in self.data_list):
+        if len(labels) == len(self.data_list):
             self._metainfo['classes'] = own
         if self.given is not None and self.given != own:
             _relabel(self.data_list, naming(own, self.given, used, owner))
@@ -80,7 +81,8 @@ class LabelledDataset(BaseDataset):
         Unlike mmengine's, it runs no garbage collection, which takes 0.3 s when all libraries are imported: the samples
         are not part of a reference cycle, so they are freed as they are dropped.
         """
-        self._labels = _labels_of(self.data_list)
+        if all(isinstance(sample.get('gt_label', 0), int) for sample in self.data_list):
+            self._labels = _labels_of(self.data_list)
         pickled = [np.frombuffer(pickle.dumps(sample, protocol=4), dtype=np.uint8) for sample in self.data_list]
         self.data_list.clear()
         return np.concatenate(pickled), np.cumsum([len(each) for each in pickled])

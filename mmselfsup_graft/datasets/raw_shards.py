@@ -87,7 +87,7 @@ class RawShards(ImageFolder):
             raise DataError(f'the copy in {self.data_root!r} holds no image below {self.split!r}; check split')
         for path in manifest.get('skipped', ()):
             if path.startswith(start):
-                left_out.add('unreadable when copied', path)
+                left_out.add('unreadable when copied', path, expected=True)
         return Scan(sorted(self._places), left_out, [])
 
     @force_full_init

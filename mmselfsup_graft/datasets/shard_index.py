@@ -1,8 +1,9 @@
 """The index of tar archives: which bytes of which archive are which image.
 
 An archive follows the layout of webdataset: neighbouring members that share a key (the name up to the first dot
-of its last part) are one sample, ``key.jpg`` its image and ``key.cls`` its label as text. Where a key has no such image,
-but images with dots in their names (``scan.v2.png`` and ``scan.v3.png``), the name up to the last dot is the key.
+of its last part) are one sample, ``key.jpg`` its image and ``key.cls`` its label as text. Where a key has no such
+image, but images with dots in their names (``scan.v2.png`` and ``scan.v3.png``), the key is the name up to the last
+dot.
 """
 
 import json
@@ -128,11 +129,11 @@ def _members(archive: tarfile.TarFile, name: str, ignored: Counter[str]) -> Iter
         elif not member.isreg():
             ignored['link or special file'] += 1
         elif match is None:
-            ignored['no extension'] += not is_beside(parts[-1])
+            if not is_beside(parts[-1]):
+                ignored['no extension'] += 1
         else:
             label = _label(archive, member, name) if match[2].rpartition('.')[2].lower() == 'cls' else -1
             yield match[1], _Member(member.name, match[2], member.offset_data, member.size, label)
-    ignored += Counter()  # without zeros
 
 
 def _add_samples(shard: Shard, key: str, members: Sequence[_Member], ignored: Counter[str]) -> None:

@@ -12,8 +12,8 @@ from mmselfsup_graft.analysis.embedding import align, layout, nearest_neighbors,
 from mmselfsup_graft.apis.embedding import embed_images, load_encoder, raw_pixels
 from mmselfsup_graft.apis.recipe import Recipe, stage_checkpoint
 from mmselfsup_graft.apis.report_settings import BASELINES, FEATURE_NAMES, scored_features
-from mmselfsup_graft.apis.scoring import evaluation_sets, read_evaluation
 from mmselfsup_graft.datasets import SelfSupDataset
+from mmselfsup_graft.datasets.classes import share_classes
 from mmselfsup_graft.evaluation import Embedded
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.visualization.report_page import Embedding, Representation, Sample
@@ -42,7 +42,10 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     rows = shown_rows(recipe)
     if not rows or 'evaluation' not in next(iter(rows.values())).cfg:
         return None
-    whole = evaluation_sets(read_evaluation(next(iter(rows.values())).cfg))['test']
+    data = next(iter(rows.values())).cfg.evaluation
+    whole = DATASETS.build(data.test)
+    if 'train' in data and whole.labels() is not None:
+        share_classes(DATASETS.build(data.train), {'evaluation.test': whole})
     chosen = spread(whole.labels(), len(whole), _MOST_IMAGES)
     if len(chosen) < FEWEST_IMAGES:
         return None

@@ -123,10 +123,7 @@ def check_num_classes(model: nn.Module, train: SelfSupDataset) -> None:
     if wanted is None or names is None or train.labels() is None:
         return
     mixed = getattr(getattr(model, 'data_preprocessor', None), 'num_classes', None)
-    counts = {
-        'model.head.num_classes': wanted,
-        'data_preprocessor.num_classes': getattr(preprocessor, 'num_classes', None),
-    }
+    counts = {'model.head.num_classes': wanted, 'data_preprocessor.num_classes': mixed}
     for key, count in counts.items():
         fits = count is None or count == len(names) or (are_numbers(names) and count > len(names))
         if not fits:
