@@ -277,7 +277,10 @@ def labels_of(dataset: SelfSupDataset) -> np.ndarray:
     """
     labels = dataset.labels()
     if labels is None:
-        raise DataError('evaluation needs labelled images: put them into one sub-folder per class')
+        raise DataError(
+            f'evaluation needs labelled images: put them into one sub-folder per class. This data set: '
+            f'{dataset.describe()}'
+        )
     return labels
 
 

@@ -121,8 +121,9 @@ def classifier(root, classes=4, **options):
             ),
             data_preprocessor=dict(type='ClsDataPreprocessor', num_classes=classes, mean=[127.0], std=[80.0]),
         ),
-        'optim_wrapper': dict(optimizer=dict(type='AdamW', lr=0.01)),
-        'train_cfg': dict(by_epoch=True, max_epochs=12, val_interval=12),
+        'optim_wrapper': dict(optimizer=dict(type='AdamW', lr=0.01, weight_decay=0.0)),
+        'param_scheduler': [dict(type='WarmupCosineLR', warmup=1, end=12, by_epoch=True, convert_to_iter_based=True)],
+        'train_cfg': dict(type='ResumableEpochLoop', max_epochs=12),
         'val_cfg': dict(),
         'test_cfg': dict(),
         'val_evaluator': dict(type='mmpretrain.Accuracy', topk=(1,)),
@@ -149,6 +150,18 @@ def test_validation_and_a_later_test_are_scored_by_name(animals, tmp_path):
     (animals / 'seen').rename(animals / 'gone')  # the file knows the names
     assert call_tool('test', config, checkpoint, '--work-dir', tmp_path / 't').code == 0
     assert json.loads((tmp_path / 't' / 'test.json').read_text())['metrics']['accuracy/top1'] == 100
+
+
+def test_fine_tuning_is_tested_by_name(animals, tmp_path):
+    write_class(animals / 'later', 'dog', 6, seed=2)  # what is tested lacks more classes than what chooses the epoch
+    content = classifier(animals)
+    content['test_dataloader']['dataset'] = side(animals, 'later', test_mode=True, with_label=True)
+    config = write_config(tmp_path / 'c.py', content)
+    done = call_tool('finetune', config, 'random', '--work-dir', tmp_path / 'w')
+    assert done.code == 0, done.err
+    row = json.loads((tmp_path / 'w' / 'results.jsonl').read_text())
+    assert (row['result']['accuracy'], row['result']['selection_accuracy']) == (100, 100)
+    assert 'test data: 6 images, 4 classes (ant 0, bee 0, cat 0, dog 6)' in done.out + done.err
 
 
 def test_a_resumed_classifier_must_have_the_same_classes(animals, tmp_path):

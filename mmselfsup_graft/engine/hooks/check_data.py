@@ -36,6 +36,7 @@ class CheckDataHook(Hook):
 
     def __init__(self) -> None:
         self._trained: tuple[str, ...] | None = None
+        self._described: set[str] = set()
 
     def before_run(self, runner: Runner) -> None:
         """Describe the data sets that are built; check the classifier; share the classes."""
@@ -44,9 +45,8 @@ class CheckDataHook(Hook):
         if train is not None:
             check_num_classes(unwrapped_model(runner), train)
             share_classes(train, {name: found[name] for name in ('val', 'test') if name in found})
-        if is_main_process():
-            for name, dataset in found.items():
-                runner.logger.info(f'{_NAMES[name]} data: {dataset.describe()}')
+        for name in found if train is not None else ():  # else the classes are not known yet
+            self._describe(runner, name, found[name])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take note of the classes that a classifier was trained on; refuse to resume on others."""
@@ -81,6 +81,12 @@ class CheckDataHook(Hook):
             names = self._trained or _classes_to_train_on(runner)
             if names is not None:
                 found[name].use_classes(names, f'the {name} data')
+        self._describe(runner, name, found[name])
+
+    def _describe(self, runner: Runner, name: str, dataset: SelfSupDataset) -> None:
+        if is_main_process() and name not in self._described:
+            runner.logger.info(f'{_NAMES[name]} data: {dataset.describe()}')
+        self._described.add(name)
 
     def _built(self, runner: Runner) -> dict[str, SelfSupDataset]:
         """Our data sets that the runner has built, by the loop they are for."""
