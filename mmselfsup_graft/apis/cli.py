@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmselfsup_graft.errors import GraftError
+from mmselfsup_graft.files import is_disk_full, is_shared_memory_full
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
@@ -59,6 +60,13 @@ def describe(error: BaseException) -> str:
             return ' '.join(_own_words(cause).split())
         cause = cause.__cause__ or cause.__context__
     text = ' '.join(str(error).split())[:400]
+    if is_shared_memory_full(error):
+        return (
+            'shared memory (/dev/shm), through which loader workers hand over their batches, is full: set '
+            'train_dataloader.num_workers=0, or start the container with more of it (docker run --shm-size=8g)'
+        )
+    if is_disk_full(error):
+        return f'a file could not be written, the disk is full ({text}); free space and run the command again'
     if isinstance(error, OSError):
         return text
     return f'{type(error).__name__}: {text} (set GRAFT_TRACEBACK=1 to see where)'

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmselfsup_graft.datasets.manifest import read_json
-from mmselfsup_graft.datasets.scanning import scan_images
+from mmselfsup_graft.datasets.scanning import find_files, scan_images
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.progress import Progress
+from mmselfsup_graft.files import open_regular, read_json
 
 from .destination import Destination, check_jobs, in_processes
 
@@ -135,7 +136,7 @@ def store_resized(
 
 def _decode(path: str) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             image.load()
             kind = image.format
             image = image if image.mode in _KEPT_MODES else image.convert('RGB')
@@ -206,7 +207,8 @@ def _encoded(path: str, settings: CopySettings) -> bytes:
     image = _decode(path)
     small = resized(image, settings.short_side)
     if small is image and image.format == 'JPEG':
-        return Path(path).read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     buffer = io.BytesIO()
     small.save(buffer, format='JPEG', quality=settings.quality, subsampling=settings.subsampling)
     return buffer.getvalue()
@@ -215,14 +217,10 @@ def _encoded(path: str, settings: CopySettings) -> bytes:
 def _copy_texts(source: str, target: Destination) -> list[str]:
     """Copy lists and labels, which data sets look for beside the images."""
     texts = []
-    for folder, names, files in os.walk(source, followlinks=True):
-        names[:] = sorted(name for name in names if not name.startswith('.'))
-        lists = sorted(name for name in files if name.endswith('.txt') and not name.startswith('.'))
-        texts += [os.path.relpath(os.path.join(folder, name), source) for name in lists]
-    for text in texts:
-        content = Path(source, text).read_bytes()
-        with target.file(text) as out:
-            out.write(content)
+    for text in find_files(source, ('.txt',), report=False):
+        with open_regular(os.path.join(source, text)) as file, target.file(text) as out:
+            shutil.copyfileobj(file, out)
+        texts.append(text)
     return texts
 
 
@@ -254,7 +252,7 @@ def _store_shard(
     stem, paths = group
     table_file, file = target.folder / f'{stem}.json', target.folder / f'{stem}.bin'
     if table_file.is_file() and file.is_file():
-        table = read_json(table_file, 'remove it and run the same command again')
+        table = read_json(table_file, keys=('name', 'images', 'bytes', 'sha256', 'skipped'))
         if table['bytes'] == file.stat().st_size and not (table['skipped'] and on_corrupt == 'raise'):
             return {key: table[key] for key in ('name', 'images', 'bytes', 'sha256', 'skipped')}
     columns: dict[str, list[Any]] = {'paths': [], 'shapes': [], 'offsets': [], 'skipped': []}

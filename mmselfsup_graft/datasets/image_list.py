@@ -1,11 +1,13 @@
 """Lists of images in text files: the official form with labels and the bare names of the few-shot splits."""
 
+import io
 import os
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mmselfsup_graft.errors import DataError
+from mmselfsup_graft.files import open_regular, why_not_regular
 from mmselfsup_graft.registry import DATASETS
 
 from .base import SelfSupDataset
@@ -86,7 +88,7 @@ def read_image_list(path: str, class_folders: Sequence[str] = ()) -> ImageListin
         DataError: The file is missing, is no UTF-8 text or is malformed.
     """
     try:
-        with open(path, encoding='utf-8-sig') as file:
+        with io.TextIOWrapper(open_regular(path), encoding='utf-8-sig') as file:
             text = file.read()
     except OSError as error:
         raise DataError(f'list {path!r} cannot be read ({error.strerror}); check ann_file') from error
@@ -102,8 +104,9 @@ def listed_samples(listing: ImageListing, root: str, source: str) -> list[dict]:
         DataError: The first image is missing: that is a wrong root, not a damaged image.
     """
     first = os.path.join(root, listing.entries[0].path)
-    if not os.path.isfile(first):
-        raise DataError(f'{first!r}, the first image of {source}, does not exist; check data_root')
+    reason = why_not_regular(first)
+    if reason is not None:
+        raise DataError(f'{first!r}, the first image of {source}, {reason}; check data_root')
     return [{'img_path': os.path.join(root, path), 'gt_label': label} for path, label in listing.entries]
 
 

@@ -5,11 +5,14 @@ of its last part) are one sample, ``key.jpg`` its image and ``key.cls`` its labe
 """
 
 import json
+import logging
 import re
 import tarfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any
+
+from mmengine.logging import print_log
 
 from mmselfsup_graft.errors import DataError
 
@@ -65,6 +68,7 @@ def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
         DataError: It is no uncompressed tar archive or cut off, a label is no number, or a sample has two images.
     """
     shard = Shard(name, size)
+    left_out: list[str] = []
     last = ''
     image: tuple[str, int, int] | None = None
     label = -1
@@ -76,8 +80,12 @@ def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
     try:
         with tarfile.open(fileobj=file, mode='r:') as archive:
             for member in archive:
-                match = _KEY.fullmatch(member.name) if member.isreg() else None
+                match = _KEY.fullmatch(member.name)
                 if match is None:
+                    continue
+                if not member.isreg() or member.issparse():
+                    if f'.{match[2].lower()}' in IMAGE_EXTENSIONS:
+                        left_out.append(member.name)
                     continue
                 key, kind = match[1], match[2]
                 if key != last:
@@ -93,6 +101,9 @@ def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
             end = archive.offset
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f'{name} is no uncompressed tar archive, or damaged ({error}); write it again') from error
+    if left_out:
+        text = f'{name}: {len(left_out)} members are links or no regular files and are left out: {left_out[:5]}'
+        print_log(text, logger='current', level=logging.WARNING)
     if end > size or any(start + length > size for start, length in zip(shard.offsets, shard.sizes)):
         raise DataError(f'{name} is cut off after {size} bytes; copy or write it again')
     return shard
@@ -141,18 +152,40 @@ def parse_index(text: str | bytes, source: str) -> tuple[list[Shard], tuple[str,
     advice = 'make it anew with tools/dataset_tools/make_shards.py --index-only'
     try:
         content: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f'{source} is no JSON ({error}), expected an index of shards; {advice}') from error
     if not isinstance(content, dict) or content.get('format') != _FORMAT:
         raise DataError(f'{source} is no index of shards; {advice}')
     if content.get('version') != _VERSION:
         raise DataError(f'{source} has version {content.get("version")!r}, expected {_VERSION}; {advice}')
     try:
-        shards = [Shard(**entry) for entry in content['shards']]
+        shards = [parse_shard(entry, source, advice) for entry in content['shards']]
         classes = content['classes']
-        whole = all(len({len(getattr(shard, column)) for column in _COLUMNS}) == 1 for shard in shards)
+        return shards, None if classes is None else tuple(map(str, classes))
     except (TypeError, KeyError) as error:
         raise DataError(f'{source} is damaged ({error}); {advice}') from error
-    if not whole:
+
+
+def parse_shard(entry: Any, source: str, advice: str = 'remove it and run the command again') -> Shard:
+    """Read what an index says of one archive.
+
+    Raises:
+        DataError: It is damaged, or names a file outside of its folder.
+    """
+    try:
+        shard = Shard(**entry)
+        columns = [getattr(shard, column) for column in _COLUMNS]
+        lengths = {len(column) for column in columns}
+        texts, numbers = [shard.name, shard.sha256, *columns[0], *columns[1]], [shard.bytes, *columns[2], *columns[3]]
+    except TypeError as error:
+        raise DataError(f'{source} is damaged ({error}); {advice}') from error
+    if len(lengths) != 1:
         raise DataError(f'{source} is damaged: its columns have unequal lengths; {advice}')
-    return shards, None if classes is None else tuple(classes)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(label, int) for label in shard.labels):
+        raise DataError(f'{source} is damaged: a name is not text, or a label not a whole number; {advice}')
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise DataError(f'{source} is damaged: an offset or a size is not a whole number of at least 0; {advice}')
+    parts = shard.name.split('/')
+    if '..' in parts or '' in parts or '\0' in shard.name:
+        raise DataError(f'{source} names {shard.name!r}, which is not a file below its folder; {advice}')
+    return shard

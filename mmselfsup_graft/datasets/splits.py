@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.files import whole_file
 
 from .base import SelfSupDataset
 from .image_folder import ImageFolder

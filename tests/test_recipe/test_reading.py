@@ -6,8 +6,9 @@ import pytest
 from test_tools.tiny_runs import call_tool, tiny_config, write_config
 
 from mmselfsup_graft.apis import recipe as recipes
-from mmselfsup_graft.apis.recipe import is_done, load_recipe, stage_checkpoint, write_json
+from mmselfsup_graft.apis.recipe import is_done, load_recipe, stage_checkpoint
 from mmselfsup_graft.errors import ConfigError, GraftError
+from mmselfsup_graft.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAFT = {'model.graft': [dict(checkpoint='stage:mim')]}

@@ -43,8 +43,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Choose and write."""
     args = parse(argv)
-    from mmselfsup_graft.apis.recipe import write_json
     from mmselfsup_graft.datasets.splits import balanced_indices, folder_entries, list_entries, write_image_list
+    from mmselfsup_graft.files import write_json
 
     entries = list_entries(args.list, args.data_root) if args.list else folder_entries(args.data_root, args.split)
     labels = [entry.label for entry in entries]

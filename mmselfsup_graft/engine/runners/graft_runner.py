@@ -20,6 +20,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.files import writing
 from mmselfsup_graft.models.checkpointing import checkpoint_activations
 from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 from mmselfsup_graft.models.sharding import (
@@ -235,12 +236,17 @@ class GraftRunner(Runner):
 
     @master_only
     def _write_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        temporary = f'.{filename}.tmp'
-        super().save_checkpoint(out_dir, temporary, *args, **kwargs)
-        source = Path(out_dir) / temporary
-        with source.open('rb') as file:
-            os.fsync(file.fileno())
-        os.replace(source, Path(out_dir) / filename)
+        # always the same name aside: what a killed process left is written over
+        target, source = Path(out_dir) / filename, Path(out_dir) / f'.{filename}.tmp'
+        with writing(target):
+            try:
+                super().save_checkpoint(out_dir, source.name, *args, **kwargs)
+                with source.open('rb') as file:
+                    os.fsync(file.fileno())
+                os.replace(source, target)
+            except BaseException:
+                source.unlink(missing_ok=True)
+                raise
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper | OptimWrapperDict, auto_scale_lr: dict[str, Any] | None = None

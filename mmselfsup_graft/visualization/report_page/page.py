@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mmselfsup_graft.checkpoints import whole_file
+from mmselfsup_graft.files import whole_file
 
 from . import maps
 from .charts import loss_chart, mark, rates_chart
