@@ -64,21 +64,22 @@ def open_regular(path: str | os.PathLike) -> IO[bytes]:
     Raises:
         OSError: There is no such file, it may not be read, or it is a pipe, a socket, a device or a folder.
     """
+    return open(path, 'rb', opener=_regular_handle)
+
+
+def _regular_handle(path: str, flags: int) -> int:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # non-blocking: a pipe opens at once
+        handle = os.open(path, flags | os.O_NONBLOCK)  # a pipe opens at once
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket
-            raise OSError(errno.EINVAL, f'{why_not_regular(path)}, expected a regular file', os.fspath(path)) from error
+            raise OSError(errno.EINVAL, f'{why_not_regular(path)}, expected a regular file', path) from error
         raise
-    try:
-        reason = _kind(os.fstat(handle).st_mode)
-        if reason is not None:
-            raise OSError(errno.EINVAL, f'{reason}, expected a regular file', os.fspath(path))
-        os.set_blocking(handle, True)
-        return os.fdopen(handle, 'rb')
-    except BaseException:
+    reason = _kind(os.fstat(handle).st_mode)
+    if reason is not None:
         os.close(handle)
-        raise
+        raise OSError(errno.EINVAL, f'{reason}, expected a regular file', path)
+    os.set_blocking(handle, True)
+    return handle
 
 
 def read_json(

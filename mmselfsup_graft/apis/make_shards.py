@@ -258,6 +258,7 @@ def _archives(source: str) -> tuple[str, list[str]]:
 
 
 def _index_one(store: Store, name: str) -> Shard:
+    store.check_regular(name)
     try:
         with store.system.open(store.path(name), 'rb') as file:
             return index_archive(file, name, store.system.size(store.path(name)))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -135,15 +135,18 @@ def store_resized(
 
 
 def _decode(path: str) -> Image.Image:
+    file: IO[bytes] | None = None
     try:
-        with open_regular(path) as file, Image.open(file) as image:
+        file = open_regular(path)
+        with file, Image.open(file) as image:
             image.load()
             kind = image.format
             image = image if image.mode in _KEPT_MODES else image.convert('RGB')
             image.format = kind
             return image
     except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
-        raise _Unreadable(f'{type(error).__name__}: {error}') from error
+        said = str(error).replace(repr(file), 'its content') if file else str(error)  # PIL names what it was given
+        raise _Unreadable(f'{type(error).__name__}: {said}') from error
 
 
 def _skip(path: str, error: _Unreadable, on_corrupt: str) -> list[str]:

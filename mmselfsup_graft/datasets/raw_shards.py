@@ -97,7 +97,10 @@ def _tables(root: str, manifest: dict[str, Any], advice: str) -> Iterator[tuple[
     """Each shard with path, shape and offset of its images, all inside the shard."""
     source = os.path.join(root, MANIFEST_NAME)
     check_keys(manifest, ('shards',), source, advice)
-    for shard in manifest['shards']:
+    shards = manifest['shards']
+    if not isinstance(shards, list):
+        raise DataError(f"{source!r} is damaged: 'shards' is not a list; {advice}")
+    for shard in shards:
         check_keys(shard, ('name', 'bytes'), source, advice)
         file = os.path.join(root, os.path.basename(str(shard['name'])))
         _check_size(file, shard['bytes'])

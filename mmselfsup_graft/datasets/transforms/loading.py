@@ -2,8 +2,7 @@
 
 import io
 import os
-import re
-from typing import Any
+from typing import IO, Any
 
 import mmengine.fileio
 import numpy as np
@@ -15,7 +14,6 @@ from mmselfsup_graft.files import open_regular, why_not_regular
 from mmselfsup_graft.registry import TRANSFORMS
 
 _MODES = {1: 'L', 3: 'RGB'}
-_FILE_OBJECT = re.compile(r'<_io\.(BytesIO object at 0x\w+|BufferedReader name=.*)>')  # PIL names what it was given
 
 
 class CorruptImage(Exception):
@@ -78,12 +76,13 @@ class LoadImage(BaseTransform):
         Raises:
             CorruptImage: The image is missing, truncated or in no known format.
         """
+        file: IO[bytes] | None = None
         try:
             file = open_regular(source) if isinstance(source, str) else source
             with file, Image.open(file) as image:
                 return image.convert(self.mode)  # reads all pixels, so a truncated file fails here
         except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
-            said = _FILE_OBJECT.sub('its content', str(error))
+            said = str(error).replace(repr(file), 'its content') if file else str(error)  # PIL names what it was given
             raise CorruptImage(f'{type(error).__name__}: {said}') from error
 
     def __repr__(self) -> str:
