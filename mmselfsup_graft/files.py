@@ -265,7 +265,7 @@ def append_rows(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> N
             if size and os.pread(file.fileno(), 1, size - 1) != b'\n':
                 size, text = _end_last_line(file, size, text)
             try:
-                _write_all(file, text)
+                write_all(file, text)
             except OSError:
                 with suppress(OSError):
                     file.truncate(size)
@@ -282,7 +282,7 @@ def _end_last_line(file: IO[bytes], size: int, text: bytes) -> tuple[int, bytes]
     return size - len(last), text
 
 
-def _write_all(file: IO[bytes], content: bytes) -> None:
+def write_all(file: IO[bytes], content: bytes) -> None:
     """Write everything; an unbuffered file may take a part only."""
     left = memoryview(content)
     while left:

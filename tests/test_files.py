@@ -137,7 +137,7 @@ def test_rows_are_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
         file.write(content[: len(content) // 2])
         raise FULL
 
-    monkeypatch.setattr(files, '_write_all', stops_half_way)
+    monkeypatch.setattr(files, 'write_all', stops_half_way)
     with pytest.raises(DiskFullError, match=r'rows\.jsonl'):
         append_rows(path, [{'a': 2}, {'a': 3}])
     assert path.read_text() == '{"a": 1}\n'
