@@ -74,7 +74,7 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
         return _read_safetensors(path)
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
-            content = torch.load(path, map_location='cpu', weights_only=not unsafe_pickle)  # nosec B614: asked for by name
+            content = torch.load(path, map_location='cpu', weights_only=not unsafe_pickle)  # nosec B614 # asked for by name
     except pickle.UnpicklingError as error:
         raise CheckpointError(_explain_unpickling(path, str(error))) from error
     except (ImportError, AttributeError) as error:
