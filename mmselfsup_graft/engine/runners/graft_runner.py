@@ -231,22 +231,17 @@ class GraftRunner(Runner):
         as that of any other run.
         """
         moments = getattr(self.optim_wrapper, 'optimizer', None) if kwargs.get('save_optimizer', True) else None
-        with whole_states(unwrapped_model(self), moments):
+        with writing(Path(out_dir) / filename), whole_states(unwrapped_model(self), moments):
             self._write_checkpoint(out_dir, filename, *args, **kwargs)
 
     @master_only
     def _write_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        # always the same name aside: what a killed process left is written over
-        target, source = Path(out_dir) / filename, Path(out_dir) / f'.{filename}.tmp'
-        with writing(target):
-            try:
-                super().save_checkpoint(out_dir, source.name, *args, **kwargs)
-                with source.open('rb') as file:
-                    os.fsync(file.fileno())
-                os.replace(source, target)
-            except BaseException:
-                source.unlink(missing_ok=True)
-                raise
+        temporary = f'.{filename}.tmp'
+        super().save_checkpoint(out_dir, temporary, *args, **kwargs)
+        source = Path(out_dir) / temporary
+        with source.open('rb') as file:
+            os.fsync(file.fileno())
+        os.replace(source, Path(out_dir) / filename)
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper | OptimWrapperDict, auto_scale_lr: dict[str, Any] | None = None
