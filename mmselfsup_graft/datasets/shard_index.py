@@ -185,6 +185,9 @@ def parse_shard(entry: Any, source: str, advice: str = 'remove it and run the co
         raise DataError(f'{source} is damaged: a name is not text, or a label not a whole number; {advice}')
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise DataError(f'{source} is damaged: an offset or a size is not a whole number of at least 0; {advice}')
+    ends = (start + length for start, length in zip(shard.offsets, shard.sizes))
+    if any(start < HEADER_BYTES for start in shard.offsets) or any(end > shard.bytes for end in ends):
+        raise DataError(f'{source} is damaged: an image does not lie inside {shard.name}; {advice}')
     parts = shard.name.split('/')
     if '..' in parts or '' in parts or '\0' in shard.name:
         raise DataError(f'{source} names {shard.name!r}, which is not a file below its folder; {advice}')

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +164,22 @@ def test_pictures_to_reconstruct(name: str, folder: Path) -> None:
     assert len(images_of_files([folder], PIPELINE, 9)) == len(GOOD)
 
 
+def test_an_image_of_too_many_pixels_is_not_decoded(image_folder, tmp_path: Path) -> None:
+    root = image_folder('good.png')
+    content = bytearray((root / 'good.png').read_bytes())
+    content[16:24] = (60_000).to_bytes(4, 'big') * 2  # width and height
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, 'big')
+    (root / 'bomb.png').write_bytes(content)
+    crop = dict(type='mmpretrain.torchvision/RandomResizedCrop', size=8)
+    for fast in (False, 'cpu'):
+        pipeline = [dict(type='LoadImage'), crop, dict(type='mmpretrain.PackInputs')]
+        data = ImageFolder(str(root), pipeline=pipeline, fast=fast)
+        assert len([data[number] for number in range(2)]) == 2
+        assert data.corrupt_files() == [str(root / 'bomb.png')]
+    manifest = store_resized(root, tmp_path / 'copy')
+    assert list(manifest['skipped']) == ['bomb.png']
+
+
 # ---------------------------------------------------------------- archives
 def test_members_that_are_no_regular_files_are_left_out(tmp_path: Path, said: list[str]) -> None:
     kinds = {'soft': tarfile.SYMTYPE, 'hard': tarfile.LNKTYPE, 'pipe': tarfile.FIFOTYPE, 'device': tarfile.CHRTYPE}
@@ -206,7 +223,10 @@ def test_an_archive_that_is_a_pipe(cached: bool, tmp_path: Path) -> None:
         {'name': 'a\0.tar'},
         {'name': 7},
         {'offsets': [-1] * 3},
+        {'offsets': [0] * 3},
         {'sizes': ['1'] * 3},
+        {'sizes': [10**15] * 3},
+        {'bytes': 100},
         {'labels': [None] * 3},
         {'keys': [1, 2, 3]},
         {'keys': 5},
