@@ -125,6 +125,42 @@ def test_srun_gets_the_resources_and_the_tool_its_arguments(script, last, tail, 
     assert lines[-1] == 'MASTER_PORT=29700'
 
 
+@pytest.mark.parametrize('script', ['slurm_train.sh', 'benchmarks/mmdetection/slurm_train.sh'])
+@pytest.mark.parametrize('name', ['GPUS', 'GPUS_PER_NODE', 'CPUS_PER_TASK', 'PORT'])
+@pytest.mark.parametrize('value', ['a[$(touch {})]', '0', '08', '-1', '8 --wrap=x', '9' * 20])
+def test_what_is_not_a_number_is_refused_and_never_run(script, name, value, tmp_path):
+    fake(tmp_path / 'bin' / 'srun')
+    search, marker = f'{tmp_path / "bin"}:{os.environ["PATH"]}', tmp_path / 'executed'
+    options = {'PATH': search, 'GRAFT_PYTHON': 'py', name: value.format(marker)}
+    done = call(script, 'part', 'job', 'c.py', 'work', folder=tmp_path, **options)
+    assert done.returncode == 2
+    assert name in done.stderr
+    assert not done.stdout
+    assert not marker.exists()
+
+
+def test_more_arguments_for_srun_are_words_and_not_patterns(tmp_path):
+    fake(tmp_path / 'bin' / 'srun')
+    search, marker = f'{tmp_path / "bin"}:{os.environ["PATH"]}', tmp_path / 'executed'
+    wish = {'SRUN_ARGS': f'--a=*\n --b=$(touch {marker}) ?', 'GRAFT_PYTHON': 'py', 'PATH': search}
+    done = call('slurm_train.sh', 'part', 'job', 'c.py', 'work', folder=tmp_path, **wish)
+    assert ['--a=*', '--b=$(touch', f'{marker})', '?', 'py'] == done.stdout.splitlines()[8:13]
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize('cores', ['a[$(touch {})]', 'many'])
+def test_a_strange_number_of_cores_counts_as_one(cores, tmp_path):
+    for name, text in {'nproc': f'echo {cores.format(tmp_path / "executed")!r}', 'bash': 'exit 0'}.items():
+        path = fake(tmp_path / 'bin' / name)
+        path.write_text(f'#!/bin/sh\n{text}\n')
+    search = f'{tmp_path / "bin"}:{os.environ["PATH"]}'
+    environment = {**os.environ, 'PATH': search, 'GRAFT_VENV': str(tmp_path), 'GRAFT_PYTHON': 'echo'}
+    command = ['/bin/bash', str(TOOLS / 'quickstart.sh')]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ['--jobs', '1']
+    assert not (tmp_path / 'executed').exists()
+
+
 @pytest.mark.parametrize(('library', 'job'), DOWNSTREAM)
 def test_srun_for_detection_and_segmentation(library, job, tmp_path):
     fake(tmp_path / 'bin' / 'srun')

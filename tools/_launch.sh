@@ -1,7 +1,9 @@
 # Shared by the launchers of this folder; sourced, not run.
+# shellcheck shell=bash
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-export PYTHONPATH="$(dirname "$TOOLS")${PYTHONPATH:+:$PYTHONPATH}"
+PYTHONPATH=$(dirname "$TOOLS")${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH
 
 # need COUNT "$@" : leave with the caller's usage text unless there are COUNT positional arguments.
 need() {
@@ -14,8 +16,9 @@ need() {
     fi
 }
 
-need_number() { # need_number NAME VALUE
-    if ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then
+# need_number NAME VALUE : bash runs commands inside what it computes with, so only digits may get there.
+need_number() {
+    if ! [[ $2 =~ ^[1-9][0-9]{0,5}$ ]]; then
         echo "$1 must be a positive number, not '$2'" >&2
         usage >&2
         exit 2
@@ -40,13 +43,19 @@ torchrun_launch() {
 
 # srun_launch PARTITION JOB_NAME TOOL [args]: one task per GPU, spread by slurm.
 srun_launch() {
-    local partition=$1 job=$2 tool=$3 gpus=${GPUS:-8} per_node
+    local partition=$1 job=$2 tool=$3 gpus=${GPUS:-8} cpus=${CPUS_PER_TASK:-5} per_node
+    local -a more
     shift 3
+    need_number GPUS "$gpus"
     per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-    if [[ -n ${PORT:-} ]]; then export MASTER_PORT=$PORT; fi # the name under which mmengine's slurm launcher looks
-    # SRUN_ARGS holds several words on purpose.
-    # shellcheck disable=SC2086
+    need_number GPUS_PER_NODE "$per_node"
+    need_number CPUS_PER_TASK "$cpus"
+    if [[ -n ${PORT:-} ]]; then
+        need_number PORT "$PORT"
+        export MASTER_PORT=$PORT # the name under which mmengine's slurm launcher looks
+    fi
+    read -r -d '' -a more <<<"${SRUN_ARGS:-}" || true # several words, but no pattern that file names could fill in
     exec srun -p "$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" \
-        --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
-        ${SRUN_ARGS:-} "$(pick_python)" -u "$TOOLS/$tool" --launcher slurm "$@"
+        --ntasks-per-node="$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=1 \
+        ${more[@]+"${more[@]}"} "$(pick_python)" -u "$TOOLS/$tool" --launcher slurm "$@"
 }

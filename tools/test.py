@@ -7,7 +7,6 @@ of a detector for instance, is tested as usual with one of its own checkpoints, 
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _write(args: argparse.Namespace, cfg: Any, content: dict[str, Any]) -> None:
+    from mmselfsup_graft.files import write_json
+
     target = Path(args.out or Path(cfg.work_dir) / 'test.json')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, indent=1, default=_plain))
+    write_json(target, content, default=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(arch='deit-small', img_size=192, mask_layer=8),
-    neck=dict(in_channels=384),
 )
 
 optim_wrapper = dict(optimizer=dict(lr=8e-4), accumulative_counts=2)

@@ -1,3 +1,3 @@
 _base_ = './a2mim_convnext-tiny_8xb256-amp-coslr-300e_in1k.py'
 
-model = dict(backbone=dict(arch='base'), neck=dict(in_channels=1024))
+model = dict(backbone=dict(arch='base'))

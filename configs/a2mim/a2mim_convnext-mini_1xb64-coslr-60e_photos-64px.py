@@ -10,7 +10,6 @@ _base_ = [
 model = dict(
     mask_patch=8,
     backbone=dict(in_channels=3, stem_patch_size=4),
-    neck=dict(stride=8, out_channels=3),
 )
 
 auto_scale_lr = dict(base_batch_size=64)

@@ -11,7 +11,6 @@ _base_ = [
 model = dict(
     mask_patch=8,
     backbone=dict(in_channels=3, strides=(2, 2, 2, 1)),
-    neck=dict(stride=8, out_channels=3),
 )
 
 auto_scale_lr = dict(base_batch_size=64)

@@ -1,3 +1,3 @@
 _base_ = './a2mim_vit-base-p16_8xb128-steplr-800e_in1k.py'
 
-model = dict(backbone=dict(arch='large'), neck=dict(in_channels=1024))
+model = dict(backbone=dict(arch='large'))

@@ -10,7 +10,6 @@ _base_ = [
 model = dict(
     mask_patch=8,
     backbone=dict(img_size=64, patch_size=8, in_channels=3),
-    neck=dict(stride=8, out_channels=3),
 )
 
 auto_scale_lr = dict(base_batch_size=64)

@@ -3,7 +3,6 @@ _base_ = './layer-grafted_vit-base-p16_64xb64-amp-coslr-300e_in1k.py'
 
 model = dict(
     backbone=dict(arch='large'),
-    neck=dict(in_channels=1024),
     graft=[dict(checkpoint='checkpoints/mae_pretrain_vit_large.pth')],
     l1_distance=dict(weight=1e-5, to_block=12),
 )

@@ -3,6 +3,4 @@ _base_ = ['./mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py', '../_base_/fully_s
 
 model = dict(
     backbone=dict(arch='huge', patch_size=14),
-    neck=dict(embed_dim=1280, num_patches=256, patch_size=14),
-    head=dict(patch_size=14),
 )

@@ -6,6 +6,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(backbone=dict(img_size=28), neck=dict(num_patches=49))
+model = dict(backbone=dict(img_size=28))
 
 default_hooks = dict(checkpoint=dict(interval=5))

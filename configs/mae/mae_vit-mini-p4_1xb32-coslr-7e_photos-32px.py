@@ -10,8 +10,7 @@ _base_ = [
 model = dict(
     mask_ratio=0.6,
     backbone=dict(img_size=32, in_channels=3, arch=dict(num_layers=3, feedforward_channels=128)),
-    neck=dict(num_patches=64, in_chans=3, decoder_depth=1, mlp_ratio=2),
-    head=dict(in_channels=3),
+    neck=dict(decoder_depth=1, mlp_ratio=2),
 )
 optim_wrapper = dict(optimizer=dict(lr=6e-3))
 param_scheduler = [dict(type='WarmupCosineLR', warmup=1, end=7, by_epoch=True, convert_to_iter_based=True)]

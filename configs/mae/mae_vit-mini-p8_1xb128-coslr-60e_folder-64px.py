@@ -8,8 +8,7 @@ _base_ = [
 
 model = dict(
     backbone=dict(img_size=64, patch_size=8, in_channels=3),
-    neck=dict(num_patches=64, patch_size=8, in_chans=3),
-    head=dict(patch_size=8, in_channels=3, norm_pix=True),
+    head=dict(norm_pix=True),
 )
 
 default_hooks = dict(checkpoint=dict(interval=5))

@@ -6,7 +6,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(backbone=dict(img_size=28), objectives=dict(mim=dict(model=dict(neck=dict(num_patches=49)))))
+model = dict(backbone=dict(img_size=28))
 
 # as the small MoCo v3
 optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999), weight_decay=0.1), paramwise_cfg=dict(_delete_=True))

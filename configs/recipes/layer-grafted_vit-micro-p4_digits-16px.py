@@ -26,4 +26,5 @@ report = dict(
     'also had its masked stage, so the stricter one is with contrastive learning for the same total time (CL, same time).',
     maps=['MIM', 'CL, same time', 'LGP'],
     reconstruct=['mim', 'mim_photos'],
+    titles=dict(mim_photos='MIM on photographs'),
 )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmselfsup_graft.errors import GraftError
+from mmselfsup_graft.files import is_disk_full, is_shared_memory_full
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
@@ -53,6 +54,9 @@ def _leave_process_group(code: int) -> None:
 
 def describe(error: BaseException) -> str:
     """One line for an error: our own message, also from below other errors, or its type and first line."""
+    full = _what_is_full(error)
+    if full is not None:
+        return full
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, GraftError):
@@ -62,6 +66,19 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError):
         return text
     return f'{type(error).__name__}: {text} (set GRAFT_TRACEBACK=1 to see where)'
+
+
+def _what_is_full(error: BaseException) -> str | None:
+    """What to say if shared memory, or a disk that no message of ours names, is full."""
+    if is_shared_memory_full(error):
+        return (
+            'shared memory (/dev/shm), through which loader workers hand over their batches, is full: set '
+            'train_dataloader.num_workers=0, or start the container with more of it (docker run --shm-size=8g)'
+        )
+    if is_disk_full(error) and isinstance(error, OSError):
+        text = ' '.join(str(error).split())[:400]
+        return f'a file could not be written, the disk is full ({text}); free space and run the command again'
+    return None
 
 
 def _own_words(error: GraftError) -> str:

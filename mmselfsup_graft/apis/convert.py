@@ -11,10 +11,10 @@ from mmselfsup_graft.checkpoints import TARGETS, check_destination, file_sha256,
 from mmselfsup_graft.checkpoints.convert import Conversion, convert, summary
 from mmselfsup_graft.checkpoints.formats import detect_format
 from mmselfsup_graft.errors import CheckpointError, ConfigError, FormatMismatchError
+from mmselfsup_graft.files import write_json
 from mmselfsup_graft.version import __version__
 
 from .clients import Fit, NoClient, beit_traits, check_client
-from .recipe import write_json
 from .setup import register_all_modules
 
 

@@ -1,6 +1,5 @@
 """Fine-tuning a checkpoint: from its config to one result row."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ from mmengine.runner import Runner
 from mmselfsup_graft.checkpoints import file_sha256, parse_graft, read_encoder, read_projector_start
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
+from mmselfsup_graft.files import append_rows, read_json, write_json
 
 from .compared import RANDOM
 from .other_view import seen_through
-from .recipe import write_json
-from .results import append_rows, config_sha256, keep_config, provenance, write_drawn
+from .results import config_sha256, keep_config, provenance, write_drawn
 from .train import prepare_distributed, train
 
 _NEEDED = ('train_dataloader', 'val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
@@ -179,7 +178,7 @@ def _same_run(run: FineTuning) -> None:
         'selection': run.protocol.selection,
         'config_sha256': run.config_sha256,
     }
-    before = json.loads(path.read_text()) if run.cfg.get('resume') and path.is_file() else now
+    before = read_json(path, 'use another --work-dir', tuple(now)) if run.cfg.get('resume') and path.is_file() else now
     differing = [key for key in now if before.get(key) != now[key]]
     if differing:
         raise ConfigError(

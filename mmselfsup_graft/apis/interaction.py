@@ -16,8 +16,9 @@ from mmselfsup_graft.analysis import (
     measure_interactions,
 )
 from mmselfsup_graft.analysis.interaction import check_image_size
-from mmselfsup_graft.checkpoints import check_fit, read_checkpoint, whole_file
+from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.files import write_text
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 from .compared import Compared, write_rows
@@ -242,8 +243,7 @@ def report_interaction(models: Mapping[str, ModelInteractions], out_dir: Path, t
     shares = {name: found.shares for name, found in models.items()}
     draw_interaction(strengths, shares, out_dir / 'interaction_strength.png', title)
     text = interaction_table(models)
-    with whole_file(out_dir / 'interaction_strength.txt') as file:
-        file.write(f'{text}\n'.encode())
+    write_text(out_dir / 'interaction_strength.txt', f'{text}\n')
     return text
 
 

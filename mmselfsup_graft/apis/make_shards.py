@@ -12,11 +12,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.datasets.classes import shown
 from mmselfsup_graft.datasets.image_folder import ImageFolder
 from mmselfsup_graft.datasets.left_out import MOST, LeftOut, check_share
-from mmselfsup_graft.datasets.manifest import read_json
 from mmselfsup_graft.datasets.shard_index import (
     INDEX_NAME,
     Shard,
@@ -24,10 +22,12 @@ from mmselfsup_graft.datasets.shard_index import (
     index_archive,
     index_text,
     parse_index,
+    parse_shard,
 )
 from mmselfsup_graft.datasets.stores import Store
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.progress import Progress
+from mmselfsup_graft.files import open_regular, read_json, whole_file
 
 from .destination import Destination, check_jobs, in_processes
 
@@ -166,7 +166,7 @@ def _write_shard(root: str, target: Destination, group: tuple[str, Sequence[tupl
     name, samples = group
     file, table = target.folder / name, _table(target, name)
     if file.is_file() and table.is_file():
-        shard = Shard(**read_json(table, 'remove it and run the same command again'))
+        shard = parse_shard(read_json(table), str(table))
         if shard.bytes == file.stat().st_size:
             return shard
     with target.file(name) as out:
@@ -186,7 +186,8 @@ def _write_shard(root: str, target: Destination, group: tuple[str, Sequence[tupl
 
 def _content(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except OSError as error:
         raise DataError(f'{path} cannot be read ({error.strerror}); mend or remove it') from error
 
@@ -273,6 +274,7 @@ def _archives(source: str) -> tuple[str, list[str]]:
 
 
 def _index_one(store: Store, name: str) -> Shard:
+    store.check_regular(name)
     try:
         with store.system.open(store.path(name), 'rb') as file:
             return index_archive(file, name, store.system.size(store.path(name)))

@@ -22,8 +22,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
-from mmselfsup_graft.checkpoints import file_sha256, whole_file
+from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.errors import ConfigError, GraftError
+from mmselfsup_graft.files import read_json, write_json
 
 from .config_check import apply_cfg_options, check_config
 from .report_settings import check_report
@@ -31,6 +32,7 @@ from .train import enable_amp, epochs_of, load_config, prepare_distributed, set_
 
 _REFERENCE = 'stage:'
 _KEYS = ('stages', 'configs', 'options', 'report')
+_REPEAT = 'remove it and run the recipe again'  # what to do about a damaged note of a stage
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def _resolve(value: Any, work_dir: Path) -> Any:
 def read_done(work_dir: Path, name: str) -> dict[str, Any] | None:
     """What a finished stage left behind, or None if it is not finished."""
     path = Path(work_dir) / name / 'done.json'
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path, _REPEAT, ('checkpoint',)) if path.is_file() else None
 
 
 def stage_checkpoint(work_dir: Path, name: str) -> Path:
@@ -234,19 +236,13 @@ def is_done(stage: Stage, work_dir: Path) -> bool:
 
     folder = Path(work_dir) / stage.name
     note = folder / 'stage.json'
-    foreign = note.is_file() and json.loads(note.read_text())['fingerprint'] != stage.fingerprint
+    foreign = note.is_file() and read_json(note, _REPEAT, ('fingerprint',))['fingerprint'] != stage.fingerprint
     if foreign and (latest_checkpoint(folder) is not None or read_done(work_dir, stage.name)):
         raise ConfigError(
             f'{folder} was made with another config (or by another earlier stage); '
             'choose a new --work-dir, or delete that folder to run the stage again'
         )
     return read_done(work_dir, stage.name) is not None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that ``path`` holds either the old text or the whole new one."""
-    with whole_file(path) as file:
-        file.write(json.dumps(content, indent=1).encode())
 
 
 @contextmanager
@@ -288,7 +284,7 @@ def _finish(folder: Path, stage: Stage) -> None:
     newest = latest_checkpoint(folder)
     if newest is None:
         raise GraftError(f'stage {stage.name} ended without a checkpoint; set default_hooks.checkpoint.interval')
-    progress = json.loads((folder / 'progress.json').read_text())
+    progress = read_json(folder / 'progress.json', _REPEAT, ('seconds', 'max_iters', 'notes'))
     write_json(
         folder / 'done.json',
         {

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmselfsup_graft.errors import ConfigError, GraftError
+from mmselfsup_graft.errors import ConfigError, DataError, GraftError
+from mmselfsup_graft.files import read_json
 
 from .recipe import Recipe, Stage, is_done, read_done, run_stage
 from .train import prepare_distributed
@@ -179,9 +180,9 @@ class ProgressView:
 
     def _describe(self, name: str) -> str:
         try:
-            state = json.loads((self.work_dir / name / 'progress.json').read_text())
-        except (OSError, ValueError):
+            state = read_json(self.work_dir / name / 'progress.json')
+            share = 100 * state['iter'] / state['max_iters']
+            loss = f', loss {state["loss"]:.3f}' if state['loss'] is not None else ''
+            return f'{name} {share:.0f} %, {state["seconds_left"]:.0f} s left{loss}'
+        except (DataError, LookupError, TypeError, ValueError, ArithmeticError):  # not there yet, or left by a kill
             return f'{name} starting'
-        share = 100 * state['iter'] / state['max_iters']
-        loss = f', loss {state["loss"]:.3f}' if state['loss'] is not None else ''
-        return f'{name} {share:.0f} %, {state["seconds_left"]:.0f} s left{loss}'

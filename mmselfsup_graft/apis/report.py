@@ -1,7 +1,6 @@
 """The report at the end of a recipe: one table of frozen-feature accuracies, and pictures."""
 
 import itertools
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,10 +12,11 @@ from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmselfsup_graft.analysis import ConflictProfile
 from mmselfsup_graft.errors import DataError, GraftError, NonFiniteError
+from mmselfsup_graft.files import write_json, write_text
 
 from .conflict import report_conflict
 from .embedding import load_encoder
-from .recipe import Recipe, read_done, stage_checkpoint, write_json
+from .recipe import Recipe, read_done, stage_checkpoint
 from .report_page import write_report_page
 from .report_settings import BASELINES, row_name, scored_features
 from .scoring import evaluation_sets, read_evaluation, score_encoder, score_pixels
@@ -144,14 +144,14 @@ def _write_table(recipe: Recipe, work_dir: Path) -> tuple[dict[str, Any] | None,
         return None, f'no table: {error}'
     if not is_main_process():
         return None, ''
-    write_json(work_dir / 'table.json', json.loads(json.dumps(result)))
+    write_json(work_dir / 'table.json', result)
     text = table_text(result)
     for side, count in result['left_out'].items():
         if count:
             text += f'\n{count} {side} images could not be read and are left out; {result["images"][side]} are scored'
     for name, why in result['not_scored'].items():
         text += f'\n{name} is not scored: {why}'
-    (work_dir / 'table.txt').write_text(text + '\n')
+    write_text(work_dir / 'table.txt', f'{text}\n')
     return result, text
 
 

@@ -24,19 +24,20 @@ def check_report(path: str | os.PathLike, report: Mapping[str, Any], stages: Col
         path: The recipe's file, for messages.
         report: ``rows``: list of ``dict(name=, stage=)``; ``features``: what is scored of an encoder that has it, of
             :data:`FEATURES`, by default its own feature alone; ``reconstruct``: list of stages; ``maps``: names of the
-            rows that the page maps; ``title``, ``about`` and ``comparison``: texts of the page.
+            rows that the page maps; ``titles``: stage -> what the page calls a stage without a row; ``title``,
+            ``about`` and ``comparison``: texts of the page.
         stages: Names of the recipe's stages.
 
     Raises:
         ConfigError: If there is an unknown key, feature or stage, or two rows have one name.
     """
     rows, features = report.get('rows', []), report.get('features', [])
-    if set(report) - {'rows', 'features', 'reconstruct', 'maps', *_TEXTS} or any(
+    if set(report) - {'rows', 'features', 'reconstruct', 'maps', 'titles', *_TEXTS} or any(
         set(row) != {'name', 'stage'} for row in rows
     ):
         raise ConfigError(
             f'recipe {path}: report takes rows=[dict(name=, stage=)], features=[names], reconstruct=[stages], '
-            f'maps=[rows] and the texts {", ".join(_TEXTS)}; got {dict(report)}'
+            f'maps=[rows], titles=dict(stage=text) and the texts {", ".join(_TEXTS)}; got {dict(report)}'
         )
     unknown = [name for name in features if name not in FEATURES]
     if unknown or isinstance(features, str):
@@ -50,7 +51,7 @@ def check_report(path: str | os.PathLike, report: Mapping[str, Any], stages: Col
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ConfigError(f'recipe {path}: two rows of the report are called {twice[0]!r}; give each its own name')
-    for stage in [*(row['stage'] for row in rows), *report.get('reconstruct', [])]:
+    for stage in [*(row['stage'] for row in rows), *report.get('reconstruct', []), *report.get('titles', {})]:
         if stage not in stages:
             raise ConfigError(f'recipe {path} has no stage {stage!r}; its stages are {", ".join(stages)}')
 

@@ -15,10 +15,10 @@ from mmengine.dist import get_world_size, is_main_process
 
 from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.datasets import SelfSupDataset, dataset_entries, write_image_list
+from mmselfsup_graft.files import append_rows, write_json
 from mmselfsup_graft.registry import DATASETS
 
 from .environment import versions
-from .recipe import write_json
 from .report_settings import row_name
 from .scoring import Evaluation, Scores, read_evaluation, score_checkpoint
 from .table import notes_text, table_text
@@ -105,18 +105,10 @@ def result_rows(
     return rows
 
 
-def append_rows(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
-    """Append rows to a file of one JSON object per line."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'a', encoding='utf-8') as file:
-        file.write(''.join(json.dumps(row) + '\n' for row in rows))
-
-
 def keep_config(cfg: Config, digest: str) -> None:
     """Write the resolved config into its work directory, under the hash that the rows name."""
     path = Path(cfg.work_dir) / f'config_{digest[:12]}.json'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, json.loads(json.dumps(cfg.to_dict(), default=str)))
+    write_json(path, cfg.to_dict(), default=str)
 
 
 def write_drawn(dataset: SelfSupDataset, work_dir: str | os.PathLike) -> None:

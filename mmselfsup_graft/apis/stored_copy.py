@@ -4,21 +4,22 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from mmselfsup_graft.datasets.left_out import MOST, check_share
-from mmselfsup_graft.datasets.manifest import read_json
 from mmselfsup_graft.datasets.pixels import SIXTEEN_BITS, UnknownRange, to_rgb
-from mmselfsup_graft.datasets.scanning import scan_folder
+from mmselfsup_graft.datasets.scanning import find_files, scan_folder
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.progress import Progress
+from mmselfsup_graft.files import open_regular, read_json
 
 from .destination import Destination, check_jobs, in_processes
 
@@ -141,15 +142,18 @@ def store_resized(
 
 
 def _decode(path: str) -> Image.Image:
+    file: IO[bytes] | None = None
     try:
-        with Image.open(path) as image:
+        file = open_regular(path)
+        with file, Image.open(file) as image:
             small = to_rgb(image, 'L' if image.mode in _GREY_MODES else 'RGB')
             small.format = image.format
             return small
     except UnknownRange as error:
         raise _Unreadable(str(error)) from error
     except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
-        raise _Unreadable(f'{type(error).__name__}: {error}') from error
+        said = str(error).replace(repr(file), 'its content') if file else str(error)  # PIL names what it was given
+        raise _Unreadable(f'{type(error).__name__}: {said}') from error
 
 
 def _skip(path: str, error: _Unreadable, on_corrupt: str) -> list[str]:
@@ -213,7 +217,8 @@ def _encoded(path: str, settings: CopySettings) -> bytes:
     image = _decode(path)
     small = resized(image, settings.short_side)
     if small is image and image.format == 'JPEG':
-        return Path(path).read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     buffer = io.BytesIO()
     small.save(buffer, format='JPEG', quality=settings.quality, subsampling=settings.subsampling)
     return buffer.getvalue()
@@ -222,14 +227,10 @@ def _encoded(path: str, settings: CopySettings) -> bytes:
 def _copy_texts(source: str, target: Destination) -> list[str]:
     """Copy lists and labels, which data sets look for beside the images."""
     texts = []
-    for folder, names, files in os.walk(source, followlinks=True):
-        names[:] = sorted(name for name in names if not name.startswith('.'))
-        lists = sorted(name for name in files if name.endswith(('.txt', '.txt.json')) and not name.startswith('.'))
-        texts += [os.path.relpath(os.path.join(folder, name), source) for name in lists]
-    for text in texts:
-        content = Path(source, text).read_bytes()
-        with target.file(text) as out:
-            out.write(content)
+    for text in find_files(source, ('.txt', '.txt.json')):
+        with open_regular(os.path.join(source, text)) as file, target.file(text) as out:
+            shutil.copyfileobj(file, out)
+        texts.append(text)
     return texts
 
 
@@ -261,7 +262,7 @@ def _store_shard(
     stem, paths = group
     table_file, file = target.folder / f'{stem}.json', target.folder / f'{stem}.bin'
     if table_file.is_file() and file.is_file():
-        table = read_json(table_file, 'remove it and run the same command again')
+        table = read_json(table_file, keys=('name', 'images', 'bytes', 'sha256', 'skipped'))
         if table['bytes'] == file.stat().st_size and not (table['skipped'] and on_corrupt == 'raise'):
             return {key: table[key] for key in ('name', 'images', 'bytes', 'sha256', 'skipped')}
     columns: dict[str, list[Any]] = {'paths': [], 'shapes': [], 'offsets': [], 'skipped': []}

@@ -14,6 +14,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.files import writing
 from mmselfsup_graft.ops.finder import VARIABLE as OPERATORS
 from mmselfsup_graft.ops.finder import operators_in_use
 from mmselfsup_graft.quiet import quiet_imports
@@ -218,6 +219,7 @@ def train(cfg: Config) -> Runner:
     from mmselfsup_graft.engine import GraftRunner
 
     prepare_distributed(cfg)
-    runner = GraftRunner.from_cfg(cfg)
-    runner.train()
+    with writing(f'a file in {cfg.work_dir}'):  # mmengine's own logs; what we write names its file
+        runner = GraftRunner.from_cfg(cfg)
+        runner.train()
     return runner

@@ -8,17 +8,16 @@ import hashlib
 import json
 import os
 import pickle
-import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import CheckpointError
+from ..files import open_regular, whole_file
 
 _SAFETENSORS = '.safetensors'
 _SUFFIXES = ('.pth', '.pt', '.tar', '.bin', _SAFETENSORS)
@@ -75,7 +74,7 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
         return _read_safetensors(path)
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
-            content = torch.load(path, map_location='cpu', weights_only=not unsafe_pickle)
+            content = torch.load(path, map_location='cpu', weights_only=not unsafe_pickle)  # nosec B614 # asked for by name
     except pickle.UnpicklingError as error:
         raise CheckpointError(_explain_unpickling(path, str(error))) from error
     except (ImportError, AttributeError) as error:
@@ -158,54 +157,8 @@ def check_fit(filename: str | os.PathLike, given: Mapping[str, Any], wanted: Map
         raise CheckpointError(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
 
 
-@contextmanager
-def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[bytes]]:
-    """Write so that ``path`` holds either the old file or the whole new one: aside, synced, then renamed.
-
-    Args:
-        path: The file; its folder is made if need be.
-        overwrite: Replace a file that is there; otherwise it is an error, also if it appears while we write.
-
-    Yields:
-        The binary file to write into.
-
-    Raises:
-        FileExistsError: If there is such a file and it must not be replaced.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = str(path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp'))
-    try:
-        file = open(temporary, 'xb')  # noqa: SIM115  (closed below)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from None  # not the name aside
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _take_free_name(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _take_free_name(temporary: str, path: Path) -> None:
-    try:
-        os.link(temporary, path)  # unlike a rename it fails if the name is taken
-        os.unlink(temporary)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: take the name first, then fill it
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-        os.replace(temporary, path)
-
-
 def save_atomically(content: Any, path: str | os.PathLike) -> None:
-    """Write ``content`` with ``torch.save``, see :func:`whole_file`."""
+    """Write ``content`` with ``torch.save``, see :func:`mmselfsup_graft.files.whole_file`."""
     with whole_file(path) as file:
         torch.save(content, file)
 
@@ -217,7 +170,7 @@ def save_weights(
     overwrite: bool = False,
     hash_name: bool = False,
 ) -> Path:
-    """Write weights and what is known about them, see :func:`whole_file`.
+    """Write weights and what is known about them, see :func:`mmselfsup_graft.files.whole_file`.
 
     Args:
         state: Name -> tensor.
@@ -300,7 +253,7 @@ def file_sha256(path: str | os.PathLike) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with open(path, 'rb') as file:
+        with open_regular(path) as file:
             for piece in iter(lambda: file.read(1 << 20), b''):
                 digest.update(piece)
     except OSError as error:

@@ -1,17 +1,18 @@
 """Lists of images in text files: the official form with labels and the bare names of the few-shot splits."""
 
+import io
 import os
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mmselfsup_graft.errors import DataError
+from mmselfsup_graft.files import open_regular, read_json, why_not_regular
 from mmselfsup_graft.registry import DATASETS
 
 from .base import SelfSupDataset
 from .classes import are_numbers, given_classes, numbers_as_names
 from .layout import is_split
-from .manifest import read_json
 from .scanning import class_folders
 
 _BARE_NAME = re.compile(r'(n\d{8})_[^/\s]+\.\w+')
@@ -92,7 +93,7 @@ def read_image_list(path: str, class_folders: Sequence[str] = ()) -> ImageListin
         DataError: The file is missing, is no UTF-8 text or is malformed.
     """
     try:
-        with open(path, encoding='utf-8-sig') as file:
+        with io.TextIOWrapper(open_regular(path), encoding='utf-8-sig') as file:
             text = file.read()
     except OSError as error:
         raise DataError(f'list {path!r} cannot be read ({error.strerror}); check ann_file') from error
@@ -158,10 +159,11 @@ def listed_samples(listing: ImageListing, root: str, source: str, reader: SelfSu
             data set does not skip images, or an image has two labels.
     """
     first = os.path.join(root, listing.entries[0].path)
-    if not os.path.isfile(first):
+    reason = why_not_regular(first)
+    if reason is not None:
         raise DataError(
-            f'{first!r}, the first image of {source}, does not exist; check data_root, and that a line has a path, a '
-            'blank and a label only'
+            f'{first!r}, the first image of {source}, {reason}; check data_root, and that a line has a path, a blank '
+            'and a label only'
         )
     _note_repeated(listing.entries, source, reader)
     kept = []

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from mmengine.logging import print_log
 
@@ -20,6 +21,17 @@ class LeftOut:
         self._counts: Counter[str] = Counter()
         self._names: dict[str, list[str]] = {}
         self._expected: set[str] = set()
+
+    @classmethod
+    def of(
+        cls, counts: Mapping[str, int], names: Mapping[str, Sequence[str]], is_expected: Callable[[str], bool]
+    ) -> 'LeftOut':
+        """A tally of what :meth:`counts` and :meth:`names` gave."""
+        tally = cls()
+        for reason, count in counts.items():
+            tally.add(reason, '', count, is_expected(reason))
+            tally._names[reason] = list(names.get(reason, ()))[:_NAMED]
+        return tally
 
     def add(self, reason: str, name: str = '', count: int = 1, expected: bool = False) -> None:
         """Count something.
@@ -47,6 +59,10 @@ class LeftOut:
     def counts(self) -> dict[str, int]:
         """Reason -> how many, the largest first."""
         return dict(self._counts.most_common())
+
+    def names(self) -> dict[str, list[str]]:
+        """Reason -> names of the first."""
+        return {reason: list(names) for reason, names in self._names.items()}
 
     @property
     def unexpected(self) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.files import why_not_regular
 
 from .left_out import LeftOut
 
@@ -20,6 +21,9 @@ _BESIDE = (
 )
 _BESIDE_NAMES = {'thumbs.db', 'readme', 'license', 'licence', 'notice', 'sha256sums', 'md5sums', 'checksums', 'icon\r'}
 _OF_SYSTEMS = {'__macosx', '@eadir', '$recycle.bin', 'system volume information', 'lost+found'}
+
+
+_HIDDEN, _UPWARDS = 'hidden', 'link to a folder above it'
 
 
 class Scan(NamedTuple):
@@ -64,9 +68,10 @@ def is_beside(name: str) -> bool:
 def scan_folder(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS) -> Scan:
     """Find the images below ``folder`` at any depth.
 
-    Symbolic links are followed (a link to a folder that contains it is not). Hidden entries, dead links and files with
-    other extensions are left out and counted; lists, labels and the like (:func:`is_beside`) are not counted. With
-    ``extensions`` of one's own, other files are left out as asked for. The case of extensions does not matter.
+    Symbolic links are followed. Hidden entries, links to nothing, in a loop or to a folder that contains them, pipes,
+    sockets, devices and files with other extensions are left out and counted; lists, labels and the like
+    (:func:`is_beside`) are not counted. With ``extensions`` of one's own, other files are left out as asked for. The
+    case of extensions does not matter.
 
     Raises:
         ConfigError: ``extensions`` is empty.
@@ -89,11 +94,14 @@ def _not_taken(entries: Sequence[Entry], wanted: tuple[str, ...]) -> LeftOut:
     left_out = LeftOut()
     for path, reason in entries:
         name = path.rpartition('/')[2].lower()
-        if reason == 'hidden':
+        if reason == _HIDDEN:
             if path.endswith('/') or name.endswith(wanted):
-                left_out.add('hidden', path, expected=True)
+                left_out.add(reason, path, expected=True)
+        elif reason == _UPWARDS:
+            left_out.add(reason, path, expected=True)  # what it holds is read where it lies
         elif reason:
-            left_out.add(reason, path)
+            if 'link' in reason or name.endswith(wanted):
+                left_out.add(reason, path)
         elif not name.endswith(wanted) and not is_beside(name):
             expected = wanted != IMAGE_EXTENSIONS  # the user said which
             left_out.add(os.path.splitext(name)[1] or 'no extension', path, expected=expected)
@@ -105,30 +113,49 @@ def scan_images(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS)
     return scan_folder(folder, extensions).paths
 
 
+def find_files(folder: str, extensions: Sequence[str]) -> list[str]:
+    """List the regular files below ``folder`` with one of the extensions, sorted, relative to it; none is counted."""
+    return sorted(path for path, reason in _entries(folder) if not reason and path.lower().endswith(tuple(extensions)))
+
+
 def _entries(folder: str) -> Iterator[Entry]:
     try:
-        yield from _walk(folder, '', ())
+        yield from _walk(folder)
     except OSError as error:
         raise DataError(f'{error.filename!r} cannot be listed ({error.strerror}); check its permissions') from error
 
 
-def _walk(folder: str, prefix: str, ancestors: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
-    """Yield what lies below ``folder``, each behind ``prefix``; ``ancestors`` guards against circular links."""
-    status = os.stat(folder)
-    identity = (status.st_dev, status.st_ino)
-    if identity in ancestors:
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = prefix + entry.name
-            if is_hidden(entry.name):
-                yield Entry(f'{path}/' if entry.is_dir() else path, 'hidden')
-            elif entry.is_dir():
-                yield from _walk(entry.path, f'{path}/', (*ancestors, identity))
-            elif entry.is_file():
-                yield Entry(path)
-            else:
-                yield Entry(path, 'dead link' if entry.is_symlink() else 'not a file')
+def _walk(folder: str) -> Iterator[Entry]:
+    """Yield what lies below ``folder``, each with its relative path."""
+    waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(folder, '', ())]
+    while waiting:
+        place, prefix, ancestors = waiting.pop()
+        status = os.stat(place)
+        identity = (status.st_dev, status.st_ino)
+        if identity in ancestors:
+            yield Entry(prefix, _UPWARDS)
+            continue
+        with os.scandir(place) as entries:
+            for entry in entries:
+                path = prefix + entry.name
+                if is_hidden(entry.name):
+                    yield Entry(f'{path}/' if _is_folder(entry) else path, _HIDDEN)
+                elif _is_folder(entry):
+                    waiting.append((entry.path, f'{path}/', (*ancestors, identity)))
+                else:
+                    yield Entry(path, _why_not_regular(entry))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a loop
+        return False
+
+
+def _why_not_regular(entry: os.DirEntry) -> str:
+    """As :func:`why_not_regular`, mostly without asking the file system again; empty for a regular file."""
+    return '' if entry.is_file(follow_symlinks=False) else (why_not_regular(entry.path) or '').removeprefix('is a ')
 
 
 def is_hidden(name: str) -> bool:
@@ -140,7 +167,7 @@ def subfolders(folder: str) -> list[str]:
     """Return the sorted names of the folders in ``folder`` but for hidden ones; none if it does not exist."""
     if not os.path.isdir(folder):
         return []
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
+    return sorted(entry.name for entry in os.scandir(folder) if _is_folder(entry) and not is_hidden(entry.name))
 
 
 def class_folders(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.files import whole_file
 
 from .base import SelfSupDataset
 from .classes import are_numbers

@@ -11,14 +11,15 @@ from PIL import Image
 
 from mmselfsup_graft.analysis.embedding import nearest_neighbors
 from mmselfsup_graft.apis.embedding import Encoder
-from mmselfsup_graft.apis.recipe import write_json
 from mmselfsup_graft.apis.report_page import embedding
 from mmselfsup_graft.apis.report_page.embedding import choose_queries, embed_held_out, spread
-from mmselfsup_graft.apis.report_page.gather import _data_name
+from mmselfsup_graft.apis.report_page.gather import _cost_of_all, _data_name
 from mmselfsup_graft.apis.report_page.table import better_features, page_table
 from mmselfsup_graft.apis.report_page.usage import commands_for
 from mmselfsup_graft.apis.report_settings import FEATURE_NAMES
 from mmselfsup_graft.evaluation import Embedded, FeatureCache
+from mmselfsup_graft.files import write_json
+from mmselfsup_graft.visualization.report_page.page import duration
 
 
 def test_all_of_few_images_are_taken():
@@ -236,3 +237,16 @@ def test_measured_times_stand_beside_the_comparison():
     assert page_table(rows, 'A against b.').comparison == 'A against b. Measured: a 1 min 25 s; b 9 s (169 CPU s).'
     assert page_table(rows).comparison == ''
     assert page_table(result(pixels=scored(70.0, 80.0, 90.0)), 'None.').comparison == 'None.'
+
+
+@pytest.mark.parametrize(
+    ('done', 'expected'),
+    [
+        ([{'seconds': 90.0, 'cpu_seconds': 80.0}, {'seconds': 90.0, 'cpu_seconds': 85.0}], ('2 trainings', 165.0)),
+        ([{'seconds': 60.0}], ('1 training', 60.0)),
+        ([{'seconds': 60.0, 'cpu_seconds': 50.0}, {'seconds': 70.0}], ('2 trainings', 130.0)),
+    ],
+)
+def test_time_of_all_trainings_is_that_of_the_processors_where_it_is_known(done, expected):
+    count, seconds = expected
+    assert _cost_of_all(done).startswith(f'{count}, {duration(seconds)} ')

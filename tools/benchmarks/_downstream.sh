@@ -1,4 +1,6 @@
 # Shared by the scripts of mmdetection/ and mmsegmentation/; sourced, not run.
+# shellcheck shell=bash
+# shellcheck disable=SC2329 # usage is called by need and need_number of _launch.sh
 
 source "$(dirname "${BASH_SOURCE[0]}")/../_launch.sh"
 SCRIPT=tools/benchmarks/$(basename "$(dirname "$0")")/$(basename "$0")

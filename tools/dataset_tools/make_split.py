@@ -44,8 +44,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Choose and write."""
     args = parse(argv)
-    from mmselfsup_graft.apis.recipe import write_json
     from mmselfsup_graft.datasets.splits import balanced_indices, folder_entries, list_entries, write_image_list
+    from mmselfsup_graft.files import write_json
 
     options = {} if args.max_left_out is None else {'max_left_out': args.max_left_out}
     if args.list:

@@ -12,6 +12,6 @@ model = dict(
         mask_replace=False,
         mask_gain=1e-6,
     ),
-    neck=dict(type='PixelShuffleNeck', in_channels=768, stride=32),
+    neck=dict(type='PixelShuffleNeck'),
     head=dict(type='A2MIMHead', mode='focal_l1'),
 )

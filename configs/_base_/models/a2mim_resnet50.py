@@ -13,6 +13,6 @@ model = dict(
         mask_replace=False,
         mask_gain=1e-6,
     ),
-    neck=dict(type='PixelShuffleNeck', in_channels=2048, stride=32),
+    neck=dict(type='PixelShuffleNeck'),
     head=dict(type='A2MIMHead', mode='focal_l1', fft_weight=0.5, fft_unmask_weight=1e-3),
 )

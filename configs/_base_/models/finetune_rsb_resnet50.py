@@ -7,7 +7,6 @@ model = dict(
     head=dict(
         type='mmpretrain.LinearClsHead',
         num_classes=1000,
-        in_channels=2048,
         loss=dict(type='mmpretrain.CrossEntropyLoss', use_sigmoid=True),
     ),
     train_cfg=dict(augments=[dict(type='mmpretrain.Mixup', alpha=0.1), dict(type='mmpretrain.CutMix', alpha=1.0)]),

@@ -6,7 +6,6 @@ model = dict(
     head=dict(
         type='mmpretrain.LinearClsHead',
         num_classes=1000,
-        in_channels=768,
         loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
         init_cfg=dict(type='TruncNormal', layer='Linear', std=2e-5),
     ),

@@ -8,5 +8,5 @@ model = dict(
         patch_size=4,
         in_channels=1,
     ),
-    head=dict(num_classes=10, in_channels=64),
+    head=dict(num_classes=10),
 )

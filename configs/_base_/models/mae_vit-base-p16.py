@@ -5,10 +5,6 @@ model = dict(
     backbone=dict(type='SelfSupViT', arch='base', img_size=224, patch_size=16, init='mae'),
     neck=dict(
         type='MAEDecoder',
-        num_patches=196,
-        patch_size=16,
-        in_chans=3,
-        embed_dim=768,
         decoder_embed_dim=512,
         decoder_depth=8,
         decoder_num_heads=16,
@@ -16,8 +12,6 @@ model = dict(
     head=dict(
         type='mmpretrain.MAEPretrainHead',
         norm_pix=True,
-        patch_size=16,
-        in_channels=3,
         loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'),
     ),
 )

@@ -12,10 +12,6 @@ model = dict(
     ),
     neck=dict(
         type='MAEDecoder',
-        num_patches=16,
-        patch_size=4,
-        in_chans=1,
-        embed_dim=64,
         decoder_embed_dim=64,
         decoder_depth=2,
         decoder_num_heads=4,
@@ -23,8 +19,6 @@ model = dict(
     head=dict(
         type='mmpretrain.MAEPretrainHead',
         norm_pix=False,
-        patch_size=4,
-        in_channels=1,
         loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'),
     ),
 )

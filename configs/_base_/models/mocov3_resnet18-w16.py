@@ -13,6 +13,6 @@ model = dict(
         strides=(2, 2, 1, 1),
         norm_cfg=dict(type='PortableSyncBN'),
     ),
-    neck=dict(in_channels=128, hid_channels=256, out_channels=64, num_layers=2, with_avg_pool=True),
-    head=dict(predictor=dict(in_channels=64, hid_channels=256, out_channels=64, with_last_bn=False)),
+    neck=dict(hid_channels=256, out_channels=64, num_layers=2, with_avg_pool=True),
+    head=dict(predictor=dict(hid_channels=256, with_last_bn=False)),
 )

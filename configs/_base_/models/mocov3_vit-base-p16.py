@@ -6,7 +6,6 @@ model = dict(
     ),
     neck=dict(
         type='mmpretrain.NonLinearNeck',
-        in_channels=768,
         hid_channels=4096,
         out_channels=256,
         num_layers=3,
@@ -22,9 +21,7 @@ model = dict(
         temperature=0.2,
         predictor=dict(
             type='mmpretrain.NonLinearNeck',
-            in_channels=256,
             hid_channels=4096,
-            out_channels=256,
             num_layers=2,
             with_bias=False,
             with_last_bias=False,

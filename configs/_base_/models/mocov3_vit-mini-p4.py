@@ -8,6 +8,6 @@ model = dict(
         patch_size=4,
         in_channels=1,
     ),
-    neck=dict(in_channels=64, hid_channels=256, out_channels=64),
-    head=dict(predictor=dict(in_channels=64, hid_channels=256, out_channels=64)),
+    neck=dict(hid_channels=256, out_channels=64),
+    head=dict(predictor=dict(hid_channels=256)),
 )

@@ -7,10 +7,6 @@ masked = dict(
     mask_ratio=0.75,
     neck=dict(
         type='MAEDecoder',
-        num_patches=196,
-        patch_size=16,
-        in_chans=3,
-        embed_dim=768,
         decoder_embed_dim=512,
         decoder_depth=8,
         decoder_num_heads=16,
@@ -18,8 +14,6 @@ masked = dict(
     head=dict(
         type='mmpretrain.MAEPretrainHead',
         norm_pix=True,
-        patch_size=16,
-        in_channels=3,
         loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L2'),
     ),
 )

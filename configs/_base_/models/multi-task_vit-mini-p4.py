@@ -1,13 +1,11 @@
 # MAE and MoCo v3 on one mini ViT, sizes of mae_vit-mini-p4 and mocov3_vit-mini-p4
 _base_ = './multi-task_vit-base-p16.py'
 
-decoder = dict(
-    num_patches=16, patch_size=4, in_chans=1, embed_dim=64, decoder_embed_dim=64, decoder_depth=2, decoder_num_heads=4
-)
-masked = dict(neck=decoder, head=dict(norm_pix=False, patch_size=4, in_channels=1))
+decoder = dict(decoder_embed_dim=64, decoder_depth=2, decoder_num_heads=4)
+masked = dict(neck=decoder, head=dict(norm_pix=False))
 contrast = dict(
-    neck=dict(in_channels=64, hid_channels=256, out_channels=64),
-    head=dict(predictor=dict(in_channels=64, hid_channels=256, out_channels=64)),
+    neck=dict(hid_channels=256, out_channels=64),
+    head=dict(predictor=dict(hid_channels=256)),
 )
 
 model = dict(

@@ -11,6 +11,6 @@ model = dict(
         out_indices=(1,),
         gap_before_final_norm=False,
     ),
-    neck=dict(type='PixelShuffleNeck', in_channels=64, stride=4, out_channels=1),
+    neck=dict(type='PixelShuffleNeck'),
     head=dict(type='SimMIMHead'),
 )

@@ -5,6 +5,6 @@ model = dict(
     mask_ratio=0.6,
     channels_last=True,
     backbone=dict(type='MaskedConvNeXt', arch='tiny', gap_before_final_norm=False),
-    neck=dict(type='PixelShuffleNeck', in_channels=768, stride=32),
+    neck=dict(type='PixelShuffleNeck'),
     head=dict(type='SimMIMHead'),
 )

@@ -12,6 +12,6 @@ model = dict(
         strides=(2, 2, 1, 1),
         norm_cfg=dict(type='PortableSyncBN'),
     ),
-    neck=dict(type='PixelShuffleNeck', in_channels=128, stride=4, out_channels=1),
+    neck=dict(type='PixelShuffleNeck'),
     head=dict(type='SimMIMHead'),
 )

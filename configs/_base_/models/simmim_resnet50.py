@@ -5,6 +5,6 @@ model = dict(
     mask_ratio=0.6,
     channels_last=True,
     backbone=dict(type='MaskedResNet', depth=50, norm_cfg=dict(type='PortableSyncBN')),
-    neck=dict(type='PixelShuffleNeck', in_channels=2048, stride=32),
+    neck=dict(type='PixelShuffleNeck'),
     head=dict(type='SimMIMHead'),
 )

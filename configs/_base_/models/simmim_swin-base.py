@@ -4,6 +4,6 @@ model = dict(
     mask_patch=32,
     mask_ratio=0.6,
     backbone=dict(type='MaskedSwin', arch='base', img_size=192, window_size=6, drop_path_rate=0.0),
-    neck=dict(type='PixelShuffleNeck', in_channels=1024, stride=32),
+    neck=dict(type='PixelShuffleNeck'),
     head=dict(type='SimMIMHead'),
 )

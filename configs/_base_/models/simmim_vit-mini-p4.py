@@ -12,6 +12,6 @@ model = dict(
         init='mae',
         out_type='featmap',
     ),
-    neck=dict(type='PixelShuffleNeck', in_channels=64, stride=4, out_channels=1),
+    neck=dict(type='PixelShuffleNeck'),
     head=dict(type='SimMIMHead'),
 )

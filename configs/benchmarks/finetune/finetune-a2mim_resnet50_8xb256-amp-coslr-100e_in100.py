@@ -9,7 +9,7 @@ _base_ = [
 model = dict(
     backbone=dict(_delete_=True, type='SelfSupResNet', depth=50),
     neck=dict(type='mmpretrain.GlobalAveragePooling'),
-    head=dict(num_classes=100, in_channels=2048),
+    head=dict(num_classes=100),
 )
 train_dataloader = dict(batch_size=256)
 optim_wrapper = dict(optimizer=dict(lr=5e-3), paramwise_cfg=dict(_delete_=True, no_decay_1d=True))

@@ -7,7 +7,6 @@ model = dict(
         _delete_=True,
         type='FirstFCHead',
         num_classes=1000,
-        in_channels=768,
         loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     )
 )

@@ -6,7 +6,6 @@ model = dict(
         _delete_=True,
         type='FirstFCHead',
         num_classes=10,
-        in_channels=64,
         loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     )
 )

@@ -1,5 +1,5 @@
 # ViT-L: each image three times in an epoch that sees a third of them
 _base_ = './finetune-simmim_vit-base-p16_8xb128-amp-coslr-100e_in1k.py'
 
-model = dict(backbone=dict(arch='large'), head=dict(in_channels=1024))
+model = dict(backbone=dict(arch='large'))
 train_dataloader = dict(sampler=dict(_delete_=True, type='RepeatedAugSampler', shuffle=True, repeats=3))

@@ -12,5 +12,4 @@ model = dict(
         strides=(2, 2, 1, 1),
     ),
     neck=dict(type='mmpretrain.GlobalAveragePooling'),
-    head=dict(in_channels=128),
 )

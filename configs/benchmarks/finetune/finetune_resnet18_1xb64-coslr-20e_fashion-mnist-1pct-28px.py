@@ -4,7 +4,6 @@ _base_ = './finetune_vit-mini-p4_1xb64-coslr-20e_fashion-mnist-1pct-28px.py'
 model = dict(
     backbone=dict(_delete_=True, type='mmpretrain.ResNet', depth=18),
     neck=dict(type='mmpretrain.GlobalAveragePooling'),
-    head=dict(in_channels=512),
 )
 
 train_pipeline = [

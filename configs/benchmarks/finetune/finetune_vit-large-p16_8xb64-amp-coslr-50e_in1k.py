@@ -1,7 +1,7 @@
 # the official ViT-L recipe: 512 images accumulated over 2 steps, layer decay 0.8, drop path 0.2
 _base_ = './finetune_vit-base-p16_8xb128-amp-coslr-100e_in1k.py'
 
-model = dict(backbone=dict(arch='large', drop_path_rate=0.2), head=dict(in_channels=1024))
+model = dict(backbone=dict(arch='large', drop_path_rate=0.2))
 
 train_dataloader = dict(batch_size=64)
 optim_wrapper = dict(accumulative_counts=2, paramwise_cfg=dict(layer_wise_decay_ratio=0.8))

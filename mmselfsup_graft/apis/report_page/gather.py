@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +68,21 @@ def _data_name(recipe: Recipe) -> str:
 
 def _facts(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] | None) -> dict[str, str]:
     now = datetime.datetime.now()
-    seconds = sum((read_done(work_dir, stage.name) or {'seconds': 0.0})['seconds'] for stage in recipe.stages)
-    count = len(recipe.stages)
     return {
         'When': f'{now.day} {now:%B %Y, %H:%M}',
         'Machine': processor(),
         'Software': software(),
         'Data': _describe_data(recipe, result),
-        'Training': f'{count} training{"s" if count > 1 else ""}, {duration(seconds)}',
+        'Training': _cost_of_all([read_done(work_dir, stage.name) or {} for stage in recipe.stages]),
     }
+
+
+def _cost_of_all(done: Sequence[Mapping[str, Any]]) -> str:
+    """Number of trainings and their time: that of the processors, as trainings may have run at the same time."""
+    count = f'{len(done)} training{"s" if len(done) > 1 else ""}'
+    if all('cpu_seconds' in each for each in done):
+        return f'{count}, {duration(sum(each["cpu_seconds"] for each in done))} of CPU time'
+    return f'{count}, {duration(sum(each.get("seconds", 0.0) for each in done))} in total'
 
 
 def _describe_data(recipe: Recipe, result: Mapping[str, Any] | None) -> str:

@@ -19,8 +19,9 @@ def reconstructions_of(recipe: Recipe, work_dir: Path) -> list[Reconstruction]:
 
 
 def name_of(recipe: Recipe, stage: str) -> str:
-    """What the table calls a stage; the stage's own name if it has no row."""
-    return {row['stage']: row['name'] for row in recipe.report.get('rows', [])}.get(stage, stage)
+    """What the table calls a stage; without a row, what ``report.titles`` calls it, else its own name."""
+    names = {row['stage']: row['name'] for row in recipe.report.get('rows', [])}
+    return {**recipe.report.get('titles', {}), **names}.get(stage, stage)
 
 
 def _reconstruct(stage: StageReconstructor, name: str) -> Reconstruction:

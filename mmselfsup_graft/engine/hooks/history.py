@@ -1,8 +1,6 @@
 """History of a run for machines (curves) and progress for people."""
 
-import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import depth_of
+from mmselfsup_graft.files import append_rows, parse_row, read_json, whole_file, write_json
 from mmselfsup_graft.registry import HOOKS
 
 from ..device_scalars import read_scalars
@@ -56,13 +55,14 @@ class HistoryHook(Hook):
             return
         path = self._file(runner, 'history.jsonl')
         if path.is_file():
-            kept = [line for line in path.read_text().splitlines(keepends=True) if _iteration(line) < runner.iter]
-            path.write_text(''.join(kept))
+            lines = path.read_bytes().splitlines(keepends=True)
+            with whole_file(path) as file:
+                file.writelines(line for line in lines if _iteration(line) < runner.iter)
         progress = self._file(runner, 'progress.json')
         if runner.iter and progress.is_file():
-            before = json.loads(progress.read_text())
+            before = read_json(progress, keys=('seconds',))
             self._earlier, self._earlier_cpu = before['seconds'], _known(before.get('cpu_seconds'))
-        self._file(runner, 'param_groups.json').write_text(json.dumps(_lr_over_depth(runner), indent=1))
+        write_json(self._file(runner, 'param_groups.json'), _lr_over_depth(runner))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -89,8 +89,7 @@ class HistoryHook(Hook):
         losses = read_scalars(outputs or {})
         self._loss = losses.get('loss')
         row = {'iter': runner.iter, 'epoch': runner.epoch, **losses, 'lr': runner.optim_wrapper.get_lr()['lr']}
-        with self._file(runner, 'history.jsonl').open('a') as file:
-            file.write(json.dumps(row) + '\n')
+        append_rows(self._file(runner, 'history.jsonl'), [row])
 
     def _refresh(self, runner: Runner) -> None:
         started, first = self._started
@@ -106,10 +105,7 @@ class HistoryHook(Hook):
         }
         if self._earlier_cpu is not None:
             row['cpu_seconds'] = self._earlier_cpu + time.process_time() - self._cpu_started
-        path = self._file(runner, 'progress.json')
-        temporary = path.with_name('.progress.json.tmp')
-        temporary.write_text(json.dumps(row))
-        os.replace(temporary, path)
+        write_json(self._file(runner, 'progress.json'), row)
         self._written = now
 
     @staticmethod
@@ -158,9 +154,7 @@ def _lr_over_depth(runner: Runner) -> dict:
     return {'layers': layers}
 
 
-def _iteration(line: str) -> float:
+def _iteration(line: bytes) -> float:
     """Iteration of a history line; a line that a kill cut short counts as beyond everything."""
-    try:
-        return json.loads(line)['iter']
-    except (ValueError, KeyError, TypeError):
-        return float('inf')
+    iteration = (parse_row(line) or {}).get('iter') if line.endswith(b'\n') else None
+    return iteration if isinstance(iteration, int | float) else math.inf

@@ -1,6 +1,5 @@
 """k-NN accuracy of the encoder during pre-training."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from mmselfsup_graft.datasets.classes import share_classes
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import check_features, extract_features, make_protocol, score_features
+from mmselfsup_graft.files import append_rows
 from mmselfsup_graft.models.evaluating import evaluating
 from mmselfsup_graft.registry import DATASETS, HOOKS
 
@@ -96,5 +96,4 @@ class KNNHook(Hook):
         runner.message_hub.update_scalar('val/knn', accuracy)
         runner.logger.info(f'k-NN after epoch {runner.epoch + 1}: {accuracy:.2f} %')
         row = {'iter': runner.iter - 1, 'epoch': runner.epoch, 'knn': accuracy}
-        with (Path(runner.work_dir) / 'history.jsonl').open('a') as file:
-            file.write(json.dumps(row) + '\n')
+        append_rows(Path(runner.work_dir) / 'history.jsonl', [row])

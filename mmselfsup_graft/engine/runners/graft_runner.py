@@ -20,6 +20,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.files import writing
 from mmselfsup_graft.models.checkpointing import checkpoint_activations
 from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 from mmselfsup_graft.models.sharding import (
@@ -231,7 +232,7 @@ class GraftRunner(Runner):
         as that of any other run.
         """
         moments = getattr(self.optim_wrapper, 'optimizer', None) if kwargs.get('save_optimizer', True) else None
-        with whole_states(unwrapped_model(self), moments):
+        with writing(Path(out_dir) / filename), whole_states(unwrapped_model(self), moments):
             self._write_checkpoint(out_dir, filename, *args, **kwargs)
 
     @master_only

@@ -12,6 +12,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from ..backbones import SelfSupViT
+from ..fitting import EncoderSizes, check_channels, fit, sizes_of
 from ..foreign_weights import refuse_pretrained_init
 from ..losses import l1_weight_distance
 from ..memory_format import use_channels_last
@@ -24,8 +25,8 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
 
     Args:
         backbone: Config of the encoder.
-        neck: Config of the neck.
-        head: Config of the head.
+        neck: Config of the neck; sizes that follow from the encoder may be left out, see :meth:`fit_parts`.
+        head: Config of the head, likewise.
         graft: Sources of the encoder's weights, see :mod:`mmselfsup_graft.checkpoints.graft`; applied by
             :meth:`init_weights`, that is after fresh initialisation and before a run is resumed.
         frozen_layers: Freeze the stem and blocks ``[0, frozen_layers)`` of the encoder and keep them in eval mode
@@ -40,8 +41,8 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         channels_last: Let a convolutional encoder work in that memory format, see :func:`use_channels_last`.
 
     Raises:
-        ConfigError: For a graft that does not fit the depth, ``frozen_layers`` outside it, an L1 term without graft, or
-            ``channels_last`` with a transformer.
+        ConfigError: If the sizes of two parts do not fit, for a graft that does not fit the depth, ``frozen_layers``
+            outside it, an L1 term without graft, or ``channels_last`` with a transformer.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         channels_last: bool = False,
     ) -> None:
         refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
-        if not isinstance(data_preprocessor, nn.Module):
-            data_preprocessor = MODELS.build({'type': 'SelfSupDataPreprocessor', **(data_preprocessor or {})})
-        super().__init__(
-            backbone=backbone, neck=neck, head=head, data_preprocessor=data_preprocessor, init_cfg=init_cfg
-        )
+        preprocessor: Any = data_preprocessor
+        if not isinstance(preprocessor, nn.Module):
+            preprocessor = MODELS.build({'type': 'SelfSupDataPreprocessor', **(preprocessor or {})})
+        encoder: Any = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
+        check_channels(type(self).__name__, encoder, preprocessor)
+        neck, head = self.fit_parts(sizes_of(encoder), neck, head)
+        super().__init__(backbone=encoder, neck=neck, head=head, data_preprocessor=preprocessor, init_cfg=init_cfg)
         for name, value in (('plain', plain), ('channels_last', channels_last)):
             if not isinstance(value, bool):
                 raise ConfigError(f'{type(self).__name__}: {name} is {value!r}, expected True or False')
@@ -77,6 +80,14 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         self.set_up_graft(graft, frozen_layers)
         self.l1_weight, self.l1_to_block = self._parse_l1(l1_distance)
         self._l1_reference: dict[str, torch.Tensor] = {}
+
+    def fit_parts(self, sizes: EncoderSizes, neck: Any, head: Any) -> tuple[Any, Any]:
+        """Configs of neck and head with the sizes that follow from the encoder; subclasses say what follows.
+
+        Raises:
+            ConfigError: If a config gives another size than the encoder needs.
+        """
+        return fit(type(self).__name__, 'neck', neck, {'in_channels': sizes.channels}), head
 
     def _parse_l1(self, options: dict[str, Any] | None) -> tuple[float, int]:
         if options is None:

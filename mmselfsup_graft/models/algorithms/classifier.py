@@ -1,12 +1,14 @@
 """Supervised classifier on a grafted encoder: fine-tuning."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
 from mmselfsup_graft.registry import MODELS
 
+from ..fitting import check_channels, fit, sizes_of
 from ..foreign_weights import refuse_pretrained_init
 from ..memory_format import use_channels_last
 from .grafting import Grafting
@@ -20,9 +22,10 @@ class GraftedClassifier(Grafting, ImageClassifier):
     is not trained (MAE's fine-tuning, arXiv 2111.06377). Without ``graft`` it learns from fresh weights.
 
     Args:
-        backbone: Config of the encoder.
+        backbone: Config of the encoder, or the encoder.
         neck: Config of the neck, e.g. global pooling after a ResNet; a ViT's class token needs none.
-        head: Config of the head: :class:`mmpretrain.models.LinearClsHead` or :class:`FirstFCHead`.
+        head: Config of the head: :class:`mmpretrain.models.LinearClsHead` or :class:`FirstFCHead`; ``in_channels`` may
+            be left out where it follows from the encoder.
         graft: Sources of the encoder's weights, see :mod:`mmselfsup_graft.checkpoints.graft`.
         frozen_layers: Freeze the stem and blocks ``[0, frozen_layers)`` of the encoder and keep them in eval mode.
         train_cfg: ``dict(augments=[...], probs=None)``: mixing of images within a batch, as in mmpretrain.
@@ -31,8 +34,8 @@ class GraftedClassifier(Grafting, ImageClassifier):
         channels_last: Let a convolutional encoder work in that memory format, see :func:`use_channels_last`.
 
     Raises:
-        ConfigError: For a graft that does not fit the depth, ``frozen_layers`` outside it, weights to be loaded by
-            ``init_cfg``, or ``channels_last`` with a transformer.
+        ConfigError: If the sizes of two parts do not fit, for a graft that does not fit the depth, ``frozen_layers``
+            outside it, weights to be loaded by ``init_cfg``, or ``channels_last`` with a transformer.
     """
 
     def __init__(
@@ -48,16 +51,20 @@ class GraftedClassifier(Grafting, ImageClassifier):
         channels_last: bool = False,
     ) -> None:
         refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
+        encoder: Any = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
         if not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = {'type': 'mmselfsup_graft.ClsDataPreprocessor', **(data_preprocessor or {})}
+        if neck is None or str(neck.get('type')).endswith('GlobalAveragePooling'):
+            head = fit('GraftedClassifier', 'head', head, {'in_channels': sizes_of(encoder).channels})
         super().__init__(
-            backbone=backbone,
+            backbone=encoder,
             neck=neck,
             head=head,
             train_cfg=train_cfg,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+        check_channels('GraftedClassifier', self.backbone, self.data_preprocessor)
         if channels_last:
             use_channels_last(self.backbone)
         self.set_up_graft(graft, frozen_layers)

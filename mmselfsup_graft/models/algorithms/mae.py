@@ -7,6 +7,7 @@ import torch
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
+from ..fitting import EncoderSizes, fit
 from ..masking import PatchMask, check_image_size, mask_from_cells, mask_from_noise, take_patches
 from ..necks import MAEDecoder
 from .base import SelfSupAlgorithm
@@ -35,6 +36,14 @@ class MAE(SelfSupAlgorithm):
         if not 0 < visible < self.backbone.num_patches:
             raise ConfigError(f'MAE: mask_ratio={mask_ratio} leaves {visible} of {self.backbone.num_patches} patches')
         self.mask_ratio = mask_ratio
+
+    def fit_parts(self, sizes: EncoderSizes, neck: Any, head: Any) -> tuple[Any, Any]:
+        """The decoder takes the encoder's tokens, and both decoder and head cut images into its patches."""
+        if sizes.num_patches is None:
+            return neck, head  # no ViT, which is refused as soon as it is there
+        images = {'patch_size': sizes.stride, 'in_chans': sizes.in_channels, 'in_channels': sizes.in_channels}
+        decoder = {'num_patches': sizes.num_patches, 'embed_dim': sizes.channels, **images}
+        return fit('MAE', 'neck', neck, decoder), fit('MAE', 'head', head, images)
 
     def forward_masked(self, inputs: torch.Tensor, noise: torch.Tensor | None = None) -> tuple[torch.Tensor, PatchMask]:
         """Predict all patches from the visible ones.

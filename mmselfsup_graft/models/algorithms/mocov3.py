@@ -1,6 +1,6 @@
 """MoCo v3, and with a graft the second stage of Layer Grafted Pre-training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from ..backbones import SelfSupViT
+from ..fitting import EncoderSizes, fit
 from ..masking import check_image_size, mask_from_noise
 from ..momentum import MomentumEncoder
 from .two_views import TwoViewAlgorithm, map_views, project_views
@@ -47,6 +48,15 @@ class MoCoV3(TwoViewAlgorithm):
         self.view_mask_ratio = view_mask_ratio
         self.momentum_encoder = MomentumEncoder(self.backbone, self.neck)
         self._compared: tuple[list[tuple[int, int]], bool] | None = None  # states of patch embeddings, are they equal
+
+    def fit_parts(self, sizes: EncoderSizes, neck: Any, head: Any) -> tuple[Any, Any]:
+        """The predictor maps projections to projections."""
+        neck, head = super().fit_parts(sizes, neck, head)
+        if isinstance(neck, Mapping) and isinstance(head, Mapping) and 'predictor' in head:
+            width = neck.get('out_channels')
+            follows = {} if width is None else {'in_channels': width, 'out_channels': width}
+            head = {**head, 'predictor': fit('MoCoV3', 'head.predictor', head['predictor'], follows)}
+        return neck, head
 
     def train(self, mode: bool = True) -> 'MoCoV3':
         """Set train mode; what is frozen stays in eval mode, in the momentum encoder too."""

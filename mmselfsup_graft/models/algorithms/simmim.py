@@ -8,6 +8,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from ..backbones import MaskToken
+from ..fitting import EncoderSizes, fit
 from ..masking import block_grid, block_mask_from_noise, expand_mask
 from .base import SelfSupAlgorithm
 
@@ -46,6 +47,11 @@ class SimMIM(SelfSupAlgorithm):
             raise ConfigError(f'{type(self).__name__}: mask_ratio={mask_ratio} must lie between 0 and 1')
         self.mask_patch = mask_patch
         self.mask_ratio = mask_ratio
+
+    def fit_parts(self, sizes: EncoderSizes, neck: Any, head: Any) -> tuple[Any, Any]:
+        """The neck turns every position of the encoder's last map into the pixels that it covers."""
+        follows = {'in_channels': sizes.channels, 'stride': sizes.stride, 'out_channels': sizes.in_channels}
+        return fit(type(self).__name__, 'neck', neck, follows), head
 
     def draw_mask(self, inputs: torch.Tensor) -> torch.Tensor:
         """Masks [B, h, w] on the grid of blocks, 1 = masked, one of its own for each image [B, C, H, W]."""

@@ -11,6 +11,7 @@ from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.registry import MODELS, SCOPE
 
 from ..backbones.tec_vit import Targets, TargetViT, TECViT
+from ..fitting import fit
 from ..foreign_weights import refuse_pretrained_init
 from ..masking import PatchMask, check_image_size, mask_from_noise
 from ..necks.tec_decoder import TECPrediction
@@ -60,7 +61,8 @@ class TEC(SelfSupAlgorithm):
         teacher: TargetViT = MODELS.build({'type': 'TargetViT', **base_model})
         encoder: TECViT = MODELS.build({'type': 'TECViT', **backbone})
         _check_sizes(encoder, teacher)
-        super().__init__(backbone=encoder, neck=_neck_config(neck, encoder, teacher), **kwargs)
+        neck = fit('TEC', 'neck', {'type': 'TECDecoder', **neck}, _neck_sizes(encoder, teacher))
+        super().__init__(backbone=encoder, neck=neck, **kwargs)
         visible = int(self.backbone.num_patches * (1 - mask_ratio))
         if not 0 < visible < self.backbone.num_patches:
             raise ConfigError(f'TEC: mask_ratio={mask_ratio} leaves {visible} of {self.backbone.num_patches} patches')
@@ -178,9 +180,9 @@ def _check_sizes(new: TECViT, base: TargetViT) -> None:
         )
 
 
-def _neck_config(neck: dict, new: TECViT, base: TargetViT) -> dict:
-    """The neck's config with what follows from both models."""
-    follows = dict(
+def _neck_sizes(new: TECViT, base: TargetViT) -> dict[str, Any]:
+    """Arguments of the neck that follow from both models."""
+    return dict(
         num_patches=new.num_patches,
         embed_dim=new.embed_dims,
         depth=new.num_layers,
@@ -188,7 +190,3 @@ def _neck_config(neck: dict, new: TECViT, base: TargetViT) -> dict:
         target_num_heads=base.num_heads,
         predict_attention=base.topk is not None,
     )
-    for key, value in follows.items():
-        if neck.get(key, value) != value:
-            raise ConfigError(f'TEC: neck.{key}={neck[key]}, but its models need {value}; leave it out')
-    return {'type': 'TECDecoder', **neck, **follows}

@@ -1,0 +1,119 @@
+"""Sizes of a model's parts that follow from another part: filled in, or refused where they are given and differ."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from mmpretrain.models import SwinTransformer
+from torch import nn
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import MODELS
+
+_PROBE = 64  # pixels of the image that shows the sizes of a convolutional network
+
+
+class EncoderSizes(NamedTuple):
+    """What the parts behind an encoder must know of it.
+
+    Attributes:
+        channels: Of the last feature; None if it is not known.
+        in_channels: Of the images; likewise.
+        stride: Pixels of an image per position of the last feature map, the patch size of a plain transformer; None
+            if the feature is no map.
+        num_patches: Of a plain transformer; None for others, which take images of any size.
+    """
+
+    channels: int | None
+    in_channels: int | None
+    stride: int | None
+    num_patches: int | None = None
+
+
+def sizes_of(backbone: nn.Module) -> EncoderSizes:
+    """Sizes of an encoder: read from a transformer, measured with a small image for a convolutional network.
+
+    They stay unknown for an encoder without a convolution, and for one that cannot take the small image.
+    """
+    in_channels = _image_channels(backbone)
+    if in_channels is None:
+        return EncoderSizes(None, None, None)
+    if isinstance(backbone, SwinTransformer):
+        last = backbone.out_indices[-1]
+        stride = backbone.patch_embed.projection.stride[0] * 2 ** (last + backbone.out_after_downsample)
+        return EncoderSizes(int(backbone.num_features[last]), in_channels, stride)
+    if hasattr(backbone, 'patch_resolution'):
+        vit: Any = backbone
+        rows, columns = vit.patch_resolution
+        return EncoderSizes(vit.embed_dims, in_channels, vit.patch_embed.projection.kernel_size[0], rows * columns)
+    return _measured(backbone, in_channels)
+
+
+@torch.no_grad()
+def _measured(backbone: nn.Module, in_channels: int) -> EncoderSizes:
+    modes = {module: module.training for module in backbone.modules()}
+    backbone.eval()  # the statistics of batch norm stay as they are
+    try:
+        feature = backbone(torch.zeros(1, in_channels, _PROBE, _PROBE))[-1]
+    except (RuntimeError, ValueError, AssertionError):  # an encoder of somebody's own for images of one size
+        return EncoderSizes(None, in_channels, None)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    stride = _PROBE // feature.shape[-1] if feature.dim() == 4 else None
+    return EncoderSizes(feature.shape[1], in_channels, stride)
+
+
+def _image_channels(backbone: nn.Module) -> int | None:
+    return next((module.in_channels for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
+
+
+def fit(owner: str, part: str, given: Mapping[str, Any] | nn.Module | None, follows: Mapping[str, Any]) -> Any:
+    """A part's config with the sizes that follow from other parts.
+
+    Args:
+        owner: Name of the algorithm, for the message.
+        part: Where the config stands in the algorithm's, e.g. ``neck`` or ``head.predictor``.
+        given: The config; a module that is built already, and None, are returned as they are.
+        follows: Argument -> value; None and arguments that the part's class does not have are left out.
+
+    Raises:
+        ConfigError: If the config gives another value.
+    """
+    if given is None or isinstance(given, nn.Module):
+        return given
+    taken = _arguments(given)
+    follows = {name: value for name, value in follows.items() if name in taken and value is not None}
+    for name, value in follows.items():
+        if given.get(name, value) != value:
+            raise ConfigError(
+                f'{owner}: {part}.{name}={given[name]}, but with its other parts it must be {value}; leave it out, '
+                'then it follows from them'
+            )
+    return {**given, **follows}
+
+
+def _arguments(config: Mapping[str, Any]) -> set[str]:
+    """Names that the class of a config can be called with; none for an unknown class, which building refuses."""
+    kind = config.get('type')
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    chain = found.__mro__ if inspect.isclass(found) else []
+    functions = [vars(cls)['__init__'] for cls in chain if '__init__' in vars(cls)]
+    return {name for function in functions for name in inspect.signature(function).parameters}
+
+
+def check_channels(owner: str, backbone: nn.Module, preprocessor: nn.Module) -> None:
+    """Refuse means and deviations of another number of channels than the encoder takes; one number serves all.
+
+    Raises:
+        ConfigError: If the numbers differ.
+    """
+    wanted = _image_channels(backbone)
+    for name in ('mean', 'std'):
+        value = getattr(preprocessor, name, None)
+        if isinstance(value, torch.Tensor) and wanted and value.numel() not in (1, wanted):
+            raise ConfigError(
+                f'{owner}: data_preprocessor.{name} has {value.numel()} numbers, the images of the backbone have '
+                f'{wanted} channels (backbone.in_channels); give both the same'
+            )
