@@ -15,6 +15,7 @@ from mmengine.registry import Registry
 
 from ..errors import ConfigError
 from .config_keys import known_top_level, role_of, section_of
+from .config_types import wrong_value
 from .config_values import check_values
 
 # libraries whose classes take some of their keys in ways that this check cannot follow
@@ -92,13 +93,20 @@ def _check_option(cfg: Config, option: str) -> None:
     """Follow a dotted key as far as it exists and ask the section reached about the first part that is new."""
     place = _root(cfg)
     parts = option.split('.')
+    if len(parts) > 1 and parts[0] not in place.node and parts[0] not in known_top_level():
+        _check_new_key(place, parts[0], parts[0], option)
+    if parts[0] in place.node and parts[0] not in known_top_level():
+        raise ConfigError(
+            f"'{option}' would change nothing: '{parts[0]}' is a variable of the config file, which was read before"
+            f'{_meant(place.node, parts)}'
+        )
     for number, part in enumerate(parts):
         where = f'{place.path}.{part}' if place.path else part
         if isinstance(place.node, dict):
             if part not in place.node:
                 if number + 1 < len(parts) and parts[number + 1].isdigit():
                     raise ConfigError(f"unknown key '{option}' ('{where}' is not set, so it has no items)")
-                _check_new_key(place, part, where)
+                _check_new_key(place, part, where, option)
                 return
         elif not isinstance(place.node, (list, tuple)):
             raise ConfigError(f"unknown key '{where}' ('{place.path}' is {place.node!r}, not a section with keys)")
@@ -107,12 +115,35 @@ def _check_option(cfg: Config, option: str) -> None:
         place = place.child(part)
 
 
-def _check_new_key(place: _Place, part: str, where: str) -> None:
+def _meant(config: dict, parts: list[str]) -> str:
+    places = _places(config, parts)
+    return f'; set {" or ".join(repr(place) for place in places[:3])} instead' if places else ''
+
+
+def _places(config: dict, parts: list[str]) -> list[str]:
+    """Full paths that an option at top level may have meant: the same value as the variable, or the same last name."""
+    rest, value = ''.join(f'.{part}' for part in parts[1:]), config.get(parts[0])
+    entries = [entry for name in config if name in known_top_level() for entry in _entries(config[name], name)]
+    same = [f'{path}{rest}' for path, each in entries if isinstance(value, dict | list) and value and each == value]
+    return same or [path for path, _ in entries if path.endswith(f'.{parts[-1]}')]
+
+
+def _entries(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield (path, value) of everything below a value of the config, and of itself."""
+    yield path, node
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in items:
+        yield from _entries(value, f'{path}.{key}')
+
+
+def _check_new_key(place: _Place, part: str, where: str, option: str) -> None:
     if not place.path:
         if part not in known_top_level():
-            raise ConfigError(_unknown(where, 'a config', {*known_top_level(), *place.node}))
+            meant = _meant(place.node, option.split('.'))
+            known = {*known_top_level(), *place.node}
+            raise ConfigError(f"unknown key '{option}'{meant}" if meant else _unknown(where, 'a config', known))
         return
-    owner, keys = section_of(place.node, place.key, place.around, place.role, place.scope)
+    owner, keys, _ = section_of(place.node, place.key, place.around, place.role, place.scope)
     if owner is None:
         raise ConfigError(_unknown(where, f"'{place.path}'", place.node))
     if keys is not None and part not in keys:
@@ -144,13 +175,16 @@ def _problems(place: _Place, of_others: bool) -> Iterator[str]:
     if not isinstance(place.node, dict):
         return
     try:
-        owner, keys = section_of(place.node, place.key, place.around, place.role, place.scope)
+        owner, keys, target = section_of(place.node, place.key, place.around, place.role, place.scope)
     except ConfigError as error:
         if not of_others or 'did you mean' in str(error):
             yield f"'{place.path}.type': {error}"
         return
     for key in place.node:
         if keys is None or key in keys:
+            expected = wrong_value(target, key, place.node[key]) if target is not None else None
+            if expected:
+                yield f"'{place.path}.{key}' is {place.node[key]!r}, but {owner} takes {expected}"
             yield from _problems(place.child(key), of_others)
         elif not of_others or get_close_matches(key, keys, n=1, cutoff=0.9):
             yield _unknown(f'{place.path}.{key}', owner or place.key, keys)

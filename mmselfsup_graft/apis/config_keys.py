@@ -79,9 +79,15 @@ _TAKEN_BY_KEY = {  # the same for what builds a dict by hand
 _EVERYWHERE = {'type', '_scope_', '_delete_'}
 _OTHER_TOP_LEVEL = {
     *('find_unused_parameters', 'sync_bn', 'activation_checkpointing', 'compile'),  # read by the runner from its cfg
-    *('custom_imports', 'data_root', 'runner_type', 'resume_from'),
+    *('custom_imports', 'runner_type', 'resume_from'),
 }
 _FREE_NAMES = {'custom_keys', 'default_hooks'}  # their keys are chosen by the config's author
+
+_FUNCTIONS: dict[str, Callable] = {
+    'compile': torch.compile,
+    'mp_cfg': set_multi_processing,
+    'randomness': set_random_seed,
+}
 
 Keys = frozenset[str] | None  # None: any key
 
@@ -92,10 +98,12 @@ class Section(NamedTuple):
     Attributes:
         owner: Name of the class or function; ``None`` where the dict is plain data that nothing claims.
         keys: The keys it takes; ``None`` where it takes any.
+        target: The class or function itself, where there is one.
     """
 
     owner: str | None
     keys: Keys
+    target: Callable | None = None
 
 
 @functools.cache
@@ -133,7 +141,7 @@ def section_of(node: dict, key: str, around: dict, role: Registry | None, scope:
         return Section(None, None)
     keys = parameters(target)
     extra = _EVERYWHERE | _TAKEN_BY_BUILDER.get(registry.root.name, set()) | _TAKEN_BY_KEY.get(key, set())
-    return Section(_name(target), None if keys is None else keys | extra)
+    return Section(_name(target), None if keys is None else keys | extra, target)
 
 
 def _default_type(node: dict, key: str, role: Registry | None) -> str | None:
@@ -151,22 +159,20 @@ def _torchvision(name: str) -> Section:
     if target is None:
         raise ConfigError(f'torchvision has no transform {name!r}')
     keys = parameters(target)
-    return Section(name, None if keys is None else keys | _EVERYWHERE)
+    return Section(name, None if keys is None else keys | _EVERYWHERE, target)
 
 
 def _untyped(key: str, around: dict, scope: str) -> Section:
     if key.endswith('_dataloader'):
         extra = {'num_batch_per_epoch', 'disable_subprocess_warning', 'dataset', 'sampler', 'batch_sampler'}
-        return Section('DataLoader', (parameters(DataLoader) or frozenset()) | extra)
+        return Section('DataLoader', (parameters(DataLoader) or frozenset()) | extra, DataLoader)
     if key == 'paramwise_cfg':
         return _paramwise(around.get('constructor', 'DefaultOptimWrapperConstructor'), scope)
     if key in _FREE_NAMES:
         return Section(key, None)
     schemas: dict[str, Keys] = {
         'env_cfg': frozenset({'cudnn_benchmark', 'float32_matmul_precision', 'mp_cfg', 'dist_cfg', 'resource_limit'}),
-        'compile': (parameters(torch.compile) or frozenset()) - {'model'},
-        'mp_cfg': parameters(set_multi_processing),
-        'randomness': parameters(set_random_seed),
+        **{name: (parameters(function) or frozenset()) - {'model'} for name, function in _FUNCTIONS.items()},
         'auto_scale_lr': frozenset({'enable', 'base_batch_size', 'accumulated', 'rule'}),
         'graft': parameters(GraftSource),
         'projector': (parameters(GraftSource) or frozenset()) - {'layers'},
@@ -176,7 +182,7 @@ def _untyped(key: str, around: dict, scope: str) -> Section:
         'loader': frozenset({'batch_size', 'num_workers'}),
         **{name: parameters(cast(Callable, protocol)) for name, protocol in PROTOCOLS.items()},
     }
-    return Section(key, schemas[key]) if key in schemas else Section(None, None)
+    return Section(key, schemas[key], _FUNCTIONS.get(key)) if key in schemas else Section(None, None)
 
 
 def _resolve(kind: str, role: Registry, scope: str, anywhere: bool = False) -> tuple[Callable | None, Registry]:

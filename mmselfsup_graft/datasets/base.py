@@ -62,14 +62,16 @@ class SelfSupDataset(LabelledDataset):
             more the dataset refuses to be read. 1 allows everything.
 
     Raises:
-        ConfigError: ``on_corrupt`` is unknown, ``part`` or a list of classes malformed, or ``fast`` unknown or
-            impossible for the pipeline.
+        ConfigError: There is a ``data_root`` that would not be read, ``on_corrupt`` is unknown, ``part`` or a list of
+            classes malformed, or ``fast`` unknown or impossible for the pipeline.
         DataError: There is no sample, too much was left out, a class is not in the list of classes, or an image is
             unreadable and must not or cannot be replaced.
     """
 
     #: how often every image can be asked for, see :meth:`set_copies`
     copies = 1
+    #: whether there is something to read in ``data_root``
+    reads_data_root = True
 
     def __init__(
         self,
@@ -88,6 +90,11 @@ class SelfSupDataset(LabelledDataset):
         fast: bool | str = False,
         max_left_out: float = MOST,
     ) -> None:
+        if data_root and not self.reads_data_root:
+            raise ConfigError(
+                f'{type(self).__name__} has its own images and would not read data_root={data_root!r}; for a folder of '
+                'images set type=ImageFolder, or take a config for folders (configs/*/*folder*)'
+            )
         if on_corrupt not in (None, 'skip', 'raise'):
             raise ConfigError(f"{type(self).__name__}: on_corrupt is {on_corrupt!r}, expected 'skip' or 'raise'")
         self.on_corrupt = on_corrupt or ('raise' if test_mode else 'skip')

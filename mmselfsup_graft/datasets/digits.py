@@ -31,6 +31,7 @@ class Digits(SelfSupDataset):
     """
 
     METAINFO = {'classes': tuple('0123456789')}
+    reads_data_root = False
 
     def __init__(self, split: str = 'train', img_size: int = 16, **kwargs: Any) -> None:
         if split not in _SPLITS:

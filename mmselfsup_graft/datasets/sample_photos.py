@@ -82,6 +82,8 @@ class SamplePhotos(SelfSupDataset):
         DataError: The installed library comes without its photographs.
     """
 
+    reads_data_root = False
+
     def __init__(
         self,
         split: str = 'train',

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from mmselfsup_graft.datasets import ImageFolder, SeededSampler, SelfSupDataset
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.registry import DATASETS
 
 PIPELINE = [
     {'type': 'LoadImage'},
@@ -214,3 +215,9 @@ def test_none_from_a_pipeline_counts_as_unreadable():
     dataset.pipeline = lambda info: None if info['sample_idx'] == 0 else info['sample_idx']
     assert dataset[0] == 1
     assert dataset.corrupt_files() == ['in-memory image 0']
+
+
+@pytest.mark.parametrize('kind', ['Digits', 'SamplePhotos'])
+def test_a_folder_that_would_not_be_read_is_refused(kind, tmp_path):
+    with pytest.raises(ConfigError, match=r'data_root=.*ImageFolder'):
+        DATASETS.build(dict(type=kind, data_root=str(tmp_path)))
