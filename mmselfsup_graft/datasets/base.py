@@ -41,8 +41,9 @@ class SelfSupDataset(LabelledDataset):
         data_root: Folder of the data.
         ann_file: File with the list of samples, relative to ``data_root`` or absolute.
         pipeline: Transform configs or callables.
-        metainfo: Extra meta information. ``classes``, a list of names or a file with one name per line, says how labels
-            are numbered: classes are found in it by name, or by number where the data has no names.
+        metainfo: Extra meta information. ``classes``, a list of names or a file with one name per line (in ``data_root``
+            or the working folder), says how labels are numbered: classes are found in it by name, or by number where
+            the data has no names.
         indices: Only the first n samples (the last for a negative n), or the samples with these numbers.
         serialize_data: Keep the samples pickled in one array that worker processes share.
         test_mode: The dataset is evaluated on; changes the default of ``on_corrupt`` only.
@@ -99,7 +100,7 @@ class SelfSupDataset(LabelledDataset):
             raise ConfigError(f"{type(self).__name__}: on_corrupt is {on_corrupt!r}, expected 'skip' or 'raise'")
         self.on_corrupt = on_corrupt or ('raise' if test_mode else 'skip')
         self.parts = parse_parts(part)
-        self.given = given_classes(metainfo, type(self).__name__)
+        self.given = given_classes(metainfo, type(self).__name__, data_root)
         self.max_left_out = check_share(max_left_out, type(self).__name__)
         self.left_out, self.notes = LeftOut(), []
         self.fast = resolve_mode(fast)

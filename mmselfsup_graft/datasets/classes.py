@@ -10,12 +10,13 @@ _SHOWN = 20
 _GIVE = "give both the same list: metainfo=dict(classes=[...]), or classes='FILE' with one name per line"
 
 
-def given_classes(metainfo: Mapping[str, Any] | None, owner: str) -> tuple[str, ...] | None:
+def given_classes(metainfo: Mapping[str, Any] | None, owner: str, data_root: str = '') -> tuple[str, ...] | None:
     """Return the list of classes in ``metainfo``, if there is one.
 
     Args:
         metainfo: ``classes`` is a list of names, or a file with one name per line.
         owner: For messages.
+        data_root: Where to look for the file, before the working folder.
 
     Raises:
         ConfigError: It is empty, has a name twice, holds something else than text, or the file cannot be read.
@@ -24,7 +25,8 @@ def given_classes(metainfo: Mapping[str, Any] | None, owner: str) -> tuple[str, 
     if value is None:
         return None
     if isinstance(value, str | os.PathLike):
-        return read_classes(value)
+        inside = os.path.join(data_root, value)
+        return read_classes(inside if os.path.isfile(inside) else value)
     return _checked(list(value), f'{owner}: metainfo.classes')
 
 

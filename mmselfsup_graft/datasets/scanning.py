@@ -80,9 +80,14 @@ def scan_folder(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS)
     wanted = normal_extensions(extensions)
     if not os.path.isdir(folder):
         raise DataError(f'image folder {folder!r} does not exist; create or link it, or set data_root')
-    entries = sorted(_entries(folder))
-    found = [path for path, reason in entries if not reason and path.lower().endswith(wanted)]
-    left_out = _not_taken(entries, wanted)
+    found, others = [], []
+    for entry in _entries(folder):
+        if not entry.reason and entry.path.lower().endswith(wanted):
+            found.append(entry.path)
+        else:
+            others.append(entry)
+    found.sort()
+    left_out = _not_taken(sorted(others), wanted)
     if not found:
         also = f'; {left_out.text()}' if len(left_out) else ''
         raise DataError(f'no image below {folder!r}; accepted extensions: {", ".join(wanted)}{also}')

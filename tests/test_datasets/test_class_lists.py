@@ -128,6 +128,9 @@ def test_a_share_that_lacks_a_class_keeps_the_numbering(options, animals):
 
 def test_given_classes_count_for_every_reader(animals, tmp_path):
     (tmp_path / 'names.txt').write_text('dog\ncat\nbee\nant\n\n')
+    (animals / 'inside.txt').write_text('dog\ncat\nbee\nant')
+    inside = ImageFolder(str(animals), split='val', metainfo={'classes': 'inside.txt'})
+    assert inside.labels().tolist() == [2, 0]
     for classes in (['dog', 'cat', 'bee', 'ant'], str(tmp_path / 'names.txt')):
         meta = {'classes': classes}
         val = ImageFolder(str(animals), split='val', metainfo=meta)
