@@ -41,9 +41,9 @@ class SelfSupDataset(LabelledDataset):
         data_root: Folder of the data.
         ann_file: File with the list of samples, relative to ``data_root`` or absolute.
         pipeline: Transform configs or callables.
-        metainfo: Extra meta information. ``classes``, a list of names or a file with one name per line (in ``data_root``
-            or the working folder), says how labels are numbered: classes are found in it by name, or by number where
-            the data has no names.
+        metainfo: Extra meta information. ``classes``, a list of names or a file with one name per line (in
+            ``data_root`` or the working folder), says how labels are numbered: classes are found in it by name, or by
+            number where the data has no names.
         indices: Only the first n samples (the last for a negative n), or the samples with these numbers.
         serialize_data: Keep the samples pickled in one array that worker processes share.
         test_mode: The dataset is evaluated on; changes the default of ``on_corrupt`` only.
