@@ -217,7 +217,7 @@ def score_best(runner: Runner, metric: str) -> dict[str, Any]:
     found = {'best_epoch': info['best_epoch'], 'selection_accuracy': info['best_score'], 'last_accuracy': last}
     barrier()  # the first process writes the file
     runner.load_checkpoint(str(_best_file(runner)))
-    metrics = runner.build_test_loop(runner._test_loop).run()
+    metrics = runner.test_loop.run()
     scores = {name: float(value) for name, value in metrics.items()}
     return {'accuracy': scores[metric], 'metrics': scores, **found, 'epochs': runner.max_epochs}
 

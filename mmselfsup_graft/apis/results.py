@@ -112,8 +112,12 @@ def keep_config(cfg: Config, digest: str) -> None:
 
 
 def write_drawn(dataset: SelfSupDataset, work_dir: str | os.PathLike) -> None:
-    """Write which labelled images a drawn training set holds, next to its results: ``train_images.txt``."""
-    write_image_list(dataset_entries(dataset), str(Path(work_dir) / 'train_images.txt'), overwrite=True)
+    """Write which labelled images a drawn training set holds, next to its results: ``train_images.txt``, and the names
+    of their classes, which :class:`ImageList` reads.
+    """
+    path = Path(work_dir) / 'train_images.txt'
+    write_image_list(dataset_entries(dataset), str(path), overwrite=True)
+    write_json(Path(f'{path}.json'), {'classes': dataset.classes})
 
 
 def score_and_record(

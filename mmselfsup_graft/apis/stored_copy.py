@@ -14,7 +14,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from mmselfsup_graft.datasets.scanning import find_files, scan_images
+from mmselfsup_graft.datasets.left_out import MOST, check_share
+from mmselfsup_graft.datasets.pixels import SIXTEEN_BITS, UnknownRange, to_rgb
+from mmselfsup_graft.datasets.scanning import find_files, scan_folder
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.progress import Progress
 from mmselfsup_graft.files import open_regular, read_json
@@ -24,7 +26,7 @@ from .destination import Destination, check_jobs, in_processes
 FORMS = ('jpeg', 'raw')
 SUBSAMPLINGS = ('4:2:0', '4:4:4')
 _IMAGES_AT_ONCE = 32  # that a process takes, of a copy as files
-_KEPT_MODES = ('L', 'RGB')
+_GREY_MODES = ('1', 'L', *SIXTEEN_BITS)
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,14 @@ def store_resized(
     per_shard: int = 1024,
     jobs: int = 1,
     on_corrupt: str = 'skip',
+    max_left_out: float = MOST,
 ) -> dict[str, Any]:
     """Store the images below a folder so that their shorter side has ``short_side`` pixels.
 
-    Images are decoded as :class:`mmselfsup_graft.datasets.LoadImage` does and scaled by PIL's bicubic filter with
-    antialiasing, to whole numbers of pixels nearest to the proportions; smaller ones are never enlarged. Grey images
-    stay grey, all others become RGB; orientation tags and colour profiles, which the loader ignores, are dropped.
+    Images are decoded as :class:`mmselfsup_graft.datasets.LoadImage` does (16-bit ones scaled to 8) and scaled by PIL's
+    bicubic filter with antialiasing, to whole numbers of pixels nearest to the proportions; smaller ones are never
+    enlarged. Grey images stay grey, all others become RGB; orientation tags and colour profiles, which the loader
+    ignores, are dropped.
 
     ``'jpeg'`` keeps all relative paths, also the ends of names (readers go by the content), and text files (``*.txt``:
     lists, labels), so the copy is read by whatever read the source. A JPEG that is small enough is copied byte
@@ -109,14 +113,15 @@ def store_resized(
         form, short_side, quality, subsampling, per_shard: See :class:`CopySettings`.
         jobs: Processes.
         on_corrupt: ``'skip'`` names unreadable images in the manifest and leaves them out, ``'raise'`` stops.
+        max_left_out: Share of the files that may be left out because they do not look like images.
 
     Returns:
         The manifest.
 
     Raises:
         ConfigError: An argument is out of range.
-        DataError: The source has no (readable) image, the destination cannot be written or was begun otherwise, or an
-            image is unreadable and ``on_corrupt`` is ``'raise'``.
+        DataError: The source has no (readable) image or too many other files, the destination cannot be written or was
+            begun otherwise, or an image is unreadable and ``on_corrupt`` is ``'raise'``.
     """
     settings = CopySettings(os.fspath(source), form, short_side, quality, subsampling, per_shard)
     if on_corrupt not in ('skip', 'raise'):
@@ -125,7 +130,9 @@ def store_resized(
     inside, outside = Path(destination).resolve(), Path(source).resolve()
     if inside == outside or outside in inside.parents:
         raise ConfigError(f'the destination {destination} lies in the source {source}; choose a folder outside of it')
-    paths = scan_images(os.fspath(source))
+    found = scan_folder(os.fspath(source))
+    found.left_out.check(len(found.paths), check_share(max_left_out, 'store_resized'), os.fspath(source))
+    paths = found.paths
     with Destination(destination, settings.written(paths)) as target:
         copy = _copy_files if form == 'jpeg' else _copy_shards
         content = copy(settings, target, paths, jobs, on_corrupt)
@@ -139,11 +146,11 @@ def _decode(path: str) -> Image.Image:
     try:
         file = open_regular(path)
         with file, Image.open(file) as image:
-            image.load()
-            kind = image.format
-            image = image if image.mode in _KEPT_MODES else image.convert('RGB')
-            image.format = kind
-            return image
+            small = to_rgb(image, 'L' if image.mode in _GREY_MODES else 'RGB')
+            small.format = image.format
+            return small
+    except UnknownRange as error:
+        raise _Unreadable(str(error)) from error
     except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
         said = str(error).replace(repr(file), 'its content') if file else str(error)  # PIL names what it was given
         raise _Unreadable(f'{type(error).__name__}: {said}') from error
@@ -220,7 +227,7 @@ def _encoded(path: str, settings: CopySettings) -> bytes:
 def _copy_texts(source: str, target: Destination) -> list[str]:
     """Copy lists and labels, which data sets look for beside the images."""
     texts = []
-    for text in find_files(source, ('.txt',), report=False):
+    for text in find_files(source, ('.txt', '.txt.json')):
         with open_regular(os.path.join(source, text)) as file, target.file(text) as out:
             shutil.copyfileobj(file, out)
         texts.append(text)

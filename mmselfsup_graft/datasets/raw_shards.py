@@ -12,8 +12,11 @@ from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.files import check_keys, read_json
 from mmselfsup_graft.registry import DATASETS
 
-from .image_folder import ImageFolder
+from .image_folder import ImageFolder, class_of
+from .layout import training_names
+from .left_out import LeftOut
 from .manifest import MANIFEST_NAME
+from .scanning import Scan
 
 
 @DATASETS.register_module()
@@ -40,6 +43,7 @@ class RawShards(ImageFolder):
         self._files: list[str] = []
         self._maps: dict[int, np.memmap] = {}
         self._places: dict[str, dict[str, Any]] = {}
+        self._folders: set[str] = set()
         super().__init__(data_root=data_root, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -51,11 +55,20 @@ class RawShards(ImageFolder):
         folder = os.path.join(self.data_root, self.split)
         for sample in samples:
             sample.update(self._places[os.path.relpath(sample['img_path'], folder).replace(os.sep, '/')])
-        self._places = {}
+        self._places, self._folders = {}, set()
         return samples
 
-    def scan(self, folder: str) -> list[str]:
-        """Return the sorted paths of the stored images of the split."""
+    def training_classes(self, folder: str) -> tuple[str, ...]:
+        """Return the class folders of the training split of the copy; none if it has no such split."""
+        for each in training_names(folder):
+            start = f'{os.path.relpath(each, self.data_root).replace(os.sep, "/")}/'
+            names = {class_of(path[len(start) :]) for path in self._folders if path.startswith(start)}
+            if names:
+                return tuple(sorted(names))
+        return ()
+
+    def scan(self, folder: str) -> Scan:
+        """Find the stored images of the split; what could not be read when the copy was made is left out."""
         advice = 'make the copy with tools/dataset_tools/store_resized.py --format raw'
         manifest = read_json(os.path.join(self.data_root, MANIFEST_NAME), advice)
         settings = manifest.get('settings') if isinstance(manifest, dict) else None
@@ -64,15 +77,19 @@ class RawShards(ImageFolder):
         if not manifest.get('complete'):
             raise DataError(f'the copy in {self.data_root!r} is not finished; run the same command again to go on')
         start = f'{self.split.strip("/")}/' if self.split else ''
-        self._files, self._places = [], {}
+        self._files, self._places, left_out = [], {}, LeftOut()
         for number, (file, places) in enumerate(_tables(self.data_root, manifest, advice)):
             self._files.append(file)
             for path, shape, offset in places:
+                self._folders.add(os.path.dirname(path))
                 if path.startswith(start):
                     self._places[path[len(start) :]] = {'shard': number, 'shape': shape, 'offset': offset}
         if not self._places:
             raise DataError(f'the copy in {self.data_root!r} holds no image below {self.split!r}; check split')
-        return sorted(self._places)
+        for path in manifest.get('skipped', ()):
+            if path.startswith(start):
+                left_out.add('unreadable when copied', path, expected=True)
+        return Scan(sorted(self._places), left_out, [])
 
     @force_full_init
     def shards(self) -> np.ndarray:

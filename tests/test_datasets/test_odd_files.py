@@ -19,7 +19,9 @@ from test_tools.tiny_runs import call_tool
 from mmselfsup_graft.apis.make_shards import index_shards, make_shards
 from mmselfsup_graft.apis.reconstruct import images_of_files
 from mmselfsup_graft.apis.stored_copy import store_resized
-from mmselfsup_graft.datasets import ImageFolder, ImageList, RawShards, TarShards, scanning, shard_index
+from mmselfsup_graft.datasets import ImageFolder, ImageList, RawShards, TarShards
+from mmselfsup_graft.datasets.left_out import LeftOut
+from mmselfsup_graft.datasets.scanning import Scan
 from mmselfsup_graft.errors import DataError
 
 PIPELINE = [dict(type='LoadImage'), dict(type='mmpretrain.PackInputs')]
@@ -65,38 +67,39 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is logged of entries that are left out."""
-    said: list[str] = []
-    for module in (scanning, shard_index):
-        monkeypatch.setattr(module, 'print_log', lambda text, **_: said.append(text))
-    return said
-
-
 def paths(dataset: ImageFolder, root: Path) -> list[str]:
     return [os.path.relpath(dataset.get_data_info(number)['img_path'], root) for number in range(len(dataset))]
 
 
-def test_a_folder_is_read_and_the_rest_said_once(folder: Path, said: list[str]) -> None:
-    assert paths(ImageFolder(str(folder)), folder) == list(GOOD)
-    assert len(said) == 1
-    assert said[0].startswith(f'{len(ODD)} ')
-    assert [name for name in ODD if f"'{name}'" in said[0]] == list(ODD[:5])
+def test_a_folder_is_read_and_the_rest_counted(folder: Path) -> None:
+    with pytest.raises(DataError, match=r'6 of 10 would be left out.*pipe 1 \(pipe\.jpg\)'):
+        ImageFolder(str(folder))
+    data = ImageFolder(str(folder), max_left_out=1)
+    assert paths(data, folder) == list(GOOD)
+    assert data.left_out.counts() == {
+        'link in a loop': 2,
+        'link to nothing': 1,
+        'device': 1,
+        'pipe': 1,
+        'socket': 1,
+        'link to a folder above it': 1,
+    }
+    assert sum(data.left_out.counts().values()) == len(ODD)
 
 
-def test_a_folder_without_odd_entries_says_nothing(image_folder, said: list[str]) -> None:
-    assert len(ImageFolder(str(image_folder('a/1.png', 'b/2.png')))) == 2
-    assert said == []
+def test_a_folder_without_odd_entries_counts_nothing(image_folder) -> None:
+    data = ImageFolder(str(image_folder('a/1.png', 'b/2.png')))
+    assert (len(data), len(data.left_out)) == (2, 0)
 
 
-def test_links_between_folders(image_folder, said: list[str]) -> None:
+def test_links_between_folders(image_folder) -> None:
     root = image_folder('a/1.png', 'b/2.png')
     (root / 'a' / 'to_b').symlink_to('../b')
     (root / 'b' / 'to_a').symlink_to('../a')
     found = ['a/1.png', 'a/to_b/2.png', 'b/2.png', 'b/to_a/1.png']
-    assert paths(ImageFolder(str(root)), root) == found
-    assert said[0].startswith('2 ')
+    data = ImageFolder(str(root))
+    assert paths(data, root) == found
+    assert data.left_out.counts() == {'link to a folder above it': 2}
 
 
 @pytest.mark.parametrize('fast', [False, 'cpu'])
@@ -107,9 +110,12 @@ def test_a_list_skips_and_counts_them(folder: Path, fast: bool | str, backend_ar
     load = dict(type='LoadImage', backend_args=backend_args)
     crop = dict(type='mmpretrain.torchvision/RandomResizedCrop', size=8)
     pipeline = [load, crop, dict(type='mmpretrain.PackInputs')]
-    data = ImageList(str(folder.parent), 'list.txt', pipeline=pipeline, fast=fast)
-    assert [data[number]['inputs'].shape for number in range(len(data))] == [(3, 8, 8)] * len(names)
-    assert data.num_corrupt == len(names) - 2
+    data = ImageList(str(folder.parent), 'list.txt', pipeline=pipeline, fast=fast, max_left_out=1)
+    assert [data[number]['inputs'].shape for number in range(len(data))] == [(3, 8, 8)] * (len(names) - 1)
+    assert data.left_out.counts() == {'missing': 1}  # nothing.jpg
+    assert data.num_corrupt == len(names) - 3
+    names.remove('nothing.jpg')
+    (folder.parent / 'list.txt').write_text(''.join(f'images/{name} 0\n' for name in names))
     strict = ImageList(str(folder.parent), 'list.txt', pipeline=pipeline, fast=fast, on_corrupt='raise')
     with pytest.raises(DataError, match=r'pipe\.jpg'):
         strict[names.index('pipe.jpg')]
@@ -134,25 +140,25 @@ def test_a_pipe_as_list(folder: Path, tmp_path: Path) -> None:
 
 def test_stored_copies(folder: Path, tmp_path: Path) -> None:
     (folder / 'labels.txt').write_text('labels')
-    store_resized(folder, tmp_path / 'files', short_side=8)
+    store_resized(folder, tmp_path / 'files', short_side=8, max_left_out=1)
     assert paths(ImageFolder(str(tmp_path / 'files')), tmp_path / 'files') == list(GOOD)
     assert (tmp_path / 'files' / 'labels.txt').read_text() == 'labels'
     assert not (tmp_path / 'files' / 'list.txt').exists()
 
 
 def test_raw_copies_and_archives(folder: Path, tmp_path: Path) -> None:
-    store_resized(folder, tmp_path / 'raw', form='raw')
+    store_resized(folder, tmp_path / 'raw', form='raw', max_left_out=1)
     assert len(RawShards(str(tmp_path / 'raw'))) == len(GOOD)
-    make_shards(folder, tmp_path / 'tar')
+    make_shards(folder, tmp_path / 'tar', max_left_out=1)
     assert len(TarShards(str(tmp_path / 'tar'))) == len(GOOD)
 
 
 def test_a_file_that_became_a_pipe_meanwhile(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ['a.png', 'pipe.jpg']
-    monkeypatch.setattr('mmselfsup_graft.apis.stored_copy.scan_images', lambda _: names)
+    found = Scan(['a.png', 'pipe.jpg'], LeftOut(), [])
+    monkeypatch.setattr('mmselfsup_graft.apis.stored_copy.scan_folder', lambda _: found)
     manifest = store_resized(folder, tmp_path / 'copy')
     assert list(manifest['skipped']) == ['pipe.jpg']
-    monkeypatch.setattr('mmselfsup_graft.datasets.image_folder.scan_images', lambda *_: names)
+    monkeypatch.setattr('mmselfsup_graft.datasets.image_folder.scan_folder', lambda *_: found)
     with pytest.raises(DataError, match=r'pipe\.jpg'):
         make_shards(folder, tmp_path / 'tar')
 
@@ -181,7 +187,7 @@ def test_an_image_of_too_many_pixels_is_not_decoded(image_folder, tmp_path: Path
 
 
 # ---------------------------------------------------------------- archives
-def test_members_that_are_no_regular_files_are_left_out(tmp_path: Path, said: list[str]) -> None:
+def test_members_that_are_no_regular_files_are_left_out(tmp_path: Path) -> None:
     kinds = {'soft': tarfile.SYMTYPE, 'hard': tarfile.LNKTYPE, 'pipe': tarfile.FIFOTYPE, 'device': tarfile.CHRTYPE}
     with tarfile.open(tmp_path / 'a.tar', 'w') as archive:
         for name, kind in kinds.items():
@@ -194,10 +200,11 @@ def test_members_that_are_no_regular_files_are_left_out(tmp_path: Path, said: li
         folder = tarfile.TarInfo('folder.png')
         folder.type = tarfile.DIRTYPE
         archive.addfile(folder)
-    (shard,) = index_shards(str(tmp_path))
+    with pytest.raises(DataError, match=r'4 of 5 would be left out.*special file 4 \(soft\.png, hard\.png, '):
+        index_shards(str(tmp_path))
+    (shard,) = index_shards(str(tmp_path), max_left_out=1)
     assert shard.keys == ['good']
-    assert said[0].startswith('a.tar: 5 ')
-    data = TarShards(str(tmp_path), pipeline=[dict(type='LoadImage')])
+    data = TarShards(str(tmp_path), max_left_out=1, pipeline=[dict(type='LoadImage')])
     assert np.array_equal(np.asarray(data[0]['img']), np.asarray(Image.open(io.BytesIO(png(1)))))
 
 
@@ -231,6 +238,9 @@ def test_an_archive_that_is_a_pipe(cached: bool, tmp_path: Path) -> None:
         {'keys': [1, 2, 3]},
         {'keys': 5},
         {'more': 1},
+        {'ignored': 5},
+        {'examples': {'.heic': [1]}},
+        {'ignored': {'.heic': 'two'}},
     ],
     ids=lambda change: ' '.join(f'{key} {value}' for key, value in change.items()).replace('\0', '0'),
 )

@@ -13,7 +13,9 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.files import open_regular, why_not_regular
 from mmselfsup_graft.registry import TRANSFORMS
 
-_MODES = {1: 'L', 3: 'RGB'}
+from ..pixels import Mode, UnknownRange, to_rgb
+
+_MODES: dict[int, Mode] = {1: 'L', 3: 'RGB'}
 
 
 class CorruptImage(Exception):
@@ -25,7 +27,8 @@ class LoadImage(BaseTransform):
     """Turn ``img_path``, encoded ``img_bytes`` or an in-memory ``img`` into a PIL image in ``results['img']``.
 
     Args:
-        channels: 3 for mode ``RGB``, 1 for mode ``L``; images of another mode are converted.
+        channels: 3 for mode ``RGB``, 1 for mode ``L``; images of another mode are converted, see
+            :func:`mmselfsup_graft.datasets.pixels.to_rgb`.
         backend_args: Arguments of mmengine's file backend; ``None`` reads the local file system.
 
     An in-memory ``img`` is a uint8 array of shape (H, W), (H, W, 1) or (H, W, 3) in RGB order and wins over
@@ -33,7 +36,7 @@ class LoadImage(BaseTransform):
 
     Raises:
         ConfigError: ``channels`` is neither 1 nor 3.
-        CorruptImage: The image is missing, truncated or in no known format.
+        CorruptImage: The image is missing, truncated, in no known format, or has pixels of unknown range.
     """
 
     def __init__(self, channels: int = 3, backend_args: dict[str, Any] | None = None) -> None:
@@ -80,7 +83,9 @@ class LoadImage(BaseTransform):
         try:
             file = open_regular(source) if isinstance(source, str) else source
             with file, Image.open(file) as image:
-                return image.convert(self.mode)  # reads all pixels, so a truncated file fails here
+                return to_rgb(image, self.mode)  # reads all pixels, so a truncated file fails here
+        except UnknownRange as error:
+            raise CorruptImage(str(error)) from error
         except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
             said = str(error).replace(repr(file), 'its content') if file else str(error)  # PIL names what it was given
             raise CorruptImage(f'{type(error).__name__}: {said}') from error

@@ -1,5 +1,6 @@
 """Hooks."""
 
+from .check_data import CheckDataHook
 from .checkpoint import ReadableCheckpointHook, SafeCheckpointHook
 from .collapse import CollapseHook
 from .conflict import GradientConflictHook
@@ -14,6 +15,7 @@ from .reconstruction import ReconstructionHook
 from .weight_average import WeightAverageHook
 
 __all__ = [
+    'CheckDataHook',
     'CollapseHook',
     'ExportBackboneHook',
     'GradientConflictHook',

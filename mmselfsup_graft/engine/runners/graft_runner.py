@@ -19,7 +19,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
-from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.files import writing
 from mmselfsup_graft.library_files import weights_alone
 from mmselfsup_graft.models.checkpointing import checkpoint_activations
@@ -71,7 +71,8 @@ class GraftRunner(Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
 
-        mmengine's own checkpoint hook, in configs of mmdet and mmseg, gives way to one whose files are read safely.
+        The data sets are described and checked, see :class:`CheckDataHook`. mmengine's own checkpoint hook, in configs
+        of mmdet and mmseg, gives way to one whose files are read safely.
         """
         wanted = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _OF_MMENGINE}
         saving = wanted.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
@@ -83,7 +84,7 @@ class GraftRunner(Runner):
             wanted['checkpoint'] = {**saving, 'type': 'mmselfsup_graft.ReadableCheckpointHook'}
         if 'preemption' not in (hooks or {}):
             wanted['preemption'] = {'type': 'mmselfsup_graft.PreemptionHook'}
-        super().register_default_hooks(wanted)
+        super().register_default_hooks({**wanted, 'check_data': {'type': 'mmselfsup_graft.CheckDataHook'}})
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
@@ -299,7 +300,15 @@ class GraftRunner(Runner):
             CheckpointError: If the file cannot be read or does not fit the model.
         """
         content = read_plain(filename)
-        load_weights(self, content, filename)
+        try:
+            load_weights(self, content, filename)
+        except CheckpointError as error:
+            if 'state_dict' not in content or not hasattr(unwrapped_model(self), 'set_up_graft'):
+                raise
+            raise CheckpointError(
+                f'{error}. load_from takes whole models only; to start from the encoder alone: model.graft='
+                f'[dict(checkpoint={filename!r})] instead, or tools/finetune.py'
+            ) from error
         return content
 
     def resume(
