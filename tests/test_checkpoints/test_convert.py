@@ -233,7 +233,7 @@ def test_tiny_tables_and_empty_tensors() -> None:
     table = 'layers.0.attn.relative_position_bias_table'
     done = convert({**state_of('beit'), table: torch.zeros(1, 2)}, 'file', 'mmpretrain')
     assert done.state[table].shape == (1, 2)
-    with pytest.raises(CheckpointError, match=r'pos_embed is empty, its shape is \(1, 0, 8\)'):
+    with pytest.raises(CheckpointError, match='pos_embed has no elements'):
         convert({**state_of('vit'), 'pos_embed': torch.zeros(1, 0, 8)}, 'file', 'mmpretrain')
 
 

@@ -161,7 +161,6 @@ def test_fine_tuning_is_tested_by_name(animals, tmp_path):
     assert done.code == 0, done.err
     row = json.loads((tmp_path / 'w' / 'results.jsonl').read_text())
     assert (row['result']['accuracy'], row['result']['selection_accuracy']) == (100, 100)
-    assert 'test data: 6 images, 4 classes (ant 0, bee 0, cat 0, dog 6)' in done.out + done.err
 
 
 def test_a_resumed_classifier_must_have_the_same_classes(animals, tmp_path):
@@ -169,6 +168,10 @@ def test_a_resumed_classifier_must_have_the_same_classes(animals, tmp_path):
     assert call_tool('train', config, '--work-dir', tmp_path / 'w', '--epochs', '1').code == 0
     (animals / 'seen' / 'ant').rename(animals / 'seen' / 'gnu')
     done = call_tool('train', config, '--work-dir', tmp_path / 'w', '--epochs', '2', '--resume')
+    assert done.code == 1
+    assert 'cannot resume' in done.err  # the list of samples differs
+    go_on = ['--resume', '--cfg-options', 'resume_anyway=True']
+    done = call_tool('train', config, '--work-dir', tmp_path / 'w', '--epochs', '2', *go_on)
     assert done.code == 1
     assert 'trained on 4 classes (ant, bee, cat, dog), the training data has 4 classes (bee, cat, dog, gnu)' in done.err
 

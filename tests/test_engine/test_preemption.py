@@ -10,7 +10,6 @@ import pytest
 import torch
 from helpers import run_ranks
 from mmengine.hooks import Hook
-from test_engine.test_resume import quick  # noqa: F401  (a fixture)
 from test_tools.test_finetune import BACKBONE, WIDTH, finetune_config
 from test_tools.tiny_runs import assert_same_run, load, merged, run_tool_process, tiny_config, write_config
 from tiny_finetuning import write_contrastive
@@ -81,7 +80,7 @@ def config(tmp_path) -> Path:
 
 # ---------------------------------------------------------------- one process
 @pytest.mark.parametrize(('stop', 'number'), [(1, signal.SIGTERM), (3, signal.SIGUSR1), (4, signal.SIGTERM)])
-def test_preempted_and_resumed_ends_with_the_same_bits(stop, number, config, tmp_path, quick):  # noqa: F811
+def test_preempted_and_resumed_ends_with_the_same_bits(stop, number, config, tmp_path, quick):
     start(config, tmp_path / 'whole')
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
     with pytest.raises(Preempted, match=f'stopped by {signal.Signals(number).name} after iteration {stop};') as stopped:
@@ -98,7 +97,7 @@ def test_preempted_and_resumed_ends_with_the_same_bits(stop, number, config, tmp
     assert (tmp_path / 'run' / 'history.jsonl').read_text() == (tmp_path / 'whole' / 'history.jsonl').read_text()
 
 
-def test_the_checkpoint_of_a_stop_stays_until_a_later_one_is_complete(config, tmp_path, quick):  # noqa: F811
+def test_the_checkpoint_of_a_stop_stays_until_a_later_one_is_complete(config, tmp_path, quick):
     for stop, resume in ((2, False), (3, True)):
         with pytest.raises(Preempted):
             start(config, tmp_path / 'run', dict(iteration=stop), resume=resume)
@@ -113,7 +112,7 @@ def test_the_checkpoint_of_a_stop_stays_until_a_later_one_is_complete(config, tm
     assert_same_run(tmp_path / 'run' / 'epoch_2.pth', tmp_path / 'other' / 'epoch_2.pth')
 
 
-def test_gradients_that_wait_for_their_step_are_not_lost(tmp_path, quick):  # noqa: F811
+def test_gradients_that_wait_for_their_step_are_not_lost(tmp_path, quick):
     content = merged(tiny_config('mim', images=32), dict(optim_wrapper=dict(accumulative_counts=2)))
     config = write_config(tmp_path / 'mim.py', content)
     start(config, tmp_path / 'whole')
@@ -123,7 +122,7 @@ def test_gradients_that_wait_for_their_step_are_not_lost(tmp_path, quick):  # no
     assert_same_run(tmp_path / 'run' / 'epoch_2.pth', tmp_path / 'whole' / 'epoch_2.pth')
 
 
-def test_the_regular_checkpoint_of_the_same_iteration_is_not_written_twice(tmp_path, quick):  # noqa: F811
+def test_the_regular_checkpoint_of_the_same_iteration_is_not_written_twice(tmp_path, quick):
     often = dict(default_hooks=dict(checkpoint=dict(by_epoch=False, interval=3, max_keep_ckpts=2)))
     config = write_config(tmp_path / 'mim.py', merged(tiny_config('mim', images=32), often))
     with pytest.raises(Preempted):
@@ -133,7 +132,7 @@ def test_the_regular_checkpoint_of_the_same_iteration_is_not_written_twice(tmp_p
     assert checkpoints(tmp_path / 'run') == ['iter_6.pth', 'iter_8.pth']
 
 
-def test_an_interrupted_validation_is_repeated(tmp_path, quick):  # noqa: F811
+def test_an_interrupted_validation_is_repeated(tmp_path, quick):
     """With averaged weights, which the validation puts in the place of the trained ones."""
     write_contrastive(BACKBONE, WIDTH, tmp_path / 'moco.pth')
     content = finetune_config(custom_hooks=[dict(type='WeightAverageHook', decay=0.5)])
@@ -155,7 +154,7 @@ def test_an_interrupted_validation_is_repeated(tmp_path, quick):  # noqa: F811
     assert checkpoints(tmp_path / 'run') == checkpoints(tmp_path / 'whole')
 
 
-def test_a_loop_of_mmengine_is_resumed_in_the_middle_of_an_epoch(tmp_path, quick):  # noqa: F811
+def test_a_loop_of_mmengine_is_resumed_in_the_middle_of_an_epoch(tmp_path, quick):
     """As detectors have it: another sampler inside a batch sampler, and workers that load ahead."""
     content = tiny_config('mim', images=32, train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=2))
     loader = content['train_dataloader']
@@ -175,7 +174,7 @@ def test_a_loop_of_mmengine_is_resumed_in_the_middle_of_an_epoch(tmp_path, quick
     assert_same_run(tmp_path / 'run' / 'epoch_2.pth', tmp_path / 'whole' / 'epoch_2.pth')
 
 
-def test_a_signal_after_the_last_look_is_not_forgotten(config, tmp_path, quick):  # noqa: F811
+def test_a_signal_after_the_last_look_is_not_forgotten(config, tmp_path, quick):
     with pytest.raises(Preempted), stop_signals.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -157,12 +157,6 @@ class StopAt(Hook):
             raise Stop
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Save a third of a tiny run's time: the formatting of its config."""
-    monkeypatch.setattr(Config, 'pretty_text', property(lambda cfg: repr(cfg.to_dict())))
-
-
 def train_here(config: Path, folder: Path, stop: int | None = None, resume: bool = False) -> GraftRunner:
     cfg = load_config(config)
     cfg.work_dir, cfg.resume = str(folder), resume

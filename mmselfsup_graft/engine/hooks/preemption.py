@@ -56,7 +56,7 @@ class PreemptionHook(Hook):
         stopped = checkpoint.get('meta', {}).get('preempted')
         if stopped and runner._resume:
             self._validate_first = stopped['in_validation']
-            source = Path(str(runner._load_from))
+            source = Path(str(getattr(runner, 'resumed_from', None)))
             self._former = source if source.parent.resolve() == Path(runner.work_dir).resolve() else None
 
     def before_train(self, runner: Runner) -> None:

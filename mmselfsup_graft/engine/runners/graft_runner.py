@@ -56,11 +56,15 @@ class GraftRunner(Runner):
     Weights that a detector's or segmentor's ``init_cfg`` of type ``Pretrained`` asks for arrive whole or stop the run.
 
     Args are those of :class:`mmengine.runner.Runner`.
+
+    Attributes:
+        resumed_from: The checkpoint that the run continued from, if it did.
     """
 
     _resume: bool
     _load_from: str | None
     _has_loaded: bool
+    resumed_from: str | None = None
     _activation_checkpointing: bool | None = None
 
     @classmethod
@@ -324,6 +328,7 @@ class GraftRunner(Runner):
             CheckpointError: If the file is not a whole checkpoint of such a run; nothing is loaded then.
             ConfigError: If the run has other data, another batch, or other rates than the first start.
         """
+        self.resumed_from = filename
         with weights_alone():
             resume(self, filename, read_plain(filename), resume_optimizer, resume_param_scheduler)
 
@@ -342,6 +347,7 @@ class GraftRunner(Runner):
         named = self._named_source() if self._resume else None
         found = (named, read_plain(named)) if named else newest_readable(self) if self._resume else None
         if found is not None:
+            self.resumed_from = found[0]
             with weights_alone():
                 resume(self, *found)
             return
