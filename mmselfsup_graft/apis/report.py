@@ -168,7 +168,10 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
     draw_loss_curves(runs, work_dir / 'loss_curves.png')
     draw_lr_over_depth(runs, work_dir / 'lr_over_depth.png')
     for name in recipe.report.get('reconstruct', []):
-        draw_stage_reconstructions(recipe, name, work_dir)
+        try:
+            draw_stage_reconstructions(recipe, name, work_dir)
+        except NonFiniteError as error:
+            print(f'no reconstructions by {name}: {error}', flush=True)
     for name, folder in runs.items():
         measured = folder / 'gradient_conflict.csv'  # a stage with GradientConflictHook
         if measured.is_file():

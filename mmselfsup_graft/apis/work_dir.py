@@ -1,5 +1,6 @@
 """A work directory has one writer at a time."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -28,10 +29,11 @@ _held: list[Path] = []
 def only_writer(folder: str | os.PathLike) -> Iterator[None]:
     """Keep every other process out of a work directory while the block runs.
 
-    The main process locks the file ``.lock``, which names it; the system unlocks it when that process ends, however it
-    ends. All processes of a launch call this, after their group is open, and all are refused together. Unfinished
-    checkpoints that killed runs left are removed. Blocks of one process may be nested. Where the file system has no
-    locks (some network file systems), a warning says so.
+    The main process locks the file ``.lock``, which names it, and removes it at the end, with the folder if nothing was
+    written there; the system unlocks it when that process ends, however it ends. All processes of a launch call this,
+    after their group is open, and all are refused together. Unfinished checkpoints that killed runs left are removed.
+    Blocks of one process may be nested. Where the file system has no locks (some network file systems), a warning says
+    so.
 
     Raises:
         GraftError: If another process writes there; the message names it.
@@ -52,6 +54,7 @@ def only_writer(folder: str | os.PathLike) -> Iterator[None]:
         _held.remove(path)
         if lock is not None:
             _forked.discard(lock.fileno())
+            _remove(path)
             lock.close()
 
 
@@ -61,6 +64,9 @@ def _take(folder: Path) -> tuple[IO[str] | None, str | None]:
     file = open(folder / _LOCK, 'a+')  # noqa: SIM115  (closed by only_writer)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_there(folder / _LOCK, file):  # its holder removed it between our two steps
+            file.close()
+            return _take(folder)
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             print_log(
@@ -79,6 +85,20 @@ def _take(folder: Path) -> tuple[IO[str] | None, str | None]:
     file.flush()
     _remove_unfinished(folder)
     return file, None
+
+
+def _is_there(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _remove(folder: Path) -> None:
+    """Remove the lock, while it is held, and a folder in which nothing was written."""
+    with contextlib.suppress(OSError):
+        os.unlink(folder / _LOCK)
+        os.rmdir(folder)
 
 
 def _holder(file: IO[str]) -> str:

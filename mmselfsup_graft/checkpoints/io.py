@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, NonFiniteWeightsError
 from ..files import open_regular, whole_file
 from .reading import SAFETENSORS, first_line, safetensors
 from .values import is_finite, value_problem
@@ -36,11 +36,13 @@ def check_fit(filename: str | os.PathLike, given: Any, wanted: Mapping[str, Any]
     for name, model in wanted.items():
         if name in given and isinstance(given[name], torch.Tensor) and given[name].shape != model.shape:
             problems.append(f'{name} has shape {tuple(given[name].shape)}, the model has {tuple(model.shape)}')
+    kind = CheckpointError
     if not problems:
         problems = [f'{name} {said}' for name, model in wanted.items() if (said := _misfit(given[name], model))]
+        kind = NonFiniteWeightsError if any('NaN' in problem for problem in problems) else kind
     if problems:
         more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''
-        raise CheckpointError(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
+        raise kind(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
 
 
 def _misfit(tensor: Any, model: torch.Tensor) -> str:
