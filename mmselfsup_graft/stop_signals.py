@@ -29,11 +29,12 @@ class Preempted(SystemExit):
 
     Args:
         message: What was done and how to continue.
+        together: Every process of the launch stops at this point.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, together: bool = False) -> None:
         super().__init__(EXIT_PREEMPTED)
-        self.message = message
+        self.message, self.together = message, together
 
     def __str__(self) -> str:
         return self.message
@@ -143,13 +144,11 @@ def death(code: int) -> str:
 
 
 def exit_together(code: int) -> None:
-    """End the processes of a launch at the same moment.
+    """End the processes of a launch at the same moment; all of them must call this.
 
     The first one to fail makes its launcher kill the others, whose exit codes would then hide that of the first.
     """
-    torch = sys.modules.get('torch')
-    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
+    sys.modules['torch'].distributed.barrier()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

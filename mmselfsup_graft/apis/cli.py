@@ -29,10 +29,13 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
         _leave_process_group(code)
         sys.exit(code)
     except Preempted as stopped:
-        if _is_first():
-            print(f'\n{stopped}', file=sys.stderr)
-        _end_workers()
-        exit_together(EXIT_PREEMPTED)
+        with handled():  # the launcher may send the signal again
+            if _is_first():
+                print(f'\n{stopped}', file=sys.stderr)
+            _end_workers()
+            if stopped.together:
+                exit_together(EXIT_PREEMPTED)
+            sys.exit(EXIT_PREEMPTED)
     except KeyboardInterrupt:
         print(
             '\ninterrupted; the same command goes on from what was complete (train.py and finetune.py: with --resume)',

@@ -156,7 +156,8 @@ class PreemptionHook(Hook):
         self._delete_former()
         raise Preempted(
             f'stopped by {signal.Signals(number).name} after iteration {iterations}; {path} is written. '
-            'Run the same command again to continue (train.py and finetune.py: with --resume)'
+            'Run the same command again to continue (train.py and finetune.py: with --resume)',
+            together=self._group is not None,
         )
 
     @staticmethod
