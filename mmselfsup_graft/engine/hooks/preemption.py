@@ -91,7 +91,8 @@ class PreemptionHook(Hook):
         """Stop here if that was asked for and no gradients are waiting for their step."""
         self._began = None
         number = self._asked()
-        if number and (runner.iter + 1) % runner.optim_wrapper._accumulative_counts == 0:
+        steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)  # a dict of wrappers has none
+        if number and (runner.iter + 1) % steps == 0:
             self._stop(runner, number, runner.iter + 1, in_validation=False)
         self._forget_former(runner)
 
