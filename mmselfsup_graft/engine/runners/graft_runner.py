@@ -60,6 +60,7 @@ class GraftRunner(Runner):
 
     _resume: bool
     _load_from: str | None
+    resumed_from: str | None = None  #: the checkpoint that this run continues
     _has_loaded: bool
     _activation_checkpointing: bool | None = None
 
@@ -342,6 +343,7 @@ class GraftRunner(Runner):
         named = self._named_source() if self._resume else None
         found = (named, read_plain(named)) if named else newest_readable(self) if self._resume else None
         if found is not None:
+            self.resumed_from = str(found[0])
             with weights_alone():
                 resume(self, *found)
             return
