@@ -54,9 +54,9 @@ class PreemptionHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note what the run that wrote the checkpoint left to do."""
         stopped = checkpoint.get('meta', {}).get('preempted')
-        if stopped and runner.resumed_from is not None:
+        if stopped and getattr(runner, 'resumed_from', None) is not None:
             self._validate_first = stopped['in_validation']
-            source = Path(str(getattr(runner, 'resumed_from', None)))
+            source = Path(runner.resumed_from)
             self._former = source if source.parent.resolve() == Path(runner.work_dir).resolve() else None
 
     def before_train(self, runner: Runner) -> None:

@@ -63,7 +63,6 @@ class GraftRunner(Runner):
 
     _resume: bool
     _load_from: str | None
-    resumed_from: str | None = None  #: the checkpoint that this run continues
     _has_loaded: bool
     resumed_from: str | None = None
     _activation_checkpointing: bool | None = None
