@@ -34,8 +34,16 @@ class DataError(GraftError):
     """Data is missing, empty, malformed or unreadable."""
 
 
+class DiskFullError(GraftError):
+    """A file could not be written because its disk is full."""
+
+
 class NonFiniteError(DataError):
     """An encoder's features hold NaN or infinity: its weights do, or its training diverged."""
+
+
+class NonFiniteWeightsError(CheckpointError, NonFiniteError):
+    """The weights in a checkpoint hold NaN or infinity."""
 
 
 class MissingOperatorError(GraftError):

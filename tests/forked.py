@@ -153,8 +153,8 @@ def _run(command: list[str], cwd: str, variables: dict[str, str], out: str, err:
     if 'OMP_NUM_THREADS' in variables:
         torch.set_num_threads(int(variables['OMP_NUM_THREADS']))
     # Our parent is the server. A stage of a recipe watches the process that it was started for, which is not.
-    if 'GRAFT_RECIPE_PROCESS' in variables:
-        os.environ['GRAFT_RECIPE_PROCESS'] = str(os.getppid())
+    if 'GRAFT_PARENT' in variables:
+        os.environ['GRAFT_PARENT'] = str(os.getppid())
     module = command[0] == '-m'
     sys.argv = command[1:] if module else command
     beginning = cwd if module else str(Path(command[0]).parent)

@@ -1,17 +1,14 @@
 """Builders and small tools shared by the tests.
 
-Golden sets: a folder with a sub-folder per method, chosen by the environment variable ``GRAFT_GOLDEN`` (default: the
-small set committed under ``tests/data/golden``). All sizes are read off the arrays. One thing is not visible in a
-shape: the number of attention heads. :func:`candidate_heads` lists the divisors of the width, most plausible first
-(16 wide heads in the encoder and 8 wide ones in the decoder, as in the sets known to us); :func:`moco_from_golden` and
+Golden numbers come from :mod:`golden_sets`. All sizes are read off the arrays. One thing is not visible in a shape:
+the number of attention heads. :func:`candidate_heads` lists the divisors of the width, most plausible first (16 wide
+heads in the encoder and 8 wide ones in the decoder, as in the sets known to us); :func:`moco_from_golden` and
 :func:`mae_from_golden` take the first that reproduces one recorded number (the class token after the first block, the
 first masked-image loss). That is an identification of one small integer: a faulty model matches for none, then the
 most plausible one is used and the tests fail on it.
 """
 
 import importlib.util
-import json
-import os
 import re
 import socket
 import tempfile
@@ -21,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from forked import fork_context
+from golden_sets import golden
 from torch import nn
 
 TESTS = Path(__file__).parent
@@ -46,33 +43,11 @@ def enter_scope() -> None:
             DefaultScope.get_instance('tests', scope_name='mmselfsup_graft')
 
 
-# ---------------------------------------------------------------- golden files
-def golden_folder(method: str = 'layer_grafted') -> Path:
-    """Folder with the golden files of a method in the chosen set."""
-    root = Path(os.environ.get('GRAFT_GOLDEN') or TESTS / 'data' / 'golden')
-    return (root if root.is_absolute() else Path.cwd() / root) / method
-
-
-def golden(name: str, method: str = 'layer_grafted') -> dict[str, Any]:
-    """Content of a golden file: arrays of an ``.npz`` or the object of a ``.json``; skips if the set lacks the file."""
-    path = golden_folder(method) / name
-    if not path.is_file():
-        pytest.skip(f'{name} is not in the golden set {path.parent}')
-    return _read(path)
-
-
-@cache
-def _read(path: Path) -> dict[str, Any]:
-    if path.suffix == '.json':
-        return json.loads(path.read_text())
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
+# ---------------------------------------------------------------- values
 def tensor(array: Any, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    """A copy of an array as a tensor: floating-point values in ``dtype``, integers as they are."""
+    """A copy of an array as a tensor: floating-point values in ``dtype``, others as integers of 64 bits."""
     value = torch.from_numpy(np.array(array))
-    return value.to(dtype) if value.is_floating_point() else value
+    return value.to(dtype) if value.is_floating_point() else value.long()
 
 
 def assert_close(actual: Any, expected: Any, rtol: float = 1e-8, atol: float = 0.0, name: str = '') -> None:

@@ -1,8 +1,10 @@
 """The shell tools: usage on wrong calls, and the very command that they start."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,7 +94,7 @@ def test_torchrun_gets_the_nodes_and_the_tool_its_arguments(script, arguments, t
     python = fake(tmp_path / 'python')
     nodes = {'NNODES': '3', 'NODE_RANK': '1', 'MASTER_ADDR': '10.0.0.7', 'PORT': '29777'}
     done = call(script, *arguments, folder=tmp_path, GRAFT_PYTHON=str(python), **nodes)
-    expected = ['-m', 'torch.distributed.run', '--nnodes=3', '--node_rank=1', '--master_addr=10.0.0.7']
+    expected = ['-m', 'mmselfsup_graft.apis.torchrun', '--nnodes=3', '--node_rank=1', '--master_addr=10.0.0.7']
     expected += ['--master_port=29777', '--nproc_per_node=2', str(TOOLS / tail[0]), *tail[1:]]
     assert done.stdout.splitlines()[:-1] == expected
 
@@ -123,6 +125,42 @@ def test_srun_gets_the_resources_and_the_tool_its_arguments(script, last, tail, 
     assert {'--job-name=job', '--gres=gpu:4', '--ntasks=4', '--ntasks-per-node=4', '--cpus-per-task=3'} <= set(lines)
     assert lines[-len(tail) - 5 :] == ['--time=1', '--qos=low', 'py', '-u', str(TOOLS / tail[0]), *tail[1:], lines[-1]]
     assert lines[-1] == 'MASTER_PORT=29700'
+
+
+@pytest.mark.parametrize('script', ['slurm_train.sh', 'benchmarks/mmdetection/slurm_train.sh'])
+@pytest.mark.parametrize('name', ['GPUS', 'GPUS_PER_NODE', 'CPUS_PER_TASK', 'PORT'])
+@pytest.mark.parametrize('value', ['a[$(touch {})]', '0', '08', '-1', '8 --wrap=x', '9' * 20])
+def test_what_is_not_a_number_is_refused_and_never_run(script, name, value, tmp_path):
+    fake(tmp_path / 'bin' / 'srun')
+    search, marker = f'{tmp_path / "bin"}:{os.environ["PATH"]}', tmp_path / 'executed'
+    options = {'PATH': search, 'GRAFT_PYTHON': 'py', name: value.format(marker)}
+    done = call(script, 'part', 'job', 'c.py', 'work', folder=tmp_path, **options)
+    assert done.returncode == 2
+    assert name in done.stderr
+    assert not done.stdout
+    assert not marker.exists()
+
+
+def test_more_arguments_for_srun_are_words_and_not_patterns(tmp_path):
+    fake(tmp_path / 'bin' / 'srun')
+    search, marker = f'{tmp_path / "bin"}:{os.environ["PATH"]}', tmp_path / 'executed'
+    wish = {'SRUN_ARGS': f'--a=*\n --b=$(touch {marker}) ?', 'GRAFT_PYTHON': 'py', 'PATH': search}
+    done = call('slurm_train.sh', 'part', 'job', 'c.py', 'work', folder=tmp_path, **wish)
+    assert ['--a=*', '--b=$(touch', f'{marker})', '?', 'py'] == done.stdout.splitlines()[8:13]
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize('cores', ['a[$(touch {})]', 'many'])
+def test_a_strange_number_of_cores_counts_as_one(cores, tmp_path):
+    for name, text in {'nproc': f'echo {cores.format(tmp_path / "executed")!r}', 'bash': 'exit 0'}.items():
+        path = fake(tmp_path / 'bin' / name)
+        path.write_text(f'#!/bin/sh\n{text}\n')
+    search = f'{tmp_path / "bin"}:{os.environ["PATH"]}'
+    environment = {**os.environ, 'PATH': search, 'GRAFT_VENV': str(tmp_path), 'GRAFT_PYTHON': 'echo'}
+    command = ['/bin/bash', str(TOOLS / 'quickstart.sh')]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ['--jobs', '1']
+    assert not (tmp_path / 'executed').exists()
 
 
 @pytest.mark.parametrize(('library', 'job'), DOWNSTREAM)
@@ -230,3 +268,41 @@ def test_an_environment_with_a_broken_interpreter_is_made_anew(installer, tmp_pa
     assert done.returncode == 0, done.stderr
     assert 'making another one' in done.stdout
     assert len(calls) == 2
+
+
+# ---------------------------------------------------------------- preempted in a job of sbatch
+@pytest.mark.parametrize(
+    ('code', 'state', 'requeue', 'expected'),
+    [
+        (75, 'RUNNING', '1', True),
+        (75, 'CANCELLED', '1', False),  # scancel sends the same signal
+        (75, 'RUNNING', '0', False),
+        (1, 'RUNNING', '1', False),
+    ],
+)
+def test_a_preempted_job_goes_back_into_the_queue(code, state, requeue, expected, tmp_path):
+    programs = {
+        'srun': f'#!/bin/sh\nexit {code}\n',
+        'scontrol': f'#!/bin/sh\ncase "$*" in *show*) echo "JobId=9 JobState={state} X=Y" ;; *) echo "$@" ;; esac\n',
+    }
+    (tmp_path / 'bin').mkdir()
+    for name, text in programs.items():
+        (tmp_path / 'bin' / name).write_text(text)
+        (tmp_path / 'bin' / name).chmod(0o755)
+    search = f'{tmp_path / "bin"}:{os.environ["PATH"]}'
+    done = call('slurm_train.sh', 'p', 'j', 'c', 'w', folder=tmp_path, PATH=search, SLURM_JOB_ID='9', REQUEUE=requeue)
+    assert done.returncode == code
+    assert ('requeue 9' in done.stdout) == expected
+
+
+def test_a_signal_to_the_script_of_a_job_reaches_the_command(tmp_path):
+    (tmp_path / 'bin').mkdir()
+    srun = fake(tmp_path / 'bin' / 'srun')
+    srun.write_text('#!/bin/bash\ntrap "exit 3" USR1\ntouch started\nfor _ in {1..600}; do sleep 0.1; done\n')
+    variables = {**os.environ, 'PATH': f'{srun.parent}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '9', 'REQUEUE': '1'}
+    command = ['bash', str(TOOLS / 'slurm_train.sh'), 'p', 'j', 'c', 'w']
+    with subprocess.Popen(command, cwd=tmp_path, env=variables) as script:
+        while not (tmp_path / 'started').exists():
+            time.sleep(0.05)
+        script.send_signal(signal.SIGUSR1)
+        assert script.wait(timeout=30) == 3

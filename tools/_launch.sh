@@ -1,7 +1,9 @@
 # Shared by the launchers of this folder; sourced, not run.
+# shellcheck shell=bash
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-export PYTHONPATH="$(dirname "$TOOLS")${PYTHONPATH:+:$PYTHONPATH}"
+PYTHONPATH=$(dirname "$TOOLS")${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH
 
 # need COUNT "$@" : leave with the caller's usage text unless there are COUNT positional arguments.
 need() {
@@ -14,8 +16,9 @@ need() {
     fi
 }
 
-need_number() { # need_number NAME VALUE
-    if ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then
+# need_number NAME VALUE : bash runs commands inside what it computes with, so only digits may get there.
+need_number() {
+    if ! [[ $2 =~ ^[1-9][0-9]{0,5}$ ]]; then
         echo "$1 must be a positive number, not '$2'" >&2
         usage >&2
         exit 2
@@ -32,7 +35,7 @@ pick_python() {
 torchrun_launch() {
     local processes=$1 tool=$2
     shift 2
-    exec "$(pick_python)" -m torch.distributed.run \
+    launch "$(pick_python)" -m mmselfsup_graft.apis.torchrun \
         --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
         --nproc_per_node="$processes" "$TOOLS/$tool" --launcher pytorch "$@"
@@ -40,13 +43,42 @@ torchrun_launch() {
 
 # srun_launch PARTITION JOB_NAME TOOL [args]: one task per GPU, spread by slurm.
 srun_launch() {
-    local partition=$1 job=$2 tool=$3 gpus=${GPUS:-8} per_node
+    local partition=$1 job=$2 tool=$3 gpus=${GPUS:-8} cpus=${CPUS_PER_TASK:-5} per_node
+    local -a more
     shift 3
+    need_number GPUS "$gpus"
     per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
-    if [[ -n ${PORT:-} ]]; then export MASTER_PORT=$PORT; fi # the name under which mmengine's slurm launcher looks
-    # SRUN_ARGS holds several words on purpose.
-    # shellcheck disable=SC2086
-    exec srun -p "$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" \
-        --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
-        ${SRUN_ARGS:-} "$(pick_python)" -u "$TOOLS/$tool" --launcher slurm "$@"
+    need_number GPUS_PER_NODE "$per_node"
+    need_number CPUS_PER_TASK "$cpus"
+    if [[ -n ${PORT:-} ]]; then
+        need_number PORT "$PORT"
+        export MASTER_PORT=$PORT # the name under which mmengine's slurm launcher looks
+    fi
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$cpus} # else a task without bound cores takes all of the node
+    read -r -d '' -a more <<<"${SRUN_ARGS:-}" || true # several words, but no pattern that file names could fill in
+    launch srun -p "$partition" --job-name="$job" --gres="${GRES:-gpu:$per_node}" --ntasks="$gpus" \
+        --ntasks-per-node="$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=1 \
+        ${more[@]+"${more[@]}"} "$(pick_python)" -u "$TOOLS/$tool" --launcher slurm "$@"
+}
+
+# launch COMMAND [args]: become the command. In a job of sbatch with REQUEUE=1 stay beside it instead: what asks this shell
+# to stop (sbatch --signal=B:USR1@60) is passed on, and a job whose command was preempted (75) goes back into the queue.
+launch() {
+    [[ ${REQUEUE:-0} == 1 && -n ${SLURM_JOB_ID:-} ]] || exec "$@"
+    local pid code ended=0 asked=1
+    "$@" &
+    pid=$!
+    trap 'asked=1; kill -TERM "$pid" 2>/dev/null || true' TERM
+    trap 'asked=1; kill -USR1 "$pid" 2>/dev/null || true' USR1
+    while ((asked)); do # a trap ends `wait` early
+        asked=0 code=0
+        wait "$pid" || code=$?
+        ((code == 127)) || ended=$code
+    done
+    # one that was canceled, which ends with the same signal and code, does not run any more
+    if ((ended == 75)) && scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q 'JobState=RUNNING '; then
+        echo "preempted: job $SLURM_JOB_ID goes back into the queue" >&2
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+    exit "$ended"
 }

@@ -65,7 +65,7 @@ show_progress() {
     while sleep 15 >/dev/null 2>&1; do
         waited=$((waited + 15))
         step=$({ grep -oE '^ *\[[0-9]+/[0-9]+\]' "$log" || true; } | tail -n 1 | tr -d ' []')
-        if [[ $step =~ ^([1-9][0-9]*)/([0-9]+)$ ]]; then
+        if [[ $step =~ ^([1-9][0-9]*)/([1-9][0-9]*)$ ]]; then
             say "  ... ${waited} s, ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} files, about $((waited * (BASH_REMATCH[2] - BASH_REMATCH[1]) / BASH_REMATCH[1])) s left"
         else
             say "  ... ${waited} s"

@@ -112,22 +112,22 @@ choose_constraints() {
 }
 
 install_package() {
-    local target extras='' part beat
+    local target extras='' part
     for part in "${PARTS[@]:1}"; do [[ $part == compiled-ops ]] || extras+=,$part; done
-    target="$ROOT[${extras#,}]"
+    target="${ROOT}[${extras#,}]"
     say "installing mmselfsup-graft and its requirements (a first time takes 2 to 4 minutes, torch is most of it; log: $LOG)"
     heartbeat 9>&- & # without the lock's file descriptor
-    beat=$!
+    BEAT=$!
     # The heartbeat must not outlive this script, however it ends.
-    trap "kill $beat 2>/dev/null || true" EXIT
+    trap 'kill "$BEAT" 2>/dev/null || true' EXIT
     # mmcv without its compiled operators: never start a compiler for it here.
     if ! MMCV_WITH_OPS=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 "$VENV/bin/python" -m pip install \
         --progress-bar off -c "$CONSTRAINTS" -e "$target" >"$LOG" 2>&1; then
-        kill "$beat" 2>/dev/null || true
+        kill "$BEAT" 2>/dev/null || true
         { grep -v 'WARNING: Location' "$LOG" || true; } | tail -n 30 >&2
         die "pip failed; the end of its output is above, all of it is in $LOG"
     fi
-    kill "$beat" 2>/dev/null || true
+    kill "$BEAT" 2>/dev/null || true
 }
 
 if is_up_to_date; then

@@ -44,4 +44,5 @@ esac
 
 bash "$ROOT/tools/install.sh"
 CORES=$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
-exec "$(pick_python)" "$ROOT/tools/run_recipe.py" "${ARGS[@]}" --jobs $((CORES > 1 ? 2 : 1)) "${REST[@]+"${REST[@]}"}"
+if [[ $CORES =~ ^[1-9][0-9]{0,5}$ ]] && ((CORES > 1)); then JOBS=2; else JOBS=1; fi
+exec "$(pick_python)" "$ROOT/tools/run_recipe.py" "${ARGS[@]}" --jobs "$JOBS" "${REST[@]+"${REST[@]}"}"

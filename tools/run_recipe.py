@@ -37,14 +37,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmselfsup_graft.apis.recipe import load_recipe
     from mmselfsup_graft.apis.recipe_jobs import join_processes, run_recipe
     from mmselfsup_graft.apis.report import write_report
+    from mmselfsup_graft.apis.work_dir import only_writer
 
     recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs)
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)
-    if args.report_only:
-        join_processes(recipe, args.launcher)
-    else:
-        run_recipe(recipe, work_dir, args.jobs, args.launcher)
-    report = write_report(recipe, work_dir)
+    join_processes(recipe, args.launcher)
+    with only_writer(work_dir):
+        if not args.report_only:
+            run_recipe(recipe, work_dir, args.jobs, args.launcher)
+        report = write_report(recipe, work_dir)
     if is_main_process():
         print(report)
         print(f'checkpoints, table and pictures: {work_dir}')

@@ -6,7 +6,9 @@ usage() {
 Usage: bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
 
 Environment:
-  GPUS (8)  GPUS_PER_NODE (at most 8)  CPUS_PER_TASK (5)  SRUN_ARGS (more arguments for srun)  PORT (29500)
+  GPUS (8)  GPUS_PER_NODE (at most 8)  CPUS_PER_TASK (5)  SRUN_ARGS (more arguments for srun)
+  PORT (from the job's number)  GRES (gpu:GPUS_PER_NODE; none: GPUS tasks on CPUs)
+  REQUEUE (0; 1: a job of sbatch that is preempted goes back into the queue)
 USAGE
 }
 source "$(dirname "${BASH_SOURCE[0]}")/_launch.sh"

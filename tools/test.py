@@ -7,7 +7,6 @@ of a detector for instance, is tested as usual with one of its own checkpoints, 
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,14 +35,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and score."""
     args = parse(argv)
-    from mmengine.dist import is_main_process
-
     from mmselfsup_graft.apis.train import load_config, prepare_distributed
+    from mmselfsup_graft.apis.work_dir import only_writer
 
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem)
     cfg.launcher = args.launcher
     prepare_distributed(cfg)
+    with only_writer(cfg.work_dir):
+        _test(args, cfg)
+
+
+def _test(args: argparse.Namespace, cfg: Any) -> None:
+    from mmengine.dist import is_main_process
+
     if cfg.get('test_dataloader') is not None:
         from mmselfsup_graft.engine import GraftRunner
 
@@ -74,9 +79,10 @@ def _set_source(args: argparse.Namespace, cfg: Any) -> None:
 
 
 def _write(args: argparse.Namespace, cfg: Any, content: dict[str, Any]) -> None:
+    from mmselfsup_graft.files import write_json
+
     target = Path(args.out or Path(cfg.work_dir) / 'test.json')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, indent=1, default=_plain))
+    write_json(target, content, default=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -31,6 +31,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.print_config:
         print(cfg.pretty_text)
         return
+    from mmselfsup_graft.engine.runners import finished
+
+    note = finished(cfg)
+    if note is not None:
+        print(note)
+        return
     train(cfg)
 
 

@@ -12,6 +12,7 @@ from .feature_spectrum import (
 from .graft_proposal import GraftProposal, propose_graft
 from .host_reads import HostReads
 from .interaction import InteractionSettings, InteractionStrength, interaction_strength, measure_interactions
+from .nonfinite import NonFiniteOrigin, find_nonfinite, nonfinite_names
 
 __all__ = [
     'ConflictProfile',
@@ -20,9 +21,11 @@ __all__ = [
     'InteractionSettings',
     'InteractionStrength',
     'LayerSpectrum',
+    'NonFiniteOrigin',
     'conflict_of_losses',
     'effective_rank',
     'feature_std',
+    'find_nonfinite',
     'interaction_strength',
     'layer_groups',
     'log_amplitude',
@@ -30,6 +33,7 @@ __all__ = [
     'measure_conflict',
     'measure_interactions',
     'measure_spectrum',
+    'nonfinite_names',
     'propose_graft',
     'relative_log_amplitude',
     'spatial_variance',

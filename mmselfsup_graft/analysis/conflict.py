@@ -19,8 +19,9 @@ import torch
 from mmengine.dist import all_reduce
 from torch import nn
 
-from mmselfsup_graft.checkpoints import depth_of, whole_file
+from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.files import write_text
 
 _COLUMNS = ('iteration', 'first', 'second', 'group', 'cosine', 'norm_first', 'norm_second')
 
@@ -84,8 +85,7 @@ class ConflictProfile:
         writer = csv.writer(text)
         writer.writerow(_COLUMNS)
         writer.writerows([getattr(row, column) for column in _COLUMNS] for row in self.rows)
-        with whole_file(path) as file:
-            file.write(text.getvalue().encode())
+        write_text(path, text.getvalue())
 
     @classmethod
     def read_csv(cls, path: str | os.PathLike) -> 'ConflictProfile':

@@ -156,11 +156,12 @@ def _mmdet_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tens
 def _convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     settings = {'depths': list(arch.blocks), 'channels': list(arch.widths)}
     sizes = {'arch': settings, 'stem_patch_size': arch.stem_kernel}
-    return {'type': 'ConvNeXt', **sizes, 'out_indices': _normed_stages(state)}
+    return {'type': 'ConvNeXt', **sizes, 'out_indices': _normed_stages(arch, state)}
 
 
-def _normed_stages(state: Mapping[str, torch.Tensor]) -> list[int]:
-    return [stage for stage in range(4) if f'norm{stage}.weight' in state] or [3]
+def _normed_stages(arch: Architecture, state: Mapping[str, torch.Tensor]) -> list[int]:
+    stages = range(len(arch.blocks))
+    return [stage for stage in stages if f'norm{stage}.weight' in state] or [stages[-1]]
 
 
 def _swin(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def _swin(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> 
         'img_size': 32 * window,  # the input size is in no tensor
         'patch_size': arch.patch_size,
         'window_size': window,
-        'out_indices': _normed_stages(state),
+        'out_indices': _normed_stages(arch, state),
     }
 
 

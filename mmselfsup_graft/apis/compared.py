@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.files import write_text
 
 from .train import load_config
 
@@ -93,5 +93,4 @@ def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(columns)
     writer.writerows(rows)
-    with whole_file(path) as file:
-        file.write(text.getvalue().encode())
+    write_text(path, text.getvalue())

@@ -79,7 +79,7 @@ _TAKEN_BY_KEY = {  # the same for what builds a dict by hand
 _EVERYWHERE = {'type', '_scope_', '_delete_'}
 _OTHER_TOP_LEVEL = {
     *('find_unused_parameters', 'sync_bn', 'activation_checkpointing', 'compile'),  # read by the runner from its cfg
-    *('custom_imports', 'runner_type', 'resume_from'),
+    *('custom_imports', 'runner_type', 'resume_from', 'resume_anyway'),
 }
 _FREE_NAMES = {'custom_keys', 'default_hooks'}  # their keys are chosen by the config's author
 

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mmselfsup_graft.analysis import ConflictProfile, GraftProposal, measure_conflict, propose_graft
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.files import write_text
 
 from .loading import load_model
 
@@ -88,7 +89,7 @@ def report_conflict(
         parts = [f'{pair[0]} and {pair[1]}', profile_table(profile, pair), *_proposal_lines(proposal, pair, lower)]
         texts.append('\n'.join(parts))
     text = '\n\n'.join(texts)
-    (out_dir / 'gradient_conflict.txt').write_text(text + '\n')
+    write_text(out_dir / 'gradient_conflict.txt', f'{text}\n')
     return text
 
 

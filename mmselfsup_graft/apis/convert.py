@@ -11,11 +11,11 @@ from mmselfsup_graft.checkpoints import TARGETS, check_destination, file_sha256,
 from mmselfsup_graft.checkpoints.convert import Conversion, convert, summary
 from mmselfsup_graft.checkpoints.formats import detect_format
 from mmselfsup_graft.errors import CheckpointError, ConfigError, FormatMismatchError
+from mmselfsup_graft.files import write_json
 from mmselfsup_graft.version import __version__
 
 from .client import Client, NoClient
 from .clients import Fit, check_client, client_of, heads_of
-from .recipe import write_json
 from .setup import register_all_modules
 
 
@@ -39,6 +39,7 @@ class ConvertOptions:
         unverified: Write the result also where there is no model to load it into.
         source_grid: Patches per column and per row, (H, W), of the file's position tables; None takes what it tells.
         num_heads: Attention heads of a ViT; None takes what the file tells.
+        expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share.
     """
 
     target: str = 'mmdet'
@@ -56,6 +57,7 @@ class ConvertOptions:
     unverified: bool = False
     source_grid: tuple[int, int] | None = None
     num_heads: int | None = None
+    expand_shared_rel_pos: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def convert_file(
         prefix,
         options.source_grid,
         options.num_heads,
+        options.expand_shared_rel_pos,
     )
     fit, verified = _verify(done, options)
     meta = _meta(done, source)
@@ -179,6 +182,7 @@ def convert_command(args: argparse.Namespace, target: str) -> str:
         unverified=args.unverified,
         source_grid=parse_grid(args.source_grid),
         num_heads=args.num_heads,
+        expand_shared_rel_pos=args.expand_shared_rel_pos,
     )
     done = convert_file(args.source, args.destination, options, args.dry_run, args.report)
     written = 'nothing written (dry run)' if done.path is None else f'written: {done.path}'

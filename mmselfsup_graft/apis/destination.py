@@ -14,10 +14,12 @@ import torch
 from filelock import FileLock, Timeout
 from torch.utils.data import DataLoader
 
-from mmselfsup_graft.checkpoints import whole_file
-from mmselfsup_graft.datasets.manifest import MANIFEST_NAME, read_json
+from mmselfsup_graft.datasets.manifest import MANIFEST_NAME
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.files import is_disk_full, read_json, write_json
 from mmselfsup_graft.version import __version__
+
+_AGAIN = 'remove the folder and begin again'
 
 
 class Destination:
@@ -63,8 +65,9 @@ class Destination:
             if any(not entry.name.startswith('.') for entry in self.folder.iterdir()):
                 raise DataError(f'{self.folder} is not empty and holds no {MANIFEST_NAME}; choose an empty folder')
             return
-        manifest = read_json(path, 'remove the folder and begin again')
-        old = manifest.get('settings', {}) if isinstance(manifest, dict) else {}
+        old = read_json(path, _AGAIN, ('settings',))['settings']
+        if not isinstance(old, dict):
+            raise DataError(f"{str(path)!r} is damaged: 'settings' is not an object; {_AGAIN}")
         for name in dict.fromkeys([*self.settings, *old]):
             if old.get(name) != self.settings.get(name):
                 raise DataError(
@@ -82,9 +85,10 @@ class Destination:
         try:
             yield
         except OSError as error:
+            reason = 'the disk is full' if is_disk_full(error) else error.strerror or error
             raise DataError(
-                f'{os.fspath(path)} cannot be written ({error.strerror or error}); free space, check the rights or '
-                'choose another folder. The same command goes on from what is complete'
+                f'{os.fspath(path)} cannot be written ({reason}); free space, check the rights or choose another '
+                'folder, then run the command again to continue'
             ) from error
 
     @contextmanager
@@ -119,8 +123,8 @@ class Destination:
         }
         manifest = {'settings': self.settings, 'versions': versions, 'complete': complete, **content}
         path = self.folder / MANIFEST_NAME
-        with self.writing(path), whole_file(path) as file:
-            file.write(json.dumps(manifest, indent=1).encode())
+        with self.writing(path):
+            write_json(path, manifest)
         return manifest
 
 

@@ -12,10 +12,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from mmselfsup_graft.analysis import LayerSpectrum, measure_spectrum
-from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation import load_backbone
 from mmselfsup_graft.evaluation.progress import Progress
+from mmselfsup_graft.files import write_text
 from mmselfsup_graft.registry import DATASETS
 
 from .compared import Compared, write_rows
@@ -114,8 +114,7 @@ def report_spectrum(models: Mapping[str, Sequence[LayerSpectrum]], out_dir: Path
     draw_spectra(models, out_dir / 'feature_spectrum.png')
     draw_over_depth(models, out_dir / 'feature_depth.png')
     text = '\n\n'.join(f'{name}\n{spectrum_table(layers)}' for name, layers in models.items())
-    with whole_file(out_dir / 'feature_spectrum.txt') as file:
-        file.write(f'{text}\n'.encode())
+    write_text(out_dir / 'feature_spectrum.txt', f'{text}\n')
     return text
 
 

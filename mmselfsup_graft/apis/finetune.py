@@ -1,6 +1,5 @@
 """Fine-tuning a checkpoint: from its config to one result row."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,14 +10,15 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import file_sha256, parse_graft, read_encoder, read_projector_start
-from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
+from mmselfsup_graft.files import append_rows, read_json, write_json
 
 from .compared import RANDOM
 from .other_view import seen_through
-from .recipe import write_json
-from .results import append_rows, config_sha256, keep_config, provenance, write_drawn
+from .results import config_sha256, keep_config, provenance, write_drawn
 from .train import prepare_distributed, train
+from .work_dir import only_writer
 
 _NEEDED = ('train_dataloader', 'val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
 _STARTED = 'finetune.json'
@@ -94,6 +94,11 @@ def _start_from(cfg: Config, checkpoint: str, protocol: FineTuneProtocol) -> str
     cfg.model.graft = [entry]
     if protocol.from_first_fc:
         start = read_projector_start(checkpoint, source.format, source.branch, source.unsafe_pickle)
+        if start.weight.shape[1] != cfg.model.head.in_channels:
+            raise CheckpointError(
+                f'{checkpoint}: its projector takes {start.weight.shape[1]} channels, this encoder gives '
+                f'{cfg.model.head.in_channels}; is it a checkpoint of another architecture or size?'
+            )
         projector = {key: value for key, value in entry.items() if key != 'layers'}
         # the width is written down too: the tuned model can be built again without this file
         cfg.model.head.update(projector=projector, hidden_channels=len(start.weight))
@@ -144,6 +149,11 @@ def finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
         ConfigError: When resuming a run that had another checkpoint or selection.
     """
     prepare_distributed(run.cfg)  # before the first process alone writes
+    with only_writer(run.cfg.work_dir):
+        return _finetune(run, config)
+
+
+def _finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
     _same_run(run)
     runner = train(run.cfg)
     result = score_best(runner, run.protocol.metric)
@@ -179,7 +189,7 @@ def _same_run(run: FineTuning) -> None:
         'selection': run.protocol.selection,
         'config_sha256': run.config_sha256,
     }
-    before = json.loads(path.read_text()) if run.cfg.get('resume') and path.is_file() else now
+    before = read_json(path, 'use another --work-dir', tuple(now)) if run.cfg.get('resume') and path.is_file() else now
     differing = [key for key in now if before.get(key) != now[key]]
     if differing:
         raise ConfigError(
@@ -207,7 +217,7 @@ def score_best(runner: Runner, metric: str) -> dict[str, Any]:
     found = {'best_epoch': info['best_epoch'], 'selection_accuracy': info['best_score'], 'last_accuracy': last}
     barrier()  # the first process writes the file
     runner.load_checkpoint(str(_best_file(runner)))
-    metrics = runner.build_test_loop(runner._test_loop).run()
+    metrics = runner.test_loop.run()
     scores = {name: float(value) for name, value in metrics.items()}
     return {'accuracy': scores[metric], 'metrics': scores, **found, 'epochs': runner.max_epochs}
 

@@ -16,8 +16,9 @@ from mmselfsup_graft.analysis import (
     measure_interactions,
 )
 from mmselfsup_graft.analysis.interaction import check_image_size
-from mmselfsup_graft.checkpoints import check_fit, read_checkpoint, whole_file
-from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.checkpoints import check_fit, read_state
+from mmselfsup_graft.errors import CheckpointError, ConfigError, DataError
+from mmselfsup_graft.files import write_text
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 from .compared import Compared, write_rows
@@ -101,13 +102,17 @@ def load_classifier(cfg: Config, checkpoint: Path | None, seed: int = 0) -> Any:
     Raises:
         CheckpointError: If the file does not fit this model.
     """
-    state = read_checkpoint(checkpoint).get('state_dict', {}) if checkpoint is not None else {}
+    state = {} if checkpoint is None else read_state(checkpoint)
     options: dict[str, Any] = {'data_preprocessor': preprocessing(cfg), 'train_cfg': None}  # images are not mixed
     if 'graft' in cfg.model:
         options['graft'] = None  # all weights are in the checkpoint: nothing is grafted again
     if str(cfg.model.head.get('type', '')).rpartition('.')[2] == 'FirstFCHead' and 'head.fc0.weight' in state:
-        width = len(state['head.fc0.weight'])
-        options['head'] = {**cfg.model.head, 'projector': None, 'hidden_channels': width}
+        first = state['head.fc0.weight']
+        if first.ndim != 2 or first.shape[1] != cfg.model.head.in_channels:
+            raise CheckpointError(
+                f'{checkpoint} does not fit this model: head.fc0.weight has shape {tuple(first.shape)}'
+            )
+        options['head'] = {**cfg.model.head, 'projector': None, 'hidden_channels': len(first)}
     model: Any = MODELS.build({**cfg.model, **options})
     if checkpoint is None:
         with torch.random.fork_rng(devices=[]):
@@ -242,8 +247,7 @@ def report_interaction(models: Mapping[str, ModelInteractions], out_dir: Path, t
     shares = {name: found.shares for name, found in models.items()}
     draw_interaction(strengths, shares, out_dir / 'interaction_strength.png', title)
     text = interaction_table(models)
-    with whole_file(out_dir / 'interaction_strength.txt') as file:
-        file.write(f'{text}\n'.encode())
+    write_text(out_dir / 'interaction_strength.txt', f'{text}\n')
     return text
 
 

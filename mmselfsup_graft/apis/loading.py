@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
+from mmselfsup_graft.checkpoints import check_fit, read_state
 from mmselfsup_graft.registry import MODELS
 
 from .embedding import preprocessing
@@ -16,7 +16,7 @@ def load_model(cfg: Config, checkpoint: Path) -> torch.nn.Module:
     # its weights are all in the checkpoint: nothing is grafted again
     options = {'graft': None, 'l1_distance': None, 'data_preprocessor': preprocessing(cfg)}
     model = MODELS.build({**cfg.model, **options})
-    state = read_checkpoint(checkpoint).get('state_dict', {})
+    state = read_state(checkpoint)
     check_fit(checkpoint, state, model.state_dict())
     model.load_state_dict(state)
     return model.eval()

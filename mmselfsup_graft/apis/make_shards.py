@@ -12,9 +12,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from mmselfsup_graft.checkpoints import whole_file
+from mmselfsup_graft.datasets.classes import shown
 from mmselfsup_graft.datasets.image_folder import ImageFolder
-from mmselfsup_graft.datasets.manifest import read_json
+from mmselfsup_graft.datasets.left_out import MOST, LeftOut, check_share
 from mmselfsup_graft.datasets.shard_index import (
     INDEX_NAME,
     Shard,
@@ -22,10 +22,12 @@ from mmselfsup_graft.datasets.shard_index import (
     index_archive,
     index_text,
     parse_index,
+    parse_shard,
 )
 from mmselfsup_graft.datasets.stores import Store
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.progress import Progress
+from mmselfsup_graft.files import open_regular, read_json, whole_file
 
 from .destination import Destination, check_jobs, in_processes
 
@@ -40,6 +42,7 @@ def make_shards(
     seed: int | None = 0,
     with_label: bool | str = 'auto',
     jobs: int = 1,
+    max_left_out: float = MOST,
 ) -> dict[str, Any]:
     """Write the images of a folder into archives ``NAME-000000.tar`` …, their index and a manifest.
 
@@ -55,6 +58,7 @@ def make_shards(
         seed: Of the random order in which images are written, so that every archive holds all classes and neighbours
             have nothing in common; ``None`` keeps the order of the paths.
         jobs: Processes.
+        max_left_out: Share of the files that may be left out, see :class:`mmselfsup_graft.datasets.SelfSupDataset`.
 
     Returns:
         The manifest: settings, versions, counts, and name, images, bytes and SHA-256 of every archive.
@@ -67,7 +71,7 @@ def make_shards(
     if per_shard < 1 or not name or '/' in name:
         raise ConfigError(f'per_shard is {per_shard} and name {name!r}, expected a positive number and a file name')
     check_jobs(jobs)
-    folder = ImageFolder(os.fspath(source), split=split, with_label=with_label)
+    folder = ImageFolder(os.fspath(source), split=split, with_label=with_label, max_left_out=max_left_out)
     root = os.path.join(os.fspath(source), split)
     infos = [folder.get_data_info(number) for number in range(len(folder))]
     files = [os.path.relpath(info['img_path'], root) for info in infos]
@@ -79,7 +83,7 @@ def make_shards(
         'name': name,
         'per_shard': per_shard,
         'seed': seed,
-        'images_sha256': hashlib.sha256(json.dumps(samples).encode()).hexdigest(),
+        'images_sha256': hashlib.sha256(json.dumps([samples, folder.classes]).encode()).hexdigest(),
     }
     if seed is not None:
         order = np.random.RandomState(seed).permutation(len(samples))  # its stream is frozen for all versions of numpy
@@ -162,7 +166,7 @@ def _write_shard(root: str, target: Destination, group: tuple[str, Sequence[tupl
     name, samples = group
     file, table = target.folder / name, _table(target, name)
     if file.is_file() and table.is_file():
-        shard = Shard(**read_json(table, 'remove it and run the same command again'))
+        shard = parse_shard(read_json(table), str(table))
         if shard.bytes == file.stat().st_size:
             return shard
     with target.file(name) as out:
@@ -182,7 +186,8 @@ def _write_shard(root: str, target: Destination, group: tuple[str, Sequence[tupl
 
 def _content(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except OSError as error:
         raise DataError(f'{path} cannot be read ({error.strerror}); mend or remove it') from error
 
@@ -202,6 +207,8 @@ def index_shards(
     storage_options: Mapping[str, Any] | None = None,
     jobs: int = 1,
     overwrite: bool = False,
+    classes: Sequence[str] | None = None,
+    max_left_out: float = MOST,
 ) -> list[Shard]:
     """Make the index of archives that exist.
 
@@ -212,13 +219,16 @@ def index_shards(
         storage_options: Arguments of fsspec's file system.
         jobs: Processes.
         overwrite: Replace an index that exists.
+        classes: Names of the classes in the order of the labels; the index keeps them.
+        max_left_out: Share of the members that may be left out: what is neither image nor label nor beside an image.
 
     Returns:
         The archives.
 
     Raises:
         ConfigError: ``out`` is needed and missing.
-        DataError: There is no archive, or one is missing, damaged or no tar archive in webdataset's layout.
+        DataError: There is no archive, or one is missing, damaged or no tar archive in webdataset's layout; too many
+            members are no images, or there are fewer classes than labels.
     """
     check_jobs(jobs)
     folder, names = _archives(source)
@@ -235,9 +245,16 @@ def index_shards(
         progress.step()
     if not any(shard.keys for shard in shards):
         raise DataError(f'no image in {len(names)} archives of {folder}; expected members like key.jpg and key.cls')
+    left_out = LeftOut()
+    for shard in shards:
+        left_out.update(shard.left_out())
+    left_out.check(sum(len(shard.keys) for shard in shards), check_share(max_left_out, 'index_shards'), source)
+    highest = max(max(shard.labels, default=-1) for shard in shards)
+    if classes is not None and highest >= len(classes):
+        raise DataError(f'{source} has the label {highest}, but there are only the names of {shown(classes)}')
     try:
         with whole_file(path) as file:
-            file.write(index_text(shards).encode())
+            file.write(index_text(shards, classes).encode())
     except OSError as error:
         raise DataError(f'{path} cannot be written ({error.strerror}); choose another place (--out)') from error
     return shards
@@ -257,6 +274,7 @@ def _archives(source: str) -> tuple[str, list[str]]:
 
 
 def _index_one(store: Store, name: str) -> Shard:
+    store.check_regular(name)
     try:
         with store.system.open(store.path(name), 'rb') as file:
             return index_archive(file, name, store.system.size(store.path(name)))

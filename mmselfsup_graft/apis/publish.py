@@ -17,6 +17,7 @@ from mmselfsup_graft.checkpoints import (
 from mmselfsup_graft.checkpoints.convert import architecture_of
 from mmselfsup_graft.checkpoints.targets import to_target
 from mmselfsup_graft.checkpoints.traits import read_traits
+from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.version import __version__
 
@@ -57,6 +58,7 @@ def publish_file(
     kept = {n: v for n, v in state.items() if keep_followers or not re.match(_FOLLOWERS, n)}
     if not kept:
         raise CheckpointError(f'{source} holds nothing but momentum encoders, queues or teachers; see --keep-followers')
+    check_weights(str(source), kept, MODEL_BUFFERS)
     meta = content.get('meta')
     told = _plain(meta) if isinstance(meta, Mapping) else {}
     if not unverified:

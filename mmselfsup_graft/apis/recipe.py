@@ -8,13 +8,11 @@ stages. Every stage has its own folder in the recipe's work directory and leaves
 it is complete, so the same command goes on where it was stopped, by whatever means.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +20,18 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
-from mmselfsup_graft.checkpoints import file_sha256, whole_file
+from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.errors import ConfigError, GraftError
+from mmselfsup_graft.files import read_json, write_json
 
 from .config_check import apply_cfg_options, check_config
 from .report_settings import check_report
 from .train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
+from .work_dir import only_writer
 
 _REFERENCE = 'stage:'
 _KEYS = ('stages', 'configs', 'options', 'report')
+_REPEAT = 'remove it and run the recipe again'  # what to do about a damaged note of a stage
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _resolve(value: Any, work_dir: Path) -> Any:
 def read_done(work_dir: Path, name: str) -> dict[str, Any] | None:
     """What a finished stage left behind, or None if it is not finished."""
     path = Path(work_dir) / name / 'done.json'
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path, _REPEAT, ('checkpoint',)) if path.is_file() else None
 
 
 def stage_checkpoint(work_dir: Path, name: str) -> Path:
@@ -234,30 +235,13 @@ def is_done(stage: Stage, work_dir: Path) -> bool:
 
     folder = Path(work_dir) / stage.name
     note = folder / 'stage.json'
-    foreign = note.is_file() and json.loads(note.read_text())['fingerprint'] != stage.fingerprint
+    foreign = note.is_file() and read_json(note, _REPEAT, ('fingerprint',))['fingerprint'] != stage.fingerprint
     if foreign and (latest_checkpoint(folder) is not None or read_done(work_dir, stage.name)):
         raise ConfigError(
             f'{folder} was made with another config (or by another earlier stage); '
             'choose a new --work-dir, or delete that folder to run the stage again'
         )
     return read_done(work_dir, stage.name) is not None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that ``path`` holds either the old text or the whole new one."""
-    with whole_file(path) as file:
-        file.write(json.dumps(content, indent=1).encode())
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a stage's folder; the lock ends with the process."""
-    with (folder / '.lock').open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise GraftError(f'{folder} is in use by another running process; wait for it or stop it') from error
-        yield
 
 
 def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
@@ -270,16 +254,13 @@ def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
     # mmengine keeps loggers and message hubs by name; two stages in one process must not share them
     cfg.experiment_name = f'{stage.name}_{stage.fingerprint[:8]}'
     prepare_distributed(cfg)
-    if not is_main_process():
+    with only_writer(folder):
+        if is_main_process():
+            write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
         train(cfg)
+        if is_main_process():
+            _finish(folder, stage)
         barrier()
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
-        train(cfg)
-        _finish(folder, stage)
-    barrier()
 
 
 def _finish(folder: Path, stage: Stage) -> None:
@@ -288,7 +269,7 @@ def _finish(folder: Path, stage: Stage) -> None:
     newest = latest_checkpoint(folder)
     if newest is None:
         raise GraftError(f'stage {stage.name} ended without a checkpoint; set default_hooks.checkpoint.interval')
-    progress = json.loads((folder / 'progress.json').read_text())
+    progress = read_json(folder / 'progress.json', _REPEAT, ('seconds', 'max_iters', 'notes'))
     write_json(
         folder / 'done.json',
         {

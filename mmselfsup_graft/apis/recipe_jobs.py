@@ -9,21 +9,25 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
-from mmselfsup_graft.errors import ConfigError, GraftError
+from mmselfsup_graft.errors import ConfigError, DataError, GraftError
+from mmselfsup_graft.files import read_json
+from mmselfsup_graft.stop_signals import EXIT_PREEMPTED, Preempted, death, deferred, with_parent
 
 from .recipe import Recipe, Stage, is_done, read_done, run_stage
 from .train import prepare_distributed
 
 _POLL_SECONDS = 0.5
 _PLAIN_SECONDS = 10.0
-_PARENT = 'GRAFT_RECIPE_PROCESS'
+_STOP_SECONDS = 60.0
+_CONTINUE = 'run the same command again to continue'
 _CLEAR = '\r\x1b[K'  # back to the beginning of the line, and empty it
 
 
@@ -71,13 +75,15 @@ def run_jobs(recipe: Recipe, work_dir: Path, jobs: int) -> None:
 
     Raises:
         GraftError: When a stage fails; the others are stopped, everything done so far is kept.
+        Preempted: When this process or a stage is asked to stop by SIGTERM or SIGUSR1, after the stages have written
+            their checkpoints.
     """
     if jobs < 1:
         raise ConfigError(f'--jobs must be at least 1, got {jobs}')
     waiting = [stage for stage in recipe.stages if not is_done(stage, work_dir)]
     running: list[_Job] = []
     view = ProgressView(recipe, work_dir)
-    try:
+    with deferred() as request, view, _stopping(running):
         while waiting or running:
             ready = [s for s in waiting if all(read_done(work_dir, need) for need in s.needs)]
             for stage in ready[: jobs - len(running)]:
@@ -86,21 +92,21 @@ def run_jobs(recipe: Recipe, work_dir: Path, jobs: int) -> None:
             time.sleep(_POLL_SECONDS)
             for job in [job for job in running if job.process.poll() is not None]:
                 running.remove(job)
+                if job.process.returncode == EXIT_PREEMPTED:
+                    raise Preempted(f'stage {job.stage.name} was asked to stop; {_CONTINUE}')
                 if job.process.returncode:
                     raise GraftError(_failure(job))
                 view.note(job.stage.name)
+            if request.number is not None:
+                raise Preempted(f'stopped by {signal.Signals(request.number).name}; {_CONTINUE}')
             view.show([job.stage.name for job in running])
-    finally:
-        _stop(running)
-        view.close()
 
 
 def _start(recipe: Recipe, stage: Stage, work_dir: Path, jobs: int) -> _Job:
     folder = work_dir / stage.name
     folder.mkdir(parents=True, exist_ok=True)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
-    environment[_PARENT] = str(os.getpid())
+    environment = with_parent({**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads})
     module = 'mmselfsup_graft.apis.recipe_stage'
     command = [sys.executable, '-m', module, str(recipe.path), '--work-dir', str(work_dir), '--only', stage.name]
     command += ['--options', json.dumps(recipe.options)] + (['--amp'] if recipe.amp else [])
@@ -119,30 +125,26 @@ def _failure(job: _Job) -> str:
     text = job.log.read_bytes()[job.log_begins :].decode(errors='replace')
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith('error: ')]
-    reason = errors[-1].removeprefix('error: ') if errors else (lines[-1] if lines else 'no output')
+    ended = death(job.process.returncode)
+    reason = errors[-1].removeprefix('error: ') if errors else (lines[-1] if lines else ended)
+    if job.process.returncode < 0:
+        reason = ended
     return f'stage {job.stage.name} failed: {reason} (log: {job.log})'
 
 
-def _stop(running: list[_Job]) -> None:
-    for job in running:
-        job.process.send_signal(signal.SIGTERM)
-    for job in running:
-        try:
-            job.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            job.process.kill()
-
-
-def die_with_parent() -> None:
-    """End this process when the one that started it is gone, however it went."""
-    parent = int(os.environ.get(_PARENT, os.getppid()))  # it may be gone before we get here
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_POLL_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+@contextmanager
+def _stopping(running: list[_Job]) -> Iterator[None]:
+    """Stop what still runs at the end of the block; each stage writes a checkpoint first."""
+    try:
+        yield
+    finally:
+        for job in running:
+            job.process.send_signal(signal.SIGTERM)
+        for job in running:
+            try:
+                job.process.wait(timeout=_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                job.process.kill()
 
 
 class ProgressView:
@@ -172,16 +174,19 @@ class ProgressView:
         for text in done.get('notes', []):
             print(f'{_CLEAR if self.inplace else ""}note on {name}: {text}', flush=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> 'ProgressView':
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Leave the line."""
         if self.inplace:
             print(flush=True)
 
     def _describe(self, name: str) -> str:
         try:
-            state = json.loads((self.work_dir / name / 'progress.json').read_text())
-        except (OSError, ValueError):
+            state = read_json(self.work_dir / name / 'progress.json')
+            share = 100 * state['iter'] / state['max_iters']
+            loss = f', loss {state["loss"]:.3f}' if state['loss'] is not None else ''
+            return f'{name} {share:.0f} %, {state["seconds_left"]:.0f} s left{loss}'
+        except (DataError, LookupError, TypeError, ValueError, ArithmeticError):  # not there yet, or left by a kill
             return f'{name} starting'
-        share = 100 * state['iter'] / state['max_iters']
-        loss = f', loss {state["loss"]:.3f}' if state['loss'] is not None else ''
-        return f'{name} {share:.0f} %, {state["seconds_left"]:.0f} s left{loss}'

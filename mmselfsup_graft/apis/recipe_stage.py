@@ -5,9 +5,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmselfsup_graft.stop_signals import die_with_parent
+
 from .cli import run_tool
 from .recipe import load_recipe, run_stage
-from .recipe_jobs import die_with_parent
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 
 from mmselfsup_graft.datasets import SelfSupDataset
-from mmselfsup_graft.datasets.scanning import scan_images
+from mmselfsup_graft.datasets.scanning import scan_folder
 from mmselfsup_graft.datasets.transforms import CorruptImage, build_pipeline
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.progress import Progress
@@ -178,7 +178,12 @@ def images_of_files(files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]]
     transform = Compose(build_pipeline([dict(step) for step in pipeline]))
     paths: list[Path] = []
     for file in files:
-        paths += [file / name for name in scan_images(str(file))[:count]] if file.is_dir() else [file]
+        if file.is_dir():
+            found = scan_folder(str(file))
+            found.left_out.check(len(found.paths), 1, str(file))  # said; these pictures are only looked at
+            paths += [file / name for name in found.paths[:count]]
+        else:
+            paths.append(file)
     images = []
     for path in paths:
         try:

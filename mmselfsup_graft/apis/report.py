@@ -1,7 +1,6 @@
 """The report at the end of a recipe: one table of frozen-feature accuracies, and pictures."""
 
 import itertools
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,10 +12,11 @@ from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmselfsup_graft.analysis import ConflictProfile
 from mmselfsup_graft.errors import DataError, GraftError, NonFiniteError
+from mmselfsup_graft.files import write_json, write_text
 
 from .conflict import report_conflict
 from .embedding import load_encoder
-from .recipe import Recipe, read_done, stage_checkpoint, write_json
+from .recipe import Recipe, read_done, stage_checkpoint
 from .report_page import write_report_page
 from .report_settings import BASELINES, row_name, scored_features
 from .scoring import evaluation_sets, read_evaluation, score_encoder, score_pixels
@@ -51,12 +51,11 @@ def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
     for name, stage in {random_row: None, **rows}.items():
         say(name)
         checkpoint = None if stage is None else stage_checkpoint(work_dir, stage.name)
-        encoder = load_encoder(cfg if stage is None else stage.cfg, checkpoint, cache=cache)
         cost = {} if stage is None else _cost(recipe, stage.name, work_dir)
-        features = scored_features(recipe.report, encoder.has_class_token(), encoder.own_feature())
-        score = partial(score_encoder, encoder, evaluation, features, datasets)
         try:
-            found = _agreed(score)
+            encoder = load_encoder(cfg if stage is None else stage.cfg, checkpoint, cache=cache)
+            features = scored_features(recipe.report, encoder.has_class_token(), encoder.own_feature())
+            found = _agreed(partial(score_encoder, encoder, evaluation, features, datasets))
         except NonFiniteError as error:
             not_scored[name] = str(error)
             continue
@@ -144,14 +143,14 @@ def _write_table(recipe: Recipe, work_dir: Path) -> tuple[dict[str, Any] | None,
         return None, f'no table: {error}'
     if not is_main_process():
         return None, ''
-    write_json(work_dir / 'table.json', json.loads(json.dumps(result)))
+    write_json(work_dir / 'table.json', result)
     text = table_text(result)
     for side, count in result['left_out'].items():
         if count:
             text += f'\n{count} {side} images could not be read and are left out; {result["images"][side]} are scored'
     for name, why in result['not_scored'].items():
         text += f'\n{name} is not scored: {why}'
-    (work_dir / 'table.txt').write_text(text + '\n')
+    write_text(work_dir / 'table.txt', f'{text}\n')
     return result, text
 
 
@@ -169,7 +168,10 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
     draw_loss_curves(runs, work_dir / 'loss_curves.png')
     draw_lr_over_depth(runs, work_dir / 'lr_over_depth.png')
     for name in recipe.report.get('reconstruct', []):
-        draw_stage_reconstructions(recipe, name, work_dir)
+        try:
+            draw_stage_reconstructions(recipe, name, work_dir)
+        except NonFiniteError as error:
+            print(f'no reconstructions by {name}: {error}', flush=True)
     for name, folder in runs.items():
         measured = folder / 'gradient_conflict.csv'  # a stage with GradientConflictHook
         if measured.is_file():

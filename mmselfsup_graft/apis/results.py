@@ -15,15 +15,15 @@ from mmengine.dist import get_world_size, is_main_process
 
 from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.datasets import SelfSupDataset, dataset_entries, write_image_list
+from mmselfsup_graft.files import append_rows, write_json
 from mmselfsup_graft.registry import DATASETS
 
 from .environment import versions
-from .recipe import write_json
 from .report_settings import row_name
 from .scoring import Evaluation, Scores, read_evaluation, score_checkpoint
 from .table import notes_text, table_text
 
-_NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_from')
+_NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_from', 'resume_anyway')
 
 
 def config_sha256(cfg: Config) -> str:
@@ -105,23 +105,19 @@ def result_rows(
     return rows
 
 
-def append_rows(path: str | os.PathLike, rows: list[dict[str, Any]]) -> None:
-    """Append rows to a file of one JSON object per line."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'a', encoding='utf-8') as file:
-        file.write(''.join(json.dumps(row) + '\n' for row in rows))
-
-
 def keep_config(cfg: Config, digest: str) -> None:
     """Write the resolved config into its work directory, under the hash that the rows name."""
     path = Path(cfg.work_dir) / f'config_{digest[:12]}.json'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, json.loads(json.dumps(cfg.to_dict(), default=str)))
+    write_json(path, cfg.to_dict(), default=str)
 
 
 def write_drawn(dataset: SelfSupDataset, work_dir: str | os.PathLike) -> None:
-    """Write which labelled images a drawn training set holds, next to its results: ``train_images.txt``."""
-    write_image_list(dataset_entries(dataset), str(Path(work_dir) / 'train_images.txt'), overwrite=True)
+    """Write which labelled images a drawn training set holds, next to its results: ``train_images.txt``, and the names
+    of their classes, which :class:`ImageList` reads.
+    """
+    path = Path(work_dir) / 'train_images.txt'
+    write_image_list(dataset_entries(dataset), str(path), overwrite=True)
+    write_json(Path(f'{path}.json'), {'classes': dataset.classes})
 
 
 def score_and_record(

@@ -1,5 +1,6 @@
 """Scoring frozen encoders by the protocols of a config's ``evaluation`` section."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from mmselfsup_graft.datasets import SelfSupDataset
+from mmselfsup_graft.datasets.classes import share_classes
+from mmselfsup_graft.datasets.left_out import say_once
 from mmselfsup_graft.errors import ConfigError, DataError, NonFiniteError
 from mmselfsup_graft.evaluation import (
     FEATURES,
@@ -155,8 +158,16 @@ def score_pixels(evaluation: Evaluation, datasets: dict[str, SelfSupDataset] | N
 
 
 def evaluation_sets(evaluation: Evaluation) -> dict[str, SelfSupDataset]:
-    """The data sets ``train`` and ``test``, built."""
-    return {name: DATASETS.build(evaluation.data[name]) for name in ('train', 'test')}
+    """The data sets ``train`` and ``test``, built; labels of both are numbered by the classes of ``train``.
+
+    Raises:
+        DataError: If ``test`` has images of a class that ``train`` does not know.
+    """
+    datasets = {name: DATASETS.build(evaluation.data[name]) for name in ('train', 'test')}
+    share_classes(datasets['train'], {'evaluation.test': datasets['test']})
+    for name, dataset in datasets.items():
+        say_once(f'evaluation.{name}: {dataset.describe()}', logging.INFO)
+    return datasets
 
 
 def score_encoder(
@@ -178,12 +189,13 @@ def score_encoder(
 
     Raises:
         ConfigError: If the encoder has no such feature.
-        DataError: If images have no labels. An error that only the first process can meet is raised there, after all
-            that the processes share.
+        DataError: If images have no labels, or ``test`` a class that ``train`` does not know. An error that only the
+            first process can meet is raised there, after all that the processes share.
         NonFiniteError: If features hold NaN or infinity; on all processes.
     """
     names = encoder.check(features)
     datasets = datasets or evaluation_sets(evaluation)
+    share_classes(datasets['train'], {'evaluation.test': datasets['test']})
     labels = {name: labels_of(dataset) for name, dataset in datasets.items()}
     loading = {'batch_size': evaluation.batch_size, 'num_workers': evaluation.num_workers}
     embedded = {}
@@ -194,6 +206,8 @@ def score_encoder(
             empty = np.empty((len(dataset), 0), dtype=np.float32)
             embedded[name] = Embedded(dict.fromkeys(names, empty), labels[name], np.arange(len(dataset)))
     _check_finite(encoder, embedded)
+    for name, each in embedded.items():
+        _say_lost_classes(name, datasets[name], labels[name][each.indices])
     samples = {name: samples_sha256(dataset) for name, dataset in datasets.items()}
     images = {name: len(each.indices) for name, each in embedded.items()}
     left_out = {name: len(dataset) - images[name] for name, dataset in datasets.items()}
@@ -209,6 +223,15 @@ def score_encoder(
     if failed is not None:
         raise failed
     return scores
+
+
+def _say_lost_classes(name: str, dataset: SelfSupDataset, read: np.ndarray) -> None:
+    """Say which classes have images none of which can be read."""
+    lost = sorted(set(np.unique(labels_of(dataset)).tolist()) - set(np.unique(read).tolist()))
+    if lost:
+        names = dataset.classes or ()
+        text = ', '.join(names[label] if label < len(names) else str(label) for label in lost[:10])
+        say_once(f'evaluation.{name}: no image of {len(lost)} classes can be read ({text}); they are not scored')
 
 
 def _check_finite(encoder: Encoder, embedded: Mapping[str, Embedded]) -> None:
@@ -254,7 +277,10 @@ def labels_of(dataset: SelfSupDataset) -> np.ndarray:
     """
     labels = dataset.labels()
     if labels is None:
-        raise DataError('evaluation needs labelled images: put them into one sub-folder per class')
+        raise DataError(
+            f'evaluation needs labelled images: put them into one sub-folder per class. This data set: '
+            f'{dataset.describe()}'
+        )
     return labels
 
 
@@ -275,6 +301,7 @@ def _augmented(
     if not protocol.augment:
         return None
     dataset = DATASETS.build(evaluation.data['augmented'])
+    share_classes(plain, {'evaluation.augmented': dataset})
     if not np.array_equal(labels_of(dataset), labels_of(plain)):
         raise DataError(
             f'evaluation.augmented ({len(dataset)} images) must hold the images of evaluation.train ({len(plain)}) in '

@@ -1,6 +1,5 @@
 """The same recipe with several seeds: mean and spread per row, and whether a claim holds."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.files import read_json, read_rows
 
 _CONFIDENCE = 0.95
 
@@ -84,17 +84,16 @@ def _read(folder: Path) -> dict[str, dict[str, float]]:
 def _tuned_accuracy(path: Path) -> float:
     """Accuracy of the last run that fine-tuned."""
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        return [row['result']['accuracy'] for row in rows if row['protocol'] == 'finetune'][-1]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        return [row['result']['accuracy'] for row in read_rows(path) if row['protocol'] == 'finetune'][-1]
+    except (KeyError, TypeError, IndexError) as error:
         raise DataError(f'{path} holds no fine-tuning ({type(error).__name__}: {error})') from error
 
 
 def _read_table(path: Path) -> dict[str, dict[str, float]]:
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path, 'score the recipe again', ('rows', 'protocol'))
         return {name: _cells(row, content['protocol']) for name, row in content['rows'].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f'{path} is no table of a recipe ({type(error).__name__}: {error})') from error
 
 

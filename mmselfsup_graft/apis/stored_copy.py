@@ -4,26 +4,29 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
-from mmselfsup_graft.datasets.manifest import read_json
-from mmselfsup_graft.datasets.scanning import scan_images
+from mmselfsup_graft.datasets.left_out import MOST, check_share
+from mmselfsup_graft.datasets.pixels import SIXTEEN_BITS, UnknownRange, to_rgb
+from mmselfsup_graft.datasets.scanning import find_files, scan_folder
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.progress import Progress
+from mmselfsup_graft.files import open_regular, read_json
 
 from .destination import Destination, check_jobs, in_processes
 
 FORMS = ('jpeg', 'raw')
 SUBSAMPLINGS = ('4:2:0', '4:4:4')
 _IMAGES_AT_ONCE = 32  # that a process takes, of a copy as files
-_KEPT_MODES = ('L', 'RGB')
+_GREY_MODES = ('1', 'L', *SIXTEEN_BITS)
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,14 @@ def store_resized(
     per_shard: int = 1024,
     jobs: int = 1,
     on_corrupt: str = 'skip',
+    max_left_out: float = MOST,
 ) -> dict[str, Any]:
     """Store the images below a folder so that their shorter side has ``short_side`` pixels.
 
-    Images are decoded as :class:`mmselfsup_graft.datasets.LoadImage` does and scaled by PIL's bicubic filter with
-    antialiasing, to whole numbers of pixels nearest to the proportions; smaller ones are never enlarged. Grey images
-    stay grey, all others become RGB; orientation tags and colour profiles, which the loader ignores, are dropped.
+    Images are decoded as :class:`mmselfsup_graft.datasets.LoadImage` does (16-bit ones scaled to 8) and scaled by PIL's
+    bicubic filter with antialiasing, to whole numbers of pixels nearest to the proportions; smaller ones are never
+    enlarged. Grey images stay grey, all others become RGB; orientation tags and colour profiles, which the loader
+    ignores, are dropped.
 
     ``'jpeg'`` keeps all relative paths, also the ends of names (readers go by the content), and text files (``*.txt``:
     lists, labels), so the copy is read by whatever read the source. A JPEG that is small enough is copied byte
@@ -108,14 +113,15 @@ def store_resized(
         form, short_side, quality, subsampling, per_shard: See :class:`CopySettings`.
         jobs: Processes.
         on_corrupt: ``'skip'`` names unreadable images in the manifest and leaves them out, ``'raise'`` stops.
+        max_left_out: Share of the files that may be left out because they do not look like images.
 
     Returns:
         The manifest.
 
     Raises:
         ConfigError: An argument is out of range.
-        DataError: The source has no (readable) image, the destination cannot be written or was begun otherwise, or an
-            image is unreadable and ``on_corrupt`` is ``'raise'``.
+        DataError: The source has no (readable) image or too many other files, the destination cannot be written or was
+            begun otherwise, or an image is unreadable and ``on_corrupt`` is ``'raise'``.
     """
     settings = CopySettings(os.fspath(source), form, short_side, quality, subsampling, per_shard)
     if on_corrupt not in ('skip', 'raise'):
@@ -124,7 +130,9 @@ def store_resized(
     inside, outside = Path(destination).resolve(), Path(source).resolve()
     if inside == outside or outside in inside.parents:
         raise ConfigError(f'the destination {destination} lies in the source {source}; choose a folder outside of it')
-    paths = scan_images(os.fspath(source))
+    found = scan_folder(os.fspath(source))
+    found.left_out.check(len(found.paths), check_share(max_left_out, 'store_resized'), os.fspath(source))
+    paths = found.paths
     with Destination(destination, settings.written(paths)) as target:
         copy = _copy_files if form == 'jpeg' else _copy_shards
         content = copy(settings, target, paths, jobs, on_corrupt)
@@ -134,15 +142,18 @@ def store_resized(
 
 
 def _decode(path: str) -> Image.Image:
+    file: IO[bytes] | None = None
     try:
-        with Image.open(path) as image:
-            image.load()
-            kind = image.format
-            image = image if image.mode in _KEPT_MODES else image.convert('RGB')
-            image.format = kind
-            return image
+        file = open_regular(path)
+        with file, Image.open(file) as image:
+            small = to_rgb(image, 'L' if image.mode in _GREY_MODES else 'RGB')
+            small.format = image.format
+            return small
+    except UnknownRange as error:
+        raise _Unreadable(str(error)) from error
     except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
-        raise _Unreadable(f'{type(error).__name__}: {error}') from error
+        said = str(error).replace(repr(file), 'its content') if file else str(error)  # PIL names what it was given
+        raise _Unreadable(f'{type(error).__name__}: {said}') from error
 
 
 def _skip(path: str, error: _Unreadable, on_corrupt: str) -> list[str]:
@@ -206,7 +217,8 @@ def _encoded(path: str, settings: CopySettings) -> bytes:
     image = _decode(path)
     small = resized(image, settings.short_side)
     if small is image and image.format == 'JPEG':
-        return Path(path).read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     buffer = io.BytesIO()
     small.save(buffer, format='JPEG', quality=settings.quality, subsampling=settings.subsampling)
     return buffer.getvalue()
@@ -215,14 +227,10 @@ def _encoded(path: str, settings: CopySettings) -> bytes:
 def _copy_texts(source: str, target: Destination) -> list[str]:
     """Copy lists and labels, which data sets look for beside the images."""
     texts = []
-    for folder, names, files in os.walk(source, followlinks=True):
-        names[:] = sorted(name for name in names if not name.startswith('.'))
-        lists = sorted(name for name in files if name.endswith('.txt') and not name.startswith('.'))
-        texts += [os.path.relpath(os.path.join(folder, name), source) for name in lists]
-    for text in texts:
-        content = Path(source, text).read_bytes()
-        with target.file(text) as out:
-            out.write(content)
+    for text in find_files(source, ('.txt', '.txt.json')):
+        with open_regular(os.path.join(source, text)) as file, target.file(text) as out:
+            shutil.copyfileobj(file, out)
+        texts.append(text)
     return texts
 
 
@@ -254,7 +262,7 @@ def _store_shard(
     stem, paths = group
     table_file, file = target.folder / f'{stem}.json', target.folder / f'{stem}.bin'
     if table_file.is_file() and file.is_file():
-        table = read_json(table_file, 'remove it and run the same command again')
+        table = read_json(table_file, keys=('name', 'images', 'bytes', 'sha256', 'skipped'))
         if table['bytes'] == file.stat().st_size and not (table['skipped'] and on_corrupt == 'raise'):
             return {key: table[key] for key in ('name', 'images', 'bytes', 'sha256', 'skipped')}
     columns: dict[str, list[Any]] = {'paths': [], 'shapes': [], 'offsets': [], 'skipped': []}

@@ -14,13 +14,17 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.files import writing
 from mmselfsup_graft.ops.finder import VARIABLE as OPERATORS
 from mmselfsup_graft.ops.finder import operators_in_use
 from mmselfsup_graft.quiet import quiet_imports
 from mmselfsup_graft.registry import SCOPE
+from mmselfsup_graft.stop_signals import die_with_parent
 
 from .config_check import apply_cfg_options, check_config
 from .setup import import_scope, register_all_modules
+from .slurm import slurm_variables
+from .work_dir import only_writer
 
 
 def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) -> Config:
@@ -74,7 +78,7 @@ def resumes(cfg: Config) -> bool:
     """Whether the run goes on from a checkpoint, so that it needs no weights to start from."""
     from mmselfsup_graft.engine.runners import latest_checkpoint
 
-    return bool(cfg.get('resume') and (cfg.get('resume_from') or latest_checkpoint(cfg.work_dir)))
+    return bool(cfg.get('resume') and (cfg.get('resume_from') or latest_checkpoint(cfg.work_dir, cfg)))
 
 
 def set_pretrained(cfg: Config, checkpoint: str) -> None:
@@ -97,8 +101,10 @@ def set_pretrained(cfg: Config, checkpoint: str) -> None:
 
 
 def _pretrained_entries(value: Any) -> Iterator[dict[str, Any]]:
+    from mmselfsup_graft.models.foreign_weights import is_pretrained_init
+
     if isinstance(value, dict):
-        if value.get('type') == 'Pretrained':
+        if is_pretrained_init(value):
             yield value
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -185,10 +191,17 @@ def enable_resume(cfg: Config, source: str) -> None:
 def prepare_distributed(cfg: Config) -> None:
     """Open the process group if a launcher started us; without a GPU use gloo and wrap models for the CPU.
 
-    mmengine's own launcher code insists on CUDA. What the config says in ``model_wrapper_cfg`` stays.
+    mmengine's own launcher code insists on CUDA. What the config says in ``model_wrapper_cfg`` stays. From here on the
+    process ends when its launcher does.
+
+    Raises:
+        ConfigError: If the launcher's variables are missing.
     """
     if cfg.get('launcher', 'none') == 'none':
         return
+    die_with_parent()
+    if cfg.launcher == 'slurm':
+        os.environ.update(slurm_variables(os.environ))
     if torch.cuda.is_available():
         if not torch.distributed.is_initialized():
             init_dist(cfg.launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
@@ -197,7 +210,7 @@ def prepare_distributed(cfg: Config) -> None:
         if 'RANK' not in os.environ:
             raise ConfigError(
                 f'--launcher {cfg.launcher} on a machine without GPU needs the variables of torchrun (RANK, '
-                'WORLD_SIZE, ...): start it with tools/dist_train.sh'
+                'WORLD_SIZE, ...): start it with tools/dist_train.sh or tools/slurm_train.sh'
             )
         torch.distributed.init_process_group('gloo')
     given, ddp = cfg.get('model_wrapper_cfg') or {}, 'MMDistributedDataParallel'
@@ -218,6 +231,8 @@ def train(cfg: Config) -> Runner:
     from mmselfsup_graft.engine import GraftRunner
 
     prepare_distributed(cfg)
-    runner = GraftRunner.from_cfg(cfg)
-    runner.train()
+    # mmengine's own logs may meet a full disk; what we write names its file
+    with only_writer(cfg.work_dir), writing(f'a file in {cfg.work_dir}'):
+        runner = GraftRunner.from_cfg(cfg)
+        runner.train()
     return runner

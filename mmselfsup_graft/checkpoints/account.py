@@ -13,7 +13,7 @@ _HARMLESS = re.compile(
     r'(\w*decoder\w*|\w*head(_\w+)?|neck|projector|projection_head|predictor|prototypes\d*|classifier|fc|pooler|'
     r'queue\w*|logit_scale|mask_token|masked_embed|mask_gamma)(\.|$)'
     r'|(.*\.)?(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask)$'
-    r'|norm\d\.'  # of the outputs of stages
+    r'|norm\d+\.'  # of the outputs of stages
     r'|ln1\.'  # after the last block; a model without it says so in its config
 )
 

@@ -57,7 +57,7 @@ def merge_class_token(entries: Entries) -> Entries:
     """Replace TEC's class token by ``fc2(gelu(fc1(cls_token)))``, which is constant once training is over.
 
     Raises:
-        CheckpointError: If the two layers are there but the class token or a part of them is not.
+        CheckpointError: If the two layers are there but the class token or a part of them is not, or they do not fit.
     """
     by_name = _of(entries)
     if not any(name.startswith(TOKEN_MLP) for name in by_name):
@@ -67,10 +67,22 @@ def merge_class_token(entries: Entries) -> Entries:
     if missing:
         raise CheckpointError(f'the class token cannot be merged: {missing[0]} is missing; is the file complete?')
     token, *layers = (by_name[name].tensor for name in parts)
+    _check_token_mlp(token, *layers)
     weight1, bias1, weight2, bias2 = (value.float() for value in layers)
     merged = F.linear(F.gelu(F.linear(token.float(), weight1, bias1)), weight2, bias2).to(token.dtype)
     kept = [entry for entry in entries if not entry.name.startswith(TOKEN_MLP)]
     return [entry.changed('cls_token_mlp', merged) if entry.name == 'cls_token' else entry for entry in kept]
+
+
+def _check_token_mlp(token: torch.Tensor, *layers: torch.Tensor) -> None:
+    """Refuse layers that do not take the class token [..., D] to one of the same width."""
+    shapes = [tuple(layer.shape) for layer in layers]
+    width, hidden = token.shape[-1] if token.ndim else 0, shapes[0][0] if shapes[0] else 0
+    if shapes != [(hidden, width), (hidden,), (width, hidden), (width,)]:
+        raise CheckpointError(
+            f'the class token cannot be merged: its shape {tuple(token.shape)} does not fit the two layers, whose '
+            f'weights and biases have shapes {", ".join(map(str, shapes))}'
+        )
 
 
 # ---------------------------------------------------------------- attention
@@ -79,15 +91,30 @@ _QUERY = re.compile(r'(layers\.\d+\.attn\.)(query|key|value)(\.(?:weight|bias))'
 _PARTS = ('query', 'key', 'value')
 
 
+def _thirds(entry: Entry) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Query, key and value part of a fused projection, by its rows."""
+    if not entry.tensor.ndim or entry.tensor.shape[0] % 3:
+        raise CheckpointError(
+            f'{entry.name} has shape {tuple(entry.tensor.shape)}: its first size must be a multiple of 3, for query, '
+            'key and value'
+        )
+    query, key, value = entry.tensor.chunk(3)
+    return query, key, value
+
+
 def split_qkv(entries: Entries) -> Entries:
-    """Cut every fused projection [3 D, ...] into query, key and value [D, ...], in this order of rows."""
+    """Cut every fused projection [3 D, ...] into query, key and value [D, ...], in this order of rows.
+
+    Raises:
+        CheckpointError: If there are not three equal parts.
+    """
     done: Entries = []
     for entry in entries:
         match = _QKV.fullmatch(entry.name)
         if not match:
             done.append(entry)
             continue
-        for number, (part, rows) in enumerate(zip(_PARTS, entry.tensor.chunk(3))):
+        for number, (part, rows) in enumerate(zip(_PARTS, _thirds(entry))):
             done.append(entry.changed(f'split_qkv:{number}', rows.clone(), f'{match[1]}{part}{match[2]}'))
     return done
 
@@ -96,7 +123,7 @@ def join_qkv(entries: Entries) -> Entries:
     """Stack query, key and value of every block into one projection: the reverse of :func:`split_qkv`.
 
     Raises:
-        CheckpointError: If one of the three is missing.
+        CheckpointError: If one of the three is missing, or their shapes differ.
     """
     by_name, done = _of(entries), []
     for entry in entries:
@@ -110,21 +137,35 @@ def join_qkv(entries: Entries) -> Entries:
             raise CheckpointError(f'query, key and value cannot be joined: {missing[0]} is missing')
         if match[2] == 'query':
             three = [by_name[name] for name in names]
+            _check_equal_shapes(three)
             origins = tuple((s, _joined(op, f'join_qkv:{i}')) for i, e in enumerate(three) for s, op in e.origins)
             done.append(Entry(f'{match[1]}qkv{match[3]}', torch.cat([e.tensor for e in three]), origins))
     return done
+
+
+def _check_equal_shapes(parts: list[Entry]) -> None:
+    """Refuse parts of one fused tensor that differ in shape, or have no rows."""
+    shapes = {entry.name: tuple(entry.tensor.shape) for entry in parts}
+    if len(set(shapes.values())) > 1 or () in shapes.values():
+        listed = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
+        raise CheckpointError(f'these must have equal shapes, to become one tensor: {listed}')
 
 
 _Q_BIAS = re.compile(r'(layers\.\d+\.attn\.)q_bias')
 
 
 def fuse_qv_bias(entries: Entries) -> Entries:
-    """Turn BEiT's ``q_bias`` and ``v_bias`` into a bias of the fused projection; keys have none there, so zeros."""
+    """Turn BEiT's ``q_bias`` and ``v_bias`` into a bias of the fused projection; keys have none there, so zeros.
+
+    Raises:
+        CheckpointError: If their shapes differ.
+    """
     by_name, done = _of(entries), []
     for entry in entries:
         match = _Q_BIAS.fullmatch(entry.name)
         value = by_name.get(f'{match[1]}v_bias') if match else None
         if match and value is not None:
+            _check_equal_shapes([entry, value])
             bias = torch.cat([entry.tensor, torch.zeros_like(entry.tensor), value.tensor])
             origins = tuple(
                 (s, _joined(op, f'fuse_qv_bias:{i}')) for i, e in ((0, entry), (2, value)) for s, op in e.origins
@@ -139,6 +180,9 @@ def split_qv_bias(entries: Entries) -> Entries:
     """Turn the fused bias of a ViT with relative positions into BEiT's ``q_bias`` and ``v_bias``.
 
     The part of the keys is left out: it adds the same number to all logits of a query, which softmax does not see.
+
+    Raises:
+        CheckpointError: If the bias has not three equal parts.
     """
     relative = {
         m[1] for e in entries if (m := re.fullmatch(r'(layers\.\d+\.attn\.)relative_position_bias_table', e.name))
@@ -149,7 +193,7 @@ def split_qv_bias(entries: Entries) -> Entries:
         if not match or match[2] != '.bias' or match[1] not in relative:
             done.append(entry)
             continue
-        query, _, value = entry.tensor.chunk(3)
+        query, _, value = _thirds(entry)
         done.append(entry.changed('split_qv_bias:0', query.clone(), f'{match[1]}q_bias'))
         done.append(entry.changed('split_qv_bias:2', value.clone(), f'{match[1]}v_bias'))
     return done
@@ -174,6 +218,11 @@ def name_layer_scale(entries: Entries) -> Entries:
 _SHARED = 'rel_pos_bias.'
 
 
+def has_shared_table(entries: Entries) -> bool:
+    """Whether all blocks share one relative position table."""
+    return any(entry.name.startswith(_SHARED) for entry in entries)
+
+
 def expand_shared_table(entries: Entries) -> Entries:
     """Give every block its own copy of the relative position table that all blocks share."""
     shared = [entry for entry in entries if entry.name.startswith(_SHARED)]
@@ -187,44 +236,3 @@ def expand_shared_table(entries: Entries) -> Entries:
         for entry in shared
     ]
     return [entry for entry in entries if entry not in shared] + copies
-
-
-# ---------------------------------------------------------------- Swin
-_MERGE = re.compile(r'stages\.\d+\.downsample\.(reduction|norm)\.(weight|bias)')
-_QUARTERS = [0, 2, 1, 3]  # the release stacks the four neighbours by columns, mmcv's unfold by rows; its own inverse
-
-
-def swin_merge_to_mm(entries: Entries) -> Entries:
-    """Re-order what the patch merging layers read, from the release's four quarters to mmcv's interleaved order."""
-
-    def convert(x: torch.Tensor) -> torch.Tensor:  # [..., 4 C]
-        return x.unflatten(-1, (4, -1))[..., _QUARTERS, :].transpose(-1, -2).flatten(-2)
-
-    return _merge_layers(entries, convert, 'swin_merge')
-
-
-def swin_merge_from_mm(entries: Entries) -> Entries:
-    """The reverse of :func:`swin_merge_to_mm`."""
-
-    def convert(x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (-1, 4)).transpose(-1, -2)[..., _QUARTERS, :].flatten(-2)
-
-    return _merge_layers(entries, convert, 'swin_unmerge')
-
-
-def _merge_layers(entries: Entries, convert: Callable[[torch.Tensor], torch.Tensor], op: str) -> Entries:
-    return [e.changed(op, convert(e.tensor).contiguous()) if _MERGE.fullmatch(e.name) else e for e in entries]
-
-
-# ---------------------------------------------------------------- ConvNeXt
-_GAMMA = re.compile(r'stages\.\d+\.\d+\.gamma')
-
-
-def scale_to_map(entries: Entries) -> Entries:
-    """Layer scale [C] as the map [C, 1, 1] of torchvision's ConvNeXt."""
-    return [e.changed('reshape', e.tensor.reshape(-1, 1, 1)) if _GAMMA.fullmatch(e.name) else e for e in entries]
-
-
-def scale_to_vector(entries: Entries) -> Entries:
-    """Layer scale [C, 1, 1] of torchvision's ConvNeXt as the vector [C]."""
-    return [e.changed('reshape', e.tensor.reshape(-1)) if _GAMMA.fullmatch(e.name) else e for e in entries]

@@ -68,6 +68,18 @@ _BLOCK_NAMES = {
     'convnext': r'(stages\.\d+)\.(\d+)\.',
     'swin': r'(stages\.\d+)\.blocks\.(\d+)\.',
 }
+# dimensions of tensors from which sizes are read
+_DIMENSIONS = {
+    r'pos_embed$': 3,
+    r'register_tokens$': 3,
+    r'.*relative_position_bias_table$': 2,
+    r'stages\.\d+\.0\.depthwise_conv\.weight$': 4,
+    r'layer1\.0\.conv1\.weight$': 4,
+}
+# far more than any model has, and little enough to build one
+_MOST_BLOCKS = 1000
+_FAR_MORE, _HARMLESS = 4, 2**24  # times what the file holds; numbers
+_MOST_TABLE_ROWS = (2 * 64) ** 2  # windows of 64 x 64 patches
 _STEMS = {'resnet': 'conv1.weight', 'convnext': 'downsample_layers.0.0.weight'}  # others: a patch projection
 
 
@@ -79,7 +91,8 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         img_size: (H, W) in pixels if known; None takes the grid that the file tells, else a square position table.
 
     Raises:
-        CheckpointError: If a tensor that tells it is missing or has not the shape it must have.
+        CheckpointError: If a tensor that tells it is missing or has not the shape it must have, or shapes contradict
+            each other.
     """
     family, state = family_of(encoder), encoder.state
     stem = _STEMS.get(family, 'patch_embed.projection.weight')
@@ -93,17 +106,19 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
     for name, dimensions in needed.items():
         if name not in state:
             raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
-        if state[name].ndim != dimensions:
-            raise CheckpointError(f'{encoder.origin}: {name} has {state[name].ndim} dimensions, expected {dimensions}')
+        _check_dimensions(encoder, name, dimensions)
+    for pattern, dimensions in _DIMENSIONS.items():
+        for name in (name for name in state if re.match(pattern, name)):
+            _check_dimensions(encoder, name, dimensions)
     found = {m.groups() for name in state if (m := re.match(_BLOCK_NAMES[family], name))}
     blocks = Counter(stage for stage, _ in found)
     width, in_channels, _, kernel = state[stem].shape
     num_stages = len(blocks)
     if family == 'convnext':
-        widths = tuple(state[f'{stage}.0.depthwise_conv.weight'].shape[0] for stage in sorted(blocks))
+        widths = tuple(_width_of_stage(encoder, stage) for stage in sorted(blocks))
     else:
         widths = tuple(width * 2**i for i in range(num_stages))
-    return Architecture(
+    found_architecture = Architecture(
         family,
         tuple(blocks[stage] for stage in sorted(blocks)),
         widths,
@@ -116,6 +131,41 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         registers=state['register_tokens'].shape[1] if 'register_tokens' in state else 0,
         norm_eps=encoder.traits.norm_eps or 0.0,
     )
+    _check_plausible(encoder, found_architecture)
+    return found_architecture
+
+
+def _check_plausible(encoder: Encoder, arch: Architecture) -> None:
+    """Refuse shapes that contradict each other: a model built from them could be far larger than the file."""
+    per_block = [4 * w * w + 2 * w * arch.hidden if arch.hidden else 8 * w * w for w in arch.widths]
+    stem = arch.width * arch.in_channels * arch.stem_kernel**2
+    needed = stem + sum(count * size for count, size in zip(arch.blocks, per_block))
+    given = sum(entry.tensor.numel() for entry in encoder.entries)
+    rows = [e.tensor.shape[0] for e in encoder.entries if e.name.endswith('relative_position_bias_table')]
+    if (
+        needed > max(_FAR_MORE * given, _HARMLESS)
+        or sum(arch.blocks) > _MOST_BLOCKS
+        or max(rows, default=0) > _MOST_TABLE_ROWS
+    ):
+        raise CheckpointError(
+            f'{encoder.origin}: the shapes of its tensors contradict each other ({arch} would need {needed:,} numbers, '
+            f'it holds {given:,}); a broken file?'
+        )
+
+
+def _check_dimensions(encoder: Encoder, name: str, expected: int) -> None:
+    shape = tuple(encoder.state[name].shape)
+    if len(shape) != expected:
+        raise CheckpointError(f'{encoder.origin}: {name} has {len(shape)} dimensions, expected {expected}')
+    if 0 in shape:
+        raise CheckpointError(f'{encoder.origin}: {name} is empty, its shape is {shape}')
+
+
+def _width_of_stage(encoder: Encoder, stage: str) -> int:
+    name = f'{stage}.0.depthwise_conv.weight'
+    if name not in encoder.state:
+        raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
+    return encoder.state[name].shape[0]
 
 
 def _hidden(state: StateDict) -> int:
@@ -150,7 +200,7 @@ def _square_size(state: StateDict, patch_size: int) -> tuple[int, int]:
     if 'pos_embed' in state:
         patches = state['pos_embed'].shape[1] - ('cls_token' in state)
     elif tables:  # (2 n - 1)^2 + 3 rows for n x n patches
-        patches = ((round((tables[0].shape[0] - 3) ** 0.5) + 1) // 2) ** 2
+        patches = ((round(max(0, tables[0].shape[0] - 3) ** 0.5) + 1) // 2) ** 2
     else:
         patches = 0
     side = round(patches**0.5)
@@ -217,6 +267,7 @@ def convert(
     prefix: str = '',
     grid: tuple[int, int] | None = None,
     num_heads: int | None = None,
+    expand_shared_rel_pos: bool = True,
 ) -> Conversion:
     """Convert checkpoint content.
 
@@ -233,6 +284,8 @@ def convert(
         grid: Patches per column and per row, (H, W), for which the position tables of the file are; None takes what the
             file tells, else a square.
         num_heads: Attention heads of a ViT; None takes what the file tells.
+        expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share, where
+            the target's default is a table per block.
 
     Raises:
         CheckpointError: If the file does not fit, the target has no such backbone, or two tensors would get one name.
@@ -247,7 +300,7 @@ def convert(
     architecture = architecture_of(encoder, img_size)
     if img_size is not None:
         encoder = replace(encoder, entries=_resized(encoder, img_size), traits=_resized_traits(encoder, img_size))
-    entries = to_target(encoder, where, final_norm)
+    entries = to_target(encoder, where, final_norm, expand_shared_rel_pos)
     used = {source for entry in entries for source, _ in entry.origins}
     dropped = tuple(name for name in located.holder.file_names.values() if name not in used)
     if prefix:

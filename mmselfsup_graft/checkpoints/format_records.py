@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .computed import Step, join_qkv, name_layer_scale, scale_to_vector, split_qv_bias, swin_merge_to_mm
+from .computed import Step, join_qkv, name_layer_scale, split_qv_bias
+from .computed_stages import number_final_norm, scale_to_vector, swin_merge_to_mm
 from .rename import (
     CONVNEXT_OFFICIAL,
     CONVNEXT_TIMM,
@@ -84,6 +85,7 @@ def _one(prefix: str) -> dict[str, Branch]:
 
 _TIMM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.weight')
 _SWIN_MARK = r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table'
+_SWIN_STEPS: tuple[Step, ...] = (swin_merge_to_mm, number_final_norm)
 _RESNET = r'layer1\.0\.'
 _CANONICAL = r'layers\.0\.attn\.qkv\.|layer1\.0\.|stages\.0\.0\.depthwise_conv\.|stages\.0\.blocks\.0\.attn\.w_msa\.'
 _CONV_STEM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.0\.weight')
@@ -121,7 +123,7 @@ FORMATS: tuple[Format, ...] = (
         (_SWIN_MARK,),
         rf'head\.|{_MASK}|.*attn_mask$',
         SWIN_OFFICIAL,
-        (swin_merge_to_mm,),
+        _SWIN_STEPS,
         also=('ibot',),
     ),
     Format(
@@ -150,7 +152,7 @@ FORMATS: tuple[Format, ...] = (
         (_SWIN_MARK,),
         rf'head\.|{_MASK}|.*attn_mask$',
         SWIN_OFFICIAL,
-        (swin_merge_to_mm,),
+        _SWIN_STEPS,
         also=('simmim',),
     ),
     Format(
@@ -198,10 +200,18 @@ FORMATS: tuple[Format, ...] = (
         (_SWIN_MARK,),
         r'head\.|.*attn_mask$',
         SWIN_OFFICIAL,
-        (swin_merge_to_mm,),
+        _SWIN_STEPS,
         bare=True,
     ),
-    Format('convnext', _one(''), (r'stages\.0\.0\.dwconv\.',), r'head\.', CONVNEXT_OFFICIAL, bare=True),
+    Format(
+        'convnext',
+        _one(''),
+        (r'stages\.0\.0\.dwconv\.',),
+        r'head\.',
+        CONVNEXT_OFFICIAL,
+        (number_final_norm,),
+        bare=True,
+    ),
     Format(
         'timm-convnext', _one(''), (r'stages\.0\.blocks\.0\.conv_dw\.',), r'head\.(?!norm)', CONVNEXT_TIMM, bare=True
     ),

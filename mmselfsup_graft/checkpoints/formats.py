@@ -15,11 +15,12 @@ import torch
 from ..errors import CheckpointError, FormatMismatchError
 from .computed import IDENTITY, Entries, Entry
 from .format_records import FORMATS, Format, Normalisation, format_names
-from .io import read_checkpoint
 from .layouts import WRAPPERS, Hit, Holder, StateDict, choose, find_hits, find_holders, other_hits
+from .reading import read_checkpoint
 from .rename import VIT_TIMM
 from .tokens import CLASS_ROW, place_positions, refuse_extra_tokens
 from .traits import UNKNOWN, Traits, read_traits
+from .values import check_weights
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,8 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
         grid: Patches per column and per row, (H, W), for which its position tables are; None takes what the file tells.
 
     Raises:
-        CheckpointError: If there is nothing, a value that must be computed cannot be, or the grid is another one.
+        CheckpointError: If there is nothing, its tensors are not finite numbers of floating point, a value that must be
+            computed cannot be, or the grid is another one.
     """
     found, prefix, origin = located.format, located.prefix, located.origin
     entries: Entries = []
@@ -218,6 +220,7 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
             head.add(source)
     if len(entries) == len(head):
         raise CheckpointError(f'{origin} (format {found.name}) holds no tensors of a {located.branch} encoder')
+    check_weights(origin, {source: each.tensor for each in entries for source, _ in each.origins})
     refuse_extra_tokens((entry.name for entry in entries), origin)
     for step in found.steps:
         entries = step(entries)

@@ -1,141 +1,23 @@
-"""Reading and writing checkpoint files safely.
+"""Writing checkpoint files so that no half of one is ever left, and comparing what was read with a model."""
 
-Reading never runs code from the file unless the caller says so, writing never leaves half a file behind.
-"""
-
-import argparse
 import hashlib
 import json
 import os
-import pickle
-import secrets
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, NonFiniteWeightsError
+from ..files import open_regular, whole_file
+from .reading import SAFETENSORS, first_line, safetensors
+from .values import is_finite, value_problem
 
-_SAFETENSORS = '.safetensors'
-_SUFFIXES = ('.pth', '.pt', '.tar', '.bin', _SAFETENSORS)
-
-
-class OpaqueRecord:
-    """Stands for an object of a foreign class in a checkpoint: its attributes are kept, none of its code is run."""
-
-    def __init__(self, *args: Any) -> None:
-        self.args = args
+_SUFFIXES = ('.pth', '.pt', '.tar', '.bin', SAFETENSORS)
 
 
-def _attribute_name(owner: Any, name: str) -> str:
-    """Stand-in for ``getattr`` while unpickling: it names the attribute instead of fetching it."""
-    return f'{getattr(owner, "__name__", owner)}.{name}'
-
-
-def _harmless_globals() -> list[Any]:
-    """Globals found in the checkpoints of MAE, iBOT, DINO and mmengine that carry data and no behaviour."""
-    dtypes = [type(np.dtype(kind)) for kind in ('f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u4', 'u8', '?')]
-    core = np._core if hasattr(np, '_core') else np.core  # moved in numpy 2
-    arrays: list[Any] = [np.ndarray, np.dtype, core.multiarray._reconstruct, core.multiarray.scalar, *dtypes]
-    for function in (core.multiarray._reconstruct, core.multiarray.scalar):
-        # files written by numpy 1 and numpy 2 name the same function differently
-        arrays += [(function, f'numpy.{home}.multiarray.{function.__name__}') for home in ('core', '_core')]
-    return [
-        *arrays,
-        slice,
-        defaultdict,
-        argparse.Namespace,
-        OpaqueRecord,
-        (OpaqueRecord, 'mmengine.logging.history_buffer.HistoryBuffer'),
-        (_attribute_name, 'builtins.getattr'),
-    ]
-
-
-def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dict[str, Any]:
-    """Read a checkpoint file onto the CPU.
-
-    Args:
-        path: A file written by ``torch.save``, or a ``.safetensors`` file, which cannot hold code.
-        unsafe_pickle: Allow the file to run code while it is read. Only for files whose origin you trust.
-
-    Returns:
-        The mapping at the top of the file.
-
-    Raises:
-        CheckpointError: If there is no such file, it is damaged, needs code to be run, or holds no mapping.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f'checkpoint {path} does not exist (or is not a file); check the path')
-    if path.suffix == _SAFETENSORS:
-        return _read_safetensors(path)
-    try:
-        with torch.serialization.safe_globals(_harmless_globals()):
-            content = torch.load(path, map_location='cpu', weights_only=not unsafe_pickle)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_explain_unpickling(path, str(error))) from error
-    except (ImportError, AttributeError) as error:
-        if not unsafe_pickle:
-            raise CheckpointError(_damaged(path, error)) from error
-        raise CheckpointError(
-            f'checkpoint {path} needs a class that is not installed here ({_first_line(error)}); install what it was '
-            'written with, or save its tensors alone there'
-        ) from error
-    except Exception as error:  # a damaged archive fails in any way
-        raise CheckpointError(_damaged(path, error)) from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f'checkpoint {path} holds a {type(content).__name__}, expected a dict of tensors')
-    return dict(content)
-
-
-def _damaged(path: Path, error: BaseException) -> str:
-    return f'checkpoint {path} is damaged or no PyTorch file ({_first_line(error)}); copy or download it again'
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    load_file = _safetensors().load_file
-    try:
-        return dict(load_file(path))
-    except Exception as error:  # its own exception types are no part of its interface
-        raise CheckpointError(
-            f'checkpoint {path} is damaged or no safetensors file ({_first_line(error)}); copy or download it again'
-        ) from error
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.torch
-    except ImportError as error:
-        raise CheckpointError(
-            'reading and writing .safetensors files needs the package safetensors: pip install safetensors'
-        ) from error
-    return safetensors.torch
-
-
-def _explain_unpickling(path: Path, message: str) -> str:
-    blocked = message.partition('GLOBAL ')[2].split(' ')[0]
-    if not blocked:
-        blocked = message.partition('Unsupported class ')[2].split(' ')[0]
-    if blocked:
-        return (
-            f'checkpoint {path} was not read: it would run code while being read ({blocked}); if you trust where it '
-            'comes from, say so: --unsafe-pickle of the converters, dict(checkpoint=..., unsafe_pickle=True) in a graft'
-        )
-    return f'checkpoint {path} is damaged or no PyTorch file; check the path, or copy or download it again'
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    if len(text) < 8:  # a bare number or name tells nothing
-        return type(error).__name__
-    return text.splitlines()[0][:160] if text else type(error).__name__
-
-
-def check_fit(filename: str | os.PathLike, given: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def check_fit(filename: str | os.PathLike, given: Any, wanted: Mapping[str, Any]) -> None:
     """Compare the tensors of a file with those of the model that shall take them all.
 
     Args:
@@ -144,68 +26,35 @@ def check_fit(filename: str | os.PathLike, given: Mapping[str, Any], wanted: Map
         wanted: State dict of the model.
 
     Raises:
-        CheckpointError: If one is missing, unknown to the model or of another shape.
+        CheckpointError: If one is missing, unknown to the model, no tensor, of another shape or kind of numbers, or
+            holds NaN or infinite values where the model has none.
     """
+    if not isinstance(given, Mapping):
+        raise CheckpointError(f'{filename} does not fit this model: it has a {type(given).__name__} as state_dict')
     problems = [f'{name} is missing' for name in wanted if name not in given]
     problems += [f'{name} is not in the model' for name in given if name not in wanted]
-    problems += [
-        f'{name} has shape {tuple(given[name].shape)}, the model has {tuple(wanted[name].shape)}'
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
-    ]
+    for name, model in wanted.items():
+        if name in given and isinstance(given[name], torch.Tensor) and given[name].shape != model.shape:
+            problems.append(f'{name} has shape {tuple(given[name].shape)}, the model has {tuple(model.shape)}')
+    kind = CheckpointError
+    if not problems:
+        problems = [f'{name} {said}' for name, model in wanted.items() if (said := _misfit(given[name], model))]
+        kind = NonFiniteWeightsError if any('NaN' in problem for problem in problems) else kind
     if problems:
         more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''
-        raise CheckpointError(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
+        raise kind(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
 
 
-@contextmanager
-def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[bytes]]:
-    """Write so that ``path`` holds either the old file or the whole new one: aside, synced, then renamed.
-
-    Args:
-        path: The file; its folder is made if need be.
-        overwrite: Replace a file that is there; otherwise it is an error, also if it appears while we write.
-
-    Yields:
-        The binary file to write into.
-
-    Raises:
-        FileExistsError: If there is such a file and it must not be replaced.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = str(path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp'))
-    try:
-        file = open(temporary, 'xb')  # noqa: SIM115  (closed below)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from None  # not the name aside
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _take_free_name(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _take_free_name(temporary: str, path: Path) -> None:
-    try:
-        os.link(temporary, path)  # unlike a rename it fails if the name is taken
-        os.unlink(temporary)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: take the name first, then fill it
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-        os.replace(temporary, path)
+def _misfit(tensor: Any, model: torch.Tensor) -> str:
+    """Why the values of a tensor cannot take the place of the model's."""
+    if isinstance(tensor, torch.Tensor) and not tensor.numel():
+        return ''  # the model's has no elements either
+    problem = value_problem(tensor, whole=not model.is_floating_point())
+    return '' if 'NaN' in problem and not is_finite(model) else problem
 
 
 def save_atomically(content: Any, path: str | os.PathLike) -> None:
-    """Write ``content`` with ``torch.save``, see :func:`whole_file`."""
+    """Write ``content`` with ``torch.save``, see :func:`mmselfsup_graft.files.whole_file`."""
     with whole_file(path) as file:
         torch.save(content, file)
 
@@ -217,7 +66,7 @@ def save_weights(
     overwrite: bool = False,
     hash_name: bool = False,
 ) -> Path:
-    """Write weights and what is known about them, see :func:`whole_file`.
+    """Write weights and what is known about them, see :func:`mmselfsup_graft.files.whole_file`.
 
     Args:
         state: Name -> tensor.
@@ -249,14 +98,14 @@ def save_weights(
     content = _own_storages(state)
     try:
         with whole_file(path, overwrite) as file:
-            if path.suffix == _SAFETENSORS:
-                file.write(_safetensors().save(content, {'format': 'pt', 'meta': json.dumps(meta)}))
+            if path.suffix == SAFETENSORS:
+                file.write(safetensors().save(content, {'format': 'pt', 'meta': json.dumps(meta)}))
             else:
                 torch.save({'state_dict': content, 'meta': dict(meta)}, file)
     except FileExistsError as error:
         raise CheckpointError(f'{path} exists; choose another name, or say --overwrite to replace it') from error
     except RuntimeError as error:  # what torch says when a write fails
-        raise CheckpointError(f'{path} could not be written ({_first_line(error)}); is the disk full?') from error
+        raise CheckpointError(f'{path} could not be written ({first_line(error)}); is the disk full?') from error
     return path
 
 
@@ -300,7 +149,7 @@ def file_sha256(path: str | os.PathLike) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with open(path, 'rb') as file:
+        with open_regular(path) as file:
             for piece in iter(lambda: file.read(1 << 20), b''):
                 digest.update(piece)
     except OSError as error:

@@ -88,8 +88,11 @@ def resize_position_table(
         Table of shape [1, extra + H * W, D] in the dtype of the input.
 
     Raises:
-        CheckpointError: If the source grid is not known, see :func:`source_grid`.
+        CheckpointError: If the source grid is not known, see :func:`source_grid`, or the table has not three
+            dimensions.
     """
+    if table.ndim != 3 or table.shape[1] <= extra:
+        raise CheckpointError(f'a position table has shape [1, positions, width], got {tuple(table.shape)}')
     head, patches = table[:, :extra], table[:, extra:]
     source = source_grid(patches.shape[1], grid, source, 'position table')
     if source == tuple(grid):
@@ -119,10 +122,12 @@ def resize_relative_table(
         Table of [(2 H - 1) (2 W - 1) + extra, heads] in the dtype of the input.
 
     Raises:
-        CheckpointError: If the source grid is not known, or smaller than 3 x 3.
+        CheckpointError: If the source grid is not known, or smaller than 3 x 3, or the table has not two dimensions.
     """
     from scipy.interpolate import RectBivariateSpline  # slow to import
 
+    if table.ndim != 2 or len(table) <= extra:
+        raise CheckpointError(f'a relative position table has shape [offsets, heads], got {tuple(table.shape)}')
     rows = len(table) - extra
     source = _window(rows, grid, source)
     if source == tuple(grid):

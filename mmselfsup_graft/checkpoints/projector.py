@@ -9,7 +9,8 @@ import torch
 
 from ..errors import CheckpointError
 from .formats import StateDict, in_objective, locate
-from .io import read_checkpoint
+from .reading import read_checkpoint
+from .values import check_weights
 
 _NORM = ('weight', 'bias', 'running_mean', 'running_var')
 
@@ -60,6 +61,7 @@ def to_projector_start(
     if f'{linear}.bias' in state:
         raise CheckpointError(f'{origin}: the first layer of its projector has a bias, expected one without')
     inner = {part: state[f'{norm}.{part}'] for part in _NORM if f'{norm}.{part}' in state}
+    check_weights(origin, {f'{linear}.weight': weight, **{f'{norm}.{part}': value for part, value in inner.items()}})
     return ProjectorStart(weight, inner if len(inner) == len(_NORM) else None, found.name, origin)
 
 

@@ -130,7 +130,7 @@ VIT_HUGGINGFACE = RenameTable((*_HUGGINGFACE, *_HUGGINGFACE_VIT, *_HUGGINGFACE_D
 DINOV2_HUGGINGFACE = RenameTable((*_HUGGINGFACE, *_HUGGINGFACE_DINOV2))
 
 # ---------------------------------------------------------------- Swin and ConvNeXt
-# the release of Swin Transformer, also used by SimMIM
+# the release of Swin Transformer, also used by SimMIM; here as in ConvNeXt's release the last norm has no number
 SWIN_OFFICIAL = RenameTable(
     (
         ('layers.{i}.blocks.{j}.attn', 'stages.{i}.blocks.{j}.attn.w_msa'),
@@ -138,7 +138,6 @@ SWIN_OFFICIAL = RenameTable(
         ('layers.{i}.blocks.{j}.mlp.fc2', 'stages.{i}.blocks.{j}.ffn.layers.1'),
         ('layers.{i}', 'stages.{i}'),
         ('patch_embed.proj', 'patch_embed.projection'),
-        ('norm', 'norm3'),
     )
 )
 
@@ -147,7 +146,6 @@ CONVNEXT_OFFICIAL = RenameTable(
         ('stages.{i}.{j}.dwconv', 'stages.{i}.{j}.depthwise_conv'),
         ('stages.{i}.{j}.pwconv1', 'stages.{i}.{j}.pointwise_conv1'),
         ('stages.{i}.{j}.pwconv2', 'stages.{i}.{j}.pointwise_conv2'),
-        ('norm', 'norm3'),
     )
 )
 

@@ -14,11 +14,11 @@ from .computed import (
     Step,
     expand_shared_table,
     fuse_qv_bias,
+    has_shared_table,
     merge_class_token,
-    scale_to_map,
     split_qkv,
-    swin_merge_from_mm,
 )
+from .computed_stages import scale_to_map, swin_merge_from_mm, unnumber_final_norm
 from .formats import Encoder
 from .rename import (
     CONVNEXT_OFFICIAL,
@@ -79,6 +79,8 @@ class Naming:
         lacks: Regular expression for canonical names that the target makes anew or does without.
         refuses: Regular expression for canonical names without which the features would be others, and for which the
             target has no place.
+        fresh: Regular expression for names there that stay as initialised.
+        shared_table: Whether all blocks may share one table of relative positions there.
     """
 
     table: RenameTable = _CANONICAL
@@ -87,6 +89,7 @@ class Naming:
     lacks: str = r'$^'
     refuses: str = r'$^'
     fresh: str = r'$^'
+    shared_table: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Target:
     by_mmengine: bool = True
 
 
-_STAGE_NORMS = r'norm[0-3]\.'  # before the outputs of stages: pre-training has at most the last one
+_STAGE_NORMS = r'norm\d+\.'  # before the outputs of stages: pre-training has at most the last one
 _MM_OTHERS = {
     'resnet': Naming(),
     'convnext': Naming(fresh=_STAGE_NORMS),
@@ -151,7 +154,10 @@ TARGETS: dict[str, Target] = {
                     refuses=_BEYOND_PLAIN,
                 ),
                 'beit': Naming(
-                    steps=(expand_shared_table, fuse_qv_bias), final_norm=False, fresh=rf'pos_embed$|{_INDEX}'
+                    steps=(expand_shared_table, fuse_qv_bias),
+                    final_norm=False,
+                    fresh=rf'pos_embed$|{_INDEX}',
+                    shared_table=False,
                 ),
             },
             'mmseg.MAE (init_values=1.0 unless the file has layer scale)',
@@ -196,7 +202,10 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             'official',
-            {'swin': Naming(SWIN_OFFICIAL, (swin_merge_from_mm,)), 'convnext': Naming(CONVNEXT_OFFICIAL)},
+            {
+                'swin': Naming(SWIN_OFFICIAL, (swin_merge_from_mm, unnumber_final_norm)),
+                'convnext': Naming(CONVNEXT_OFFICIAL, (unnumber_final_norm,)),
+            },
             'the releases of Swin Transformer and ConvNeXt',
             prefix=False,
             by_mmengine=False,
@@ -225,13 +234,17 @@ def naming_of(target: Target, family: str, names: Iterable[str]) -> Naming | Non
     return target.families.get(family)
 
 
-def to_target(encoder: Encoder, target: Target, final_norm: bool | None = None) -> Entries:
+def to_target(
+    encoder: Encoder, target: Target, final_norm: bool | None = None, expand_shared_rel_pos: bool = True
+) -> Entries:
     """Give an encoder the names and values of a target; what that has no place for is left out.
 
     Args:
         encoder: An encoder under canonical names.
         target: Where it goes.
         final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
+        expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share, where
+            the target's default is a table per block.
 
     Raises:
         CheckpointError: If the target has no such backbone, or no place for a part of it that matters.
@@ -248,10 +261,16 @@ def to_target(encoder: Encoder, target: Target, final_norm: bool | None = None) 
     # TEC's class token leaves an MLP that no other library has; once training is over its output is constant
     encoder = replace(encoder, entries=merge_class_token(encoder.entries))
     _refuse(encoder, target, naming, family)
+    steps = naming.steps if expand_shared_rel_pos else tuple(s for s in naming.steps if s is not expand_shared_table)
+    if not expand_shared_rel_pos and not naming.shared_table and has_shared_table(encoder.entries):
+        raise CheckpointError(
+            f'{encoder.origin}: in target {target.name} blocks cannot share a table of relative positions; leave '
+            '--no-expand-shared-rel-pos out'
+        )
     with_norm = naming.final_norm if final_norm is None else final_norm
     lacks = [_MASK, naming.lacks, *([_FINAL_NORM] if family in ('vit', 'beit') and not with_norm else [])]
     entries = [e for e in encoder.entries if not any(re.match(each, e.name) for each in lacks)]
-    for step in naming.steps:
+    for step in steps:
         entries = step(entries)
     return [replace(e, name=naming.table.from_canonical(e.name)) for e in entries]
 

@@ -1,20 +1,21 @@
 """The parent of all datasets: reproducible samples, corrupt images, optional labels."""
 
 import logging
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dataset import BaseDataset, force_full_init
 from mmengine.logging import print_log
 
 from mmselfsup_graft.errors import ConfigError, DataError
 
+from .classes import given_classes
 from .fast import FastPipeline, Gathered, compile_pipeline, resolve_mode
+from .labelled import LabelledDataset
+from .left_out import MOST, LeftOut, check_share
 from .memory import Stacked, stack_samples
-from .part import parse_parts, take_parts
+from .part import parse_parts
 from .seeding import preserved_random_state, preserved_torch_state, sample_seed, seed_generators, seed_torch
 from .transforms import CorruptImage, build_pipeline
 
@@ -23,7 +24,7 @@ _MAX_UNREADABLE_IN_A_ROW = 1000
 _NAMED_UNREADABLE = 20
 
 
-class SelfSupDataset(BaseDataset):
+class SelfSupDataset(LabelledDataset):
     """Images with or without labels, whose samples depend on (seed, epoch, index) only.
 
     The same sample comes out for any number of workers and after resuming in the middle of an epoch, and the random
@@ -40,7 +41,9 @@ class SelfSupDataset(BaseDataset):
         data_root: Folder of the data.
         ann_file: File with the list of samples, relative to ``data_root`` or absolute.
         pipeline: Transform configs or callables.
-        metainfo: Extra meta information; its entries win over those of the dataset.
+        metainfo: Extra meta information. ``classes``, a list of names or a file with one name per line (in
+            ``data_root`` or the working folder), says how labels are numbered: classes are found in it by name, or by
+            number where the data has no names.
         indices: Only the first n samples (the last for a negative n), or the samples with these numbers.
         serialize_data: Keep the samples pickled in one array that worker processes share.
         test_mode: The dataset is evaluated on; changes the default of ``on_corrupt`` only.
@@ -56,11 +59,14 @@ class SelfSupDataset(BaseDataset):
             trains, ``'nvjpeg'`` also decoding and cropping, ``'dali'`` the same by NVIDIA DALI;
             ``True`` is ``'device'`` if there is a CUDA device and ``'cpu'`` otherwise. ``False`` runs the transforms on
             PIL images as they are.
+        max_left_out: Share of the files or lines found that may be left out (unknown extensions, dead links, …); with
+            more the dataset refuses to be read. 1 allows everything.
 
     Raises:
-        ConfigError: There is a ``data_root`` that would not be read, ``on_corrupt`` is unknown, ``part`` malformed, or
-            ``fast`` unknown or impossible for the pipeline.
-        DataError: There is no sample, or an image is unreadable and must not or cannot be replaced.
+        ConfigError: There is a ``data_root`` that would not be read, ``on_corrupt`` is unknown, ``part`` or a list of
+            classes malformed, or ``fast`` unknown or impossible for the pipeline.
+        DataError: There is no sample, too much was left out, a class is not in the list of classes, or an image is
+            unreadable and must not or cannot be replaced.
     """
 
     #: how often every image can be asked for, see :meth:`set_copies`
@@ -83,6 +89,7 @@ class SelfSupDataset(BaseDataset):
         seed: int = 0,
         part: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         fast: bool | str = False,
+        max_left_out: float = MOST,
     ) -> None:
         if data_root and not self.reads_data_root:
             raise ConfigError(
@@ -93,6 +100,9 @@ class SelfSupDataset(BaseDataset):
             raise ConfigError(f"{type(self).__name__}: on_corrupt is {on_corrupt!r}, expected 'skip' or 'raise'")
         self.on_corrupt = on_corrupt or ('raise' if test_mode else 'skip')
         self.parts = parse_parts(part)
+        self.given = given_classes(metainfo, type(self).__name__, data_root)
+        self.max_left_out = check_share(max_left_out, type(self).__name__)
+        self.left_out, self.notes = LeftOut(), []
         self.fast = resolve_mode(fast)
         # compiled pipelines draw from torch only, and numpy's generator is slow to seed and to save
         self._seed_generators = seed_torch if self.fast else seed_generators
@@ -100,10 +110,10 @@ class SelfSupDataset(BaseDataset):
         self._stacked: Stacked | None = None  # all samples, where batches are gathered
         self._clock = torch.tensor([seed, 0], dtype=torch.int64)  # seed, epoch
         self._corrupt = torch.zeros(0, dtype=torch.uint8)
-        self._labels: np.ndarray | None = None
+        self._reason = ''  # why the last unreadable image is so
         super().__init__(
             ann_file=ann_file,
-            metainfo=metainfo,
+            metainfo={key: value for key, value in (metainfo or {}).items() if key != 'classes'},
             data_root=data_root,
             data_prefix={},
             indices=indices,
@@ -119,26 +129,9 @@ class SelfSupDataset(BaseDataset):
         """Read the list of samples; does nothing the second time."""
         if not self._fully_initialized:
             super().full_init()
+            labels = self._labels  # known while the samples were not pickled
             self._reset_shared()
-
-    def filter_data(self) -> list[dict]:
-        """Refuse an empty dataset; take the parts that were asked for."""
-        if not self.data_list:
-            raise DataError(f'{type(self).__name__}: no samples in {self.data_root!r}; check the path')
-        for number, sample in enumerate(self.data_list):
-            if 'img_path' not in sample:
-                sample['number'] = number  # its name in a list of images, whatever part is taken
-        return take_parts(self.data_list, self.parts, type(self).__name__)
-
-    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Pickle all samples into one array; returns it with the end of each sample.
-
-        Unlike mmengine's, it runs no garbage collection, which takes 0.3 s when all libraries are imported: the samples
-        are not part of a reference cycle, so they are freed as they are dropped.
-        """
-        pickled = [np.frombuffer(pickle.dumps(sample, protocol=4), dtype=np.uint8) for sample in self.data_list]
-        self.data_list.clear()
-        return np.concatenate(pickled), np.cumsum([len(each) for each in pickled])
+            self._labels = labels
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list:
         try:
@@ -162,8 +155,7 @@ class SelfSupDataset(BaseDataset):
         return subset
 
     def _reset_shared(self) -> None:
-        """Fit what depends on the list of samples to a new list."""
-        self._labels = None
+        super()._reset_shared()
         self._corrupt = torch.zeros(len(self), dtype=torch.uint8)
         self._share()
         self._stacked = self._gatherable()
@@ -243,7 +235,10 @@ class SelfSupDataset(BaseDataset):
             if sample is not None:
                 return sample
         place = repr(self.data_root or 'memory')
-        raise DataError(f'{type(self).__name__}: {step + 1} images in a row of {place} cannot be read; {_ADVICE}')
+        raise DataError(
+            f'{type(self).__name__}: {step + 1} images in a row of {place} cannot be read (the last: {self._reason}); '
+            f'{_ADVICE}'
+        )
 
     def _try_sample(self, idx: int) -> dict | None:
         """Run the pipeline on one sample; ``None`` if its image is unreadable and may be replaced."""
@@ -254,6 +249,7 @@ class SelfSupDataset(BaseDataset):
         except CorruptImage as error:
             sample, reason = None, str(error)
         if sample is None:
+            self._reason = reason
             self._report_corrupt(idx, _name_of(info), reason)
         return sample
 
@@ -276,13 +272,7 @@ class SelfSupDataset(BaseDataset):
                 text = f'{name} cannot be read ({reason}); skipped{more}'
                 print_log(text, logger='current', level=logging.WARNING)
 
-    # What is known about the data
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes in the order of the labels, ``None`` if unlabelled."""
-        names = self._metainfo.get('classes')
-        return None if names is None else tuple(names)
+    # What is known about the images
 
     @property
     def corrupt_mask(self) -> np.ndarray:
@@ -297,14 +287,6 @@ class SelfSupDataset(BaseDataset):
     def corrupt_files(self) -> list[str]:
         """Return the names of the unreadable images met so far by this process and its workers."""
         return [_name_of(self.get_data_info(int(idx))) for idx in self._corrupt.nonzero()]
-
-    @force_full_init
-    def labels(self) -> np.ndarray | None:
-        """Return the labels of all samples, int64 of shape (N,), or ``None`` if a sample has none."""
-        if self._labels is None:
-            values = [self.get_data_info(idx).get('gt_label') for idx in range(len(self))]
-            self._labels = None if None in values else np.array(values, dtype=np.int64)
-        return self._labels
 
 
 _ADVICE = 'replace or remove it, or check data_root and the disk'

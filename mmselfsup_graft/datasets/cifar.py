@@ -11,6 +11,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS
 
 from .base import SelfSupDataset
+from .classes import numbers_as_names, read_classes
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
@@ -89,7 +90,7 @@ class CIFAR(SelfSupDataset):
     def load_data_list(self) -> list[dict]:
         """Read images and labels of the split."""
         folder = _find_folder(self.data_root, self.num_classes, self.split)
-        self._metainfo.setdefault('classes', _read_names(os.path.join(folder, self.release.names), self.num_classes))
+        self._metainfo['classes'] = _read_names(os.path.join(folder, self.release.names), self.num_classes)
         paths = [os.path.join(folder, name) for name in self.release.files[self.split]]
         return [sample for path in paths for sample in self._samples(path)]
 
@@ -154,10 +155,14 @@ def _about_pickles(data_root: str, name: str) -> str:
 
 
 def _read_names(path: str, classes: int) -> tuple[str, ...]:
-    """Names of the classes, or their numbers where the file is missing or has another length."""
-    if os.path.isfile(path):
-        with open(path, encoding='utf-8') as file:
-            names = tuple(line.strip() for line in file if line.strip())
-        if len(names) == classes:
-            return names
-    return tuple(map(str, range(classes)))
+    """Names of the classes, or their numbers where the file is missing.
+
+    Raises:
+        DataError: The file has another number of names.
+    """
+    if not os.path.isfile(path):
+        return numbers_as_names(classes)
+    names = read_classes(path)
+    if len(names) != classes:
+        raise DataError(f'{path} has {len(names)} names, expected {classes}; unpack the archive again or remove it')
+    return names

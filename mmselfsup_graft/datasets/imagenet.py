@@ -8,15 +8,15 @@ from mmselfsup_graft.registry import DATASETS
 
 from .base import SelfSupDataset
 from .image_folder import class_of, label_paths
-from .image_list import listed_samples, read_image_list
-from .scanning import scan_images, subfolders
+from .image_list import listed_samples, names_of_labels, read_image_list
+from .scanning import class_folders, scan_folder, subfolders
 
 _LAYOUT = 'train/<wnid>/*.JPEG and val/<wnid>/*.JPEG (or val/*.JPEG with meta/val.txt)'
 
 
 @DATASETS.register_module()
 class ImageNet(SelfSupDataset):
-    """One split of ImageNet, always labelled; the label is the rank of the wnid in sorted order.
+    """One split of ImageNet, always labelled; the label is the rank of the wnid among the sorted folders of ``train``.
 
     Args:
         data_root: Folder with ``train/<wnid>/*.JPEG`` and ``val/<wnid>/*.JPEG``, or a flat ``val/*.JPEG`` with
@@ -52,20 +52,26 @@ class ImageNet(SelfSupDataset):
 
     def _from_list(self, folder: str, list_file: str) -> list[dict]:
         listing = read_image_list(list_file)
-        train_classes = tuple(subfolders(os.path.join(self.data_root, 'train')))
-        classes = train_classes if len(train_classes) >= len(listing.classes) else listing.classes
-        self._metainfo.setdefault('classes', classes)
-        return listed_samples(listing, folder, list_file)
+        trained = class_folders(os.path.join(self.data_root, 'train'))
+        named = names_of_labels(listing.entries, folder, trained)
+        flat = all('/' not in entry.path for entry in listing.entries)
+        if flat and len(trained) >= len(listing.classes):
+            named = trained  # the official lists number the sorted wnids
+        self._metainfo['classes'] = named or listing.classes
+        return listed_samples(listing, folder, list_file, self)
 
     def _from_folders(self, folder: str) -> list[dict]:
-        paths = scan_images(folder)
-        loose = next((path for path in paths if '/' not in path), None)
+        found = scan_folder(folder)
+        self.left_out.update(found.left_out)
+        loose = next((path for path in found.paths if '/' not in path), None)
         if loose is not None:
             raise DataError(f'{os.path.join(folder, loose)} lies in no class folder; expected {_LAYOUT}')
-        classes = self.classes or tuple(sorted({class_of(path) for path in paths}))
+        own = tuple(sorted({class_of(path) for path in found.paths}))
+        trained = own if self.split == 'train' else class_folders(os.path.join(self.data_root, 'train'))
+        classes = trained if set(own) <= set(trained) else own
         self._metainfo['classes'] = classes
-        labels = label_paths(folder, paths, classes)
+        labels = label_paths(folder, found.paths, classes)
         return [
             {'img_path': os.path.join(folder, path), 'gt_label': label}
-            for path, label in zip(paths, labels, strict=True)
+            for path, label in zip(found.paths, labels, strict=True)
         ]

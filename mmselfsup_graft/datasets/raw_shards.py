@@ -1,16 +1,22 @@
 """Decoded images in binary files, mapped into memory: the form that ``store_resized.py --format raw`` writes."""
 
+import math
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from mmengine.dataset import force_full_init
 
 from mmselfsup_graft.errors import DataError
+from mmselfsup_graft.files import check_keys, read_json
 from mmselfsup_graft.registry import DATASETS
 
-from .image_folder import ImageFolder
-from .manifest import MANIFEST_NAME, read_json
+from .image_folder import ImageFolder, class_of
+from .layout import training_names
+from .left_out import LeftOut
+from .manifest import MANIFEST_NAME
+from .scanning import Scan
 
 
 @DATASETS.register_module()
@@ -37,6 +43,7 @@ class RawShards(ImageFolder):
         self._files: list[str] = []
         self._maps: dict[int, np.memmap] = {}
         self._places: dict[str, dict[str, Any]] = {}
+        self._folders: set[str] = set()
         super().__init__(data_root=data_root, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -48,30 +55,41 @@ class RawShards(ImageFolder):
         folder = os.path.join(self.data_root, self.split)
         for sample in samples:
             sample.update(self._places[os.path.relpath(sample['img_path'], folder).replace(os.sep, '/')])
-        self._places = {}
+        self._places, self._folders = {}, set()
         return samples
 
-    def scan(self, folder: str) -> list[str]:
-        """Return the sorted paths of the stored images of the split."""
+    def training_classes(self, folder: str) -> tuple[str, ...]:
+        """Return the class folders of the training split of the copy; none if it has no such split."""
+        for each in training_names(folder):
+            start = f'{os.path.relpath(each, self.data_root).replace(os.sep, "/")}/'
+            names = {class_of(path[len(start) :]) for path in self._folders if path.startswith(start)}
+            if names:
+                return tuple(sorted(names))
+        return ()
+
+    def scan(self, folder: str) -> Scan:
+        """Find the stored images of the split; what could not be read when the copy was made is left out."""
         advice = 'make the copy with tools/dataset_tools/store_resized.py --format raw'
         manifest = read_json(os.path.join(self.data_root, MANIFEST_NAME), advice)
-        if not isinstance(manifest, dict) or manifest.get('settings', {}).get('format') != 'raw':
+        settings = manifest.get('settings') if isinstance(manifest, dict) else None
+        if not isinstance(settings, dict) or settings.get('format') != 'raw':
             raise DataError(f'{self.data_root!r} is no copy of raw images; {advice}, or read it with ImageFolder')
         if not manifest.get('complete'):
             raise DataError(f'the copy in {self.data_root!r} is not finished; run the same command again to go on')
         start = f'{self.split.strip("/")}/' if self.split else ''
-        self._files, self._places = [], {}
-        for number, shard in enumerate(manifest['shards']):
-            file = os.path.join(self.data_root, shard['name'])
-            table = read_json(f'{os.path.splitext(file)[0]}.json', advice)
-            _check_size(file, shard['bytes'])
+        self._files, self._places, left_out = [], {}, LeftOut()
+        for number, (file, places) in enumerate(_tables(self.data_root, manifest, advice)):
             self._files.append(file)
-            for path, shape, offset in zip(table['paths'], table['shapes'], table['offsets'], strict=True):
+            for path, shape, offset in places:
+                self._folders.add(os.path.dirname(path))
                 if path.startswith(start):
                     self._places[path[len(start) :]] = {'shard': number, 'shape': shape, 'offset': offset}
         if not self._places:
             raise DataError(f'the copy in {self.data_root!r} holds no image below {self.split!r}; check split')
-        return sorted(self._places)
+        for path in manifest.get('skipped', ()):
+            if path.startswith(start):
+                left_out.add('unreadable when copied', path, expected=True)
+        return Scan(sorted(self._places), left_out, [])
 
     @force_full_init
     def shards(self) -> np.ndarray:
@@ -90,6 +108,37 @@ class RawShards(ImageFolder):
         size = int(np.prod(shape))
         info['img'] = np.asarray(shard[offset : offset + size]).reshape(shape)
         return info
+
+
+def _tables(root: str, manifest: dict[str, Any], advice: str) -> Iterator[tuple[str, list[tuple[str, list, int]]]]:
+    """Each shard with path, shape and offset of its images, all inside the shard."""
+    source = os.path.join(root, MANIFEST_NAME)
+    check_keys(manifest, ('shards',), source, advice)
+    shards = manifest['shards']
+    if not isinstance(shards, list):
+        raise DataError(f"{source!r} is damaged: 'shards' is not a list; {advice}")
+    for shard in shards:
+        check_keys(shard, ('name', 'bytes'), source, advice)
+        file = os.path.join(root, os.path.basename(str(shard['name'])))
+        _check_size(file, shard['bytes'])
+        table_file = f'{os.path.splitext(file)[0]}.json'
+        table = read_json(table_file, advice, ('paths', 'shapes', 'offsets'))
+        try:
+            places = list(zip(table['paths'], table['shapes'], table['offsets'], strict=True))
+            whole = all(
+                isinstance(path, str) and _is_inside(shape, offset, shard['bytes']) for path, shape, offset in places
+            )
+        except (TypeError, ValueError):
+            whole = False
+        if not whole:
+            raise DataError(f'{table_file!r} is damaged: its columns do not fit together or the shard; {advice}')
+        yield file, places
+
+
+def _is_inside(shape: list[int], offset: int, size: int) -> bool:
+    """Whether an image (H, W) or (H, W, 3) lies in a shard of that many bytes."""
+    numbers = all(isinstance(number, int) and number >= 0 for number in (*shape, offset))
+    return numbers and len(shape) in (2, 3) and offset + math.prod(shape) <= size
 
 
 def _check_size(file: str, expected: int) -> None:

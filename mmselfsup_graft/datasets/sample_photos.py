@@ -11,6 +11,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS
 
 from .base import SelfSupDataset
+from .pixels import to_rgb
 
 # Only what lies inside the installed packages: scikit-image fetches its other images from the network. Its second view
 # of the motorcycle is left out, as it shows nearly the same as the first.
@@ -57,7 +58,7 @@ def sample_photo(name: str, height: int, channels: int, library: str = 'scikit-l
     if not path.is_file():
         raise DataError(f'{library} has no {name} in {path}; install it anew: pip install --force-reinstall {library}')
     with path.open('rb') as file, Image.open(file) as image:
-        photo = image.convert('L' if channels == 1 else 'RGB')
+        photo = to_rgb(image, 'L' if channels == 1 else 'RGB')
     return np.asarray(photo.resize((round(photo.width * height / photo.height), height), Image.Resampling.BICUBIC))
 
 

@@ -2,19 +2,19 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.files import whole_file
 
 from .base import SelfSupDataset
+from .classes import are_numbers
 from .image_folder import ImageFolder
-from .image_list import ListEntry, parse_image_list, read_image_list
+from .image_list import ListEntry, names_beside, names_of_labels, parse_image_list, read_image_list
 from .part import shuffled_classes
-from .scanning import subfolders
-
-_SPLIT_FOLDERS = {'train', 'val', 'valid', 'validation', 'test'}
+from .scanning import class_folders
 
 
 def balanced_indices(
@@ -81,33 +81,44 @@ def balanced_subset(
     return balanced_indices(labels, per_class, share, seed).tolist()
 
 
-def folder_entries(data_root: str, split: str = '') -> list[ListEntry]:
-    """Images of a folder with one sub-folder per class: paths relative to ``data_root`` and labels.
+class Labelled(NamedTuple):
+    """Labelled images to choose from: paths relative to the data root with labels, and the names of the classes."""
+
+    entries: list[ListEntry]
+    classes: tuple[str, ...]
+
+
+def folder_entries(data_root: str, split: str = '', **options: Any) -> Labelled:
+    """Images of a folder with one sub-folder per class.
+
+    A ``val`` or ``test`` beside a training split that has all of its classes is numbered like that.
 
     Args:
         data_root: Folder of the data; paths of the list are relative to it.
         split: Sub-folder to read (``train``), empty for all.
+        options: Further arguments of :class:`ImageFolder`.
 
     Raises:
         DataError: The folder is missing or has no class folders.
     """
-    dataset = ImageFolder(data_root, split=split, with_label=True)
-    if not split and set(dataset.classes or ()) <= _SPLIT_FOLDERS:
-        raise DataError(
-            f'the folders {", ".join(dataset.classes or ())} of {data_root!r} are splits, not classes; name one '
-            '(--split), or give that folder as data root'
-        )
+    dataset = ImageFolder(data_root, split=split, with_label=True, **options)
     infos = [dataset.get_data_info(number) for number in range(len(dataset))]
-    return [ListEntry(_relative(info['img_path'], data_root), info['gt_label']) for info in infos]
+    entries = [ListEntry(_relative(info['img_path'], data_root), info['gt_label']) for info in infos]
+    return Labelled(entries, dataset.classes or ())
 
 
-def list_entries(list_file: str, data_root: str = '') -> list[ListEntry]:
+def list_entries(list_file: str, data_root: str = '') -> Labelled:
     """Entries of a list file in either form; bare names rank among the class folders of ``data_root/train``, if any.
 
     Raises:
         DataError: The list is missing or malformed.
     """
-    return read_image_list(list_file, subfolders(os.path.join(data_root, 'train')) if data_root else ()).entries
+    listing = read_image_list(list_file, class_folders(os.path.join(data_root, 'train')) if data_root else ())
+    names = listing.classes
+    if are_numbers(names):
+        told = names_of_labels(listing.entries, data_root) if data_root else None
+        names = names_beside(list_file) or told or names
+    return Labelled(listing.entries, names)
 
 
 def _relative(path: str, root: str) -> str:

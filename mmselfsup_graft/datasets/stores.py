@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import fsspec
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.files import why_not_regular
 
 _HOPELESS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # of the local disk: not the store's fault
@@ -76,6 +78,16 @@ class Store:
         """Name of a file for messages."""
         return f'{self.root.rstrip("/")}/{name}'
 
+    def check_regular(self, name: str) -> None:
+        """Refuse what would make a reader of a local folder wait forever; a missing file is left to the reader.
+
+        Raises:
+            DataError: It is a pipe, a socket, a device or a folder.
+        """
+        path = self.path(name)
+        if isinstance(self.system, LocalFileSystem) and os.path.exists(path) and (reason := why_not_regular(path)):
+            raise DataError(f'{self.address(name)} {reason}, expected a regular file')
+
     def read(self, name: str) -> bytes:
         """Return the content of a file.
 
@@ -116,6 +128,8 @@ class Store:
 
     def _read(self, wanted: Sequence[Any], read: Any) -> list[bytes]:
         """Call ``read`` on what is still missing until nothing is; it returns or raises exceptions."""
+        for name in dict.fromkeys(each.name if isinstance(each, Piece) else each for each in wanted):
+            self.check_regular(name)
         results: list[Any] = [None] * len(wanted)
         missing = list(range(len(wanted)))
         for attempt in range(self.attempts):

@@ -81,11 +81,11 @@ class TarShards(SelfSupDataset):
                 if label >= 0:
                     sample['gt_label'] = label
                 samples.append(sample)
+            self.left_out.update(shard.left_out())
         if not samples:
             raise DataError(f'{source} lists no image; make it anew with tools/dataset_tools/make_shards.py')
-        if all('gt_label' in sample for sample in samples):
-            count = 1 + max(sample['gt_label'] for sample in samples)
-            self._metainfo.setdefault('classes', classes or tuple(map(str, range(count))))
+        if classes is not None:
+            self._metainfo['classes'] = classes
         return samples
 
     def _read_index(self) -> tuple[str, bytes]:

@@ -2,6 +2,7 @@
 
 from .device_scalars import DeferredMessageHub
 from .hooks import (
+    CheckDataHook,
     CollapseHook,
     ExportBackboneHook,
     GradientConflictHook,
@@ -22,6 +23,7 @@ from .schedulers import WarmupCosineLR
 __all__ = [
     'LARS',
     'AutocastOptimWrapper',
+    'CheckDataHook',
     'CollapseHook',
     'DeferredMessageHub',
     'DeviceOptimWrapper',

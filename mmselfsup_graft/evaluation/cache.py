@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from mmselfsup_graft.checkpoints import whole_file
+from mmselfsup_graft.files import whole_file
 from mmselfsup_graft.version import __version__
 
 from .features import Embedded, join_parts

@@ -1,5 +1,7 @@
 """Models: backbones, necks, heads, losses and the algorithms put together from them."""
 
+from mmselfsup_graft import library_files  # noqa: F401  (before anything can read a file)
+
 from . import libraries  # noqa: F401  (first)
 from .algorithms import A2MIM, MAE, TEC, GraftedClassifier, JointEmbedding, MoCoV3, MultiTask, SelfSupAlgorithm, SimMIM
 from .backbones import (

@@ -10,6 +10,8 @@ import matplotlib.pyplot as plt
 
 from mmselfsup_graft.errors import DataError
 
+from .picture_grid import save_figure
+
 
 def draw_conflict(cosines: dict[str, np.ndarray], target: Path, title: str = '', graft_at: str | None = None) -> None:
     """Draw the distribution of the cosine per group, and below it the share of negative values.
@@ -42,5 +44,4 @@ def draw_conflict(cosines: dict[str, np.ndarray], target: Path, title: str = '',
     if graft_at in values:
         for axis in (upper, lower):
             axis.axvline(list(values).index(graft_at) - 0.5, color='tab:green', linestyle='--')
-    figure.savefig(target, dpi=120)
-    plt.close(figure)
+    save_figure(figure, target, dpi=120)

@@ -1,6 +1,5 @@
 """Curves of training runs."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,13 +8,16 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
+from mmselfsup_graft.files import read_json, read_rows
+
 from .depth import by_depth
+from .picture_grid import save_figure
 
 
 def read_history(work_dir: Path) -> list[dict]:
     """Rows that :class:`HistoryHook` wrote into a work directory."""
     path = Path(work_dir) / 'history.jsonl'
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return read_rows(path) if path.is_file() else []
 
 
 def draw_loss_curves(runs: Mapping[str, Path], target: Path) -> None:
@@ -31,8 +33,7 @@ def draw_loss_curves(runs: Mapping[str, Path], target: Path) -> None:
         axis.plot([row['iter'] + 1 for row in rows], [row['loss'] for row in rows], linewidth=1)
         axis.set(title=name, xlabel='iteration', ylabel='loss')
         axis.grid(alpha=0.3)
-    figure.savefig(target, dpi=120)
-    plt.close(figure)
+    save_figure(figure, target, dpi=120)
 
 
 def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
@@ -53,11 +54,10 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
     axis.set(yscale='log', xlabel='depth', ylabel='peak learning rate')
     axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(target, dpi=120)
-    plt.close(figure)
+    save_figure(figure, target, dpi=120)
 
 
 def peak_rates(work_dir: Path) -> dict[str, float]:
     """Peak learning rate by name of the layer, lowest first."""
-    summary = json.loads((work_dir / 'param_groups.json').read_text())
+    summary = read_json(work_dir / 'param_groups.json', keys=('layers',))
     return {layer['name']: layer['lr'] for layer in summary['layers']}

@@ -11,8 +11,8 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.errors import DataError
+from mmselfsup_graft.files import whole_file
 
 _DPI = 120
 _SMALLEST = 128  # dots; smaller images are enlarged by a whole factor

@@ -1,8 +1,12 @@
 """How the tools end: what they print for which error, and with which code."""
 
 import argparse
+import os
+import re
+import signal
 
 import pytest
+import torch
 
 from mmselfsup_graft.apis.cli import add_cfg_options, add_launch_options, describe, run_tool
 from mmselfsup_graft.errors import CheckpointError, ConfigError
@@ -100,3 +104,37 @@ def test_dicts_on_the_command_line_are_refused(value, capsys):
         parser.parse_args(['--cfg-options', value])
     assert leaving.value.code == 2
     assert 'takes no dict' in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- workers of data loaders
+class Broken(torch.utils.data.Dataset):
+    """Fails in its worker with a long message, or kills the worker."""
+
+    def __init__(self, kill: bool) -> None:
+        self.kill = kill
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        if self.kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError('the cause, ' + 'whole ' * 200 + 'and\nto its end')
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_the_death_of_a_worker_is_said_plainly(wrapped):
+    """Its signal is turned into an error wherever the process is, in mmengine's formatting of a config for example."""
+    with pytest.raises(RuntimeError) as died:
+        list(torch.utils.data.DataLoader(Broken(kill=True), num_workers=1))
+    error = chained(SyntaxError('Failed to format the config file'), died.value, True) if wrapped else died.value
+    text = describe(error)
+    assert re.fullmatch(r'a data-loading worker \(PID \d+\) was killed by SIGKILL \(out of memory\?\)', text)
+
+
+def test_the_cause_of_a_workers_error_comes_first_and_whole():
+    with pytest.raises(ValueError, match='the cause') as caught:
+        list(torch.utils.data.DataLoader(Broken(kill=False), num_workers=1))
+    text = describe(caught.value)
+    assert text.startswith('ValueError: the cause, whole whole')
+    assert 'and to its end (in a data-loading worker' in text

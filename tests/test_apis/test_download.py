@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from mmselfsup_graft.apis.download import Weights, download
+from mmselfsup_graft.apis.http_fetch import Limits
 from mmselfsup_graft.errors import CheckpointError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+FAST = Limits(patience=0.0)
 
 
 class Server(ThreadingHTTPServer):
@@ -49,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
+        if start:
+            self.send_header('Content-Range', f'bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}')
         self.send_header('Content-Length', str(len(CONTENT) - start))
         self.end_headers()
         stop = start + self.server.cut_after.pop(0) if self.server.cut_after else len(CONTENT)
@@ -91,7 +95,7 @@ def test_a_file_is_downloaded_once(server: Server, tmp_path: Path) -> None:
 
 def test_cut_connections_are_resumed(server: Server) -> None:
     server.cut_after = [100_000, 200_000]
-    path = download(Weights(server.url, SHA256), patience=0.0)
+    path = download(Weights(server.url, SHA256), limits=FAST)
     assert path.read_bytes() == CONTENT
     assert server.ranges == [None, 'bytes=100000-', 'bytes=300000-']
 
@@ -99,7 +103,7 @@ def test_cut_connections_are_resumed(server: Server) -> None:
 def test_the_next_call_goes_on_where_this_one_gave_up(server: Server, tmp_path: Path) -> None:
     server.cut_after = [100_000, 100_000]
     with pytest.raises(CheckpointError, match=r'in 2 attempts: the connection was cut; 0\.2 MiB are kept'):
-        download(Weights(server.url, SHA256), attempts=2, patience=0.0)
+        download(Weights(server.url, SHA256), limits=Limits(attempts=2, patience=0.0))
     assert kept(tmp_path) == ['vit base.pth.part']
     assert download(Weights(server.url, SHA256)).read_bytes() == CONTENT
     assert server.ranges[-1] == 'bytes=200000-'
@@ -107,7 +111,7 @@ def test_the_next_call_goes_on_where_this_one_gave_up(server: Server, tmp_path: 
 
 def test_a_server_that_cannot_resume_sends_all_of_it(server: Server) -> None:
     server.cut_after, server.resumes = [100_000], False
-    assert download(Weights(server.url, SHA256), patience=0.0).read_bytes() == CONTENT
+    assert download(Weights(server.url, SHA256), limits=FAST).read_bytes() == CONTENT
 
 
 def test_a_complete_part_needs_only_its_name(server: Server, tmp_path: Path) -> None:
@@ -126,7 +130,7 @@ def test_the_rest_of_another_file_is_given_up(server: Server, tmp_path: Path) ->
 def test_two_at_once(server: Server) -> None:
     server.cut_after = [100_000]
     with ThreadPoolExecutor(2) as pool:
-        paths = list(pool.map(lambda _: download(Weights(server.url, SHA256), patience=0.05), range(2)))
+        paths = list(pool.map(lambda _: download(Weights(server.url, SHA256), limits=Limits(patience=0.05)), range(2)))
     assert paths[0] == paths[1]
     assert paths[0].read_bytes() == CONTENT
     assert server.ranges == [None, 'bytes=100000-'], 'the second waits for the first'
@@ -140,10 +144,10 @@ def test_mirror_on_a_server(server: Server) -> None:
 
 def test_errors_of_the_server(server: Server) -> None:
     server.codes = [503]
-    assert download(Weights(server.url, SHA256), patience=0.0).read_bytes() == CONTENT
+    assert download(Weights(server.url, SHA256), limits=FAST).read_bytes() == CONTENT
     server.codes = [404]
     with pytest.raises(CheckpointError, match='says 404 Not Found; check the address'):
-        download(Weights(server.url.replace('base', 'large'), SHA256), patience=0.0)
+        download(Weights(server.url.replace('base', 'large'), SHA256), limits=FAST)
     assert len(server.ranges) == 3, 'a missing file is asked for once'
 
 
@@ -151,7 +155,7 @@ def test_a_wrong_hash_leaves_nothing(server: Server, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f'has SHA-256 {SHA256[:8]}, expected 01234567; it was not kept'):
         download(Weights(server.url, '01234567'))
     assert kept(tmp_path) == []
-    with pytest.raises(CheckpointError, match='fewer than 8 digits'):
+    with pytest.raises(CheckpointError, match='is not a SHA-256'):
         download(Weights(server.url, '0123'))
 
 
@@ -187,4 +191,4 @@ def test_nobody_answers(server: Server) -> None:
     server.shutdown()
     server.server_close()
     with pytest.raises(CheckpointError, match=r'could not be downloaded in 2 attempts: .*refused'):
-        download(Weights(url, SHA256), attempts=2, patience=0.0)
+        download(Weights(url, SHA256), limits=Limits(attempts=2, patience=0.0))

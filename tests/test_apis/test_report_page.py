@@ -11,7 +11,6 @@ from PIL import Image
 
 from mmselfsup_graft.analysis.embedding import nearest_neighbors
 from mmselfsup_graft.apis.embedding import Encoder
-from mmselfsup_graft.apis.recipe import write_json
 from mmselfsup_graft.apis.report_page import embedding
 from mmselfsup_graft.apis.report_page.embedding import choose_queries, embed_held_out, spread
 from mmselfsup_graft.apis.report_page.gather import _cost_of_all, _data_name
@@ -19,6 +18,7 @@ from mmselfsup_graft.apis.report_page.table import better_features, page_table
 from mmselfsup_graft.apis.report_page.usage import commands_for
 from mmselfsup_graft.apis.report_settings import FEATURE_NAMES
 from mmselfsup_graft.evaluation import Embedded, FeatureCache
+from mmselfsup_graft.files import write_json
 from mmselfsup_graft.visualization.report_page.page import duration
 
 

@@ -10,14 +10,19 @@ from mmselfsup_graft.checkpoints.computed import (
     IDENTITY,
     Entries,
     Entry,
+    Step,
     expand_shared_table,
     fuse_qv_bias,
     join_qkv,
     merge_class_token,
     split_qkv,
     split_qv_bias,
+)
+from mmselfsup_graft.checkpoints.computed_stages import (
+    number_final_norm,
     swin_merge_from_mm,
     swin_merge_to_mm,
+    unnumber_final_norm,
 )
 from mmselfsup_graft.errors import CheckpointError
 
@@ -141,3 +146,56 @@ def test_swin_merging_computes_the_same_in_mmpretrain() -> None:
     assert (wrong - expected).abs().max() > 0.1, 'without the new order it is another function'
     back = swin_merge_from_mm(moved)
     assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(back, given))
+
+
+@pytest.mark.parametrize('stages', [2, 3, 4])
+def test_the_norm_after_the_last_stage_has_its_number(stages: int) -> None:
+    names = [*(f'stages.{i}.blocks.0.norm1.bias' for i in range(stages)), 'norm.weight', 'norm.bias']
+    given = [Entry(name, torch.zeros(1), ((name, IDENTITY),)) for name in names]
+    there = number_final_norm(given)
+    assert [e.name for e in there] == [*names[:-2], f'norm{stages - 1}.weight', f'norm{stages - 1}.bias']
+    assert unnumber_final_norm(there) == given
+
+
+_TOKEN = {
+    'cls_token': (1, 1, 4),
+    'cls_token_mlp.fc1.weight': (6, 4),
+    'cls_token_mlp.fc1.bias': (6,),
+    'cls_token_mlp.fc2.weight': (4, 6),
+    'cls_token_mlp.fc2.bias': (4,),
+}
+
+
+@pytest.mark.parametrize('name', _TOKEN)
+@pytest.mark.parametrize('shape', [(), (3,), (2, 3)])
+def test_a_class_token_of_another_shape_than_its_layers(name: str, shape: tuple[int, ...]) -> None:
+    shapes = {**_TOKEN, name: shape}
+    given = [Entry(name, torch.zeros(size), ((name, IDENTITY),)) for name, size in shapes.items()]
+    with pytest.raises(CheckpointError, match='class token cannot be merged: its shape'):
+        merge_class_token(given)
+
+
+@pytest.mark.parametrize(
+    ('step', 'shapes', 'words'),
+    [
+        (split_qkv, {'layers.0.attn.qkv.weight': (7, 2)}, 'must be a multiple of 3'),
+        (split_qkv, {'layers.0.attn.qkv.bias': ()}, 'must be a multiple of 3'),
+        (
+            split_qv_bias,
+            {'layers.0.attn.qkv.bias': (4,), 'layers.0.attn.relative_position_bias_table': (9, 1)},
+            'must be a multiple of 3',
+        ),
+        (
+            join_qkv,
+            {f'layers.0.attn.{n}.weight': (2, size) for n, size in (('query', 2), ('key', 3), ('value', 2))},
+            'must have equal shapes',
+        ),
+        (fuse_qv_bias, {'layers.0.attn.q_bias': (), 'layers.0.attn.v_bias': ()}, 'must have equal shapes'),
+        (swin_merge_to_mm, {'stages.0.downsample.norm.weight': (6,)}, 'must be a multiple of 4'),
+        (swin_merge_from_mm, {'stages.0.downsample.reduction.weight': ()}, 'must be a multiple of 4'),
+    ],
+)
+def test_malformed_shapes_are_named(step: Step, shapes: dict[str, tuple[int, ...]], words: str) -> None:
+    given = [Entry(name, torch.zeros(size), ((name, IDENTITY),)) for name, size in shapes.items()]
+    with pytest.raises(CheckpointError, match=words):
+        step(given)

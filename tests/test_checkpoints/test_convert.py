@@ -1,5 +1,6 @@
 """Conversion between any two libraries: there and back, and an account of every tensor."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -206,6 +207,71 @@ def test_what_cannot_be_done_is_said() -> None:
     }
     with pytest.raises(CheckpointError, match='convolutional stem'):
         convert({'state_dict': stem}, 'file', 'timm')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name'),
+    [
+        ('vit', 'pos_embed'),
+        ('vit', 'patch_embed.projection.weight'),
+        ('vit', 'layers.0.ffn.layers.0.0.weight'),
+        ('beit', 'pos_embed'),
+        ('beit', 'layers.1.attn.relative_position_bias_table'),
+        ('convnext', 'stages.0.0.depthwise_conv.weight'),
+        ('resnet', 'layer1.0.conv1.weight'),
+        ('swin', 'patch_embed.projection.weight'),
+    ],
+)
+@pytest.mark.parametrize('shape', [(), (2,), (1, 2, 3, 4, 5)])
+def test_malformed_shapes_are_named(kind: str, name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(CheckpointError, match=rf'{re.escape(name)} has {len(shape)} dimensions, expected'):
+        convert({**state_of(kind), name: torch.zeros(shape)}, 'file', 'mmpretrain', img_size=(32, 32))
+
+
+def test_tiny_tables_and_empty_tensors() -> None:
+    table = 'layers.0.attn.relative_position_bias_table'
+    done = convert({**state_of('beit'), table: torch.zeros(1, 2)}, 'file', 'mmpretrain')
+    assert done.state[table].shape == (1, 2)
+    with pytest.raises(CheckpointError, match='pos_embed has no elements'):
+        convert({**state_of('vit'), 'pos_embed': torch.zeros(1, 0, 8)}, 'file', 'mmpretrain')
+
+
+@pytest.mark.parametrize('stages', [3, 5])
+def test_swin_of_another_number_of_stages(stages: int) -> None:
+    arch = {'embed_dims': 4, 'depths': [1] * stages, 'num_heads': [2] * stages}
+    config = {**CONFIGS['swin'], 'arch': arch, 'img_size': 128, 'out_indices': [stages - 1]}
+    state = build(config).state_dict()
+    official = convert(state, 'file', 'official').state
+    assert {'norm.weight', f'layers.{stages - 1}.blocks.0.norm1.bias'} <= official.keys()
+    back = convert(official, 'file', 'mmpretrain').state
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], value) for name, value in state.items())
+
+
+def _shared() -> tuple[State, torch.Tensor]:
+    """A ViT whose blocks share one table of relative positions."""
+    own = {name: value for name, value in state_of('beit').items() if 'relative_position' not in name}
+    table = torch.randn(state_of('beit')['layers.0.attn.relative_position_bias_table'].shape)
+    return {**own, 'rel_pos_bias.relative_position_bias_table': table}, table
+
+
+@pytest.mark.parametrize('target', ['mmpretrain', 'mmseg'])
+def test_a_shared_relative_table_is_copied_unless_told_otherwise(target: str) -> None:
+    state, table = _shared()
+    copied = convert(state, 'file', target).state
+    names = [name for name in copied if 'relative_position' in name]
+    assert names == [f'layers.{i}.attn.relative_position_bias_table' for i in (0, 1)]
+    assert all(torch.equal(copied[name], table) for name in names)
+    kept = convert(state, 'file', target, expand_shared_rel_pos=False).state
+    assert kept['rel_pos_bias.relative_position_bias_table'] is table
+    assert not [name for name in kept if name.startswith('layers.') and 'relative_position' in name]
+
+
+def test_a_target_whose_blocks_cannot_share_a_table() -> None:
+    with pytest.raises(CheckpointError, match='in target mmseg-mae blocks cannot share a table'):
+        convert(_shared()[0], 'file', 'mmseg-mae', expand_shared_rel_pos=False)
+    same = [convert(state_of('beit'), 'file', 'mmseg-mae', expand_shared_rel_pos=each) for each in (True, False)]
+    assert same[0].state.keys() == same[1].state.keys()
 
 
 def test_a_tensor_that_is_none_of_a_vit_is_refused() -> None:

@@ -119,7 +119,8 @@ def test_labels_classes_indices_and_lazy_init():
     assert InMemory(indices=3).labels().tolist() == [0, 1, 0]
     assert InMemory(indices=[9, 0], serialize_data=False).labels().tolist() == [1, 0]
     assert InMemory(metainfo={'classes': ['a', 'b']}).classes == ('a', 'b')
-    assert InMemory().classes is None
+    assert InMemory().classes == ('0', '1')
+    assert InMemory(labelled=False).classes is None
     lazy = InMemory(lazy_init=True)
     assert not lazy._fully_initialized
     assert lazy.num_corrupt == 0

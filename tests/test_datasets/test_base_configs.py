@@ -39,6 +39,7 @@ def small_loader(name: str, root: Path):
     assert loader.persistent_workers == (loader.num_workers > 0)
     loader.update(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
     if 'data_root' in loader.dataset:
+        loader.dataset.max_left_out = 1  # the folder holds the files of all data sets
         loader.dataset.data_root = str(root / 'shards' if loader.dataset.type == 'TarShards' else root)
     with DefaultScope.overwrite_default_scope('mmselfsup_graft'):
         return config, Runner.build_dataloader(loader, seed=0)

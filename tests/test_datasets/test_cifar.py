@@ -54,7 +54,11 @@ def test_names_come_from_their_file(tmp_path, classes):
     file = {10: 'batches.meta.txt', 100: 'fine_label_names.txt'}[classes]
     (folder / file).write_text('\n'.join(names) + '\n\n')  # the release ends with a blank line
     assert CIFAR(str(tmp_path), classes, 'test').classes == tuple(names)
-    assert CIFAR(str(tmp_path), classes, 'test', metainfo={'classes': ('a', 'b')}).classes == ('a', 'b')
+    turned = CIFAR(str(tmp_path), classes, 'test', metainfo={'classes': names[::-1]})
+    assert turned.classes == tuple(names[::-1])
+    assert (turned.labels() == classes - 1 - CIFAR(str(tmp_path), classes, 'test').labels()).all()
+    with pytest.raises(DataError, match=r'has images of .class .*not among'):
+        CIFAR(str(tmp_path), classes, 'test', metainfo={'classes': ('a', 'b')})
 
 
 def test_a_pipeline_gets_colour_images(tmp_path):

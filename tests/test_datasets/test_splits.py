@@ -99,7 +99,7 @@ def test_a_data_set_without_labels(image_folder):
 def test_written_list_gives_the_labels_of_the_folder(image_folder, tmp_path, split):
     names = [f'{label}/sub/{number} b.png' for label in ('zebra', 'ant') for number in range(3)]
     root = image_folder(*(f'{split}/{name}'.lstrip('/') for name in names))
-    entries = folder_entries(str(root), split)
+    entries = folder_entries(str(root), split).entries
     assert {entry.label for entry in entries} == {0, 1}
     write_image_list(entries, str(tmp_path / 'new' / 'list.txt'))
     content = (tmp_path / 'new' / 'list.txt').read_bytes()
@@ -117,13 +117,13 @@ def test_written_list_gives_the_labels_of_the_folder(image_folder, tmp_path, spl
 def test_entries_of_lists_of_both_forms(image_folder, tmp_path):
     root = image_folder('train/n00000003/x.png', 'train/n00000001/x.png', 'train/n00000002/x.png')
     (tmp_path / 'bare.txt').write_text('n00000003_7.JPEG\r\nn00000001_2.JPEG')
-    assert list_entries(str(tmp_path / 'bare.txt')) == [
+    assert list_entries(str(tmp_path / 'bare.txt')).entries == [
         ('train/n00000003/n00000003_7.JPEG', 1),
         ('train/n00000001/n00000001_2.JPEG', 0),
     ]
-    assert [entry.label for entry in list_entries(str(tmp_path / 'bare.txt'), str(root))] == [2, 0]
+    assert [entry.label for entry in list_entries(str(tmp_path / 'bare.txt'), str(root)).entries] == [2, 0]
     (tmp_path / 'labelled.txt').write_text('a b.png 4\n')
-    assert list_entries(str(tmp_path / 'labelled.txt'), str(root)) == [('a b.png', 4)]
+    assert list_entries(str(tmp_path / 'labelled.txt'), str(root)).entries == [('a b.png', 4)]
 
 
 def test_splits_are_not_taken_for_classes(image_folder):

@@ -321,8 +321,12 @@ def test_nothing_but_images_and_labels_is_read(tmp_path):
     members = [('0.png', png(0)), ('0.json', b'{"x": '), ('0.pyd', evil), ('0.pth', evil), ('0.seg.png', png(9))]
     members += [('1.cls', b'1\n'), ('1.PNG', png(1)), ('2.txt', b'no image'), ('noname', b'')]
     write_tar(tmp_path / 'data' / 'a.tar', members)
-    index_shards(str(tmp_path / 'data'))
-    data = open_shards(tmp_path / 'data')
+    with pytest.raises(DataError, match=r'2 of 4 would be left out.*further images of a sample 1.*no extension 1'):
+        index_shards(str(tmp_path / 'data'))
+    index_shards(str(tmp_path / 'data'), max_left_out=1)
+    with pytest.raises(DataError, match=r'2 of 4 would be left out'):
+        open_shards(tmp_path / 'data')
+    data = open_shards(tmp_path / 'data', max_left_out=1)
     assert [(sample['name'], sample['label']) for sample in data] == [('0', -1), ('1', 1)]
     assert np.array_equal(data[0]['img'], picture(0))
     assert data.labels() is None

@@ -113,7 +113,10 @@ def plain(value: Any) -> Any:
 
 
 # mmdet's and mmseg's own tools find mmcv's operators by it
-OPERATORS = {'custom_imports.imports': ['mmselfsup_graft'], 'custom_imports.allow_failed_imports': False}
+OPERATORS = {
+    'custom_imports.imports': ['mmselfsup_graft', 'mmselfsup_graft.library_files'],
+    'custom_imports.allow_failed_imports': False,
+}
 
 
 @pytest.mark.parametrize('name', FOUR)

@@ -89,3 +89,29 @@ def test_resuming_by_their_tool(data, tmp_path):
     assert done.code == 0, done.err[-2000:]
     assert 'resumed epoch: 1, iter: 2' in done.out + done.err
     assert [path.name for path in (tmp_path / 'other').glob('epoch_*.pth')] == ['epoch_2.pth']
+
+
+class RunsCode:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return (os.mkdir, (str(self.marker),))
+
+
+@pytest.mark.parametrize('entry', ['init_cfg', 'load_from'])
+def test_a_file_with_code_is_not_run_by_their_tool(entry, data, tmp_path):
+    """Nor by mmengine's own runner, which this config has."""
+    cfg = shrunk_downstream(CONFIGS / SWAV, data, tmp_path)
+    torch.save({'state_dict': {}, 'x': RunsCode(tmp_path / 'executed')}, tmp_path / 'hostile.pth')
+    cfg.model.backbone.init_cfg = None
+    if entry == 'init_cfg':
+        cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'hostile.pth'))
+    else:
+        cfg.load_from = str(tmp_path / 'hostile.pth')
+    done = run('mmdet', written(cfg, tmp_path / 'config.py'), '--work-dir', tmp_path / 'run')
+    assert done.code != 0
+    assert 'would run code while being read' in done.err
+    assert not (tmp_path / 'executed').exists()

@@ -127,7 +127,7 @@ def test_options_that_need_others() -> None:
 # ---------------------------------------------------------------- layers
 def _classifier(backbone: dict[str, Any]) -> Any:
     loss = dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1)
-    head = dict(type='mmpretrain.LinearClsHead', num_classes=2, in_channels=16, loss=loss)
+    head = dict(type='mmpretrain.LinearClsHead', num_classes=2, loss=loss)
     return build(dict(type='GraftedClassifier', backbone=backbone, head=head))
 
 
@@ -156,7 +156,10 @@ def test_layers_counted_as_the_backbone_does(third: int, count: int) -> None:
 
 
 def test_backbones_that_do_not_count_their_layers() -> None:
-    for model in (Small(), _classifier(dict(type='mmpretrain.ResNet', depth=18))):
+    for model in (
+        Small(),
+        _classifier(dict(type='mmpretrain.ResNet_CIFAR', depth=18, base_channels=4, stem_channels=4)),
+    ):
         with pytest.raises(ConfigError, match="'backbone' needs a backbone whose get_layer_depth"):
             _constructor(layer_wise_decay_ratio=0.5, layer_ids='backbone').param_groups(model)
 

@@ -58,22 +58,29 @@ FILE = {'type': 'Pretrained', 'checkpoint': 'file.pth'}
 def test_files_are_taken_and_everything_else_stays():
     others = [{'type': 'Kaiming', 'layer': 'Linear'}, {'type': 'Constant', 'val': 1, 'layer': 'Linear'}]
     address = {'type': 'Pretrained', 'checkpoint': 'torchvision://resnet50'}
+    inside = {**others[0], 'override': [{**others[1], 'name': 'linear'}, {**FILE, 'name': 'linear'}]}
     model = Holder(
-        backbone={**FILE, 'prefix': 'backbone.'}, head=[*others, FILE], neck=address, plain=others[0], nothing=None
+        backbone={**FILE, 'prefix': 'backbone.'}, head=[*others, [FILE]], neck=address, plain=others[0], nothing=None
     )
+    model.add_module('deep', Holder(part=inside))
     parts = take_pretrained(model)
     assert [(part.name, part.checkpoint, part.prefix) for part in parts] == [
         ('backbone', 'file.pth', 'backbone.'),
         ('head', 'file.pth', ''),
+        ('neck', 'torchvision://resnet50', ''),  # refused when it is to be loaded
+        ('deep.part.linear', 'file.pth', ''),
     ]
     assert parts[0].module is model.backbone
     assert model.backbone.init_cfg is None
     assert model.head.init_cfg == others
-    assert model.neck.init_cfg == address
+    assert model.neck.init_cfg is None
+    assert model.deep.part.init_cfg == [{**others[0], 'override': [{**others[1], 'name': 'linear'}]}]
     assert model.plain.init_cfg == others[0]
 
 
-@pytest.mark.parametrize('kind', ['Pretrained', 'mmengine.Pretrained', PretrainedInit])
+@pytest.mark.parametrize(
+    'kind', ['Pretrained', 'mmengine.Pretrained', 'mmdet.Pretrained', 'mmengine.model.PretrainedInit', PretrainedInit]
+)
 def test_every_way_to_write_the_type(kind):
     (part,) = take_pretrained(Holder(init_cfg={**FILE, 'type': kind}))
     assert part.name == 'the model'

@@ -1,13 +1,11 @@
 """Where a run starts from: nothing, other weights, the newest checkpoint, or a named one."""
 
-import os
 from pathlib import Path
 
 import pytest
 from test_tools.tiny_runs import tiny_config, write_config
 
 from mmselfsup_graft.apis.train import load_config, train
-from mmselfsup_graft.engine.runners import latest_checkpoint
 from mmselfsup_graft.errors import ConfigError
 
 
@@ -16,13 +14,6 @@ def _cfg(tmp_path: Path, name: str, **top_level):
     cfg.work_dir, cfg.launcher = str(tmp_path / name), 'none'
     cfg.update(top_level)
     return cfg
-
-
-def test_the_file_written_last_is_the_latest(tmp_path: Path) -> None:
-    for number, name in enumerate(('epoch_100.pth', 'epoch_5.pth', 'other.pth')):
-        (tmp_path / name).write_bytes(b'')
-        os.utime(tmp_path / name, ns=(number, number))
-    assert latest_checkpoint(tmp_path) == str(tmp_path / 'epoch_5.pth')
 
 
 def test_a_run_with_load_from_is_resumed_from_its_own_checkpoint(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from helpers import assert_close, golden, run_ranks, tensor
+from golden_sets import golden
+from helpers import assert_close, run_ranks, tensor
 
 FILE = 'contrastive_two_ranks.npz'
 

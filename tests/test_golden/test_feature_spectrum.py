@@ -2,7 +2,9 @@
 
 import re
 
-from helpers import assert_close, golden, tensor
+import pytest
+from golden_sets import golden_file, golden_names, some
+from helpers import assert_close, tensor
 
 from mmselfsup_graft.analysis import log_amplitude, relative_log_amplitude, spatial_variance
 from mmselfsup_graft.analysis.feature_spectrum import as_maps
@@ -10,12 +12,12 @@ from mmselfsup_graft.analysis.feature_spectrum import as_maps
 METHOD = 'a2mim'
 
 
-def test_latents() -> None:
+@pytest.mark.parametrize('name', golden_names('features', METHOD))
+def test_latents(name: str) -> None:
     """Maps, and tokens without class token."""
-    arrays = golden('fourier_features.npz', METHOD)
-    numbers = sorted(int(match[1]) for match in (re.fullmatch(r'latent_(\d+)', name) for name in arrays) if match)
-    assert numbers
-    for number in numbers:
+    arrays = golden_file(name, METHOD)
+    numbers = sorted(int(match[1]) for match in (re.fullmatch(r'latent_(\d+)', key) for key in arrays) if match)
+    for number in some(numbers, 'latents'):
         maps = as_maps(tensor(arrays[f'latent_{number}']))
         assert_close(
             relative_log_amplitude(log_amplitude(maps).mean(0)),

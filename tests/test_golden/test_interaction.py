@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, golden, golden_folder, tensor
+from golden_sets import golden_file, golden_names, some
+from helpers import assert_close, tensor
 from torch import nn
 
 from mmselfsup_graft.analysis.interaction import (
@@ -24,16 +25,14 @@ METHOD = 'a2mim'
 
 
 def files() -> list[str]:
-    """Names of the golden files in the chosen set; one that is missing, to skip, if there are none."""
-    folder = golden_folder(METHOD)
-    found = sorted(path.name for path in folder.glob('interaction_*.npz')) if folder.is_dir() else []
-    return found or ['interaction_missing.npz']
+    """Names of the golden files in the chosen set."""
+    return golden_names('interaction', METHOD)
 
 
 def orders(arrays: Mapping[str, Any]) -> list[tuple[int, int]]:
     """Image and order (in per cent) of everything that was recorded."""
     matches = (re.fullmatch(r'logits_img(\d+)_r(\d+)', name) for name in arrays)
-    return [(int(match[1]), int(match[2])) for match in matches if match]
+    return some([(int(match[1]), int(match[2])) for match in matches if match], 'logits')
 
 
 def network(arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Module:
@@ -43,12 +42,22 @@ def network(arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Module
         number = len(layers)
         if word.startswith('Conv'):
             width, channels, kernel, _ = arrays[f'sd.{number}.weight'].shape
-            stride, padding = (int(re.search(rf'{key}(\d+)', word)[1]) for key in 'sp')  # type: ignore[index]
-            layers.append(nn.Conv2d(channels, width, kernel, stride, padding))
-        elif word == 'Linear':
-            layers.append(nn.Linear(*arrays[f'sd.{number}.weight'].shape[::-1]))
+            stride, padding = (re.search(rf'\b{key}(\d+)', word) for key in 'sp')
+            layers.append(
+                nn.Conv2d(
+                    channels,
+                    width,
+                    kernel,
+                    int(stride[1]) if stride else 1,
+                    int(padding[1]) if padding else 0,
+                    bias=f'sd.{number}.bias' in arrays,
+                )
+            )
+        elif word.startswith('Linear'):
+            bias = f'sd.{number}.bias' in arrays
+            layers.append(nn.Linear(*arrays[f'sd.{number}.weight'].shape[::-1], bias=bias))
         else:
-            layers.append({'GELU': nn.GELU, 'Flatten': nn.Flatten}[word]())
+            layers.append(getattr(nn, word)())  # a layer without settings: GELU, Flatten
     model = nn.Sequential(*layers).double()
     model.load_state_dict({name.removeprefix('sd.'): tensor(v) for name, v in arrays.items() if name.startswith('sd.')})
     return model
@@ -56,9 +65,8 @@ def network(arrays: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Module
 
 @pytest.mark.parametrize('name', files())
 def test_from_recorded_logits(name: str) -> None:
-    arrays = golden(name, METHOD)
+    arrays = golden_file(name, METHOD)
     settings = json.loads(str(arrays['config']))
-    assert orders(arrays)
     for image, order in orders(arrays):
         logits = tensor(arrays[f'logits_img{image}_r{order}'])
         found = deltas_of_logits(logits, int(arrays['labels'][image]), settings['reward'])
@@ -67,7 +75,7 @@ def test_from_recorded_logits(name: str) -> None:
 
 @pytest.mark.parametrize('name', files())
 def test_strength_of_recorded_deltas(name: str) -> None:
-    arrays = golden(name, METHOD)
+    arrays = golden_file(name, METHOD)
     numbers = [round(100 * ratio) for ratio in arrays['ratios']]
     means = [
         [arrays[f'delta_img{image}_r{number}'].mean(axis=1) for number in numbers]
@@ -80,15 +88,19 @@ def test_strength_of_recorded_deltas(name: str) -> None:
 @pytest.mark.parametrize('batch_size', [7, 1000])
 def test_from_the_images(name: str, batch_size: int) -> None:
     """Images, pairs and contexts through the network: masks, logits, deltas and J."""
-    arrays = golden(name, METHOD)
+    arrays = golden_file(name, METHOD)
     settings = json.loads(str(arrays['config']))
     grid = int(arrays['grid_size'])
     model, images = network(arrays, settings), tensor(arrays['images'])
     plan = InteractionSettings(
-        grid, arrays['pairs'].shape[1], orders=tuple(arrays['ratios']), stride=settings['stride'], contexts=2
+        grid,
+        arrays['pairs'].shape[1],
+        orders=tuple(arrays['ratios']),
+        stride=settings['stride'],
+        contexts=max(len(contexts[0]) for name, contexts in arrays.items() if name.startswith('context_')),
     )
     means = []
-    for image, label in enumerate(arrays['labels'].tolist()):
+    for image, label in enumerate(some(arrays['labels'].tolist(), 'images')):
         rows = []
         for ratio, size in zip(arrays['ratios'], plan.context_sizes):
             key = f'img{image}_r{round(100 * ratio)}'
@@ -106,9 +118,9 @@ def test_from_the_images(name: str, batch_size: int) -> None:
 
 @pytest.mark.parametrize('name', files())
 def test_recorded_pairs_obey_our_rules(name: str) -> None:
-    arrays = golden(name, METHOD)
+    arrays = golden_file(name, METHOD)
     grid, stride = int(arrays['grid_size']), json.loads(str(arrays['config']))['stride']
-    for pairs in arrays['pairs']:
+    for pairs in some(arrays['pairs'], 'pairs'):
         assert len({frozenset(pair.tolist()) for pair in pairs}) == len(pairs) <= number_of_pairs(grid, stride)
         rows, columns = np.divmod(pairs, grid)
         assert max(np.abs(np.diff(rows)).max(), np.abs(np.diff(columns)).max()) <= stride

@@ -1,7 +1,8 @@
 """VICReg and NT-Xent: value and gradients of one process."""
 
 import pytest
-from helpers import assert_close, golden, tensor
+from golden_sets import golden
+from helpers import assert_close, tensor
 
 from mmselfsup_graft.models.losses import nt_xent, vicreg
 

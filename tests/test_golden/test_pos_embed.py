@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, build, golden, tensor, vit_config
+from golden_sets import golden
+from helpers import assert_close, build, mae_config, tensor, vit_config
 
 from mmselfsup_graft.checkpoints import sincos_table
 
@@ -54,8 +55,6 @@ def test_tables_in_the_stored_weights() -> None:
 
 
 def test_fresh_decoder_has_the_stored_table() -> None:
-    from helpers import mae_config
-
     stored = golden('mae_decoder_state.npz')['decoder_pos_embed']
     side = _grid(stored)[0]
     model = build(mae_config(vit_config(8, 1, 1, img_size=side * 2, patch_size=2), decoder_width=stored.shape[-1]))

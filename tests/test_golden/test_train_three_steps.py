@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, golden, moco_from_golden, tensor
+from golden_sets import golden, some, starting
+from helpers import assert_close, moco_from_golden, tensor
 
 from mmselfsup_graft.checkpoints import MOCOV3_MODEL
 from mmselfsup_graft.engine import LayerWiseLRConstructor
@@ -72,9 +73,7 @@ def with_l1() -> dict[str, Any]:
 
 
 def _recorded(prefix: str) -> dict[str, Any]:
-    found = {k.removeprefix(prefix): v for k, v in golden('train_three_steps.npz').items() if k.startswith(prefix)}
-    assert found
-    return found
+    return some(starting(golden('train_three_steps.npz'), prefix))
 
 
 def _keys(size: int) -> slice:

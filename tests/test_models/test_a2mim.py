@@ -340,6 +340,29 @@ def test_the_block_before_the_prediction() -> None:
     assert changed[:, :12, :12].sum() == changed.sum() == 2 * 12 * 12  # five positions wide
 
 
+@pytest.mark.parametrize('kernel', [1, 3, 5])
+def test_the_kernel_that_predicts_keeps_the_grid(kernel: int) -> None:
+    neck = build(dict(type='PixelShuffleNeck', in_channels=6, stride=2, kernel_size=kernel)).double()
+    features = torch.randn(2, 6, 4, 5, dtype=torch.float64)
+    weight, bias = neck.decoder[0].weight, neck.decoder[0].bias
+    wide = torch.zeros(2, 6, 4 + kernel - 1, 5 + kernel - 1, dtype=torch.float64)  # zeros around the map
+    around = kernel // 2
+    wide[:, :, around : around + 4, around : around + 5] = features
+    images = neck((features,))
+    assert images.shape == (2, 3, 8, 10)
+    for row, column in ((0, 0), (3, 4), (1, 2)):
+        seen = wide[:, :, row : row + kernel, column : column + kernel]
+        pixels = torch.einsum('bchw,ochw->bo', seen, weight) + bias  # [B, 3 * 2 * 2]
+        found = images[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert torch.allclose(found.flatten(1), pixels)
+
+
+@pytest.mark.parametrize('kernel', [0, 2, 4, -1])
+def test_a_kernel_that_changes_the_grid_is_refused(kernel: int) -> None:
+    with pytest.raises(ConfigError, match=f'kernel_size={kernel} must be odd'):
+        build(dict(type='PixelShuffleNeck', in_channels=6, stride=2, kernel_size=kernel))
+
+
 # ---------------------------------------------------------------- refusals
 @pytest.mark.parametrize(
     ('options', 'message'),

@@ -6,8 +6,9 @@ import pytest
 from test_tools.tiny_runs import call_tool, tiny_config, write_config
 
 from mmselfsup_graft.apis import recipe as recipes
-from mmselfsup_graft.apis.recipe import is_done, load_recipe, stage_checkpoint, write_json
-from mmselfsup_graft.errors import ConfigError, GraftError
+from mmselfsup_graft.apis.recipe import is_done, load_recipe, stage_checkpoint
+from mmselfsup_graft.errors import ConfigError, DataError, GraftError
+from mmselfsup_graft.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAFT = {'model.graft': [dict(checkpoint='stage:mim')]}
@@ -122,6 +123,17 @@ def test_a_folder_of_another_config_is_refused(make, tmp_path):
     assert is_done(recipe.stage('mim'), tmp_path / 'work')
     write_json(folder / 'stage.json', {'fingerprint': 'another'})
     with pytest.raises(ConfigError, match='mim was made with another config'):
+        is_done(recipe.stage('mim'), tmp_path / 'work')
+
+
+@pytest.mark.parametrize('name', ['stage.json', 'done.json'])
+@pytest.mark.parametrize('content', [b'', b'{"fingerprint": "x"', b'[]', b'{}', b'\xff'])
+def test_a_damaged_note_of_a_stage_is_named(name, content, make, tmp_path):
+    recipe = load_recipe(make(CASCADE))
+    folder = tmp_path / 'work' / 'mim'
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=str(folder / name)):
         is_done(recipe.stage('mim'), tmp_path / 'work')
 
 

@@ -54,7 +54,8 @@ def bad_file(tmp_path, trained):
         path, good = tmp_path / f'{kind}.pth', trained / 'run' / 'epoch_2.pth'
         if kind == 'other':
             model = MODELS.build(moco_config(vit_config(width=32, in_channels=1)))
-            save_atomically({'state_dict': model.state_dict(), 'meta': {'epoch': 1, 'iter': 2}}, path)
+            content = {'state_dict': model.state_dict(), 'meta': {'epoch': 1, 'iter': 2}, 'optimizer': {}}
+            save_atomically(content, path)
         elif kind == 'truncated':
             path.write_bytes(good.read_bytes()[:-1000])
         elif kind == 'code':
@@ -133,7 +134,7 @@ def test_resuming_with_another_lr_list_is_refused_before_training(trained, tmp_p
     config = write_config(tmp_path / 'lgp.py', tiny_config('lgp', images=16, epochs=2))
     options = ['--work-dir', tmp_path / 'run', '--resume', trained / 'run' / 'epoch_1.pth', *fresh_name()]
     message = call_tool('train', config, *options).error()
-    assert 'parameter group' in message
+    assert 'learning rates was [0.001], now it is [0.0001, ' in message
     nothing_written(tmp_path / 'run')
 
 

@@ -68,6 +68,37 @@ def test_what_a_vit_with_relative_positions_must_be_built_with(target: str, word
     assert words in done.out
 
 
+def test_a_table_that_blocks_share_stays_one_on_request(tmp_path: Path) -> None:
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    config = dict(type='MaskedBEiT', arch=arch, img_size=64, patch_size=16)
+    model = build(dict(config, use_rel_pos_bias=False, use_shared_rel_pos_bias=True))
+    torch.save({'state_dict': {f'backbone.{n}': v for n, v in model.state_dict().items()}}, tmp_path / 'a.pth')
+    name = 'rel_pos_bias.relative_position_bias_table'
+    for option, words in (
+        ('--expand-shared-rel-pos', 'use_rel_pos_bias=True, use_shared_rel_pos_bias=False'),
+        ('--no-expand-shared-rel-pos', 'use_rel_pos_bias=False, use_shared_rel_pos_bias=True'),
+    ):
+        written = tmp_path / f'{option}.pth'
+        done = call_tool(CONVERT, tmp_path / 'a.pth', written, '--to', 'mmpretrain', option)
+        assert done.code == 0, done.err
+        assert words in done.out
+        assert 'every tensor fits' in done.out
+        assert (name in load(written)['state_dict']) == option.startswith('--no')
+
+
+def test_how_a_wide_resnet_is_built_is_said(resnet: State, tmp_path: Path) -> None:
+    torch.save({'state_dict': {f'backbone.{n}': v for n, v in resnet.items()}}, tmp_path / 'narrow.pth')
+    done = call_tool(CONVERT, tmp_path / 'narrow.pth', tmp_path / 'out.pth', '--to', 'mmpretrain')
+    assert 'use: backbone=dict(..., stem_channels=4, base_channels=4, init_cfg=' in done.out
+    usual = {
+        n: torch.zeros(64, *v.shape[1:]) if n in ('conv1.weight', 'layer1.0.conv1.weight') else v
+        for n, v in resnet.items()
+    }
+    torch.save({'state_dict': {f'backbone.{n}': v for n, v in usual.items()}}, tmp_path / 'usual.pth')
+    done = call_tool(CONVERT, tmp_path / 'usual.pth', tmp_path / 'out2.pth', '--to', 'mmpretrain', '--no-verify')
+    assert 'use: backbone=dict(..., init_cfg=' in done.out
+
+
 @pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
 def test_a_convnext_of_two_stages(target: str, tmp_path: Path) -> None:
     arch = dict(depths=[1, 2], channels=[8, 16])
@@ -314,7 +345,7 @@ def test_full_disk(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         out.write_text('mine')
     monkeypatch.setattr(os, 'fsync', no_space)
     options = ['--overwrite'] if overwrite else []
-    assert 'No space left' in call_tool(CONVERT, files / 'own.pth', out, '--to', 'timm', *options).error()
+    assert 'disk is full' in call_tool(CONVERT, files / 'own.pth', out, '--to', 'timm', *options).error()
     assert [path.name for path in tmp_path.iterdir()] == (['out.pth'] if overwrite else [])
     assert not overwrite or out.read_text() == 'mine'
 

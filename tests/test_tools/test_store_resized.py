@@ -264,8 +264,8 @@ def test_a_full_disk_and_an_unwritable_place_are_one_line(source, tmp_path, monk
 
     monkeypatch.setattr(destination, 'open', lambda path, mode: Full(), raising=False)
     message = call_tool(TOOL, source, tmp_path / 'copy', '--format', form).error()
-    assert 'cannot be written (No space left on device)' in message
-    assert 'The same command goes on' in message
+    assert 'cannot be written (the disk is full)' in message
+    assert 'run the command again to continue' in message
 
 
 def test_two_at_once_are_kept_apart(source, tmp_path):

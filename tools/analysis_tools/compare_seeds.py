@@ -7,7 +7,6 @@ differences over seeds: it holds, does not hold, or is undecided.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,8 +31,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, average, judge."""
     args = parse(argv)
-    from mmselfsup_graft.apis.recipe import write_json
     from mmselfsup_graft.apis.seeds import judge, read_tables, seeds_text, verdicts_text
+    from mmselfsup_graft.files import write_json
 
     table = read_tables(args.work_dirs)
     verdicts = [judge(table, claim) for claim in args.claim]
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'\npaired differences in points over seeds, 95 % interval\n{verdicts_text(verdicts)}')
     if args.out:
         cells = {row: {c: table.of(row, c).tolist() for c in table.columns} for row in table.rows}
-        write_json(args.out, json.loads(json.dumps({'values': cells, 'claims': [asdict(each) for each in verdicts]})))
+        write_json(args.out, {'values': cells, 'claims': [asdict(each) for each in verdicts]})
 
 
 if __name__ == '__main__':

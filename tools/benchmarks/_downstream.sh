@@ -1,4 +1,6 @@
 # Shared by the scripts of mmdetection/ and mmsegmentation/; sourced, not run.
+# shellcheck shell=bash
+# shellcheck disable=SC2329 # usage is called by need and need_number of _launch.sh
 
 source "$(dirname "${BASH_SOURCE[0]}")/../_launch.sh"
 SCRIPT=tools/benchmarks/$(basename "$(dirname "$0")")/$(basename "$0")
@@ -17,7 +19,9 @@ slurm_help() {
     cat <<'USAGE'
 
 Environment:
-  GPUS (8)  GPUS_PER_NODE (at most 8)  CPUS_PER_TASK (5)  SRUN_ARGS (more arguments for srun)  PORT (29500)
+  GPUS (8)  GPUS_PER_NODE (at most 8)  CPUS_PER_TASK (5)  SRUN_ARGS (more arguments for srun)
+  PORT (from the job's number)  GRES (gpu:GPUS_PER_NODE; none: GPUS tasks on CPUs)
+  REQUEUE (0; 1: a job of sbatch that is preempted goes back into the queue)
 USAGE
 }
 

@@ -6,7 +6,6 @@ and (ii) features that a small ViT makes anew from images, once for all heads. M
 """
 
 import argparse
-import json
 import platform
 import statistics
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmselfsup_graft.apis.cli import run_tool
+from mmselfsup_graft.files import write_json
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'{name:24}{cells[0]:>20}{cells[1]:>20}{result[name]["ratio"]:>8.2f}', flush=True)
     if args.out:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.out).write_text(json.dumps(result, indent=1))
+        write_json(args.out, result)
 
 
 if __name__ == '__main__':

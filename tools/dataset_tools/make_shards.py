@@ -52,12 +52,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     order.add_argument('--seed', type=int, default=0, help='of the random order in which images are written')
     order.add_argument('--sorted', action='store_true', help='keep the order of the paths instead')
     parser.add_argument('--no-labels', action='store_true', help='sub-folders are no classes')
+    parser.add_argument('--classes', metavar='FILE', help='with --index-only: names of the classes, one per line')
+    parser.add_argument('--max-left-out', type=float, help='share of the files that may be left out; default: 0.05')
     parser.add_argument('--jobs', type=int, default=1, help='processes')
     args = parser.parse_args(argv)
     if args.index_only and args.destination:
         parser.error('--index-only writes one file: give --out FILE instead of a destination')
     if not args.index_only and (not args.destination or args.out):
         parser.error('give SOURCE and DESTINATION; --out belongs to --index-only')
+    if args.classes and not args.index_only:
+        parser.error('--classes belongs to --index-only: otherwise the sub-folders name the classes')
     if args.storage_option and not args.index_only:
         parser.error('--storage-option belongs to --index-only: archives are written to a local folder')
     return args
@@ -67,10 +71,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write and say what was written."""
     args = parse(argv)
     from mmselfsup_graft.apis.make_shards import index_shards, make_shards
+    from mmselfsup_graft.datasets.classes import read_classes
 
+    options = {} if args.max_left_out is None else {'max_left_out': args.max_left_out}
     if args.index_only:
         shards = index_shards(
-            args.source, args.out, storage_options=dict(args.storage_option), jobs=args.jobs, overwrite=args.force
+            args.source,
+            args.out,
+            storage_options=dict(args.storage_option),
+            jobs=args.jobs,
+            overwrite=args.force,
+            classes=None if args.classes is None else read_classes(args.classes),
+            **options,
         )
         images = sum(len(shard.keys) for shard in shards)
         labelled = sum(label >= 0 for shard in shards for label in shard.labels)
@@ -85,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=None if args.sorted else args.seed,
         with_label=False if args.no_labels else 'auto',
         jobs=args.jobs,
+        **options,
     )
     counts = manifest['counts']
     print(

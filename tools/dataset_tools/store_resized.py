@@ -27,6 +27,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--per-shard', type=int, default=1024, help='images of a raw shard')
     parser.add_argument('--jobs', type=int, default=1, help='processes')
     parser.add_argument('--on-corrupt', choices=['skip', 'raise'], default='skip', help='what unreadable images do')
+    parser.add_argument('--max-left-out', type=float, help='share of the files that may be left out; default: 0.05')
     return parser.parse_args(argv)
 
 
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmselfsup_graft.apis.stored_copy import store_resized
 
     options = {name: getattr(args, name) for name in ('short_side', 'quality', 'subsampling', 'per_shard', 'jobs')}
+    if args.max_left_out is not None:
+        options['max_left_out'] = args.max_left_out
     manifest = store_resized(args.source, args.destination, form=args.format, on_corrupt=args.on_corrupt, **options)
     counts = manifest['counts']
     for path, reason in list(manifest['skipped'].items())[:20]:

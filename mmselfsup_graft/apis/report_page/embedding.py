@@ -13,6 +13,7 @@ from mmselfsup_graft.apis.embedding import embed_images, load_encoder, raw_pixel
 from mmselfsup_graft.apis.recipe import Recipe, stage_checkpoint
 from mmselfsup_graft.apis.report_settings import BASELINES, FEATURE_NAMES, scored_features
 from mmselfsup_graft.datasets import SelfSupDataset
+from mmselfsup_graft.datasets.classes import share_classes
 from mmselfsup_graft.evaluation import Embedded
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.visualization.report_page import Embedding, Representation, Sample
@@ -41,7 +42,10 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     rows = shown_rows(recipe)
     if not rows or 'evaluation' not in next(iter(rows.values())).cfg:
         return None
-    whole = DATASETS.build(next(iter(rows.values())).cfg.evaluation.test)
+    data = next(iter(rows.values())).cfg.evaluation
+    whole = DATASETS.build(data.test)
+    if 'train' in data and whole.labels() is not None:
+        share_classes(DATASETS.build(data.train), {'evaluation.test': whole})
     chosen = spread(whole.labels(), len(whole), _MOST_IMAGES)
     if len(chosen) < FEWEST_IMAGES:
         return None

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 
 from mmselfsup_graft.apis.recipe import Recipe, read_done
+from mmselfsup_graft.apis.scoring import evaluation_sets, read_evaluation
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.visualization.curves import peak_rates, read_history
 from mmselfsup_graft.visualization.report_page import ReportPage, TrainingRun, write_page
@@ -88,7 +89,7 @@ def _describe_data(recipe: Recipe, result: Mapping[str, Any] | None) -> str:
     cfg = recipe.stages[0].cfg
     if 'evaluation' not in cfg:
         return f'{len(DATASETS.build(cfg.train_dataloader.dataset)):,} images'
-    sets = {side: DATASETS.build(cfg.evaluation[side]) for side in ('train', 'test')}
+    sets = evaluation_sets(read_evaluation(cfg))
     counts = {side: len(data) for side, data in sets.items()} if result is None else result['images']
     labels = sets['test'].labels()
     kinds = 'no labels' if labels is None else f'{len(sets["test"].classes or set(labels.tolist()))} classes'

@@ -1,9 +1,11 @@
 """Reconstructions of a page."""
 
+import contextlib
 from pathlib import Path
 
 from mmselfsup_graft.apis.recipe import Recipe
 from mmselfsup_graft.apis.stage_reconstructor import StageReconstructor, load_reconstructor
+from mmselfsup_graft.errors import NonFiniteError
 from mmselfsup_graft.visualization import reconstruct_images, reconstruct_photo
 from mmselfsup_graft.visualization.reconstructions import NAMES
 from mmselfsup_graft.visualization.report_page import Reconstruction
@@ -13,9 +15,12 @@ _OF_PHOTOS = {'original': 0, 'masked': 1, 'reconstruction, visible part pasted i
 
 
 def reconstructions_of(recipe: Recipe, work_dir: Path) -> list[Reconstruction]:
-    """Of every stage that the report names."""
-    names = recipe.report.get('reconstruct', [])
-    return [_reconstruct(load_reconstructor(recipe, name, work_dir), name_of(recipe, name)) for name in names]
+    """Of every stage that the report names and that did not diverge."""
+    found = []
+    for name in recipe.report.get('reconstruct', []):
+        with contextlib.suppress(NonFiniteError):
+            found.append(_reconstruct(load_reconstructor(recipe, name, work_dir), name_of(recipe, name)))
+    return found
 
 
 def name_of(recipe: Recipe, stage: str) -> str:

@@ -4,12 +4,11 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import mmengine.fileio
 import numpy as np
 import torch
 from PIL import Image
 
-from ..transforms import CorruptImage, LoadImage
+from ..transforms import LoadImage
 from .cpu_ops import Scratch
 
 JPEG_START = b'\xff\xd8'
@@ -87,14 +86,7 @@ class Decoder:
         content = info.get('img_bytes')
         if content is not None:
             return content
-        path, backend_args = info['img_path'], self.loader.backend_args
-        try:
-            if backend_args is None:
-                with open(path, 'rb') as file:
-                    return file.read()
-            return mmengine.fileio.get(path, backend_args)
-        except Exception as error:  # backends raise nearly every kind
-            raise CorruptImage(f'{type(error).__name__}: {error}') from error
+        return self.loader.read_bytes(info['img_path'])
 
     def __call__(self, info: Mapping[str, Any]) -> np.ndarray:
         """Return the image as uint8, (H, W, 3) in RGB order or (H, W), in memory that the next call may use again.

@@ -1,8 +1,8 @@
 """Reading an image into PIL, the form that the torchvision transforms of the published recipes work on."""
 
 import io
-import re
-from typing import Any
+import os
+from typing import IO, Any
 
 import mmengine.fileio
 import numpy as np
@@ -10,9 +10,12 @@ from mmcv.transforms import BaseTransform
 from PIL import Image
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.files import open_regular, why_not_regular
 from mmselfsup_graft.registry import TRANSFORMS
 
-_MODES = {1: 'L', 3: 'RGB'}
+from ..pixels import Mode, UnknownRange, to_rgb
+
+_MODES: dict[int, Mode] = {1: 'L', 3: 'RGB'}
 
 
 class CorruptImage(Exception):
@@ -24,7 +27,8 @@ class LoadImage(BaseTransform):
     """Turn ``img_path``, encoded ``img_bytes`` or an in-memory ``img`` into a PIL image in ``results['img']``.
 
     Args:
-        channels: 3 for mode ``RGB``, 1 for mode ``L``; images of another mode are converted.
+        channels: 3 for mode ``RGB``, 1 for mode ``L``; images of another mode are converted, see
+            :func:`mmselfsup_graft.datasets.pixels.to_rgb`.
         backend_args: Arguments of mmengine's file backend; ``None`` reads the local file system.
 
     An in-memory ``img`` is a uint8 array of shape (H, W), (H, W, 1) or (H, W, 3) in RGB order and wins over
@@ -32,7 +36,7 @@ class LoadImage(BaseTransform):
 
     Raises:
         ConfigError: ``channels`` is neither 1 nor 3.
-        CorruptImage: The image is missing, truncated or in no known format.
+        CorruptImage: The image is missing, truncated, in no known format, or has pixels of unknown range.
     """
 
     def __init__(self, channels: int = 3, backend_args: dict[str, Any] | None = None) -> None:
@@ -51,11 +55,23 @@ class LoadImage(BaseTransform):
     def _read(self, path: str, content: bytes | None) -> Image.Image:
         if content is None and self.backend_args is None:
             return self.decode(path)
+        return self.decode(io.BytesIO(self.read_bytes(path) if content is None else content))
+
+    def read_bytes(self, path: str) -> bytes:
+        """Read a file by the backend; of the local file system only a regular one.
+
+        Raises:
+            CorruptImage: It cannot be read.
+        """
         try:
-            found = mmengine.fileio.get(path, self.backend_args) if content is None else content
+            if self.backend_args is None:
+                with open_regular(path) as file:
+                    return file.read()
+            if os.path.exists(path) and (reason := why_not_regular(path)):
+                raise OSError(f'{path} {reason}')
+            return mmengine.fileio.get(path, self.backend_args)
         except Exception as error:  # backends raise nearly every kind
             raise CorruptImage(f'{type(error).__name__}: {error}') from error
-        return self.decode(io.BytesIO(found))
 
     def decode(self, source: str | io.BytesIO) -> Image.Image:
         """Read a file, or its bytes, as an image of the wanted mode.
@@ -63,11 +79,15 @@ class LoadImage(BaseTransform):
         Raises:
             CorruptImage: The image is missing, truncated or in no known format.
         """
+        file: IO[bytes] | None = None
         try:
-            with Image.open(source) as image:
-                return image.convert(self.mode)  # reads all pixels, so a truncated file fails here
+            file = open_regular(source) if isinstance(source, str) else source
+            with file, Image.open(file) as image:
+                return to_rgb(image, self.mode)  # reads all pixels, so a truncated file fails here
+        except UnknownRange as error:
+            raise CorruptImage(str(error)) from error
         except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
-            said = re.sub(r'<_io\.BytesIO object at 0x\w+>', 'its content', str(error))  # PIL names what it was given
+            said = str(error).replace(repr(file), 'its content') if file else str(error)  # PIL names what it was given
             raise CorruptImage(f'{type(error).__name__}: {said}') from error
 
     def __repr__(self) -> str:

@@ -1,5 +1,6 @@
 """Hooks."""
 
+from .check_data import CheckDataHook
 from .checkpoint import ReadableCheckpointHook, SafeCheckpointHook
 from .collapse import CollapseHook
 from .conflict import GradientConflictHook
@@ -8,11 +9,13 @@ from .history import HistoryHook
 from .knn import KNNHook
 from .momentum import MomentumScheduleHook, cosine_momentum
 from .nonfinite import NonFiniteLossHook
+from .preemption import PreemptionHook
 from .random_state import RandomStateHook
 from .reconstruction import ReconstructionHook
 from .weight_average import WeightAverageHook
 
 __all__ = [
+    'CheckDataHook',
     'CollapseHook',
     'ExportBackboneHook',
     'GradientConflictHook',
@@ -20,6 +23,7 @@ __all__ = [
     'KNNHook',
     'MomentumScheduleHook',
     'NonFiniteLossHook',
+    'PreemptionHook',
     'RandomStateHook',
     'ReadableCheckpointHook',
     'ReconstructionHook',

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import traits_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
 
+from ..fingerprint import run_fingerprint, stored_entries
 from .unwrapping import unwrapped_model
 
 
@@ -19,21 +19,21 @@ from .unwrapping import unwrapped_model
 class ReadableCheckpointHook(CheckpointHook):
     """mmengine's checkpoint hook with all its options, whose files can be read without unpickling code.
 
-    Logged scalars are stored as plain numbers, so ``torch.load(weights_only=True)`` reads the file, and a run is not
-    resumed with another batch size or number of processes. :class:`GraftRunner` puts it in the place of mmengine's.
+    Logged scalars are stored as plain numbers, so ``torch.load(weights_only=True)`` reads the file, together with what
+    must be the same when the run is resumed (:func:`mmselfsup_graft.engine.fingerprint.run_fingerprint`).
+    :class:`GraftRunner` puts it in the place of mmengine's.
 
     Args are those of :class:`mmengine.hooks.CheckpointHook`.
-
-    Raises:
-        ConfigError: When resuming with another batch.
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace history buffers by lists and numpy's scalars by Python's; note the batch behind an iteration,
-        and what no tensor tells of the encoder (:class:`mmselfsup_graft.checkpoints.Traits`).
+        """Replace history buffers by lists and numpy's scalars by Python's; note what a resumed run must have, and
+        what no tensor tells of the encoder (:class:`mmselfsup_graft.checkpoints.Traits`).
         """
-        checkpoint['meta']['batch'] = _batch(runner)
+        checkpoint['meta']['run'] = run_fingerprint(runner)
         checkpoint['meta']['encoder'] = traits_of(unwrapped_model(runner)).as_meta()
+        if 'optimizer' in checkpoint:
+            checkpoint['meta']['optimizer_entries'] = stored_entries(checkpoint['optimizer'])
         hub = checkpoint['message_hub']
         hub['log_scalars'] = {
             name: [column.tolist() for column in buffer.data] for name, buffer in hub['log_scalars'].items()
@@ -42,19 +42,6 @@ class ReadableCheckpointHook(CheckpointHook):
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in hub['runtime_info'].items()
         }
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Inverse of :meth:`before_save_checkpoint`; refuse to resume with another batch."""
-        before, now = checkpoint.get('meta', {}).get('batch'), _batch(runner)
-        if runner._resume and before and now and before != now:
-            raise ConfigError(
-                f'cannot resume with {now["size"]} images on {now["processes"]} processes a run that had '
-                f'{before["size"]} on {before["processes"]}: iterations would not mean the same; use the same numbers'
-            )
-        scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
-        for name, columns in scalars.items():
-            if isinstance(columns, list):
-                scalars[name] = HistoryBuffer(*columns)
 
 
 @HOOKS.register_module()
@@ -70,8 +57,7 @@ class SafeCheckpointHook(ReadableCheckpointHook):
     ``best_METRIC_epoch_N.pth``; the one before is deleted when a checkpoint that no longer refers to it is complete.
 
     Raises:
-        ConfigError: If ``max_keep_ckpts`` is 1, if ``save_best`` is no metric of the validation or counts iterations,
-            or when resuming with another batch.
+        ConfigError: If ``max_keep_ckpts`` is 1, or ``save_best`` is no metric of the validation or counts iterations.
     """
 
     def __init__(
@@ -170,10 +156,3 @@ class SafeCheckpointHook(ReadableCheckpointHook):
             for path in Path(self.out_dir).glob(f'{self._best_stem()}*.pth'):
                 if path.name != current:
                     path.unlink()
-
-
-def _batch(runner: Runner) -> dict[str, int] | None:
-    """Batch size per process and number of processes; None outside of training."""
-    if runner._train_loop is None or isinstance(runner._train_loop, dict):
-        return None
-    return {'size': runner.train_dataloader.batch_size, 'processes': runner.world_size}

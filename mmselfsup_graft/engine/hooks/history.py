@@ -1,8 +1,6 @@
 """History of a run for machines (curves) and progress for people."""
 
-import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import depth_of
+from mmselfsup_graft.files import append_rows, parse_row, read_json, whole_file, write_json
 from mmselfsup_graft.registry import HOOKS
 
 from ..device_scalars import read_scalars
@@ -30,7 +29,8 @@ class HistoryHook(Hook):
     the first process, without its loader workers; left out if an earlier part of a resumed run did not measure them)
     and notes for people;
     ``param_groups.json``: peak learning rate over depth. Losses are read from the device for the lines of the history
-    and at no other iteration.
+    and at no other iteration. Where steps were left out because of a loss or gradient that is not finite, a line says
+    how many so far (``skipped_steps``), and it leaves out losses that are not finite.
 
     Args:
         interval: Iterations between two lines of the history.
@@ -56,13 +56,14 @@ class HistoryHook(Hook):
             return
         path = self._file(runner, 'history.jsonl')
         if path.is_file():
-            kept = [line for line in path.read_text().splitlines(keepends=True) if _iteration(line) < runner.iter]
-            path.write_text(''.join(kept))
+            lines = path.read_bytes().splitlines(keepends=True)
+            with whole_file(path) as file:
+                file.writelines(line for line in lines if _iteration(line) < runner.iter)
         progress = self._file(runner, 'progress.json')
         if runner.iter and progress.is_file():
-            before = json.loads(progress.read_text())
+            before = read_json(progress, keys=('seconds',))
             self._earlier, self._earlier_cpu = before['seconds'], _known(before.get('cpu_seconds'))
-        self._file(runner, 'param_groups.json').write_text(json.dumps(_lr_over_depth(runner), indent=1))
+        write_json(self._file(runner, 'param_groups.json'), _lr_over_depth(runner))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -86,11 +87,13 @@ class HistoryHook(Hook):
             runner.logger.warning(f'{skipped} unreadable images were skipped so far: {names}')
 
     def _append(self, runner: Runner, outputs: dict | None) -> None:
-        losses = read_scalars(outputs or {})
-        self._loss = losses.get('loss')
+        losses = {k: v for k, v in read_scalars(outputs or {}).items() if math.isfinite(v)}  # NaN is not JSON
+        self._loss = losses.get('loss', self._loss)
         row = {'iter': runner.iter, 'epoch': runner.epoch, **losses, 'lr': runner.optim_wrapper.get_lr()['lr']}
-        with self._file(runner, 'history.jsonl').open('a') as file:
-            file.write(json.dumps(row) + '\n')
+        skipped = _skipped_steps(runner)
+        if skipped:
+            row['skipped_steps'] = len(skipped)
+        append_rows(self._file(runner, 'history.jsonl'), [row])
 
     def _refresh(self, runner: Runner) -> None:
         started, first = self._started
@@ -106,10 +109,7 @@ class HistoryHook(Hook):
         }
         if self._earlier_cpu is not None:
             row['cpu_seconds'] = self._earlier_cpu + time.process_time() - self._cpu_started
-        path = self._file(runner, 'progress.json')
-        temporary = path.with_name('.progress.json.tmp')
-        temporary.write_text(json.dumps(row))
-        os.replace(temporary, path)
+        write_json(self._file(runner, 'progress.json'), row)
         self._written = now
 
     @staticmethod
@@ -120,6 +120,12 @@ class HistoryHook(Hook):
 def _known(seconds: float | None) -> float | None:
     """The number, or None if it was not measured."""
     return None if seconds is None or math.isnan(seconds) else seconds
+
+
+def _skipped_steps(runner: Runner) -> list[int]:
+    """Iterations whose step :class:`NonFiniteLossHook` left out."""
+    hub = getattr(runner, 'message_hub', None)
+    return [] if hub is None else list(hub.runtime_info.get('skipped_steps', []))
 
 
 def _notes(runner: Runner) -> list[str]:
@@ -137,6 +143,12 @@ def _notes(runner: Runner) -> list[str]:
     unreadable = getattr(loader.dataset, 'num_corrupt', 0)
     if unreadable:
         notes.append(f'{unreadable} of {images} images could not be read and were skipped; the log names the first')
+    skipped = _skipped_steps(runner)
+    if skipped:
+        notes.append(
+            f'{len(skipped)} steps were left out because their loss or gradient was not finite; iterations '
+            f'{", ".join(map(str, skipped[:5]))}'
+        )
     return notes
 
 
@@ -158,9 +170,7 @@ def _lr_over_depth(runner: Runner) -> dict:
     return {'layers': layers}
 
 
-def _iteration(line: str) -> float:
+def _iteration(line: bytes) -> float:
     """Iteration of a history line; a line that a kill cut short counts as beyond everything."""
-    try:
-        return json.loads(line)['iter']
-    except (ValueError, KeyError, TypeError):
-        return float('inf')
+    iteration = (parse_row(line) or {}).get('iter') if line.endswith(b'\n') else None
+    return iteration if isinstance(iteration, int | float) else math.inf

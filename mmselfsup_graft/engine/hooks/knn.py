@@ -1,6 +1,5 @@
 """k-NN accuracy of the encoder during pre-training."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from mmselfsup_graft.datasets.classes import share_classes
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import check_features, extract_features, make_protocol, score_features
+from mmselfsup_graft.files import append_rows
 from mmselfsup_graft.models.evaluating import evaluating
 from mmselfsup_graft.registry import DATASETS, HOOKS
 
@@ -39,7 +40,7 @@ class KNNHook(Hook):
 
     Raises:
         ConfigError: If ``knn`` holds unknown keys or values, or the model has no backbone.
-        DataError: If a data set has no labels.
+        DataError: If a data set has no labels, or the test data a class that the training data has not.
     """
 
     priority = 'BELOW_NORMAL'  # before the checkpoint, so that a resumed run's history has the line
@@ -74,6 +75,10 @@ class KNNHook(Hook):
             for name, dataset in zip(('train', 'test'), self._datasets):
                 if dataset.labels() is None:
                     raise DataError(f'KNNHook.{name} has no labels: put the images into one sub-folder per class')
+            share_classes(self._datasets[0], {'KNNHook.test': self._datasets[1]})
+            if is_main_process():
+                for name, dataset in zip(('train', 'test'), self._datasets):
+                    runner.logger.info(f'KNNHook.{name}: {dataset.describe()}')
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Score and write."""
@@ -91,5 +96,4 @@ class KNNHook(Hook):
         runner.message_hub.update_scalar('val/knn', accuracy)
         runner.logger.info(f'k-NN after epoch {runner.epoch + 1}: {accuracy:.2f} %')
         row = {'iter': runner.iter - 1, 'epoch': runner.epoch, 'knn': accuracy}
-        with (Path(runner.work_dir) / 'history.jsonl').open('a') as file:
-            file.write(json.dumps(row) + '\n')
+        append_rows(Path(runner.work_dir) / 'history.jsonl', [row])

@@ -34,12 +34,17 @@ class RandomStateHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed Python, numpy and torch for this iteration."""
-        value = ((runner.seed ^ 1) * _MIX + (runner.seed >> 29) + runner.rank * _RANK) % 2**64
-        value = ((value ^ (runner.iter + 1)) * _MIX + (value >> 29)) % 2**64
-        random.seed(value)
-        np.random.seed(value % 2**32)
-        seed_torch = torch.manual_seed if _has_accelerator() else torch.default_generator.manual_seed
-        seed_torch(value % 2**63)
+        seed_iteration(runner.seed, runner.rank, runner.iter)
+
+
+def seed_iteration(seed: int, rank: int, iteration: int) -> None:
+    """Seed Python, numpy and torch with a number that depends on the three alone."""
+    value = ((seed ^ 1) * _MIX + (seed >> 29) + rank * _RANK) % 2**64
+    value = ((value ^ (iteration + 1)) * _MIX + (value >> 29)) % 2**64
+    random.seed(value)
+    np.random.seed(value % 2**32)
+    seed_torch = torch.manual_seed if _has_accelerator() else torch.default_generator.manual_seed
+    seed_torch(value % 2**63)
 
 
 @cache

@@ -9,9 +9,9 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmselfsup_graft.checkpoints import whole_file
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.files import whole_file
 from mmselfsup_graft.models.evaluating import evaluating
 from mmselfsup_graft.registry import DATASETS, HOOKS
 

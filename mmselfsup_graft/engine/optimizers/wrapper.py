@@ -1,5 +1,9 @@
 """Optimiser wrapper without host reads."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
 from mmengine.optim import OptimWrapper
 from torch.distributed.tensor import DTensor
 
@@ -13,7 +17,22 @@ class DeviceOptimWrapper(OptimWrapper):
 
     ``type='OptimWrapper'`` in a config of this scope means this one. Args are those of
     :class:`mmengine.optim.OptimWrapper`.
+
+    Attributes:
+        gradient_norm: Norm of the gradients before they were clipped, for who looks at the step; None if there is none.
+        spread_nonfinite: Let a loss that is not finite make all gradients NaN, also where they would be finite, and
+            with them those of all processes: whether a step is left out is then decided by its gradients alone.
     """
+
+    gradient_norm: torch.Tensor | None = None
+    spread_nonfinite = False
+
+    def update_params(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        """Back-propagate and update as mmengine does; see ``spread_nonfinite``."""
+        if self.spread_nonfinite:
+            value = loss.detach()
+            loss = loss * torch.where(torch.isfinite(value), 1.0, torch.nan).to(loss.dtype)
+        super().update_params(loss, *args, **kwargs)
 
     def _clip_grad(self) -> None:
         """Clip as mmengine does; the norm is handed on as a tensor, whole, also of a sharded model."""
@@ -22,6 +41,7 @@ class DeviceOptimWrapper(OptimWrapper):
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()  # here, where all processes are: who reads the log may be one alone
         if norm is not None:  # clipping by value has none
+            self.gradient_norm = norm.detach()
             self.message_hub.update_scalar(f'train/{self.grad_name}', norm)
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -30,16 +50,24 @@ class DeviceOptimWrapper(OptimWrapper):
         Raises:
             CheckpointError: If it was saved with other parameter groups.
         """
-        saved = [len(group['params']) for group in state_dict.get('param_groups', ())]
-        wanted = [len(group['params']) for group in self.optimizer.param_groups]
-        if saved != wanted:
-            raise CheckpointError(
-                f'the checkpoint has {len(saved)} parameter groups of {sum(saved)} tensors in its optimiser, this run '
-                f'has {len(wanted)} of {sum(wanted)}: other learning rates by layer, or written by a version that made '
-                'one group per layer; finish that run with its version, or start from its weights with load_from'
-            )
+        check_group_sizes(state_dict.get('param_groups', ()), self.optimizer.param_groups)
         groups = [
             {**group, **{key: ours[key] for key in ('fused', 'foreach') if key in ours}}
             for group, ours in zip(state_dict.get('param_groups', ()), self.optimizer.param_groups)
         ]
         super().load_state_dict({**state_dict, 'param_groups': groups})
+
+
+def check_group_sizes(saved: Iterable[Mapping], own: Iterable[Mapping], filename: str = 'the checkpoint') -> None:
+    """Compare the parameter groups of a stored optimizer state with those of this run.
+
+    Raises:
+        CheckpointError: If their number, or that of the parameters in one of them, differs.
+    """
+    before, now = [len(group['params']) for group in saved], [len(group['params']) for group in own]
+    if before != now:
+        raise CheckpointError(
+            f'{filename} has {len(before)} parameter groups of {sum(before)} tensors in its optimizer, this run '
+            f'has {len(now)} of {sum(now)}: other learning rates by layer, or written by a version that made '
+            'one group per layer; finish that run with its version, or start from its weights with load_from'
+        )

@@ -1,6 +1,7 @@
 """Runner and training loop."""
 
-from .graft_runner import GraftRunner, latest_checkpoint
+from .graft_runner import GraftRunner
+from .latest import finished, latest_checkpoint
 from .resumable_loop import ResumableEpochLoop
 
-__all__ = ['GraftRunner', 'ResumableEpochLoop', 'latest_checkpoint']
+__all__ = ['GraftRunner', 'ResumableEpochLoop', 'finished', 'latest_checkpoint']

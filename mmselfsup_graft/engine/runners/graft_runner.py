@@ -1,8 +1,9 @@
 """mmengine's Runner with safe checkpoints."""
 
+import logging
 import os
-import re
-from collections.abc import Mapping
+import secrets
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -14,72 +15,38 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
-from mmselfsup_graft.checkpoints import check_fit, read_checkpoint
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.files import writing
+from mmselfsup_graft.library_files import weights_alone
 from mmselfsup_graft.models.checkpointing import checkpoint_activations
 from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 from mmselfsup_graft.models.sharding import (
     FullySharded,
     is_sharded,
     shards,
-    shared_moments,
-    shared_weights,
     whole_states,
 )
 from mmselfsup_graft.registry import RUNNERS
+from mmselfsup_graft.stop_signals import deferred
 
 from ..compiling import compile_blocks
 from ..device_scalars import DeferredMessageHub
 from ..hooks.unwrapping import unwrapped_model
+from ..loader_workers import keep_workers_running
 from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
 from .config_text import FormattedOnce
+from .latest import latest_checkpoint
 from .pretrained import load_pretrained, take_pretrained
-from .region_precision import keep_regions_precise
-
-
-def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
-    """Checkpoint that was written last into a work directory, or None.
-
-    Checkpoints appear under their name only when they are whole (see :meth:`GraftRunner.save_checkpoint`), so the
-    newest file is good; mmengine's ``last_checkpoint`` file is not used, as a kill can leave it empty.
-    """
-    files = [path for path in Path(work_dir).glob('*.pth') if re.fullmatch(r'(epoch|iter)_\d+\.pth', path.name)]
-    # of files copied in the same instant the longer name has the higher number
-    newest = max(files, key=lambda path: (path.stat().st_mtime_ns, len(path.name), path.name), default=None)
-    return None if newest is None else str(newest)
-
+from .region_precision import keep_regions_precise, matmul_precision
+from .resumable_loop import ResumableEpochLoop
+from .resuming import load_weights, newest_readable, read_plain, resume
 
 _DDP = 'MMDistributedDataParallel'
 _OF_MMENGINE = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-
-
-_PRECISIONS = ('highest', 'high', 'medium')
-_HALF = ('AutocastOptimWrapper', 'AmpOptimWrapper')
-
-
-def matmul_precision(env_cfg: Mapping[str, Any], optim_wrapper: Mapping[str, Any]) -> str:
-    """Precision of the matrix products that a run leaves in float32, for ``torch.set_float32_matmul_precision``.
-
-    ``env_cfg.float32_matmul_precision`` decides. Without it a run on a GPU whose forward pass is autocast to a half
-    precision takes ``high`` (TF32) for the rest, which still has more digits than the half; all others take torch's
-    own, ``highest``. What is measured and tested to many digits switches TF32 off by itself
-    (``models/evaluating.measuring``).
-
-    Raises:
-        ConfigError: For another word than torch knows.
-    """
-    wanted = env_cfg.get('float32_matmul_precision')
-    if wanted is not None:
-        if wanted not in _PRECISIONS:
-            raise ConfigError(f'env_cfg.float32_matmul_precision is {wanted!r}; choose from {", ".join(_PRECISIONS)}')
-        return wanted
-    kind = str(optim_wrapper.get('type', '')).rpartition('.')[2]
-    in_half = kind in _HALF and optim_wrapper.get('dtype') != 'float32'
-    return 'high' if in_half and torch.cuda.is_available() else 'highest'
 
 
 @RUNNERS.register_module()
@@ -89,10 +56,15 @@ class GraftRunner(Runner):
     Weights that a detector's or segmentor's ``init_cfg`` of type ``Pretrained`` asks for arrive whole or stop the run.
 
     Args are those of :class:`mmengine.runner.Runner`.
+
+    Attributes:
+        resumed_from: The checkpoint that the run continued from, if it did.
     """
 
     _resume: bool
     _load_from: str | None
+    _has_loaded: bool
+    resumed_from: str | None = None
     _activation_checkpointing: bool | None = None
 
     @classmethod
@@ -103,7 +75,8 @@ class GraftRunner(Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
 
-        mmengine's own checkpoint hook, in configs of mmdet and mmseg, gives way to one whose files are read safely.
+        The data sets are described and checked, see :class:`CheckDataHook`. mmengine's own checkpoint hook, in configs
+        of mmdet and mmseg, gives way to one whose files are read safely.
         """
         wanted = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _OF_MMENGINE}
         saving = wanted.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
@@ -113,18 +86,37 @@ class GraftRunner(Runner):
             CheckpointHook,
         ):
             wanted['checkpoint'] = {**saving, 'type': 'mmselfsup_graft.ReadableCheckpointHook'}
-        super().register_default_hooks(wanted)
+        if 'preemption' not in (hooks or {}):
+            wanted['preemption'] = {'type': 'mmselfsup_graft.PreemptionHook'}
+        super().register_default_hooks({**wanted, 'check_data': {'type': 'mmselfsup_graft.CheckDataHook'}})
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
         """Build as mmengine does; ``num_workers=0`` alone is enough to load in the process that trains."""
         if isinstance(dataloader, dict) and dataloader.get('num_workers') == 0 and dataloader.get('persistent_workers'):
             dataloader = {**dataloader, 'persistent_workers': False}
-        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if isinstance(dataloader, dict):
+            keep_workers_running(loader)
+        return loader
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build as mmengine does; its epoch loop gives way to one that can be resumed in the middle of an epoch."""
+        if isinstance(loop, dict):
+            kind = loop.get('type', 'EpochBasedTrainLoop' if loop.get('by_epoch') else None)
+            if kind in ('EpochBasedTrainLoop', 'mmengine.EpochBasedTrainLoop', EpochBasedTrainLoop):
+                rest = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
+                loop = {**rest, 'type': ResumableEpochLoop}
+        return super().build_train_loop(loop)
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Make the store of logged scalars, which reads losses from the device when they are logged and not before."""
         return DeferredMessageHub.get_instance(**{'name': self._experiment_name, **(message_hub or {})})
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build as mmengine does; files that a model reads meanwhile (``pretrained``, a teacher) are read safely."""
+        with weights_alone():
+            return super().build_model(model)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap as mmengine does; processes without a GPU get batch norm that synchronises there, torch's refuses.
@@ -200,10 +192,12 @@ class GraftRunner(Runner):
             self._activation_checkpointing = self.cfg.pop('activation_checkpointing')
 
     def train(self) -> nn.Module:
-        """Train as mmengine does.
+        """Train as mmengine does. SIGTERM and SIGUSR1 wait for :class:`PreemptionHook`; the log keeps the traceback
+        of an error.
 
         Raises:
             ConfigError: If a hook needs the whole weights of a model that is sharded.
+            Preempted: If the run was asked to stop.
         """
         needing = [type(hook).__name__ for hook in self.hooks if getattr(hook, 'needs_whole_weights', False)]
         if needing and is_sharded(self.model):
@@ -211,36 +205,54 @@ class GraftRunner(Runner):
                 f'{needing[0]} needs the whole weights, which no process of a sharded model has; leave out the hook or '
                 'model_wrapper_cfg'
             )
-        return super().train()
+        with deferred():
+            try:
+                return super().train()
+            except Exception:
+                self._log_traceback()
+                raise
+
+    def _log_traceback(self) -> None:
+        """Into the log's files alone: the console shows one line."""
+        record = self.logger.makeRecord(self.logger.name, logging.ERROR, __file__, 0, traceback.format_exc(), (), None)
+        for handler in self.logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(record)
 
     def _start_weights(self) -> None:
         parts = take_pretrained(self.model)
-        super()._init_model_weights()
+        with weights_alone():
+            super()._init_model_weights()
         resumed = self._resume_source()
         for part in parts:
             if resumed is None:
                 self.logger.info(load_pretrained(part))
             else:
-                self.logger.info(f'{part.checkpoint} is not read: the run goes on from {resumed}')
+                self.logger.info(f'{part.checkpoint} is not read: the run continues from {resumed}')
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Save as mmengine does, under a temporary name that is renamed when the file is complete.
 
         All processes call it: of a sharded model the first one gathers the whole state, so that the file is the same
-        as that of any other run.
+        as that of any other run. Before that, all processes call ``before_checkpoint`` of the hooks that have it.
         """
+        self.call_hook('before_checkpoint')
         moments = getattr(self.optim_wrapper, 'optimizer', None) if kwargs.get('save_optimizer', True) else None
-        with whole_states(unwrapped_model(self), moments):
+        with writing(Path(out_dir) / filename), whole_states(unwrapped_model(self), moments):
             self._write_checkpoint(out_dir, filename, *args, **kwargs)
 
     @master_only
     def _write_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        temporary = f'.{filename}.tmp'
-        super().save_checkpoint(out_dir, temporary, *args, **kwargs)
+        temporary = f'.{filename}.{os.getpid()}-{secrets.token_hex(4)}.tmp'  # as whole_file names it
         source = Path(out_dir) / temporary
-        with source.open('rb') as file:
-            os.fsync(file.fileno())
-        os.replace(source, Path(out_dir) / filename)
+        try:
+            super().save_checkpoint(out_dir, temporary, *args, **kwargs)
+            with source.open('rb') as file:
+                os.fsync(file.fileno())
+            os.replace(source, Path(out_dir) / filename)
+        except BaseException:
+            source.unlink(missing_ok=True)
+            raise
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper | OptimWrapperDict, auto_scale_lr: dict[str, Any] | None = None
@@ -291,52 +303,76 @@ class GraftRunner(Runner):
         Raises:
             CheckpointError: If the file cannot be read or does not fit the model.
         """
-        checkpoint = read_checkpoint(filename)
-        if 'state_dict' not in checkpoint:
+        content = read_plain(filename)
+        try:
+            load_weights(self, content, filename)
+        except CheckpointError as error:
+            if 'state_dict' not in content or not hasattr(unwrapped_model(self), 'set_up_graft'):
+                raise
             raise CheckpointError(
-                f'{filename} is no checkpoint of a training run of this toolbox (no state_dict); '
-                'foreign weights to start from go into model.graft, or --pretrained for detectors and segmentors'
-            )
-        # mmengine's resume would execute this text as a config file; its own checkpoints do not hold it any more
-        checkpoint.get('meta', {}).pop('config', None)
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        model = unwrapped_model(self)
-        check_fit(filename, checkpoint['state_dict'], model.state_dict())
-        model.load_state_dict(shared_weights(checkpoint['state_dict'], model))
-        if 'optimizer' in checkpoint and is_sharded(model) and isinstance(self.optim_wrapper, OptimWrapper):
-            checkpoint['optimizer'] = shared_moments(checkpoint['optimizer'], self.optim_wrapper.optimizer)
-        self.logger.info(f'loaded {len(checkpoint["state_dict"])} tensors from {filename}')
-        return checkpoint
+                f'{error}. load_from takes whole models only; to start from the encoder alone: model.graft='
+                f'[dict(checkpoint={filename!r})] instead, or tools/finetune.py'
+            ) from error
+        return content
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: Any = 'default',
+    ) -> None:
+        """Continue from a checkpoint, see :func:`mmselfsup_graft.engine.runners.resuming.resume`.
+
+        Raises:
+            CheckpointError: If the file is not a whole checkpoint of such a run; nothing is loaded then.
+            ConfigError: If the run has other data, another batch, or other rates than the first start.
+        """
+        self.resumed_from = filename
+        with weights_alone():
+            resume(self, filename, read_plain(filename), resume_optimizer, resume_param_scheduler)
 
     def load_or_resume(self) -> None:
         """Go on where ``resume`` says, else start, from ``load_from`` if that is given.
 
         ``resume=True`` takes the newest checkpoint of the work directory and starts from the beginning if there is
-        none; with ``resume_from=FILE`` it takes that file. Differs from mmengine, where ``load_from`` is also the file
+        none; a newest one that is damaged is passed over for the one before. With ``resume_from=FILE`` it takes that
+        file or none. Differs from mmengine, where ``load_from`` is also the file
         to resume: a run that starts from other weights could not be resumed then.
         """
         if self._activation_checkpointing is not None:
             self.cfg.activation_checkpointing = self._activation_checkpointing
-        newest = latest_checkpoint(self.work_dir)
+        if self._has_loaded:
+            return
+        named = self._named_source() if self._resume else None
+        found = (named, read_plain(named)) if named else newest_readable(self) if self._resume else None
+        if found is not None:
+            self.resumed_from = found[0]
+            with weights_alone():
+                resume(self, *found)
+            return
         if self._resume:
-            source = self._resume_source()
-            if source is None:
-                self.logger.info(f'nothing to resume in {self.work_dir}: starting from the beginning')
-                self._resume = False
-            else:
-                self._load_from = source
-        elif newest is not None and isinstance(self._train_loop, BaseLoop):  # not when testing
+            self.logger.info(f'nothing to resume in {self.work_dir}: starting from the beginning')
+            self._resume = False
+        newest = latest_checkpoint(self.work_dir, self.cfg)
+        if newest is not None and isinstance(self._train_loop, BaseLoop):  # not when testing
             self.logger.warning(f'{newest} of an earlier run is not used: this run starts from the beginning')
-        super().load_or_resume()
+        if self._load_from is not None and named is None:
+            with weights_alone():
+                self.load_checkpoint(self._load_from)
+            self._has_loaded = True
 
     def _resume_source(self) -> str | None:
-        """The checkpoint to go on from, if that is asked for and there is one.
+        """The checkpoint to continue from, if that is asked for and there is one."""
+        if not self._resume:
+            return None
+        return self._named_source() or latest_checkpoint(self.work_dir, self.cfg)
+
+    def _named_source(self) -> str | None:
+        """The checkpoint that is named to continue from.
 
         Our tools name it in ``resume_from``; those of MMDetection and MMSegmentation in ``load_from``, which here is
         what a run starts from.
         """
-        if not self._resume:
-            return None
         ours = 'resume_from' in self.cfg or self.cfg.get('default_scope') not in ('mmdet', 'mmseg')
-        named = self.cfg.get('resume_from') if ours else self._load_from
-        return named or latest_checkpoint(self.work_dir)
+        return self.cfg.get('resume_from') if ours else self._load_from

@@ -1,13 +1,13 @@
 """Pre-trained weights for parts of a detector or segmentor: safely read, completely loaded, and reported."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from mmengine.model import PretrainedInit, is_model_wrapper
+from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmselfsup_graft.checkpoints import read_checkpoint, traits_of
@@ -16,6 +16,8 @@ from mmselfsup_graft.checkpoints.convert import Conversion, convert
 from mmselfsup_graft.checkpoints.formats import StateDict, unwrap_state_dict
 from mmselfsup_graft.checkpoints.rename import grouped_names
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.library_files import is_address, refuse_address
+from mmselfsup_graft.models.foreign_weights import is_pretrained_init
 
 # backbones whose names are not mmpretrain's: (library, class) -> target of the converter
 _TARGETS = {
@@ -47,33 +49,56 @@ class PretrainedPart:
 
 
 def take_pretrained(model: nn.Module) -> list[PretrainedPart]:
-    """Find the parts with ``init_cfg=dict(type='Pretrained', ...)`` and take that from them.
+    """Find the parts with ``init_cfg`` of type ``Pretrained``, in whatever form, and take that from them.
 
-    mmengine would load such a file itself: unpickled without limits, and whatever does not fit passed over in a line
-    of the log. Addresses (``torchvision://resnet50``) are left to it.
+    mmengine would load such a file itself and pass over whatever does not fit in a line of the log. Lists, the
+    ``override`` of another entry, and every name and class of :class:`mmengine.model.PretrainedInit` count.
     """
     model = cast(nn.Module, model.module) if is_model_wrapper(model) else model
     parts = []
     for name, module in model.named_modules():
-        wanted = [cfg for cfg in _init_cfgs(module) if _is_local(cfg)]
-        if not wanted:
-            continue
-        if len(wanted) > 1 or not isinstance(wanted[0].get('checkpoint'), str):
+        entries = list(_init_cfgs(getattr(module, 'init_cfg', None)))
+        found = [*_take_overrides(name, module, entries)]
+        wanted = [cfg for cfg in entries if is_pretrained_init(cfg)]
+        if len(wanted) > 1 or any(not isinstance(cfg.get('checkpoint'), str) for cfg in wanted):
             raise ConfigError(f"{name or 'model'}.init_cfg: give one dict(type='Pretrained', checkpoint=FILE)")
-        module.init_cfg = [cfg for cfg in _init_cfgs(module) if cfg is not wanted[0]] or None
-        prefix = wanted[0].get('prefix') or ''
-        parts.append(PretrainedPart(name or 'the model', module, wanted[0]['checkpoint'], prefix))
+        found += [_part(name, module, cfg) for cfg in wanted]
+        if found:
+            rest: Any = [cfg for cfg in entries if not is_pretrained_init(cfg)]
+            module.init_cfg = rest or None
+        parts += found
     return parts
 
 
-def _init_cfgs(module: nn.Module) -> list[dict[str, Any]]:
-    found: Any = getattr(module, 'init_cfg', None) or []
-    return [found] if isinstance(found, dict) else list(found)
+def _part(name: str, module: nn.Module, cfg: Mapping[str, Any]) -> PretrainedPart:
+    return PretrainedPart(name or 'the model', module, cfg['checkpoint'], cfg.get('prefix') or '')
 
 
-def _is_local(cfg: dict[str, Any]) -> bool:
-    is_pretrained = cfg.get('type') in ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
-    return is_pretrained and '://' not in str(cfg.get('checkpoint', ''))
+def _init_cfgs(value: Any) -> Iterator[dict[str, Any]]:
+    """All entries, those of lists inside lists too."""
+    if isinstance(value, dict):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _init_cfgs(each)
+
+
+def _take_overrides(name: str, module: nn.Module, entries: list[dict[str, Any]]) -> Iterator[PretrainedPart]:
+    """Parts that the ``override`` of an entry names; they are taken out of the entries, in place."""
+    for position, cfg in enumerate(entries):
+        overrides = list(_init_cfgs(cfg.get('override')))
+        wanted = [each for each in overrides if is_pretrained_init(each)]
+        for each in wanted:
+            part = getattr(module, str(each.get('name')), None)
+            if not isinstance(part, nn.Module) or not isinstance(each.get('checkpoint'), str):
+                raise ConfigError(
+                    f'{name or "model"}.init_cfg.override: a Pretrained entry needs the name of a part and a '
+                    f'checkpoint=FILE, got {each.get("name")!r} and {each.get("checkpoint")!r}'
+                )
+            yield _part(f'{name}.{each["name"]}'.lstrip('.'), part, each)
+        if wanted:
+            rest: Any = [each for each in overrides if not is_pretrained_init(each)]
+            entries[position] = {k: v for k, v in cfg.items() if k != 'override'} | ({'override': rest} if rest else {})
 
 
 def load_pretrained(part: PretrainedPart) -> str:
@@ -83,8 +108,8 @@ def load_pretrained(part: PretrainedPart) -> str:
     in the file are left out and reported. A backbone that no format knows is loaded if the file has its very names.
 
     Raises:
-        CheckpointError: If the file cannot be read, lacks a tensor of the part, has it in another shape, or holds a
-            deeper network.
+        CheckpointError: If it is an address, cannot be read, lacks a tensor of the part, has it in another shape, or
+            holds a deeper network.
     """
     content = _content(part)
     try:
@@ -129,6 +154,8 @@ class _Found:
 
 def _content(part: PretrainedPart) -> dict[str, Any]:
     """The file, or what lies in it below the prefix."""
+    if is_address(part.checkpoint):
+        raise refuse_address(part.checkpoint)
     if not Path(part.checkpoint).is_file():
         raise CheckpointError(
             f'the pre-trained weights of {part.name}, {part.checkpoint}, do not exist; name the file as '

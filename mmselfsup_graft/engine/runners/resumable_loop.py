@@ -1,5 +1,7 @@
 """Epoch loop that can go on in the middle of an epoch."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from mmengine.runner import EpochBasedTrainLoop
@@ -13,7 +15,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     """mmengine's epoch loop, which after a resume goes on at the very iteration where the checkpoint was written.
 
     Together with :class:`SeededSampler`, whose order and augmentations are functions of (seed, epoch, index), and
-    :class:`RandomStateHook`, a resumed run repeats an uninterrupted one bit for bit. Args are those of mmengine's loop.
+    :class:`RandomStateHook`, a resumed run repeats an uninterrupted one bit for bit. With any other sampler the batches
+    that were done are drawn again and not loaded. Args are those of mmengine's loop.
 
     Raises:
         ConfigError: If the data set gives no whole batch.
@@ -49,12 +52,33 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
     def _skip(self, iterations: int) -> None:
-        sampler = self.dataloader.sampler
         if iterations == 0:
             return
-        if not hasattr(sampler, 'skip') or not 0 < iterations < len(self.dataloader):
+        loader = self.dataloader
+        if not 0 < iterations < len(loader):
             raise ConfigError(
-                f'cannot resume in the middle of an epoch with {type(sampler).__name__} after {iterations} iterations; '
-                'use sampler=dict(type="SeededSampler") and the batch size and number of processes of the first run'
+                f'cannot resume in the middle of an epoch of {len(loader)} iterations after {iterations}; use the '
+                'batch size and number of processes of the first run'
             )
-        sampler.skip(iterations * self.dataloader.batch_size)
+        if loader.batch_size is not None and hasattr(loader.sampler, 'skip'):
+            loader.sampler.skip(iterations * loader.batch_size)
+        else:  # torch refuses to set a loader's batch sampler, but its iterators look here
+            loader.__dict__['batch_sampler'] = _Rest(loader.batch_sampler, iterations)
+
+
+class _Rest:
+    """Batch sampler that leaves out its first batches the first time."""
+
+    def __init__(self, whole: Any, done: int) -> None:
+        self._whole, self._done = whole, done
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # when the first batch is asked for, not before: a loader with workers asks for two iterators and uses one
+        done, self._done = self._done, 0
+        yield from islice(self._whole, done, None)
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)

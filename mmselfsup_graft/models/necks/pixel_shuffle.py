@@ -15,9 +15,9 @@ from mmselfsup_graft.registry import MODELS
 class PixelShuffleNeck(BaseModule):
     """Predict ``stride x stride`` pixels from every position of a feature map (SimMIM, arXiv 2111.09886, section 3.3).
 
-    A 1x1 convolution and a pixel shuffle, for A2MIM (arXiv 2205.13943) perhaps with a block before it. Differs from
-    mmpretrain's SimMIMLinearDecoder in that images may have any number of channels, and in the published initialisation
-    (truncated normal 0.02, bias 0).
+    A convolution, 1x1 in the published recipes, and a pixel shuffle, for A2MIM (arXiv 2205.13943) perhaps with a block
+    before it. Differs from mmpretrain's SimMIMLinearDecoder in that images may have any number of channels, and in the
+    published initialisation (truncated normal 0.02, bias 0).
 
     Args:
         in_channels: Channels of the map.
@@ -25,12 +25,15 @@ class PixelShuffleNeck(BaseModule):
         out_channels: Channels of the images.
         block_kernel: Odd side of a depth-wise convolution, followed by a channel norm and GELU, before the prediction;
             0 for none.
+        kernel_size: Odd side of the convolution that predicts, padded with zeros such that the map keeps its size.
 
     Raises:
-        ConfigError: If a size is not positive, or the block's kernel even.
+        ConfigError: If a size is not positive, or a kernel even.
     """
 
-    def __init__(self, in_channels: int, stride: int, out_channels: int = 3, block_kernel: int = 0) -> None:
+    def __init__(
+        self, in_channels: int, stride: int, out_channels: int = 3, block_kernel: int = 0, kernel_size: int = 1
+    ) -> None:
         super().__init__()
         if min(in_channels, stride, out_channels) < 1:
             raise ConfigError(
@@ -39,8 +42,14 @@ class PixelShuffleNeck(BaseModule):
             )
         if block_kernel < 0 or (block_kernel and block_kernel % 2 == 0):
             raise ConfigError(f'PixelShuffleNeck: block_kernel={block_kernel} must be odd, or 0 for no block')
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ConfigError(
+                f'PixelShuffleNeck: kernel_size={kernel_size} must be odd: the padding of an even kernel would change '
+                'the size of the map'
+            )
         self.block = _depth_wise_block(in_channels, block_kernel) if block_kernel else nn.Identity()
-        self.decoder = nn.Sequential(nn.Conv2d(in_channels, stride**2 * out_channels, 1), nn.PixelShuffle(stride))
+        prediction = nn.Conv2d(in_channels, stride**2 * out_channels, kernel_size, padding=kernel_size // 2)
+        self.decoder = nn.Sequential(prediction, nn.PixelShuffle(stride))
 
     def init_weights(self) -> None:
         """Truncated normal 0.02, bias 0."""

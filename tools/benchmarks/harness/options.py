@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mmselfsup_graft.apis.recipe import write_json
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.files import write_json
 
 from .contest import Contest
 from .machine import machine, software

@@ -1,0 +1,76 @@
+"""Whether the values of weights can be used: finite numbers of floating point where such are expected."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError, NonFiniteWeightsError
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_NOT_FINITE = 'holds NaN or infinite values'
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+# of an encoder: everything else in it is learned or averaged
+ENCODER_COUNTERS = r'(.*\.)?(num_batches_tracked|relative_position_index|position_ids)$'
+# of a whole model: what is not a parameter or a running statistic may be of any kind
+MODEL_BUFFERS = r'(?!.*(weight|bias|embed|token|table|gamma\w*|running_mean|running_var)$)'
+
+
+def value_problem(tensor: Any, whole: bool = False) -> str:
+    """What is wrong with the values of a tensor; empty if nothing is.
+
+    Args:
+        tensor: The tensor.
+        whole: Whole numbers or booleans are expected, not floating point.
+    """
+    if not isinstance(tensor, torch.Tensor):
+        return f'is a {type(tensor).__name__}, not a tensor'
+    kind = str(tensor.dtype).removeprefix('torch.')
+    if whole:
+        return '' if tensor.dtype in _WHOLE else f'is of type {kind}, expected whole numbers'
+    if tensor.dtype not in _FLOATS:
+        return f'is of type {kind}, expected float16, bfloat16, float32 or float64'
+    if not tensor.numel():
+        return 'has no elements'
+    return '' if is_finite(tensor) else _NOT_FINITE
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor of floating point has no NaN and no infinite value."""
+    if not tensor.numel():
+        return True
+    least, most = torch.aminmax(tensor)  # one pass, no copy; NaN comes through
+    return bool(torch.isfinite(least) & torch.isfinite(most))
+
+
+def check_weights(origin: str, state: Mapping[str, torch.Tensor], counters: str = ENCODER_COUNTERS) -> None:
+    """Refuse weights that are not finite numbers of floating point.
+
+    Args:
+        origin: File name for the message.
+        state: Name -> tensor.
+        counters: Regular expression of the names that may also be of whole numbers.
+
+    Raises:
+        CheckpointError: If one is; the message names the first ones.
+    """
+    _raise(origin, list(_problems(state, counters)))
+
+
+def _problems(state: Mapping[str, torch.Tensor], counters: str) -> Iterable[str]:
+    for name, tensor in state.items():
+        if re.match(counters, name) and not (tensor.dtype in _FLOATS and tensor.numel()):
+            continue
+        problem = value_problem(tensor)
+        if problem:
+            yield f'{name} {problem}'
+
+
+def _raise(origin: str, problems: list[str]) -> None:
+    if problems:
+        more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''
+        message = f'{origin} cannot be used: {"; ".join(problems[:3])}{more}'
+        if any(problem.endswith(_NOT_FINITE) for problem in problems):
+            raise NonFiniteWeightsError(f'{message}; its training diverged or the file is damaged')
+        raise CheckpointError(message)

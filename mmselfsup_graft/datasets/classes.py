@@ -1,0 +1,139 @@
+"""Names of classes: one list, by which the labels of every split are numbered."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mmselfsup_graft.errors import ConfigError, DataError
+
+_SHOWN = 20
+_GIVE = "give both the same list: metainfo=dict(classes=[...]), or classes='FILE' with one name per line"
+
+
+def given_classes(metainfo: Mapping[str, Any] | None, owner: str, data_root: str = '') -> tuple[str, ...] | None:
+    """Return the list of classes in ``metainfo``, if there is one.
+
+    Args:
+        metainfo: ``classes`` is a list of names, or a file with one name per line.
+        owner: For messages.
+        data_root: Where to look for the file, before the working folder.
+
+    Raises:
+        ConfigError: It is empty, has a name twice, holds something else than text, or the file cannot be read.
+    """
+    value = None if metainfo is None else metainfo.get('classes')
+    if value is None:
+        return None
+    if isinstance(value, str | os.PathLike):
+        inside = os.path.join(data_root, value)
+        return read_classes(inside if os.path.isfile(inside) else value)
+    return _checked(list(value), f'{owner}: metainfo.classes')
+
+
+def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
+    """Read a file with one name of a class per line; blank lines at the end are ignored.
+
+    Raises:
+        ConfigError: It cannot be read, is empty, or has a name twice or a blank line in between.
+    """
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            lines = [line.strip() for line in file.read().rstrip().split('\n')]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f'the list of classes {os.fspath(path)!r} cannot be read ({error}); expected a text file with one name '
+            'per line, or a list of names'
+        ) from error
+    return _checked(lines, f'the list of classes {os.fspath(path)!r}')
+
+
+def _checked(names: list[Any], what: str) -> tuple[str, ...]:
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f'{what} is {names!r:.200}, expected one or more names, each a text that is not empty')
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise ConfigError(f'{what} has the name {twice!r} twice; every class needs a name of its own')
+    return tuple(names)
+
+
+def numbers_as_names(count: int) -> tuple[str, ...]:
+    """Names of classes that have only numbers: ``'0'``, ``'1'`` …"""
+    return tuple(map(str, range(count)))
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    """Whether the names are only the numbers of the classes."""
+    return tuple(names) == numbers_as_names(len(names))
+
+
+def shown(names: Sequence[str]) -> str:
+    """The list in words: its first names and how many there are."""
+    more = f' … {names[-1]}' if len(names) > _SHOWN else ''
+    return f'{len(names)} classes ({", ".join(names[:_SHOWN])}{more})'
+
+
+def renumbering(
+    own: Sequence[str], wanted: Sequence[str], used: Iterable[int], owner: str, other: str = 'the training data'
+) -> dict[int, int]:
+    """Return the number of each class in another list, by its name.
+
+    Args:
+        own: Names by the numbers that the labels have now.
+        wanted: Names by the numbers that they shall have.
+        used: Numbers that occur; only these must have a place in ``wanted``.
+        owner, other: What the two lists belong to, for the message.
+
+    Returns:
+        Number now -> number in ``wanted``, of the numbers used.
+
+    Raises:
+        DataError: A class that occurs is not in ``wanted``; both lists are in the message.
+    """
+    place = {name: number for number, name in enumerate(wanted)}
+    numbers = sorted(set(used))
+    missing = [own[number] for number in numbers if own[number] not in place]
+    if missing:
+        names = ', '.join(map(repr, missing[:_SHOWN])) + (' …' if len(missing) > _SHOWN else '')
+        raise DataError(
+            f'{owner} has images of {names}, not among the classes of {other}. {owner}: {shown(own)}; {other}: '
+            f'{shown(wanted)}. Remove these images, or {_GIVE}'
+        )
+    return {number: place[own[number]] for number in numbers}
+
+
+def naming(own: Sequence[str], given: Sequence[str], used: Iterable[int], owner: str) -> dict[int, int]:
+    """Return the number of each class in the list that the user gave.
+
+    Classes are found by name; where the data has numbers only, the list names them.
+
+    Args:
+        own, used, owner: See :func:`renumbering`.
+        given: The list.
+
+    Raises:
+        DataError: A class that occurs is not in the list; both lists are in the message.
+    """
+    numbers = sorted(set(used))
+    if are_numbers(own) and not all(own[number] in given for number in numbers):
+        own = (*given, *own[len(given) :])
+    return renumbering(own, given, numbers, owner, 'metainfo.classes')
+
+
+def share_classes(train: Any, others: Mapping[str, Any]) -> None:
+    """Number the labels of other data sets by the classes of the training set, in place.
+
+    Unlabelled data sets, and those of other libraries, are left alone.
+
+    Args:
+        train: A :class:`mmselfsup_graft.datasets.SelfSupDataset`, whose list of classes counts.
+        others: Data sets by the names that messages call them.
+
+    Raises:
+        DataError: One of them has images of a class that the training set does not know.
+    """
+    names = getattr(train, 'classes', None)
+    if not others or names is None or train.labels() is None:
+        return
+    for name, dataset in others.items():
+        if dataset is not train and hasattr(dataset, 'use_classes'):
+            dataset.use_classes(names, f'the {name} data')

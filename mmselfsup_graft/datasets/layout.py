@@ -1,0 +1,83 @@
+"""Folders that look like classes and are something else: splits, parts of an annotated data set, dates."""
+
+import os
+import re
+from collections.abc import Iterable
+
+from mmselfsup_graft.errors import DataError
+
+_TRAIN = ('train', 'training', 'trn')
+_HELD = ('val', 'valid', 'validation', 'test', 'testing', 'tst', 'eval', 'evaluation', 'dev', 'holdout')
+_SPLIT = re.compile(
+    rf'(?:(?P<train>{"|".join(_TRAIN)})|(?P<held>{"|".join(_HELD)}))'
+    r'(?:[-_ ]?(?:\d{1,4}|sets?|images?|imgs?|data|split))?',
+    re.IGNORECASE,
+)
+_PICTURES = {'images', 'image', 'imgs', 'img', 'jpegimages', 'pictures', 'photos', 'rgb'}
+_ANNOTATIONS = {
+    *('labels', 'label', 'annotations', 'annotation', 'anns', 'masks', 'mask', 'segmentation', 'segmentations'),
+    *('segmentationclass', 'segmentationobject', 'imagesets', 'gt', 'groundtruth', 'ground_truth', 'bboxes'),
+}
+_DATE = re.compile(r'(?:19|20)\d\d(?:[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?)?')
+_ANYWAY = 'any_folder_is_class=True takes them for classes'
+
+
+def split_folders(names: Iterable[str]) -> list[str]:
+    """Return which of the folders are splits of a data set: all are named so, or one trains and one is held out."""
+    matches = {name: _SPLIT.fullmatch(name) for name in names}
+    splits = {name: match for name, match in matches.items() if match}
+    both = any(match['train'] for match in splits.values()) and any(match['held'] for match in splits.values())
+    return sorted(splits) if splits and (both or len(splits) == len(matches)) else []
+
+
+def is_split(name: str) -> bool:
+    """Whether a folder is named like a split."""
+    return _SPLIT.fullmatch(name) is not None
+
+
+def training_names(folder: str) -> list[str]:
+    """Return the paths at which the training split may lie beside a held-out one; none if ``folder`` is not one."""
+    parent, name = os.path.split(os.path.normpath(folder))
+    match = _SPLIT.fullmatch(name)
+    if match is None or not match['held']:
+        return []
+    return [os.path.join(parent, f'{train}{name[len(match["held"]) :]}') for train in ('train', 'Train', 'training')]
+
+
+def annotation_folders(names: Iterable[str]) -> list[str]:
+    """Return the folders, if some hold the pictures and others their annotations, and there are no more."""
+    lower = {name: name.lower() for name in names}
+    pictures, annotations = ({n for n, low in lower.items() if low in known} for known in (_PICTURES, _ANNOTATIONS))
+    return sorted(lower) if pictures and annotations and len(pictures | annotations) == len(lower) else []
+
+
+def are_dates(names: Iterable[str]) -> bool:
+    """Whether all folders are named by a year, a month or a day."""
+    listed = list(names)
+    return bool(listed) and all(_DATE.fullmatch(name) for name in listed)
+
+
+def refuse_no_classes(root: str, holding: Iterable[str], empty: Iterable[str]) -> None:
+    """Refuse folders that are no classes.
+
+    Args:
+        root: The folder they lie in, for the message.
+        holding: Folders with an image.
+        empty: Folders without.
+
+    Raises:
+        DataError: They are splits, or pictures and their annotations.
+    """
+    names, root = list(holding), os.path.normpath(root)
+    splits = split_folders(names)
+    if splits:
+        raise DataError(
+            f'the folders {", ".join(splits)} of {root!r} are splits, not classes; read one of them (split='
+            f'{splits[0]!r}, or that folder as data root), or all without labels (with_label=False). {_ANYWAY}'
+        )
+    parts = annotation_folders([*names, *empty])
+    if parts:
+        raise DataError(
+            f'the folders {", ".join(parts)} of {root!r} hold pictures and their annotations, not classes; give the '
+            f'folder of the pictures as data root, or read without labels (with_label=False). {_ANYWAY}'
+        )

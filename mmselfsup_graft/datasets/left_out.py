@@ -1,0 +1,127 @@
+"""What a reader of data leaves out: counted by reason, said once, and refused where it is much."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from mmengine.logging import print_log
+
+from mmselfsup_graft.errors import ConfigError, DataError
+
+#: share of the files or lines that may be left out before a data set refuses to be read
+MOST = 0.05
+_NAMED = 3
+_SAID: set[str] = set()
+
+
+class LeftOut:
+    """Counts of what was left out, with the first names of each reason."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._names: dict[str, list[str]] = {}
+        self._expected: set[str] = set()
+
+    @classmethod
+    def of(
+        cls, counts: Mapping[str, int], names: Mapping[str, Sequence[str]], is_expected: Callable[[str], bool]
+    ) -> 'LeftOut':
+        """A tally of what :meth:`counts` and :meth:`names` gave."""
+        tally = cls()
+        for reason, count in counts.items():
+            tally.add(reason, '', count, is_expected(reason))
+            tally._names[reason] = list(names.get(reason, ()))[:_NAMED]
+        return tally
+
+    def add(self, reason: str, name: str = '', count: int = 1, expected: bool = False) -> None:
+        """Count something.
+
+        Args:
+            reason: Kind of it, in one or two words: ``.heic``, ``missing``.
+            name: Of the file or line.
+            count: How many.
+            expected: It is said, but does not count towards the limit: hidden files, what the user asked to leave out.
+        """
+        self._counts[reason] += count
+        names = self._names.setdefault(reason, [])
+        if name and len(names) < _NAMED:
+            names.append(name)
+        if expected:
+            self._expected.add(reason)
+
+    def update(self, other: 'LeftOut') -> None:
+        """Add the counts of another tally."""
+        for reason, count in other._counts.items():
+            self.add(reason, '', count, reason in other._expected)
+            names = self._names[reason]
+            names += other._names[reason][: _NAMED - len(names)]
+
+    def counts(self) -> dict[str, int]:
+        """Reason -> how many, the largest first."""
+        return dict(self._counts.most_common())
+
+    def names(self) -> dict[str, list[str]]:
+        """Reason -> names of the first."""
+        return {reason: list(names) for reason, names in self._names.items()}
+
+    @property
+    def unexpected(self) -> int:
+        """How many count towards the limit."""
+        return sum(count for reason, count in self._counts.items() if reason not in self._expected)
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    def short(self) -> str:
+        """In a few words: ``2 files ignored (.heic)``, empty if nothing was left out."""
+        if not len(self):
+            return ''
+        counts = self.counts()
+        reasons = list(counts) if len(counts) == 1 else [f'{reason} {count}' for reason, count in counts.items()]
+        return f'{len(self)} ignored ({", ".join(reasons)})'
+
+    def text(self) -> str:
+        """With the first names: ``2 ignored: .heic 2 (a.heic, b.heic)``."""
+        parts = []
+        for reason, count in self.counts().items():
+            names = ', '.join(self._names[reason]) + (', …' if count > len(self._names[reason]) else '')
+            parts.append(f'{reason} {count}' + (f' ({names})' if self._names[reason] else ''))
+        return f'{len(self)} ignored: {"; ".join(parts)}'
+
+    def check(self, found: int, most: float, owner: str) -> None:
+        """Say what was left out, once in a process; refuse if it is too much.
+
+        Args:
+            found: What was not left out.
+            most: Share of all that may be left out.
+            owner: For messages.
+
+        Raises:
+            DataError: More was left out.
+        """
+        total = found + self.unexpected
+        if self.unexpected and self.unexpected > most * total:
+            raise DataError(
+                f'{owner}: {self.unexpected} of {total} would be left out, more than {100 * most:g} %. {self.text()}. '
+                'Convert, rename or remove them; or allow it with max_left_out=1 (tools: --max-left-out 1)'
+            )
+        if len(self):
+            say_once(f'{owner}: {self.text()}', logging.WARNING if self.unexpected else logging.INFO)
+
+
+def say_once(text: str, level: int = logging.WARNING) -> None:
+    """Write a line to the log, unless this process did so before."""
+    if text not in _SAID:
+        _SAID.add(text)
+        print_log(text, logger='current', level=level)
+
+
+def check_share(value: float, owner: str) -> float:
+    """Return the share that may be left out.
+
+    Raises:
+        ConfigError: It is not a number between 0 and 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError(f'{owner}: max_left_out is {value!r}, expected a share between 0 and 1')
+    return float(value)

@@ -1,0 +1,55 @@
+"""A batch that is kept until its step is known to be sound."""
+
+import copy
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import Runner
+
+from mmselfsup_graft.checkpoints import save_atomically
+
+FILE = 'nonfinite_batch.pth'
+
+
+@dataclass
+class KeptBatch:
+    """A batch and where it stands in a run.
+
+    Attributes:
+        iteration: Iteration of the run, from 0.
+        epoch: Its epoch.
+        number: Number of the batch within the epoch.
+        data: As the loader gave it.
+    """
+
+    iteration: int
+    epoch: int
+    number: int
+    data: Any
+
+    def image_names(self, runner: Runner) -> list[str] | None:
+        """Paths or numbers of the images, where sampler and dataset can tell them."""
+        loader: Any = runner.train_dataloader
+        dataset: Any = getattr(loader, 'dataset', None)
+        size = getattr(loader, 'batch_size', None)
+        if size is None or not hasattr(dataset, 'get_data_info') or not hasattr(loader.sampler, 'skip'):
+            return None
+        sampler = copy.copy(loader.sampler)
+        sampler.epoch = self.epoch
+        sampler.skip(0)
+        indices = islice(iter(sampler), self.number * size, (self.number + 1) * size)
+        infos = [dataset.get_data_info(index % len(dataset)) for index in indices]
+        return [str(info.get('img_path') or f'image {info["sample_idx"]}') for info in infos]
+
+    def keep(self, runner: Runner, **facts: Any) -> str:
+        """Write the batch and the given facts into the work directory; says where it is, or why it is not."""
+        path = Path(runner.work_dir) / FILE
+        tensors = {key: self.data[key] for key in ('inputs', 'augment') if key in self.data}
+        content = {**tensors, 'iter': self.iteration, 'images': self.image_names(runner), **facts}
+        try:
+            save_atomically(content, path)
+        except (OSError, RuntimeError) as error:
+            return f'the batch could not be kept in {path} ({error})'
+        return f'the batch is kept in {path}'

@@ -1,0 +1,112 @@
+"""Which checkpoints a run left, and which of them is the newest."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmselfsup_graft.checkpoints import read_checkpoint
+from mmselfsup_graft.errors import CheckpointError
+
+_NAME = re.compile(r'(epoch|iter)_(\d{1,15})\.pth')
+
+
+class _Saved(NamedTuple):
+    path: Path
+    unit: str
+    number: int
+
+
+def checkpoint_folders(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | None = None) -> list[Path]:
+    """Folders in which a run keeps checkpoints: its work directory and, if set, that of ``checkpoint.out_dir``.
+
+    Args:
+        work_dir: Work directory.
+        cfg: Config of the run. mmengine's hook puts checkpoints into ``out_dir/<name of the work directory>``.
+    """
+    hook = ((cfg or {}).get('default_hooks') or {}).get('checkpoint')
+    out_dir = hook.get('out_dir') if isinstance(hook, Mapping) else getattr(hook, 'out_dir', None)
+    folders = [Path(work_dir)]
+    if out_dir and '://' not in str(out_dir):
+        folders.append(Path(out_dir) / Path(work_dir).name)
+    return folders
+
+
+def checkpoints_of(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | None = None) -> list[str]:
+    """All checkpoints of a run, the one of the latest iteration first.
+
+    Iterations are told by the names, not by the dates of the files, which copying changes. Where files of epochs and of
+    iterations lie together, the file of the last epoch tells how many iterations an epoch has.
+
+    Args:
+        work_dir: Work directory.
+        cfg: See :func:`checkpoint_folders`.
+    """
+    found = []
+    for folder in dict.fromkeys(checkpoint_folders(work_dir, cfg)):
+        for path in folder.glob('*.pth'):
+            match = _NAME.fullmatch(path.name)
+            if match and path.is_file():
+                found.append(_Saved(path, match[1], int(match[2])))
+    per_epoch = _iterations_per_epoch(found)
+    # of the same iteration, the file of the whole epoch is the one that was written later
+    found.sort(key=lambda each: (each.number * (per_epoch if each.unit == 'epoch' else 1.0), each.unit == 'epoch'))
+    return [str(each.path) for each in reversed(found)]
+
+
+def latest_checkpoint(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | None = None) -> str | None:
+    """Checkpoint of the latest iteration in the folders of a run, or None; see :func:`checkpoints_of`.
+
+    Checkpoints appear under their name only when they are whole (see ``GraftRunner.save_checkpoint``); mmengine's file
+    ``last_checkpoint`` is not used, as a kill can leave it empty.
+    """
+    return next(iter(checkpoints_of(work_dir, cfg)), None)
+
+
+def _iterations_per_epoch(found: Iterable[_Saved]) -> float:
+    """Iterations of an epoch where both kinds of files are there; otherwise any number sorts them."""
+    found = list(found)
+    if len({each.unit for each in found}) < 2:
+        return 1.0
+    for each in sorted(found, key=lambda each: each.number, reverse=True):
+        if each.unit == 'epoch' and each.number:
+            done = stored_counters_or_none(each.path)
+            if done is not None and done[0] > 0:
+                return done[1] / done[0]
+    return float('inf')  # no file of an epoch can be read: whoever goes through the list will meet that
+
+
+def stored_counters_or_none(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Epoch and iteration that a checkpoint states; None if it cannot be read or states none."""
+    try:
+        meta = read_checkpoint(path).get('meta')
+    except CheckpointError:
+        return None
+    epoch, iteration = (meta.get('epoch'), meta.get('iter')) if isinstance(meta, Mapping) else (None, None)
+    if type(epoch) is not int or type(iteration) is not int or min(epoch, iteration) < 0:
+        return None
+    return epoch, iteration
+
+
+def finished(cfg: Any) -> str | None:
+    """What to say about a run that is to be resumed and was trained to its end already; None if there is more to do.
+
+    Args:
+        cfg: A config with ``work_dir`` and ``resume``, which trains by epochs.
+    """
+    wanted = (cfg.get('train_cfg') or {}).get('max_epochs')
+    source = (cfg.get('resume_from') or latest_checkpoint(cfg.work_dir, cfg)) if cfg.get('resume') else None
+    if source is None or not isinstance(wanted, int):
+        return None
+    name = _NAME.fullmatch(Path(source).name)
+    if name and name[1] == 'epoch' and int(name[2]) < wanted:
+        return None  # not worth reading it twice
+    counters = stored_counters_or_none(source)
+    if counters is None or counters[0] < wanted:
+        return None
+    epoch, iteration = counters
+    return (
+        f'finished: {epoch} of {wanted} epochs, ask for more with --epochs (resumed epoch: {epoch}, iter: {iteration}, '
+        f'from {source}; no file was changed)'
+    )

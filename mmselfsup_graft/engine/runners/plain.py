@@ -1,0 +1,133 @@
+"""Values of a checkpoint file as plain data, and whether they are of the kind that a run expects."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmselfsup_graft.errors import CheckpointError
+
+_UNKNOWN = object()
+_SIMPLE = (bool, int, float, str, type(None), bytes)
+
+
+def plain_copy(value: dict, filename: str) -> dict[Any, Any]:
+    """Dicts, lists, numbers, text and tensors of a file, in new containers; whatever else it holds is left out.
+
+    A file may hold subclasses of dict whose instances hide ``pop`` or ``get`` behind attributes of their own. Here
+    only ``dict.items`` itself is called, and what is returned has the exact types.
+
+    Args:
+        value: What was read.
+        filename: For the message.
+
+    Raises:
+        CheckpointError: If it is nested too deeply, or refers to itself.
+    """
+    try:
+        copied = _plain(value)
+    except RecursionError as error:
+        raise CheckpointError(
+            f'checkpoint {filename} is nested too deeply; it was not written by a training run'
+        ) from error
+    return copied if type(copied) is dict else {}
+
+
+def _plain(value: Any) -> Any:
+    if type(value) in _SIMPLE or isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, dict):
+        items = {key: _plain(each) for key, each in dict.items(value) if type(key) in _SIMPLE}
+        return {key: each for key, each in items.items() if each is not _UNKNOWN}
+    if isinstance(value, list | tuple):
+        base = list if isinstance(value, list) else tuple
+        entries = [_plain(each) for each in base.__iter__(value)]  # type: ignore[arg-type]
+        return _UNKNOWN if any(each is _UNKNOWN for each in entries) else base(entries)
+    if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in 'bifu':
+        return value.tolist()
+    return _UNKNOWN
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, for a message."""
+    if isinstance(value, torch.Tensor):
+        return f'a tensor of shape {tuple(value.shape)}'
+    if isinstance(value, str):
+        return f'the text {value[:20]!r}'
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    return f'a {type(value).__name__}'
+
+
+def is_number(value: Any) -> bool:
+    """Whether this is a finite number (True and False are none)."""
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def kind_problem(given: Any, own: Any) -> str | None:
+    """Why a stored value cannot take the place of the run's own; None if it can.
+
+    Numbers must be finite and stand for numbers, sequences have the same length, dicts hold numbers under numbers.
+    """
+    if type(given) in _SIMPLE and type(given) is type(own) and given == own:
+        return None
+    if isinstance(own, bool) or own is None:
+        fits = given is None or isinstance(given, bool) or (own is None and (is_number(given) or type(given) is str))
+    elif isinstance(own, int | float):
+        if type(own) is int and type(given) is float and not given.is_integer():
+            fits = False
+        else:
+            fits = is_number(given)
+    elif isinstance(own, list | tuple):
+        if not isinstance(given, list | tuple) or len(given) != len(own):
+            return f'is {kind_of(given)}, expected {len(own)} values'
+        return next(filter(None, map(kind_problem, given, own)), None)
+    elif isinstance(own, dict):
+        fits = isinstance(given, dict) and all(is_number(each) for pair in given.items() for each in pair)
+    elif isinstance(own, torch.Tensor):
+        fits = is_number(given) or (isinstance(given, torch.Tensor) and tensor_problem(given, own) is None)
+    else:
+        fits = type(given) is type(own)
+    return None if fits else f'is {kind_of(given)}, expected {"a number" if is_number(own) else kind_of(own)}'
+
+
+def tensor_problem(given: Any, own: torch.Tensor, finite: bool = True, exact: bool = True) -> str | None:
+    """Why a stored tensor cannot take the place of the run's own; None if it can.
+
+    Args:
+        given: What the file holds.
+        own: What it is meant for; its shape is that of the whole, also if it is a share.
+        finite: Refuse NaN and infinity.
+        exact: Refuse another type of numbers; otherwise floating-point types may stand for each other.
+    """
+    if not isinstance(given, torch.Tensor):
+        return f'is {kind_of(given)}, expected a tensor of shape {tuple(own.shape)}'
+    if given.layout is not torch.strided or given.is_quantized or given.device.type == 'meta' or given.is_nested:
+        return 'is sparse, quantized or without values, expected an ordinary tensor'
+    if given.shape != own.shape:
+        return f'has shape {tuple(given.shape)}, the run has {tuple(own.shape)}'
+    both_float = given.is_floating_point() and own.is_floating_point()
+    if given.dtype != own.dtype and (exact or not both_float):
+        return f'has values of type {_dtype(given)}, the run has {_dtype(own)}'
+    if finite and given.is_floating_point() and not torch.isfinite(given).all():
+        return 'holds NaN or infinity'
+    return None
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix('torch.')
+
+
+def own_tensor(tensor: torch.Tensor, seen: set[int]) -> torch.Tensor:
+    """The same values in memory of their own: what is updated in place must not be a view of something else.
+
+    Args:
+        tensor: Of a file.
+        seen: Addresses of the storages that were handed out so far.
+    """
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    storage = tensor.untyped_storage()
+    alone = storage.nbytes() == tensor.numel() * tensor.element_size() and storage.data_ptr() not in seen
+    seen.add(storage.data_ptr())
+    return tensor if alone and tensor.is_contiguous() else tensor.clone(memory_format=torch.preserve_format)

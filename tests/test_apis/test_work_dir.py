@@ -1,0 +1,107 @@
+"""One writer per work directory: who is refused, when the lock ends, what is removed."""
+
+import errno
+import fcntl
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+from helpers import run_ranks
+
+from mmselfsup_graft.apis.work_dir import only_writer
+from mmselfsup_graft.errors import GraftError
+
+FORK = multiprocessing.get_context('fork')
+
+
+def attempt(folder: Path, queue) -> None:
+    try:
+        with only_writer(folder):
+            queue.put('')
+    except GraftError as error:
+        queue.put(str(error))
+
+
+def in_a_fork(folder: Path) -> str:
+    """The refusal that another process gets; empty if it may write."""
+    queue = FORK.Queue()
+    process = FORK.Process(target=attempt, args=(folder, queue))
+    process.start()
+    answer = queue.get(timeout=60)
+    process.join()
+    return answer
+
+
+def test_another_process_is_refused_and_told_who_writes(tmp_path):
+    folder = tmp_path / 'new' / 'run'
+    with only_writer(folder):
+        with only_writer(str(folder)):  # nested, as the stages of a recipe
+            pass
+        refusal = in_a_fork(folder)
+        assert f'{folder} is in use' in refusal
+        assert f'PID {os.getpid()} on {socket.gethostname()}' in refusal
+    assert in_a_fork(folder) == ''
+
+
+def hold(folder: Path, queue) -> None:
+    with only_writer(folder):
+        worker = os.fork()
+        if worker == 0:
+            time.sleep(60)
+            os._exit(0)
+        queue.put(worker)
+        time.sleep(60)
+
+
+def test_the_lock_ends_with_its_process_though_a_worker_lives_on(tmp_path):
+    queue = FORK.Queue()
+    process = FORK.Process(target=hold, args=(tmp_path, queue))
+    process.start()
+    worker = queue.get(timeout=60)
+    try:
+        assert f'PID {process.pid} ' in in_a_fork(tmp_path)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        os.kill(worker, 0)  # it is there
+        assert in_a_fork(tmp_path) == ''
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_unfinished_checkpoints_of_killed_runs_are_removed_and_nothing_else(tmp_path):
+    stale = ['.epoch_3.pth.tmp', '.iter_12.pth.77-0123abcd.tmp', '.best_accuracy_top1_epoch_2.pth.7-89abcdef.tmp']
+    kept = ['epoch_2.pth', '.other.pth.1-00000000.tmp', '.progress.json.tmp', 'iter_3.pth.tmp']
+    for name in (*stale, *kept):
+        (tmp_path / name).touch()
+    with only_writer(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, '.lock'])
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(fcntl, 'flock', refuse)
+    messages: list[str] = []
+    monkeypatch.setattr('mmselfsup_graft.apis.work_dir.print_log', lambda text, level, **_: messages.append(text))
+    with only_writer(tmp_path):
+        pass
+    assert f'{tmp_path} cannot be locked (No locks available)' in messages[0]
+
+
+def refused_rank(rank: int, folder: str) -> str:
+    try:
+        with only_writer(folder):
+            return ''
+    except GraftError as error:
+        return str(error)
+
+
+def test_all_ranks_are_refused_together(tmp_path):
+    with only_writer(tmp_path):
+        first, second = run_ranks(refused_rank, 2, str(tmp_path))
+    assert f'PID {os.getpid()} ' in first
+    assert first == second

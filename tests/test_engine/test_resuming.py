@@ -1,0 +1,461 @@
+"""What is checked before a run is resumed: every damaged state is refused, and nothing of it is loaded."""
+
+import copy
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from test_tools.tiny_runs import (
+    assert_identical,
+    assert_same_run,
+    call_tool,
+    fresh_name,
+    load,
+    merged,
+    tiny_config,
+    write_config,
+)
+
+from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.engine import GraftRunner
+from mmselfsup_graft.engine.runners import latest_checkpoint
+from mmselfsup_graft.engine.runners.resuming import read_plain, resume
+from mmselfsup_graft.errors import CheckpointError, ConfigError
+
+NAN = float('nan')
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Save a third of a tiny run's time: the formatting of its config."""
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda cfg: repr(cfg.to_dict())))
+
+
+def config(epochs: int = 2, **options: Any) -> dict[str, Any]:
+    content = tiny_config('cl', images=16, epochs=epochs)
+    content['default_hooks']['checkpoint'] = dict(interval=1, max_keep_ckpts=-1)
+    return merged(content, options)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory) -> Path:
+    """Folder with a config and its run of two epochs of two iterations."""
+    folder = tmp_path_factory.mktemp('resuming')
+    done = call_tool('train', write_config(folder / 'cl.py', config()), '--work-dir', folder / 'run', *fresh_name())
+    assert done.code == 0, done.err
+    return folder
+
+
+def ready(path: Path, folder: Path, name: str) -> GraftRunner:
+    """A runner right before it would load a checkpoint."""
+    cfg = load_config(path)
+    cfg.work_dir, cfg.experiment_name, cfg.resume = str(folder), name, True
+    runner = GraftRunner.from_cfg(cfg)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    runner.call_hook('before_run')
+    runner._init_model_weights()
+    return runner
+
+
+@pytest.fixture(scope='module')
+def fresh(trained, tmp_path_factory) -> GraftRunner:
+    return ready(trained / 'cl.py', tmp_path_factory.mktemp('fresh'), 'fresh')
+
+
+def everything(runner: GraftRunner) -> dict[str, Any]:
+    return copy.deepcopy(
+        {
+            'weights': runner.model.state_dict(),
+            'optimizer': runner.optim_wrapper.state_dict(),
+            'schedules': [each.state_dict() for each in runner.param_schedulers],
+            'log': dict(runner.message_hub.runtime_info),
+            'counters': (runner.epoch, runner.iter, runner.seed),
+        }
+    )
+
+
+# ---------------------------------------------------------------- damage
+def moment(key: str, value: Any) -> Callable:
+    """Replace an entry of the optimizer state of the sixth parameter."""
+
+    def change(content: dict) -> None:
+        entry = content['optimizer']['state'][5]
+        entry[key] = value(entry[key]) if callable(value) else value
+
+    return change
+
+
+def put(where: str, value: Any) -> Callable:
+    """Replace the value at a path like ``meta.iter``."""
+
+    def change(content: dict) -> None:
+        *path, last = (int(each) if each.isdigit() else each for each in where.split('.'))
+        for each in path:
+            content = content[each]
+        content[last] = value(content[last]) if callable(value) else value
+
+    return change
+
+
+def drop(where: str) -> Callable:
+    def change(content: dict) -> None:
+        *path, last = (int(each) if each.isdigit() else each for each in where.split('.'))
+        for each in path:
+            content = content[each]
+        del content[last]
+
+    return change
+
+
+GROUP, SCHEDULE, INFO = 'optimizer.param_groups.0', 'param_schedulers.0', 'message_hub.runtime_info'
+DAMAGE = {
+    # moments
+    'another shape': (moment('exp_avg', torch.zeros(3)), r'exp_avg of \S+ .*has shape \(3,\), the run has \('),
+    'empty': (moment('exp_avg_sq', torch.zeros(0)), r'exp_avg_sq of .* has shape \(0,\)'),
+    'another type': (moment('exp_avg', lambda t: t.double()), 'type float64, the run has float32'),
+    'half': (moment('exp_avg_sq', lambda t: t.half()), 'type float16'),
+    'complex': (moment('exp_avg', lambda t: t.to(torch.complex64)), 'type complex64'),
+    'whole numbers': (moment('exp_avg', lambda t: t.long()), 'type int64'),
+    'sparse': (moment('exp_avg', lambda t: t.to_sparse()), 'sparse'),
+    'meta': (moment('exp_avg', lambda t: t.to('meta')), 'without values'),
+    'text': (moment('exp_avg', 'zero'), "is the text 'zero', expected a tensor"),
+    'a list': (moment('exp_avg', [0.0]), 'is a list, expected a tensor'),
+    'nan': (moment('exp_avg', lambda t: t * NAN), 'holds NaN or infinity'),
+    'negative squares': (moment('exp_avg_sq', lambda t: t - 1), 'is negative'),
+    'step as text': (moment('step', '2'), "step of .* is the text '2'"),
+    'step of two dimensions': (moment('step', torch.ones(2, 2)), r'step of .* has shape \(2, 2\)'),
+    'step of nan': (moment('step', torch.tensor(NAN)), 'step of .* NaN'),
+    'negative step': (moment('step', torch.tensor(-1.0)), 'step of .* is negative'),
+    'missing moment': (drop('optimizer.state.5.exp_avg_sq'), 'exp_avg_sq of .* is missing'),
+    'unknown moment': (put(
+        'optimizer.state.5.momentum_buffer', torch.zeros(1)), "'momentum_buffer', which this optimizer does not keep"),
+    'missing entry': (drop('optimizer.state.5'), r'optimizer state of \d+ parameters, of \d+ when'),
+    'an entry of text': (put('optimizer.state.5', 'text'), "is the text 'text'"),
+    'an entry too many': (put('optimizer.state.9999', {}), 'entry 9999 that belongs to no parameter'),
+    'no entries': (put('optimizer.state', {}), 'optimizer state of 0 parameters'),
+    'state is a list': (put('optimizer.state', []), "'state' of the optimizer is a list"),
+    'optimizer is text': (put('optimizer', 'AdamW'), 'optimizer state is the text'),
+    # hyper-parameters
+    'rate as text': (put(f'{GROUP}.lr', '0.1'), "lr of parameter group 0 is the text '0.1'"),
+    'rate of nan': (put(f'{GROUP}.lr', NAN), 'lr of parameter group 0 is nan'),
+    'negative rate': (put(f'{GROUP}.lr', -1.0), 'parameter group 0 of the optimizer has a wrong value'),
+    'five rates': (put(f'{GROUP}.lr', torch.zeros(5)), r'lr of parameter group 0 is a tensor of shape \(5,\)'),
+    'no rate': (drop(f'{GROUP}.lr'), 'lr of parameter group 0 is missing'),
+    'infinite first rate': (put(f'{GROUP}.initial_lr', float('inf')), 'initial_lr of parameter group 0 is inf'),
+    'betas of one': (put(f'{GROUP}.betas', (0.9,)), 'betas of parameter group 0 is a tuple, expected 2'),
+    'betas out of range': (put(f'{GROUP}.betas', (5.0, 0.9)), 'wrong value'),
+    'decay as list': (put(f'{GROUP}.weight_decay', [0.1]), 'weight_decay of parameter group 0 is a list'),
+    'extra tensor': (put(f'{GROUP}.extra', torch.zeros(3)), 'extra of parameter group 0 is a tensor'),
+    'group without parameters': (put(f'{GROUP}.params', 3), 'parameter group 0 of the optimizer lists no'),
+    'a parameter twice': (put(f'{GROUP}.params', lambda p: [p[0]] * len(p)), 'in two groups'),
+    'a group less': (put('optimizer.param_groups', lambda g: g[:-1]), 'parameter groups of'),
+    'groups of text': (put('optimizer.param_groups', ['a', 'b']), 'lists no parameters'),
+    # schedules
+    'step of schedule as text': (put(f'{SCHEDULE}.last_step', '4'), "last_step is the text '4'"),
+    'negative step of schedule': (put(f'{SCHEDULE}.last_step', -7), 'the step is'),
+    'another step': (put(f'{SCHEDULE}._global_step', 3), 'the step is 3'),
+    'base values of nan': (put(f'{SCHEDULE}.base_values', lambda v: [NAN] * len(v)), 'base_values is nan'),
+    'fewer base values': (put(f'{SCHEDULE}.base_values', [1.0]), 'base_values is a list, expected'),
+    'another method': (put(f'{SCHEDULE}._get_value', 'text'), 'there are other values'),
+    'schedule of text': (put(SCHEDULE, 'text'), 'other values than this run has'),
+    'schedules of text': (put('param_schedulers', 'text'), 'param_schedulers is the text'),
+    # counters
+    'negative iteration': (put('meta.iter', -1), 'iter is -1, expected a whole number'),
+    'fractional iteration': (put('meta.iter', 4.0), 'iter is 4.0'),
+    'iteration as text': (put('meta.iter', '4'), "iter is the text '4'"),
+    'iteration of nan': (put('meta.iter', NAN), 'iter is nan'),
+    'an endless run': (put('meta.iter', 2**60), 'iter is 1152921504606846976'),
+    'iteration of another epoch': (put('meta.iter', 40), 'iteration 40 is not in its epoch'),
+    'true as epoch': (put('meta.epoch', True), 'epoch is True'),
+    'no epoch': (drop('meta.epoch'), r'no meta\.epoch'),
+    'a seed of text': (put('meta.seed', 'x'), "seed is the text 'x'"),
+    'meta is a list': (put('meta', []), 'no meta'),
+    # weights
+    'weight missing': (
+        lambda content: content['state_dict'].pop('backbone.cls_token'), r'backbone\.cls_token is missing'),
+    'weight of text': (lambda c: c['state_dict'].update({'backbone.cls_token': 'x'}), 'cls_token is the text'),
+    'weight of nan': (lambda c: c['state_dict']['backbone.cls_token'].fill_(NAN), 'cls_token holds NaN'),
+    'weight of doubles': (
+        lambda c: c['state_dict'].update({'backbone.cls_token': c['state_dict']['backbone.cls_token'].double()}),
+        'cls_token has values of type float64, the model has float32',
+    ),
+    'weights in a list': (put('state_dict', []), 'no state_dict'),
+    'an average': (put('ema_state_dict', {}), 'has an average of the weights'),
+    # log
+    'log of text': (put('message_hub', 'text'), 'message_hub.log_scalars is not a dict'),
+    'history of text': (put('message_hub.log_scalars.train/loss', 'text'), "train/loss is the text 'text'"),
+    'history of two lengths': (put('message_hub.log_scalars.train/loss', [[1.0], [1, 1]]), 'train/loss is a list'),
+    'a score of text': (put(f'{INFO}.best_score', 'high'), "best_score is the text 'high'"),
+    'files to delete': (put(f'{INFO}.keep_ckpt_ids', ['../x']), 'keep_ckpt_ids is a list'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', DAMAGE)
+def test_damage_is_refused_and_nothing_is_loaded(kind, trained, fresh):
+    change, message = DAMAGE[kind]
+    content = read_plain(str(trained / 'run' / 'epoch_2.pth'))
+    change(content)
+    before = everything(fresh)
+    with pytest.raises(CheckpointError, match=message) as refused:
+        resume(fresh, 'some.pth', content)
+    assert 'some.pth' in str(refused.value)
+    assert '\n' not in str(refused.value)
+    assert_identical(everything(fresh), before)
+
+
+def test_the_whole_state_arrives(trained, fresh):
+    file = trained / 'run' / 'epoch_1.pth'
+    resume(fresh, str(file), read_plain(str(file)))
+    saved, now = load(file), everything(fresh)
+    for name, value in saved['state_dict'].items():
+        assert torch.equal(now['weights'][name], value)
+    for number, entry in saved['optimizer']['state'].items():
+        assert_identical(now['optimizer']['state'][number], entry)
+    assert now['counters'][:2] == (1, 2)
+    assert now['schedules'][0]['last_step'] == 2
+    assert fresh.optim_wrapper.optimizer.param_groups[0]['lr'] == saved['optimizer']['param_groups'][0]['lr']
+
+
+def test_views_of_one_memory_become_tensors_of_their_own(trained, tmp_path):
+    """A moment of one value, seen everywhere: an update in place would write to the same number again and again."""
+    runner = ready(trained / 'cl.py', tmp_path, 'views')
+    content = read_plain(str(trained / 'run' / 'epoch_1.pth'))
+    for entry in content['optimizer']['state'].values():
+        entry['exp_avg'] = torch.tensor(0.5).expand(entry['exp_avg'].shape)
+    resume(runner, 'views.pth', content)
+    for state in runner.optim_wrapper.optimizer.state.values():
+        assert state['exp_avg'].is_contiguous()
+        assert torch.equal(state['exp_avg'], torch.full(state['exp_avg'].shape, 0.5))
+
+
+@pytest.mark.parametrize(
+    ('optimizer', 'key'),
+    [
+        (dict(type='SGD', lr=0.01, momentum=0.9), 'momentum_buffer'),
+        (dict(type='LARS', lr=0.01), 'mu'),
+        (dict(type='AdamW', lr=0.001, amsgrad=True, foreach=True), 'max_exp_avg_sq'),
+    ],
+)
+def test_moments_of_other_optimizers(optimizer, key, tmp_path):
+    content = config(epochs=1)
+    content['optim_wrapper'] = {**content['optim_wrapper'], 'optimizer': optimizer}
+    path = write_config(tmp_path / 'config.py', content)
+    assert call_tool('train', path, '--work-dir', tmp_path / 'run', *fresh_name()).code == 0
+    runner, file = ready(path, tmp_path / 'again', key), str(tmp_path / 'run' / 'epoch_1.pth')
+    for value, message in ((torch.zeros(7), r'has shape \(7,\)'), ('x', 'is the text'), (None, 'is missing|is None')):
+        damaged = read_plain(file)
+        damaged['optimizer']['state'][3][key] = value
+        with pytest.raises(CheckpointError, match=f'{key} of .* {message}'):
+            resume(runner, file, damaged)
+    resume(runner, file, read_plain(file))
+    assert_identical(
+        {n: e[key] for n, e in runner.optim_wrapper.state_dict()['state'].items()},
+        {n: e[key] for n, e in load(Path(file))['optimizer']['state'].items()},
+    )
+
+
+def test_the_command_refuses_in_one_line(trained, tmp_path):
+    content = load(trained / 'run' / 'epoch_1.pth')
+    for entry in content['optimizer']['state'].values():
+        entry['exp_avg'] = torch.zeros(3)
+    save_atomically(content, tmp_path / 'run' / 'epoch_1.pth')
+    done = call_tool('train', trained / 'cl.py', '--work-dir', tmp_path / 'run', '--resume', *fresh_name())
+    assert f'{tmp_path / "run" / "epoch_1.pth"} cannot be resumed: exp_avg of backbone.cls_token' in done.error()
+    assert [path.name for path in (tmp_path / 'run').glob('*.pth')] == ['epoch_1.pth']
+
+
+# ---------------------------------------------------------------- code
+def test_a_config_text_behind_a_shadowed_method_is_not_executed(trained, tmp_path):
+    """An OrderedDict may bring attributes of its own; ``pop`` of this one is no method."""
+    content = load(trained / 'run' / 'epoch_1.pth')
+    text = f'import os\nos.mkdir({str(tmp_path / "executed")!r})\n'
+    for part, keys in ((content, ('meta',)), (content['message_hub'], ('runtime_info',))):
+        for key in keys:
+            hiding = OrderedDict(part[key])
+            hiding['config'] = hiding['cfg'] = text
+            hiding.__dict__.update(dict.fromkeys(('pop', 'get', 'keys', 'copy', 'update'), 1))
+            part[key] = hiding
+    torch.save(content, tmp_path / 'start.pth')
+    options = ['--work-dir', tmp_path / 'run', '--resume', tmp_path / 'start.pth', *fresh_name()]
+    done = call_tool('train', trained / 'cl.py', *options)
+    assert done.code in (0, 1)
+    assert not (tmp_path / 'executed').exists()
+    if done.code == 0:
+        written = load(tmp_path / 'run' / 'epoch_2.pth')
+        assert 'executed' not in repr(written['meta']) + repr(written['message_hub']['runtime_info'])
+        assert_same_run(tmp_path / 'run' / 'epoch_2.pth', trained / 'run' / 'epoch_2.pth')
+
+
+def test_a_checkpoint_names_no_files_elsewhere(trained, fresh):
+    """mmengine's hook deletes the file under ``best_ckpt`` when there is a better one."""
+    content = read_plain(str(trained / 'run' / 'epoch_1.pth'))
+    content['message_hub']['runtime_info'].update(best_ckpt='/etc/passwd', last_ckpt='../../x.pth', best_file='/a/b')
+    resume(fresh, 'some.pth', content)
+    info = fresh.message_hub.runtime_info
+    assert info['best_ckpt'] == f'{fresh.work_dir}/passwd'
+    assert info['last_ckpt'] == f'{fresh.work_dir}/x.pth'
+    assert info['best_file'] == 'b'
+
+
+# ---------------------------------------------------------------- which file
+def copies(trained: Path, folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_bytes((trained / 'run' / 'epoch_1.pth').read_bytes())
+
+
+def test_the_newest_is_told_by_its_iteration(trained, tmp_path):
+    copies(trained, tmp_path / 'run', 'epoch_2.pth', 'epoch_10.pth', 'epoch_9.pth', 'best_x_epoch_11.pth')
+    for seconds, name in enumerate(('epoch_10.pth', 'epoch_9.pth', 'epoch_2.pth')):
+        os.utime(tmp_path / 'run' / name, (seconds, seconds))
+    assert latest_checkpoint(tmp_path / 'run') == str(tmp_path / 'run' / 'epoch_10.pth')
+    # epoch_1.pth, of which all are copies, states two iterations per epoch
+    copies(trained, tmp_path / 'mixed', 'epoch_3.pth', 'iter_5.pth')
+    assert latest_checkpoint(tmp_path / 'mixed') == str(tmp_path / 'mixed' / 'epoch_3.pth')
+    copies(trained, tmp_path / 'more', 'epoch_3.pth', 'iter_7.pth')
+    assert latest_checkpoint(tmp_path / 'more') == str(tmp_path / 'more' / 'iter_7.pth')
+
+
+def test_checkpoints_in_another_folder(trained, tmp_path):
+    options = {'default_hooks': dict(checkpoint=dict(out_dir=str(tmp_path / 'scratch')))}
+    path = write_config(tmp_path / 'cl.py', config(**options))
+    copies(trained, tmp_path / 'scratch' / 'run', 'epoch_1.pth')
+    done = call_tool('train', path, '--work-dir', tmp_path / 'run', '--resume', *fresh_name())
+    assert done.code == 0, done.err
+    assert_same_run(tmp_path / 'scratch' / 'run' / 'epoch_2.pth', trained / 'run' / 'epoch_2.pth')
+
+
+def test_a_damaged_newest_is_passed_over(trained, tmp_path):
+    copies(trained, tmp_path / 'run', 'epoch_1.pth', 'epoch_2.pth')
+    damaged = tmp_path / 'run' / 'epoch_2.pth'
+    damaged.write_bytes(damaged.read_bytes()[:-5000])
+    done = call_tool('train', trained / 'cl.py', '--work-dir', tmp_path / 'run', '--resume', damaged, *fresh_name())
+    assert f'checkpoint {damaged} is damaged' in done.error()
+    done = call_tool('train', trained / 'cl.py', '--work-dir', tmp_path / 'run', '--resume', *fresh_name())
+    assert done.code == 0, done.err
+    (warning,) = (line for line in (done.out + done.err).splitlines() if 'Resuming from the one before it' in line)
+    assert str(damaged) in warning
+    assert str(tmp_path / 'run' / 'epoch_1.pth') in warning
+    assert_same_run(damaged, trained / 'run' / 'epoch_2.pth')
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'epoch_1.pth').write_text('nothing')
+    done = call_tool('train', trained / 'cl.py', '--work-dir', tmp_path / 'other', '--resume', *fresh_name())
+    assert 'none of the 1 checkpoints' in done.error()
+
+
+def test_weights_alone_are_refused(trained, tmp_path):
+    state = load(trained / 'run' / 'epoch_1.pth')['state_dict']
+    for number, content in enumerate(({'state_dict': state}, {'state_dict': state, 'meta': {'method': 'x'}}, state)):
+        save_atomically(content, tmp_path / f'{number}.pth')
+        options = ['--work-dir', tmp_path / 'run', '--resume', tmp_path / f'{number}.pth', *fresh_name()]
+        message = call_tool('train', trained / 'cl.py', *options).error()
+        assert 'not a checkpoint of a training run' in message
+        assert 'model.graft=[dict(checkpoint=FILE)]' in message
+
+
+def test_a_finished_run_is_left_alone(trained):
+    before = {path: path.read_bytes() for path in (trained / 'run').rglob('*') if path.is_file()}
+    done = call_tool('train', trained / 'cl.py', '--work-dir', trained / 'run', '--resume', *fresh_name())
+    assert done.code == 0, done.err
+    assert 'finished: 2 of 2 epochs, ask for more with --epochs' in done.out
+    assert {path: path.read_bytes() for path in (trained / 'run').rglob('*') if path.is_file()} == before
+
+
+# ---------------------------------------------------------------- another length, other settings
+def rates(folder: Path) -> list[float]:
+    return [json.loads(line)['lr'][0] for line in (folder / 'history.jsonl').read_text().splitlines()]
+
+
+@pytest.mark.parametrize('kind', ['ours', 'mmengine'])
+def test_a_longer_run_follows_the_schedule_of_its_config(kind, tmp_path):
+    of_mmengine = [
+        dict(type='LinearLR', start_factor=0.1, begin=0, end=1, by_epoch=True, convert_to_iter_based=True),
+        dict(type='CosineAnnealingLR', T_max=1, begin=1, end=2, by_epoch=True, convert_to_iter_based=True),
+    ]
+    content = config(**({} if kind == 'ours' else {'param_scheduler': of_mmengine}))
+    path, length = write_config(tmp_path / 'cl.py', content), ['--epochs', '4']
+    whole = call_tool('train', path, '--work-dir', tmp_path / 'whole', *length, *fresh_name())
+    assert whole.code == 0, whole.err
+    assert call_tool('train', path, '--work-dir', tmp_path / 'run', *fresh_name()).code == 0
+    done = call_tool('train', path, '--work-dir', tmp_path / 'run', '--resume', *length, *fresh_name())
+    assert done.code == 0, done.err
+    assert 'WARNING - the learning-rate schedule is that of this config, over 4 epochs' in done.out + done.err
+    assert rates(tmp_path / 'run')[4:] == pytest.approx(rates(tmp_path / 'whole')[4:], rel=1e-12)
+    states = [load(tmp_path / name / 'epoch_4.pth')['param_schedulers'] for name in ('run', 'whole')]
+    for one, other in zip(*states):
+        assert (one['last_step'], one['_global_step']) == (other['last_step'], other['_global_step'])
+
+
+CHANGES = {
+    'samples': (dict(train_dataloader=dict(dataset=dict(indices=24))), 'samples was 16, now it is 24'),
+    'other samples': (
+        dict(train_dataloader=dict(dataset=dict(indices=list(range(8, 24))))),
+        r'sample list \(SHA-256\) was',
+    ),
+    'batch': (dict(train_dataloader=dict(batch_size=4)), 'images per process was 8, now it is 4'),
+    'accumulation': (dict(optim_wrapper=dict(accumulative_counts=2)), 'accumulated micro-batches was 1, now it is 2'),
+    'order': (dict(train_dataloader=dict(sampler=dict(shuffle=False))), 'sampler.shuffle was True, now it is False'),
+    'plain': (dict(model=dict(plain=True)), 'plain was False, now it is True'),
+    'rate': (dict(optim_wrapper=dict(optimizer=dict(lr=5e-3))), 'learning rates'),
+    'schedule': (
+        dict(param_scheduler=[dict(type='LinearLR', begin=0, end=2, by_epoch=True)]),
+        r'schedule\[0\].type was .WarmupCosineLR., now it is .LinearLR.',
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', CHANGES)
+def test_a_run_with_other_settings_is_refused(kind, trained, tmp_path):
+    options, message = CHANGES[kind]
+    path = write_config(tmp_path / 'cl.py', config(**options))
+    runner, file = ready(path, tmp_path / 'run', kind), str(trained / 'run' / 'epoch_1.pth')
+    before = everything(runner)
+    with pytest.raises(ConfigError, match=message) as refused:
+        resume(runner, file, read_plain(file))
+    assert 'resume_anyway=True' in str(refused.value)
+    assert_identical(everything(runner), before)
+    older = read_plain(file)
+    del older['meta']['run']
+    if kind in ('order', 'plain', 'other samples', 'rate', 'accumulation'):
+        resume(runner, file, older)  # of a version that stored no settings
+        assert runner.iter == 2
+
+
+def test_an_older_file_states_its_batch(trained, fresh):
+    older = read_plain(str(trained / 'run' / 'epoch_1.pth'))
+    del older['meta']['run']
+    older['meta']['batch'] = {'size': 8, 'processes': 2}
+    with pytest.raises(ConfigError, match='processes was 2, now it is 1'):
+        resume(fresh, 'older.pth', older)
+
+
+def test_resume_anyway_starts_at_the_epoch_with_the_settings_of_the_config(trained, tmp_path):
+    options = dict(train_dataloader=dict(batch_size=4), optim_wrapper=dict(optimizer=dict(lr=5e-3)))
+    path = write_config(tmp_path / 'cl.py', config(resume_anyway=True, **options))
+    runner, file = ready(path, tmp_path / 'run', 'anyway'), str(trained / 'run' / 'epoch_1.pth')
+    resume(runner, file, read_plain(file))
+    assert (runner.epoch, runner.iter) == (1, 4)  # four iterations per epoch now
+    assert runner.optim_wrapper.optimizer.param_groups[0]['lr'] == pytest.approx(5e-3)  # warm-up is over
+    assert runner.param_schedulers[0].last_step == 4
+    for name, value in load(Path(file))['state_dict'].items():
+        assert torch.equal(runner.model.state_dict()[name], value)
+
+
+def test_a_pipeline_that_changed(trained, tmp_path):
+    content = config()
+    views = copy.deepcopy(content['train_dataloader']['dataset']['pipeline'])
+    views[1]['view1'][0]['size'] = 8
+    content['train_dataloader']['dataset']['pipeline'] = views
+    file = str(trained / 'run' / 'epoch_1.pth')
+    runner = ready(write_config(tmp_path / 'cl.py', content), tmp_path / 'run', 'pipeline')
+    with pytest.raises(ConfigError, match=r'pipeline\[1\]\.view1\[0\]\.size was 16, now it is 8'):
+        resume(runner, file, read_plain(file))

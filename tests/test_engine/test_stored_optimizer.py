@@ -1,0 +1,137 @@
+"""Optimizer states of several kinds of wrappers, compared before they are loaded."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapperDict
+from torch import nn
+
+from mmselfsup_graft.engine.optimizers import AutocastOptimWrapper, DeviceOptimWrapper
+from mmselfsup_graft.engine.runners.stored_optimizer import checked_optimizer
+from mmselfsup_graft.engine.runners.stored_states import check_averages
+from mmselfsup_graft.errors import CheckpointError
+
+NAN = float('nan')
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+
+
+def stepped(wrapper: Any, net: nn.Module) -> Any:
+    net(torch.ones(2, 3)).sum().backward()
+    for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+        each.optimizer.step()
+    return wrapper
+
+
+class Unknown(torch.optim.Optimizer):
+    """An optimizer that cannot be made from the options of its groups."""
+
+    def __init__(self, params: Any, model: nn.Module) -> None:
+        super().__init__(params, {'lr': 0.1})
+
+    def step(self, closure: Any = None) -> None:
+        for parameter in self.param_groups[0]['params']:
+            self.state[parameter].update(mean=torch.zeros_like(parameter), count=torch.tensor(1))
+
+
+def test_scaled_losses() -> None:
+    net = model()
+    wrapper = stepped(AutocastOptimWrapper(optimizer=torch.optim.AdamW(net.parameters())), net)
+    wrapper.loss_scaler = torch.amp.GradScaler('cpu', enabled=True)
+    wrapper.loss_scaler._lazy_init_scale_growth_tracker(torch.device('cpu'))
+    state = wrapper.state_dict()
+    checked = checked_optimizer(state, wrapper, net, 'a.pth')
+    assert checked['loss_scaler'] == {**state['loss_scaler']}
+    for key, values in {
+        'scale': (NAN, 'x', -1.0, 0.0, torch.zeros(2), None, float('inf')),
+        'growth_factor': (0.5, 'x'),
+        'backoff_factor': (2.0, -1.0),
+        'growth_interval': (0, 1.5, 'x'),
+        '_growth_tracker': (-1, 'x', 0.5),
+    }.items():
+        for value in values:
+            damaged = {**state, 'loss_scaler': {**state['loss_scaler'], key: value}}
+            with pytest.raises(CheckpointError, match=f'a.pth cannot be resumed: {key} of the loss scaler'):
+                checked_optimizer(damaged, wrapper, net, 'a.pth')
+    for value, message in (('x', 'is the text'), ([1], 'is a list')):
+        with pytest.raises(CheckpointError, match=message):
+            checked_optimizer({**state, 'loss_scaler': value}, wrapper, net, 'a.pth')
+
+
+def test_several_optimizers() -> None:
+    net: Any = model()
+    parts = {
+        name: DeviceOptimWrapper(optimizer=torch.optim.SGD(part.parameters(), lr=0.1, momentum=0.9))
+        for name, part in (('one', net[0]), ('two', net[1]))
+    }
+    wrapper = stepped(OptimWrapperDict(**parts), net)
+    state = wrapper.state_dict()
+    assert set(checked_optimizer(state, wrapper, net, 'a.pth')) == {'one', 'two'}
+    damaged = copy.deepcopy(state)
+    damaged['two']['state'][0]['momentum_buffer'] = torch.zeros(4, 2)
+    with pytest.raises(CheckpointError, match=r'two: momentum_buffer of 1.weight .*\(4, 2\), the run has \(2, 4\)'):
+        checked_optimizer(damaged, wrapper, net, 'a.pth')
+    for other in ({'one': state['one']}, {**state, 'three': state['one']}, {'one': 1, 'two': 2}):
+        with pytest.raises(CheckpointError, match='optimizer'):
+            checked_optimizer(other, wrapper, net, 'a.pth')
+
+
+def test_an_optimizer_of_which_nothing_is_known() -> None:
+    net = model()
+    wrapper = stepped(DeviceOptimWrapper(optimizer=Unknown(net.parameters(), net)), net)
+    state = wrapper.state_dict()
+    checked_optimizer(state, wrapper, net, 'a.pth')
+    for key, value in (('mean', torch.zeros(5)), ('mean', 'x'), ('count', torch.tensor(NAN)), ('count', [1])):
+        damaged = copy.deepcopy(state)
+        damaged['state'][1][key] = value
+        with pytest.raises(CheckpointError, match=f'{key} of 0.bias'):
+            checked_optimizer(damaged, wrapper, net, 'a.pth')
+
+
+def test_groups_of_other_sizes_and_counts_as_numbers() -> None:
+    net: Any = model()
+    groups = [{'params': net[0].parameters(), 'lr': 0.1}, {'params': net[1].parameters(), 'lr': 0.2}]
+    wrapper = stepped(DeviceOptimWrapper(optimizer=torch.optim.AdamW(groups)), net)
+    state = wrapper.state_dict()
+    older = copy.deepcopy(state)
+    for entry in older['state'].values():
+        entry['step'] = 1  # a number in older versions of torch
+    for group in older['param_groups']:
+        del group['decoupled_weight_decay']  # newer than the file
+    checked = checked_optimizer(older, wrapper, net, 'a.pth')
+    wrapper.load_state_dict(checked)
+    assert [group['lr'] for group in wrapper.optimizer.param_groups] == [0.1, 0.2]
+    stepped(wrapper, net)
+    swapped = {**state, 'param_groups': state['param_groups'][::-1]}
+    with pytest.raises(CheckpointError, match='has shape'):
+        checked_optimizer(swapped, wrapper, net, 'a.pth')
+    base = {**state, 'base_param_settings': {**state['base_param_settings'], 'lr': 'x'}}
+    with pytest.raises(CheckpointError, match='lr of parameter group base is the text'):
+        checked_optimizer(base, wrapper, net, 'a.pth')
+
+
+def test_averages() -> None:
+    net = model()
+
+    class Hook:
+        ema_model = nn.Module()
+
+    Hook.ema_model.module = model()
+    good = {f'module.{name}': value for name, value in net.state_dict().items()}
+    check_averages({'ema_state_dict': good}, [Hook()], 'a.pth', net)
+    for name, value, message in (
+        ('module.0.weight', torch.zeros(1), r'module.0.weight has shape \(1,\)'),
+        ('module.0.weight', torch.full((4, 3), NAN), 'module.0.weight holds NaN'),
+        ('module.0.weight', 'x', 'is the text'),
+        ('other', torch.zeros(1), 'other is not in the model'),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            check_averages({'ema_state_dict': {**good, name: value}}, [Hook()], 'a.pth', net)
+    for content, hooks in (({}, [Hook()]), ({'ema_state_dict': good}, [])):
+        with pytest.raises(CheckpointError, match='average of the weights'):
+            check_averages(content, hooks, 'a.pth', net)
