@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from mmselfsup_graft.checkpoints.convert import Architecture
+from mmselfsup_graft.checkpoints.architecture import Architecture
 
 from .client import EPS, Client, NoClient, need
 
@@ -146,7 +146,8 @@ def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -
     depth = 34 if arch.blocks == (3, 4, 6, 3) and not bottleneck else _RESNETS.get(arch.blocks)
     if depth is None or arch.stem_kernel != 7:
         raise NoClient(f'no ResNet with {arch.blocks} blocks and a stem of {arch.stem_kernel} x {arch.stem_kernel}')
-    return {'type': 'ResNet', 'depth': depth, 'stem_channels': arch.width, 'base_channels': arch.width}
+    base = state['layer1.0.conv1.weight'].shape[0]
+    return {'type': 'ResNet', 'depth': depth, 'stem_channels': arch.width, 'base_channels': base}
 
 
 def _mmdet_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmselfsup_graft.checkpoints.convert import Architecture
+from mmselfsup_graft.checkpoints.architecture import Architecture
 
 from .client import EPS, Client, Code, NoClient, arguments_text, need
 from .client_mm import beit_traits, heads_of_tables

@@ -14,7 +14,7 @@ from mmselfsup_graft.checkpoints import (
     to_encoder,
     unwrap_state_dict,
 )
-from mmselfsup_graft.checkpoints.convert import architecture_of
+from mmselfsup_graft.checkpoints.architecture import architecture_of
 from mmselfsup_graft.checkpoints.targets import to_target
 from mmselfsup_graft.checkpoints.traits import read_traits
 from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
