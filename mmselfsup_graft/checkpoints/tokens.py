@@ -4,6 +4,7 @@ The form of the toolbox: a row for the class token, then the patches; registers 
 or a token's position to the token, changes no feature.
 """
 
+import re
 from collections.abc import Iterable
 
 import torch
@@ -14,6 +15,7 @@ from .pos_embed import GRID_OPTION, grid_text
 
 _TABLE, _CLASS, _REGISTERS = 'pos_embed', 'cls_token', 'register_tokens'
 CLASS_ROW = 'class_row'
+_RELATIVE = re.compile(r'(layers\.\d+\.attn|rel_pos_bias)\.relative_position_bias_table$')
 _DISTILLED = ('dist_token', 'distillation_token', 'embeddings.distillation_token')
 
 
@@ -44,14 +46,37 @@ def place_positions(entries: Entries, grid: tuple[int, int] | None, origin: str,
         timm: Whether the file has timm's names, where a table may be of patches alone.
 
     Raises:
-        CheckpointError: If the table fits no grid that may be meant.
+        CheckpointError: If the tables fit no grid that may be meant, or the registers have not three dimensions.
     """
+    placed = _placed(entries, grid, origin, timm)
+    if grid is not None:
+        _check_tables(placed, grid, origin)
+    return placed
+
+
+def _check_tables(entries: Entries, grid: tuple[int, int], origin: str) -> None:
+    """Refuse tables, absolute or relative, that are for another grid of patches (H, W)."""
+    offsets = (2 * grid[0] - 1) * (2 * grid[1] - 1)
+    classes = any(entry.name == _CLASS for entry in entries)
+    for entry in entries:
+        rows = entry.tensor.shape[entry.name == _TABLE] if entry.tensor.ndim > 1 else 0
+        absolute = entry.name == _TABLE and rows != grid[0] * grid[1] + classes
+        relative = _RELATIVE.match(entry.name) and rows not in (offsets, offsets + 3)
+        if absolute or relative:
+            raise CheckpointError(
+                f'{origin}: {entry.name} has {rows} rows, which is not a grid of {grid_text(grid)} patches'
+            )
+
+
+def _placed(entries: Entries, grid: tuple[int, int] | None, origin: str, timm: bool) -> Entries:
     by_name = {entry.name: entry for entry in entries}
     table, token, registers = (by_name.get(name) for name in (_TABLE, _CLASS, _REGISTERS))
+    if registers is not None and registers.tensor.ndim != 3:
+        raise CheckpointError(f'{origin}: register tokens have shape [1, N, D], got {tuple(registers.tensor.shape)}')
     if table is None or token is None or table.tensor.ndim != 3:
         return entries
     rows = table.tensor.shape[1]
-    count = registers.tensor.shape[1] if registers is not None and registers.tensor.ndim == 3 else 0
+    count = registers.tensor.shape[1] if registers is not None else 0
     form = _form(rows, count, timm, _is_timm(registers), grid, origin)
     if form == 'patches':
         row = table.tensor.new_zeros(1, 1, table.tensor.shape[2])
@@ -60,9 +85,19 @@ def place_positions(entries: Entries, grid: tuple[int, int] | None, origin: str,
     if form == 'all' and registers is not None:
         head, own, patches = table.tensor.split([1, count, rows - 1 - count], dim=1)
         new = table.changed('register_rows', torch.cat([head, patches], dim=1))
-        moved = registers.changed('add_position', registers.tensor + own)
+        moved = registers.changed('add_position', _sum(registers, own))
         return [new if e is table else moved if e is registers else e for e in entries]
     return entries
+
+
+def _sum(token: Entry, position: torch.Tensor) -> torch.Tensor:
+    """Tokens [1, N, D] with their rows of the position table added."""
+    if token.tensor.shape != position.shape:
+        raise CheckpointError(
+            f'{token.name} has shape {tuple(token.tensor.shape)}, its rows in the position table '
+            f'{tuple(position.shape)}; is the file complete?'
+        )
+    return token.tensor + position
 
 
 def check_assumed(entries: Entries, source: tuple[int, int] | None, target: tuple[int, int]) -> None:
@@ -111,5 +146,5 @@ def merge_class_row(entries: Entries) -> Entries:
     if _REGISTERS not in by_name or table is None or token is None:
         return entries
     new = table.changed('class_row_out', table.tensor[:, 1:].clone())
-    moved = token.changed('add_position', token.tensor + table.tensor[:, :1])
+    moved = token.changed('add_position', _sum(token, table.tensor[:, :1]))
     return [new if e is table else moved if e is token else e for e in entries]

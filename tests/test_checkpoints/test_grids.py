@@ -176,3 +176,31 @@ def test_tables_of_another_count_need_a_grid() -> None:
     with pytest.raises(CheckpointError, match='--source-grid'):
         resize_position_table(torch.zeros(1, 1 + 12, 4), (4, 4))
     assert resize_position_table(torch.zeros(1, 1 + 12, 4), (4, 4), 1, (3, 4)).shape == (1, 17, 4)
+
+
+@pytest.mark.parametrize('kind', ['relative', 'no class token'])
+def test_a_grid_that_is_told_but_that_no_table_is_for(kind: str) -> None:
+    arch = {'embed_dims': 8, 'num_layers': 1, 'num_heads': 2, 'feedforward_channels': 16}
+    others = {
+        'relative': dict(type='mmpretrain.BEiTViT', use_rel_pos_bias=True, out_type='raw'),
+        'no class token': dict(type='mmpretrain.VisionTransformer', with_cls_token=False, out_type='raw'),
+    }
+    state = build(dict(arch=arch, img_size=(12, 8), patch_size=4, **others[kind])).state_dict()
+
+    def size(told: Grid | None, given: Grid | None = None) -> Grid:
+        content = {'state_dict': state, 'meta': {'encoder': {'grid': told and list(told)}}}
+        return convert(content, 'file', 'mmpretrain', grid=given).architecture.img_size
+
+    assert size((3, 2)) == size(None, (3, 2)) == (12, 8)
+    assert size((10**6, 10**6)) == size(None), 'no model of that size is built'
+    with pytest.raises(CheckpointError, match='which is not a grid of 5 x 5 patches'):
+        size((3, 2), (5, 5))
+
+
+@pytest.mark.parametrize('shape', [(4,), (1, 2, 8)])
+def test_registers_that_do_not_fit_the_position_table(shape: tuple[int, ...]) -> None:
+    vit = dict(type='SelfSupViT', num_registers=2, arch={**plain_vit.config((4, 4))['arch']}, img_size=16, patch_size=4)
+    state = convert(build(vit).state_dict(), 'file', 'timm').state
+    rows = torch.zeros(1, 19, state['pos_embed'].shape[2])  # with rows for the class token and the registers
+    with pytest.raises(CheckpointError, match='register'):
+        convert({**state, 'pos_embed': rows, 'reg_token': torch.zeros(shape)}, 'file', 'mmpretrain', grid=(4, 4))
