@@ -10,11 +10,12 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from mmselfsup_graft.checkpoints import read_checkpoint, traits_of
+from mmselfsup_graft.checkpoints import check_fit, read_checkpoint, traits_of
 from mmselfsup_graft.checkpoints.account import explain_unplaced, has_remedy, unplaced
 from mmselfsup_graft.checkpoints.convert import Conversion, convert
 from mmselfsup_graft.checkpoints.formats import StateDict, unwrap_state_dict
 from mmselfsup_graft.checkpoints.rename import grouped_names
+from mmselfsup_graft.checkpoints.traits import read_traits
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.library_files import is_address, refuse_address
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init
@@ -171,7 +172,8 @@ def _content(part: PretrainedPart) -> dict[str, Any]:
             f'{part.checkpoint} has no tensor whose name begins with {prefix!r}; leave init_cfg.prefix out, encoders '
             'are found without it'
         )
-    return dict(below)
+    meta = content.get('meta')
+    return {'state_dict': below, **({'meta': meta} if meta else {})}
 
 
 def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
@@ -188,7 +190,7 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
         if any(given[n].shape[-1] == wanted[n].shape[-1] for n in tables):
             size = _img_size(module, done)
             done = convert(content, part.checkpoint, target, final_norm=final_norm, img_size=size)
-    _check_heads(part, done)
+    _check_heads(part, done.architecture.num_heads)
     naming = done.target.families[done.architecture.family]
     optional: tuple[str, ...] = tuple(getattr(module, 'graft_optional', ()))
     given = done.state
@@ -203,9 +205,9 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
     )
 
 
-def _check_heads(part: PretrainedPart, done: Conversion) -> None:
+def _check_heads(part: PretrainedPart, told: int | None) -> None:
     """Refuse another number of attention heads than the file tells; no shape shows it."""
-    told, own = done.architecture.num_heads, traits_of(part.module).num_heads
+    own = traits_of(part.module).num_heads
     if told and own and told != own:
         raise CheckpointError(
             f'{part.checkpoint} does not fit {part.name} ({type(part.module).__name__}): its encoder has {told} '
@@ -228,7 +230,11 @@ def _img_size(module: Any, done: Conversion) -> tuple[int, int]:
 
 
 def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
-    """The tensors of a file that has the very names and shapes of the part; None if it has not."""
+    """The tensors of a file that has the very names and shapes of the part; None if it has not.
+
+    Raises:
+        CheckpointError: If their values cannot be used, or the file tells another number of attention heads.
+    """
     state, wanted = unwrap_state_dict(content), part.module.state_dict()
     for prefix in ('', 'module.', 'backbone.'):
         given = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -237,6 +243,8 @@ def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
             fresh = [name for name in wanted if name not in given]
             unused = [name for name in state if name.removeprefix(prefix) not in wanted]
             kept = {name: value for name, value in given.items() if name in wanted}
+            check_fit(part.checkpoint, kept, {name: wanted[name] for name in kept})
+            _check_heads(part, read_traits(content, part.checkpoint).num_heads)
             return _Found(kept, 'just these names', 'named as in the model', fresh, unused, [])
     return None
 
