@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     cfg = training_config(args)
     run = prepare_finetuning(cfg, args.checkpoint, args.selection)
-    row = finetune(run, args.config)
+    row = finetune(run, args.config, args.overwrite)
     if row is not None:
         print(result_text(row))
 

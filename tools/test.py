@@ -27,6 +27,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--features', help='folder for extracted features, e.g. one for several configs')
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
     parser.add_argument('--out', help='JSON file for the result; default: test.json in the work directory')
+    parser.add_argument('--overwrite', action='store_true', help='replace a result that is there')
     add_cfg_options(parser)
     add_launch_options(parser)
     return parser.parse_args(argv)
@@ -49,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _test(args: argparse.Namespace, cfg: Any) -> None:
     from mmengine.dist import is_main_process
 
+    from mmselfsup_graft.apis.existing import refuse_existing
+
+    # scores of an encoder are also in results.jsonl, which keeps all of them
+    if args.out or cfg.get('test_dataloader') is not None:
+        refuse_existing([_target(args, cfg)], args.overwrite, '--out')
     if cfg.get('test_dataloader') is not None:
         from mmselfsup_graft.engine import GraftRunner
 
@@ -81,8 +87,11 @@ def _set_source(args: argparse.Namespace, cfg: Any) -> None:
 def _write(args: argparse.Namespace, cfg: Any, content: dict[str, Any]) -> None:
     from mmselfsup_graft.files import write_json
 
-    target = Path(args.out or Path(cfg.work_dir) / 'test.json')
-    write_json(target, content, default=_plain)
+    write_json(_target(args, cfg), content, default=_plain)
+
+
+def _target(args: argparse.Namespace, cfg: Any) -> Path:
+    return Path(args.out or Path(cfg.work_dir) / 'test.json')
 
 
 def _plain(value: Any) -> Any:

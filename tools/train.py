@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if note is not None:
         print(note)
         return
-    train(cfg)
+    train(cfg, args.overwrite)
 
 
 if __name__ == '__main__':

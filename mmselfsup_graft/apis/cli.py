@@ -153,6 +153,7 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     """Options of every tool that trains a config; ``apis.train.training_config`` reads them."""
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
     parser.add_argument('--resume', nargs='?', const='auto', help='go on from a checkpoint (default: the newest)')
+    parser.add_argument('--overwrite', action='store_true', help='delete an earlier run in the work directory')
     parser.add_argument('--epochs', type=int, help='length of the run; the learning-rate schedule follows')
     parser.add_argument('--amp', action='store_true', help='half precision where the machine has it')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')

@@ -15,6 +15,7 @@ from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
 from mmselfsup_graft.files import append_rows, read_json, write_json
 
 from .compared import RANDOM
+from .existing import make_room
 from .other_view import seen_through
 from .results import config_sha256, keep_config, provenance, write_drawn
 from .train import prepare_distributed, train
@@ -135,25 +136,28 @@ def _hold_out(cfg: Config, protocol: FineTuneProtocol) -> None:
 
 
 # ---------------------------------------------------------------- the run
-def finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
+def finetune(run: FineTuning, config: str, overwrite: bool = False) -> dict[str, Any] | None:
     """Train, test the best checkpoint, and append the result row to ``results.jsonl`` in ``cfg.work_dir``.
 
     Args:
         run: A prepared run; ``cfg.work_dir`` must be set, ``cfg.resume`` goes on with an earlier one.
         config: The config's file.
+        overwrite: Delete an earlier run in ``cfg.work_dir``; rows of results are kept.
 
     Returns:
         The row; None on all processes but the first.
 
     Raises:
-        ConfigError: When resuming a run that had another checkpoint or selection.
+        ConfigError: When resuming a run that had another checkpoint or selection, or if there is an earlier run that
+            must not be deleted.
     """
     prepare_distributed(run.cfg)  # before the first process alone writes
     with only_writer(run.cfg.work_dir):
-        return _finetune(run, config)
+        return _finetune(run, config, overwrite)
 
 
-def _finetune(run: FineTuning, config: str) -> dict[str, Any] | None:
+def _finetune(run: FineTuning, config: str, overwrite: bool) -> dict[str, Any] | None:
+    make_room(run.cfg, overwrite)
     _same_run(run)
     runner = train(run.cfg)
     result = score_best(runner, run.protocol.metric)

@@ -22,6 +22,7 @@ from mmselfsup_graft.registry import SCOPE
 from mmselfsup_graft.stop_signals import die_with_parent
 
 from .config_check import apply_cfg_options, check_config
+from .existing import make_room
 from .setup import import_scope, register_all_modules
 from .slurm import slurm_variables
 from .work_dir import only_writer
@@ -223,16 +224,22 @@ def prepare_distributed(cfg: Config) -> None:
         cfg.model_wrapper_cfg = {**defaults, **given}
 
 
-def train(cfg: Config) -> Runner:
+def train(cfg: Config, overwrite: bool = False) -> Runner:
     """Train a checked config to its end; returns the runner.
 
-    ``cfg.work_dir`` must be set. The resolved config is written there by mmengine.
+    Args:
+        cfg: ``cfg.work_dir`` must be set. The resolved config is written there by mmengine.
+        overwrite: Delete an earlier run in the work directory; otherwise it is an error, unless it is resumed.
+
+    Raises:
+        ConfigError: If the work directory holds a run that is neither resumed nor to be overwritten.
     """
     from mmselfsup_graft.engine import GraftRunner
 
     prepare_distributed(cfg)
     # mmengine's own logs may meet a full disk; what we write names its file
     with only_writer(cfg.work_dir), writing(f'a file in {cfg.work_dir}'):
+        make_room(cfg, overwrite)
         runner = GraftRunner.from_cfg(cfg)
         runner.train()
     return runner

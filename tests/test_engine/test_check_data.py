@@ -7,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 from test_tools.tiny_runs import ROOT, call_tool, tiny_config, write_config
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from mmselfsup_graft.apis.scoring import Evaluation, evaluation_sets, score_pixels
 from mmselfsup_graft.datasets import ImageFolder, ImageList
-from mmselfsup_graft.engine.hooks.check_data import check_num_classes
+from mmselfsup_graft.engine.hooks.check_data import check_last_batch, check_num_classes
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import make_protocol
 
@@ -223,3 +225,19 @@ def test_the_knn_hook_scores_by_name(animals, tmp_path):
     assert done.code == 0, done.err
     assert np.bincount(seen['train']).tolist() == [12, 12, 12, 12]
     assert np.bincount(seen['test']).tolist() == [0, 6, 0, 6]
+
+
+@pytest.mark.parametrize(
+    ('images', 'batch', 'drop_last', 'processes', 'left'),
+    [(65, 64, False, 1, 1), (65, 64, True, 1, 0), (66, 64, False, 1, 0), (9, 4, False, 1, 1), (9, 4, False, 2, 0)],
+)
+def test_a_last_batch_of_one_is_told_before_training(images, batch, drop_last, processes, left):
+    loader = DataLoader(TensorDataset(torch.zeros(images)), batch, drop_last=drop_last)
+    inner = nn.Module()
+    inner.fewest_images = 2
+    check_last_batch(nn.Sequential(nn.Linear(1, 1)), loader, processes)  # needs no more than one
+    if not left:
+        check_last_batch(nn.Sequential(inner), loader, processes)
+        return
+    with pytest.raises(ConfigError, match=rf'would have {left}: {images} images in batches of {batch}'):
+        check_last_batch(nn.Sequential(inner), loader, processes)

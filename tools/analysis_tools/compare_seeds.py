@@ -25,15 +25,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--claim', action='append', default=[], help='"ROW > OTHER ROW @ COLUMN"; may be repeated')
     parser.add_argument('--out', type=Path, help='JSON file to write')
+    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, average, judge."""
     args = parse(argv)
+    from mmselfsup_graft.apis.existing import refuse_existing
     from mmselfsup_graft.apis.seeds import judge, read_tables, seeds_text, verdicts_text
     from mmselfsup_graft.files import write_json
 
+    refuse_existing([args.out] if args.out else [], args.overwrite, '--out')
     table = read_tables(args.work_dirs)
     verdicts = [judge(table, claim) for claim in args.claim]
     print(seeds_text(table))

@@ -25,6 +25,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--device', help='e.g. cpu, cuda:1; default: a GPU if there is one')
     add('--out-dir', type=Path, help='where to write; default: work_dirs/<config name>/feature_spectrum')
     add_cfg_options(parser)
+    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
     return parser.parse_args(argv)
 
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, draw, tell."""
     args = parse(argv)
     from mmselfsup_graft.apis.compared import measuring_device, read_compared
+    from mmselfsup_graft.apis.existing import refuse_existing
     from mmselfsup_graft.apis.feature_spectrum import encoder_of, report_spectrum, spectrum_of_checkpoint
     from mmselfsup_graft.errors import ConfigError
 
@@ -42,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for each in models:
         encoder_of(each, args.seed)  # what does not fit is refused before the first is measured
     out_dir = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'feature_spectrum'
+    refuse_existing([out_dir / 'feature_spectrum.csv'], args.overwrite, '--out-dir')
     found, text = {}, ''
     for each in models:
         found[each.name] = spectrum_of_checkpoint(each, device, args.batches, args.batch_size, args.seed)

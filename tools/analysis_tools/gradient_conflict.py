@@ -27,6 +27,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--base-lr', type=float, default=1.0, help='learning rate above the proposed cut')
     parser.add_argument('--low-factor', type=float, default=0.1, help='share of it below the cut')
     add_cfg_options(parser)
+    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
     return parser.parse_args(argv)
 
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     from mmselfsup_graft.analysis import ConflictProfile
     from mmselfsup_graft.apis.conflict import profile_of_checkpoint, report_conflict
+    from mmselfsup_graft.apis.existing import refuse_existing
     from mmselfsup_graft.apis.train import load_config
     from mmselfsup_graft.errors import ConfigError
 
@@ -42,15 +44,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError('give CONFIG and CHECKPOINT, or --csv FILE alone')
     if args.batches < 1:
         raise ConfigError(f'--batches must be at least 1, got {args.batches}')
+    source = Path(args.csv or args.checkpoint)
+    out_dir = (
+        Path(args.out_dir) if args.out_dir else source.with_name(source.stem if args.csv else f'{source.stem}_conflict')
+    )
+    # what is drawn again from a CSV file can be drawn again
+    refuse_existing([] if args.csv else [out_dir / 'gradient_conflict.csv'], args.overwrite, '--out-dir')
     if args.csv:
         profile = ConflictProfile.read_csv(args.csv)
     else:
         cfg = load_config(args.config, args.cfg_options)
         profile = profile_of_checkpoint(cfg, Path(args.checkpoint), args.batches, args.seed)
-    source = Path(args.csv or args.checkpoint)
-    out_dir = (
-        Path(args.out_dir) if args.out_dir else source.with_name(source.stem if args.csv else f'{source.stem}_conflict')
-    )
     print(report_conflict(profile, out_dir, args.base_lr, args.low_factor, args.lower))
     print(f'CSV, pictures and this text: {out_dir}')
 

@@ -31,6 +31,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--device', help='e.g. cpu, cuda:1; default: a GPU if there is one')
     add('--out-dir', type=Path, help='where to write; default: work_dirs/<config name>/interaction_strength')
     add_cfg_options(parser)
+    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
     return parser.parse_args(argv)
 
 
@@ -39,8 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     from mmselfsup_graft.analysis.interaction import ORDERS
     from mmselfsup_graft.apis.compared import measuring_device, read_compared
+    from mmselfsup_graft.apis.existing import refuse_existing
     from mmselfsup_graft.apis.interaction import compare_interactions, report_interaction
 
+    out_dir = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'interaction_strength'
+    refuse_existing([out_dir / 'interaction_strength.csv'], args.overwrite, '--out-dir')
     measured = compare_interactions(
         read_compared(args.config, args.checkpoints, args.cfg_options),
         measuring_device(args.device),
@@ -54,7 +58,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         reward=args.reward,
         seed=args.seed,
     )
-    out_dir = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'interaction_strength'
     found, text = {}, ''
     for name, result in measured:
         found[name] = result

@@ -35,17 +35,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of the masks')
     parser.add_argument('--out', type=Path, help='PNG to write; default: beside the first checkpoint')
     add_cfg_options(parser)
+    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Load, reconstruct, draw."""
     args = parse(argv)
+    from mmselfsup_graft.apis.existing import refuse_existing
     from mmselfsup_graft.apis.reconstruct import draw_checkpoints
     from mmselfsup_graft.apis.train import load_config
 
     first = args.checkpoints[0]
     out = args.out or first.with_name(f'{first.stem}_reconstructions.png')
+    refuse_existing([out], args.overwrite, '--out')
     cfg = load_config(args.config, args.cfg_options)
     draw_checkpoints(cfg, args.checkpoints, out, args.images, args.num_images, args.seed, args.side)
     print(f'picture: {out}')

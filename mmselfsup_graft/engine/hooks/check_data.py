@@ -7,6 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import are_numbers, share_classes, shown
@@ -27,7 +28,8 @@ class CheckDataHook(Hook):
     and data sets of other libraries are left alone. :class:`GraftRunner` has it in every run.
 
     Raises:
-        ConfigError: If head or data preprocessor have another number of classes than the training data.
+        ConfigError: If head or data preprocessor have another number of classes than the training data, or the last
+            batch of an epoch has fewer images than the model needs.
         CheckpointError: When resuming a classifier on other classes.
         DataError: If validation or test data have a class that the training data has not.
     """
@@ -40,6 +42,8 @@ class CheckDataHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Describe the data sets that are built; check the classifier; share the classes."""
+        if isinstance(runner._train_loop, BaseLoop):
+            check_last_batch(unwrapped_model(runner), runner.train_dataloader, runner.world_size)
         found = self._built(runner)
         train = found.get('train')
         if train is not None:
@@ -137,3 +141,21 @@ def check_num_classes(model: nn.Module, train: SelfSupDataset) -> None:
                 f'the training data has {shown(names)}, but {key} is {count}; set it: --cfg-options '
                 f'model.head.num_classes={len(names)} data_preprocessor.num_classes={len(names)}'
             )
+
+
+def check_last_batch(model: nn.Module, loader: DataLoader, world_size: int) -> None:
+    """Compare the last batch of an epoch with what the model's objectives need (``fewest_images``).
+
+    Raises:
+        ConfigError: If it is smaller.
+    """
+    fewest = max((getattr(module, 'fewest_images', 1) for module in model.modules()), default=1)
+    if loader.batch_size is None or loader.drop_last:
+        return
+    left = len(loader.sampler) % loader.batch_size  # type: ignore[arg-type]
+    if left and left * world_size < fewest:
+        raise ConfigError(
+            f'{type(model).__name__} needs {fewest} images or more in a batch, but the last batch of every epoch would '
+            f'have {left * world_size}: {len(loader.dataset):,} images in batches of {loader.batch_size}; leave it '  # type: ignore[arg-type]
+            'out (train_dataloader.drop_last=True) or take another train_dataloader.batch_size'
+        )

@@ -19,6 +19,9 @@ class TwoViewAlgorithm(SelfSupAlgorithm):
         **kwargs: See :class:`SelfSupAlgorithm`.
     """
 
+    #: images of a batch, over all processes, that it needs: one has no negatives, and batch norm no variance of it
+    fewest_images = 2
+
     def encoder_parameters(self) -> Iterator[tuple[str, int, nn.Parameter]]:
         """Backbone parameters, then the projector's, which counts as the encoder's upper end."""
         yield from super().encoder_parameters()
@@ -34,8 +37,11 @@ class TwoViewAlgorithm(SelfSupAlgorithm):
         name = type(self).__name__
         if len(inputs) != 2 or isinstance(inputs, torch.Tensor):
             raise ConfigError(f'{name} needs two views of every image; use the TwoViews transform in the pipeline')
-        if self.training and len(inputs[0]) * get_world_size() < 2:
-            raise ConfigError(f'{name} and its batch norm need a batch of 2 or more, got 1; raise batch_size')
+        if self.training and len(inputs[0]) * get_world_size() < self.fewest_images:
+            raise ConfigError(
+                f'{name} and its batch norm need a batch of {self.fewest_images} or more, got 1; raise batch_size, or '
+                'leave out an incomplete last batch: train_dataloader.drop_last=True'
+            )
 
 
 def project_views(
