@@ -21,6 +21,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--protocols', nargs='+', metavar='NAME', help='only these of the evaluation section')
     parser.add_argument('--block', type=int, help='score the feature after so many blocks; default: the final feature')
+    parser.add_argument('--format', help='format or method of the checkpoint; default: recognized by its tensors')
+    parser.add_argument('--branch', help='which encoder of the file, e.g. momentum, teacher or model_ema')
+    parser.add_argument('--source-grid', metavar='HxW', help="patches per column and per row of the file's tables")
     parser.add_argument('--features', help='folder for extracted features, e.g. one for several configs')
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
     parser.add_argument('--out', help='JSON file for the result; default: test.json in the work directory')
@@ -62,12 +65,23 @@ def _test(args: argparse.Namespace, cfg: Any) -> None:
         return
     from mmselfsup_graft.apis.results import score_and_record
 
+    _set_source(args, cfg)
     recorded = score_and_record(cfg, args.config, args.checkpoint, args.protocols, args.block, args.features)
     if recorded is None:
         return  # another process writes
     rows, text = recorded
     print(text)
     _write(args, cfg, {'checkpoint': args.checkpoint, 'results': rows})
+
+
+def _set_source(args: argparse.Namespace, cfg: Any) -> None:
+    """Put the options on how the checkpoint is read into the config."""
+    from mmselfsup_graft.apis.convert import parse_grid
+
+    given = {'format': args.format, 'branch': args.branch, 'grid': parse_grid(args.source_grid)}
+    given = {key: value for key, value in given.items() if value is not None}
+    if given and cfg.get('evaluation') is not None:
+        cfg.evaluation.source = {**cfg.evaluation.get('source', {}), **given}
 
 
 def _write(args: argparse.Namespace, cfg: Any, content: dict[str, Any]) -> None:

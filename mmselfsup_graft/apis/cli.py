@@ -161,6 +161,12 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     add_launch_options(parser)
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be a whole number of at least 1, got {text!r}')
+    return int(text)
+
+
 def add_convert_options(parser: argparse.ArgumentParser) -> None:
     """Options of the converters; ``apis.convert.convert_command`` reads them."""
     add = parser.add_argument
@@ -182,6 +188,9 @@ def add_convert_options(parser: argparse.ArgumentParser) -> None:
     add('--overwrite', action='store_true', help='replace a file that is there')
     add('--hash-name', action='store_true', help='append 8 digits of the SHA-256 to the name')
     add('--allow-converted', action='store_true', help='take a file whose backbone was extracted before')
+    add('--source-grid', metavar='HxW', help="patches per column and per row of the file's position tables")
+    add('--num-heads', type=_positive, metavar='N', help='attention heads of a ViT; default: what the file tells')
+    add('--unverified', action='store_true', help='write the result also where no model can check it')
     add('--no-verify', action='store_true', help="do not load the result into the target's model")
     add('--unsafe-pickle', action='store_true', help='let the file run code while it is read; only if you trust it')
 

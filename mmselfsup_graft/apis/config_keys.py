@@ -178,7 +178,7 @@ def _untyped(key: str, around: dict, scope: str) -> Section:
         'projector': (parameters(GraftSource) or frozenset()) - {'layers'},
         'part': parameters(Part),
         'l1_distance': frozenset({'weight', 'to_block'}),
-        'evaluation': frozenset({'train', 'test', 'augmented', 'loader', 'feature', *PROTOCOLS}),
+        'evaluation': frozenset({'train', 'test', 'augmented', 'loader', 'feature', 'source', *PROTOCOLS}),
         'loader': frozenset({'batch_size', 'num_workers'}),
         **{name: parameters(cast(Callable, protocol)) for name, protocol in PROTOCOLS.items()},
     }

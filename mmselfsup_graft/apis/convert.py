@@ -14,7 +14,8 @@ from mmselfsup_graft.errors import CheckpointError, ConfigError, FormatMismatchE
 from mmselfsup_graft.files import write_json
 from mmselfsup_graft.version import __version__
 
-from .clients import Fit, NoClient, beit_traits, check_client
+from .client import Client, NoClient
+from .clients import Fit, check_client, client_of, heads_of
 from .setup import register_all_modules
 
 
@@ -34,7 +35,10 @@ class ConvertOptions:
         hash_name: Append ``-`` and 8 hex digits of the file's SHA-256 to its name, as ``torch.hub`` checks it.
         unsafe_pickle: Allow the file to run code while it is read.
         allow_converted: Take a file whose backbone was extracted before.
-        verify: Load the result into the target's model, where that is installed.
+        verify: Load the result into the target's model.
+        unverified: Write the result also where there is no model to load it into.
+        source_grid: Patches per column and per row, (H, W), of the file's position tables; None takes what it tells.
+        num_heads: Attention heads of a ViT; None takes what the file tells.
         expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share.
     """
 
@@ -50,6 +54,9 @@ class ConvertOptions:
     unsafe_pickle: bool = False
     allow_converted: bool = False
     verify: bool = True
+    unverified: bool = False
+    source_grid: tuple[int, int] | None = None
+    num_heads: int | None = None
     expand_shared_rel_pos: bool = True
 
 
@@ -86,7 +93,8 @@ def convert_file(
 
     Raises:
         FormatMismatchError: If the file is of another format than the one named, or was converted before.
-        CheckpointError: If it cannot be read or converted, does not fit the target, or the destination is taken.
+        CheckpointError: If it cannot be read or converted, does not fit the target, cannot be verified though that was
+            not waived, or the destination is taken.
     """
     source, destination = Path(source), Path(destination)
     content = read_checkpoint(source, options.unsafe_pickle)
@@ -111,6 +119,8 @@ def convert_file(
         options.final_norm,
         options.img_size,
         prefix,
+        options.source_grid,
+        options.num_heads,
         options.expand_shared_rel_pos,
     )
     fit, verified = _verify(done, options)
@@ -128,6 +138,9 @@ def convert_file(
         _write_report(report, {**content_of_report, 'destination': None})
         raise CheckpointError(f'the result does not fit: {fit.problem()}; --no-verify writes it all the same')
     if not dry_run:
+        if fit is None and options.verify and not options.unverified:
+            _write_report(report, {**content_of_report, 'destination': None})
+            raise CheckpointError(f'nothing written: {verified}; --unverified writes the result without that check')
         path = save_weights(done.state, meta, destination, options.overwrite, options.hash_name)
     _write_report(report, {**content_of_report, 'destination': None if path is None else str(path)})
     text = '\n'.join(part for part in (note, summary(done), verified, _usage(done, path or destination)) if part)
@@ -166,6 +179,9 @@ def convert_command(args: argparse.Namespace, target: str) -> str:
         unsafe_pickle=args.unsafe_pickle,
         allow_converted=args.allow_converted,
         verify=not args.no_verify,
+        unverified=args.unverified,
+        source_grid=parse_grid(args.source_grid),
+        num_heads=args.num_heads,
         expand_shared_rel_pos=args.expand_shared_rel_pos,
     )
     done = convert_file(args.source, args.destination, options, args.dry_run, args.report)
@@ -178,6 +194,18 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if text is not None and match is None:
         raise ConfigError(f'--img-size takes H or HxW in pixels, got {text!r}')
     return (int(match[1]), int(match[2] or match[1])) if match else None
+
+
+def parse_grid(text: str | None) -> tuple[int, int] | None:
+    """``9x16`` as (9, 16) patches.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', text) if text is not None else None
+    if text is not None and match is None:
+        raise ConfigError(f'--source-grid takes HxW in patches, got {text!r}')
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> tuple[str, str]:
@@ -199,13 +227,20 @@ def _verify(done: Conversion, options: ConvertOptions) -> tuple[Fit | None, str]
         return None, ''
     register_all_modules()
     try:
-        fit = check_client(done)
+        fit = check_client(done if done.target.name != 'official' else _back(done))
     except NoClient as reason:
         return None, f'not loaded into {options.target}: {reason}'
     kinds = sorted({name.rpartition('.')[2] for name in fit.fresh})
     fresh = f', {len(fit.fresh)} of its tensors ({", ".join(kinds)}) stay as initialised, as expected' if kinds else ''
     head = ' but those of the head' if done.head else ''
+    if done.target.name == 'official':
+        return fit, f'converted back and loaded into {fit.client}: every tensor fits{fresh}'
     return fit, f'loaded into {fit.client}: every tensor{head} fits{fresh}'
+
+
+def _back(done: Conversion) -> Conversion:
+    """The conversion turned round: a release has no library whose model could take the file."""
+    return convert({'state_dict': done.bare_state}, 'the result', 'mmpretrain')
 
 
 def _meta(done: Conversion, source: Path) -> dict[str, Any]:
@@ -218,62 +253,37 @@ def _meta(done: Conversion, source: Path) -> dict[str, Any]:
         'branch': done.branch,
         'target': done.target.name,
         'prefix': done.prefix,
-        'architecture': {**asdict(done.architecture), 'num_heads': 'not visible in a checkpoint'},
+        'architecture': asdict(done.architecture),
+        'encoder': done.traits.as_meta(),
         # 0..255, as in a data preprocessor
         'normalisation': None
         if norm is None
         else {
             'order': 'RGB',
-            'mean': [round(255 * v, 3) for v in norm.mean],
-            'std': [round(255 * v, 3) for v in norm.std],
+            'mean': [round(255 * v, 6) for v in norm.mean],
+            'std': [round(255 * v, 6) for v in norm.std],
         },
     }
 
 
-def _beit_arguments(done: Conversion) -> list[str]:
-    """What a ViT with relative positions must be built with: the defaults of its classes would drop tensors."""
-    if done.architecture.family != 'beit' or done.target.name == 'mmseg-mae':
-        return []
-    traits = beit_traits(done.bare_state.keys())
-    if done.target.name == 'timm':
-        return [
-            f'     with timm.models.beit.Beit(use_abs_pos_emb={traits.absolute}, '
-            f"global_pool='{'avg' if traits.pooled else 'token'}', "
-            f'use_rel_pos_bias={traits.per_block}, use_shared_rel_pos_bias={traits.shared}, '
-            f'init_values={0.1 if traits.layer_scale else None}, num_classes=0, ...)'
-        ]
-    return [
-        f"     with type='mmpretrain.BEiTViT', use_abs_pos_emb={traits.absolute}, "
-        f'use_rel_pos_bias={traits.per_block}, use_shared_rel_pos_bias={traits.shared}, '
-        f'final_norm={traits.final_norm}, layer_scale_init_value={0.1 if traits.layer_scale else 0}, '
-        'out_type=... ("avg_featmap" adds a norm of its own)'
-    ]
-
-
-def _resnet_widths(done: Conversion) -> str:
-    """Arguments that a ResNet needs which is not as wide as the default of its classes."""
-    names = {'stem_channels': 'conv1.weight', 'base_channels': 'layer1.0.conv1.weight'}
-    state = done.bare_state
-    if done.architecture.family != 'resnet' or not set(names.values()) <= state.keys():
-        return ''
-    widths = {argument: state[name].shape[0] for argument, name in names.items()}
-    return '' if set(widths.values()) == {64} else ''.join(f'{name}={width}, ' for name, width in widths.items())
-
-
 def _usage(done: Conversion, path: Path) -> str:
-    """How the file is loaded, and what to look out for."""
+    """How the file is loaded into which model, and what to look out for."""
     target = done.target.name
+    client = _client(done)
     if not done.target.by_mmengine:
         read = (
             f'safetensors.torch.load_file({str(path)!r})'
             if path.suffix == '.safetensors'
             else f'torch.load({str(path)!r}, weights_only=True)["state_dict"]'
         )
-        return '\n'.join([f'use: model.load_state_dict({read})', *_beit_arguments(done)])
+        steps = [] if client is None else [f'model = {client.call()}', *client.after]
+        partly = ', strict=False' if client is not None and client.partly else ''
+        first, *rest = [*steps, f'model.load_state_dict({read}{partly})']
+        return '\n'.join([f'use: {first}', *(f'     {line}' for line in rest), *_remarks(done)])
     part = f', prefix={done.prefix!r}' if done.prefix else ''
-    init = f"init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part})"
-    lines = [f'use: backbone=dict(..., {_resnet_widths(done)}{init})']
-    lines += _beit_arguments(done)
+    built = '...' if client is None else client.config()
+    lines = [f"use: backbone=dict({built}, init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part}))"]
+    lines += _remarks(done)
     if target in ('mmdet', 'mmseg') and done.architecture.family == 'resnet':
         lines.append(
             "     with norm_cfg=dict(type='SyncBN'), norm_eval=False: frozen batch norm costs self-supervised "
@@ -287,3 +297,22 @@ def _usage(done: Conversion, path: Path) -> str:
         scale = '' if any(name.endswith('.gamma_1') for name in done.state) else 'init_values=1.0 and '
         lines.append(f"     with {scale}norm_cfg=dict(type='LN', eps=1e-6): the defaults change the features")
     return '\n'.join(lines)
+
+
+def _client(done: Conversion) -> Client | None:
+    try:
+        return client_of(done)
+    except (NoClient, CheckpointError):
+        return None
+
+
+def _remarks(done: Conversion) -> list[str]:
+    """What is assumed, and how images are to be normalized."""
+    lines = []
+    heads, assumed = heads_of(done)
+    if assumed and done.architecture.family == 'vit':
+        lines.append(f'     num_heads={heads} is assumed: nothing in the file tells it; --num-heads N if that is wrong')
+    if done.traits.mean and done.traits.std:
+        mean, std = ([round(v, 3) for v in each] for each in (done.traits.mean, done.traits.std))
+        lines.append(f'     with images normalized by mean={mean}, std={std} (0..255)')
+    return lines

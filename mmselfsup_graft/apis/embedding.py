@@ -1,5 +1,6 @@
 """Features of images by the encoder of a config and a checkpoint, with or without labels."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +9,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from torch import nn
 
-from mmselfsup_graft.checkpoints import file_sha256
+from mmselfsup_graft.checkpoints import Traits, file_sha256
 from mmselfsup_graft.evaluation import (
     Embedded,
     FeatureCache,
@@ -71,13 +73,41 @@ def load_encoder(
         cache: Folder to keep features in; None keeps none.
         seed: Of a random encoder.
     """
-    backbone = load_backbone(cfg.model.backbone, checkpoint, seed, block)
-    found: Any = backbone.checkpoint_format
+    options = source_options(cfg)
+    source = None if checkpoint is None else {'checkpoint': str(checkpoint), **options}
+    backbone: Any = load_backbone(cfg.model.backbone, source, seed, block)
+    found = backbone.checkpoint_format
+    settings, notes = _told_preprocessing(preprocessing(cfg), backbone.checkpoint_traits)
+    for note in [*backbone.checkpoint_notes, *notes]:
+        print_log(f'{checkpoint}: {note}', logger='current', level=logging.WARNING)
     weights = f'seed {seed}' if checkpoint is None else file_sha256(checkpoint)
-    origin = {'weights': weights, 'backbone': cfg.model.backbone, 'block': block, 'preprocessor': preprocessing(cfg)}
+    origin = {'weights': weights, 'backbone': cfg.model.backbone, 'block': block, 'preprocessor': settings}
+    origin |= {'source': options} if options else {}
     backbone = backbone.cuda() if torch.cuda.is_available() else backbone
     name = f'a random encoder, seed {seed}' if checkpoint is None else f'the encoder of {checkpoint}'
-    return Encoder(backbone, preprocessor_of(cfg), FeatureCache(cache, origin), found, name)
+    preprocessor = MODELS.build({'type': 'mmpretrain.SelfSupDataPreprocessor', **settings})
+    return Encoder(backbone, preprocessor, FeatureCache(cache, origin), found, name)
+
+
+def source_options(cfg: Config) -> dict[str, Any]:
+    """How the checkpoint is read: ``evaluation.source`` with keys of a graft source (``branch``, ``grid``, ...)."""
+    section = cfg.get('evaluation') or {}
+    return dict(section.get('source') or {})
+
+
+def _told_preprocessing(settings: dict[str, Any], traits: Traits | None) -> tuple[dict[str, Any], list[str]]:
+    """The normalization that the encoder was trained with, if its file tells it, else the config's."""
+    if traits is None or traits.mean is None or traits.std is None:
+        return settings, []
+    told = {'mean': list(traits.mean), 'std': list(traits.std)}
+    own = {key: list(settings.get(key) or []) for key in told}
+    if all(len(own[k]) == len(told[k]) and all(abs(a - b) < 1e-3 for a, b in zip(own[k], told[k])) for k in told):
+        return settings, []
+    note = (
+        f'warning: its images were normalized by mean={told["mean"]}, std={told["std"]}, this config has '
+        f'mean={own["mean"]}, std={own["std"]}; the values of the checkpoint are used'
+    )
+    return {**settings, **told}, [note]
 
 
 def raw_pixels() -> Encoder:

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmselfsup_graft.checkpoints import check_destination, read_checkpoint, save_weights, unwrap_state_dict
+from mmselfsup_graft.checkpoints import (
+    TARGETS,
+    check_destination,
+    read_checkpoint,
+    save_weights,
+    to_encoder,
+    unwrap_state_dict,
+)
+from mmselfsup_graft.checkpoints.architecture import architecture_of
+from mmselfsup_graft.checkpoints.targets import to_target
+from mmselfsup_graft.checkpoints.traits import read_traits
 from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.version import __version__
@@ -22,6 +32,7 @@ def publish_file(
     keep_followers: bool = False,
     overwrite: bool = False,
     unsafe_pickle: bool = False,
+    unverified: bool = False,
 ) -> tuple[Path, str]:
     """Write the weights of a checkpoint under a name with a hash; optimiser, schedules and logs stay behind.
 
@@ -31,6 +42,7 @@ def publish_file(
         keep_followers: Keep momentum encoders, queues and teachers.
         overwrite: Replace a file that is there.
         unsafe_pickle: Allow the file to run code while it is read.
+        unverified: Write also where no encoder is recognized whose tensors could be accounted for.
 
     Returns:
         The file that was written, and what to say about it.
@@ -49,6 +61,10 @@ def publish_file(
     check_weights(str(source), kept, MODEL_BUFFERS)
     meta = content.get('meta')
     told = _plain(meta) if isinstance(meta, Mapping) else {}
+    if not unverified:
+        _check_encoder(content, kept, str(source))
+    traits = read_traits(content, str(source)).as_meta()
+    told = {**told, 'encoder': traits} if traits else told
     path = save_weights(kept, {**told, 'published_by': f'mmselfsup_graft {__version__}'}, destination, overwrite, True)
     before, after = (os.path.getsize(file) / 2**20 for file in (source, path))
     text = (
@@ -61,3 +77,18 @@ def publish_file(
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """What can be read again without running code."""
     return {str(key): value for key, value in values.items() if isinstance(value, _PLAIN)}
+
+
+def _check_encoder(content: Mapping[str, Any], kept: Mapping[str, Any], origin: str) -> None:
+    """Refuse weights in which no reader of this toolbox would find a whole encoder.
+
+    Raises:
+        CheckpointError: If that is so.
+    """
+    meta = content.get('meta')
+    try:
+        encoder = to_encoder({'state_dict': kept, **({'meta': meta} if meta else {})}, origin)
+        architecture_of(encoder)
+        to_target(encoder, TARGETS['mmpretrain'])
+    except CheckpointError as error:
+        raise CheckpointError(f'nothing written: {error}; --unverified publishes the file as it is') from error

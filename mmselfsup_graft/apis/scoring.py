@@ -88,9 +88,9 @@ def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluati
     if cfg.get('evaluation') is None:
         raise ConfigError('this config has no `evaluation` section; see configs/_base_/evaluation/')
     section = Config({'section': cfg.evaluation}).section.to_dict()
-    unknown = sorted(set(section) - {*_DATA, 'loader', 'feature', *PROTOCOLS})
+    unknown = sorted(set(section) - {*_DATA, 'loader', 'feature', 'source', *PROTOCOLS})
     if unknown:
-        known = ', '.join([*_DATA, 'loader', 'feature', *PROTOCOLS])
+        known = ', '.join([*_DATA, 'loader', 'feature', 'source', *PROTOCOLS])
         raise ConfigError(f'evaluation: unknown key {unknown[0]!r}; it takes {known}')
     missing = [name for name in ('train', 'test') if name not in section]
     if missing:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -112,7 +113,7 @@ def download_weights(
 
 def get_model(
     name: str,
-    pretrained: bool | str | os.PathLike = False,
+    pretrained: bool | str | os.PathLike | Mapping[str, Any] = False,
     folder: str | os.PathLike | None = None,
     mirror: str | None = None,
     offline: bool | None = None,
@@ -121,8 +122,8 @@ def get_model(
 
     Args:
         name: Name of a model, see :func:`list_models`.
-        pretrained: True loads the encoder of the zoo's weights, a path that of a checkpoint of any known format; False
-            leaves it freshly initialised.
+        pretrained: True loads the encoder of the zoo's weights, a path that of a checkpoint of any known format, as
+            does ``dict(checkpoint=..., branch=..., grid=(H, W))`` as in a graft; False leaves it freshly initialised.
         folder: Where downloads are kept, see :func:`mmselfsup_graft.apis.download.download`.
         mirror: Where the file is looked for instead, see there.
         offline: Never open a connection, see there.
@@ -138,11 +139,14 @@ def get_model(
     if pretrained is True:
         pretrained = download_weights(name, folder, mirror, offline)
     if cfg.default_scope != SCOPE:
+        if isinstance(pretrained, Mapping):
+            raise ConfigError(f'{name}: pretrained takes a file for models of {cfg.default_scope}; convert it first')
         return _of_another_library(cfg, str(pretrained) if pretrained else None)
     config = cfg.model
     if 'base_checkpoint' in config:  # what it once learnt from is not needed any more
         config.base_checkpoint = None
-    config.graft = [dict(checkpoint=str(pretrained))] if pretrained else None
+    given = pretrained if isinstance(pretrained, Mapping) else {'checkpoint': str(pretrained)}
+    config.graft = [dict(given)] if pretrained else None
     model = MODELS.build(config)
     model.init_weights()
     return model

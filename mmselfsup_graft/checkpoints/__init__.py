@@ -11,6 +11,7 @@ from .projector import ProjectorStart, read_projector_start
 from .reading import read_checkpoint, read_state
 from .rename import MAE_MODEL, MOCOV3_MODEL, TEC_MODEL, VIT_TIMM, RenameTable
 from .targets import TARGETS, Target
+from .traits import Traits, patch_grid, traits_of
 
 __all__ = [
     'FORMATS',
@@ -29,6 +30,7 @@ __all__ = [
     'ProjectorStart',
     'RenameTable',
     'Target',
+    'Traits',
     'check_destination',
     'check_fit',
     'convert',
@@ -38,6 +40,7 @@ __all__ = [
     'file_sha256',
     'graft_weights',
     'parse_graft',
+    'patch_grid',
     'plan_graft',
     'read_checkpoint',
     'read_encoder',
@@ -50,6 +53,7 @@ __all__ = [
     'save_weights',
     'sincos_table',
     'to_encoder',
+    'traits_of',
     'unwrap_state_dict',
     'vit_depth',
     'whole_file',

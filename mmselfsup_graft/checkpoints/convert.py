@@ -7,163 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import CheckpointError
+from .architecture import Architecture, architecture_of
 from .computed import IDENTITY, Entries
 from .formats import Encoder, Normalisation, StateDict, beside, locate, take_encoder
 from .pos_embed import resize_position_table, resize_relative_table
 from .rename import grouped_names
 from .targets import TARGETS, Target, family_of, to_target
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What the shapes of an encoder tell of its architecture; the number of attention heads is not among it.
-
-    Attributes:
-        family: ``vit``, ``beit``, ``swin``, ``convnext`` or ``resnet``.
-        blocks: Blocks per stage; a ViT has one stage.
-        widths: Channels of the blocks in each stage; a bottleneck's before it widens.
-        in_channels: Channels of the images.
-        hidden: Width inside the feed-forward layers of a ViT, otherwise 0.
-        patch_size: Pixels of a patch of a ViT or Swin, otherwise 0.
-        img_size: (H, W) in pixels that a ViT's position table is for; (0, 0) where nothing tells.
-        stem_kernel: Kernel of the first convolution in pixels.
-    """
-
-    family: str
-    blocks: tuple[int, ...]
-    widths: tuple[int, ...]
-    in_channels: int = 3
-    hidden: int = 0
-    patch_size: int = 0
-    img_size: tuple[int, int] = (0, 0)
-    stem_kernel: int = 0
-
-    @property
-    def width(self) -> int:
-        """Channels of the first stage."""
-        return self.widths[0]
-
-    def __str__(self) -> str:
-        blocks, widths = ('-'.join(map(str, each)) for each in (self.blocks, self.widths))
-        patch = f', patches of {self.patch_size} px' if self.patch_size else ''
-        size = f', images of {" x ".join(map(str, self.img_size))} px' if all(self.img_size) else ''
-        inputs = '' if self.in_channels == 3 else f', input channels: {self.in_channels}'
-        return f'{self.family} with {blocks} blocks, {widths} channels{patch}{size}{inputs}'
-
-
-_BLOCK_NAMES = {
-    'vit': r'(layers)\.(\d+)\.',
-    'beit': r'(layers)\.(\d+)\.',
-    'resnet': r'(layer\d+)\.(\d+)\.',
-    'convnext': r'(stages\.\d+)\.(\d+)\.',
-    'swin': r'(stages\.\d+)\.blocks\.(\d+)\.',
-}
-# dimensions of tensors from which sizes are read
-_DIMENSIONS = {
-    r'pos_embed$': 3,
-    r'.*relative_position_bias_table$': 2,
-    r'stages\.\d+\.0\.depthwise_conv\.weight$': 4,
-    r'layer1\.0\.conv1\.weight$': 4,
-}
-# far more than any model has, and little enough to build one
-_MOST_BLOCKS = 1000
-_FAR_MORE, _HARMLESS = 4, 2**24  # times what the file holds; numbers
-_MOST_TABLE_ROWS = (2 * 64) ** 2  # windows of 64 x 64 patches
-_STEMS = {'resnet': 'conv1.weight', 'convnext': 'downsample_layers.0.0.weight'}  # others: a patch projection
-
-
-def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -> Architecture:
-    """Read the architecture off the shapes of an encoder under canonical names.
-
-    Args:
-        encoder: The encoder.
-        img_size: (H, W) in pixels if known; None reads it off the position tables, which must be square then.
-
-    Raises:
-        CheckpointError: If a tensor that tells it is missing or has not the shape it must have, or shapes contradict
-            each other.
-    """
-    family, state = family_of(encoder), encoder.state
-    stem = _STEMS.get(family, 'patch_embed.projection.weight')
-    is_vit = family in ('vit', 'beit')
-    needed = {stem: 4}
-    if is_vit:
-        needed['layers.0.ffn.layers.0.0.weight'] = 2
-    if family == 'vit':
-        needed['pos_embed'] = 3
-    for name, dimensions in needed.items():
-        if name not in state:
-            raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
-        _check_dimensions(encoder, name, dimensions)
-    for pattern, dimensions in _DIMENSIONS.items():
-        for name in (name for name in state if re.match(pattern, name)):
-            _check_dimensions(encoder, name, dimensions)
-    found = {m.groups() for name in state if (m := re.match(_BLOCK_NAMES[family], name))}
-    blocks = Counter(stage for stage, _ in found)
-    width, in_channels, _, kernel = state[stem].shape
-    num_stages = len(blocks)
-    if family == 'convnext':
-        widths = tuple(_width_of_stage(encoder, stage) for stage in sorted(blocks))
-    else:
-        widths = tuple(width * 2**i for i in range(num_stages))
-    found_architecture = Architecture(
-        family,
-        tuple(blocks[stage] for stage in sorted(blocks)),
-        widths,
-        in_channels,
-        hidden=state['layers.0.ffn.layers.0.0.weight'].shape[0] if is_vit else 0,
-        patch_size=kernel if is_vit or family == 'swin' else 0,
-        img_size=(img_size or _square_size(state, kernel)) if is_vit else (0, 0),
-        stem_kernel=kernel,
-    )
-    _check_plausible(encoder, found_architecture)
-    return found_architecture
-
-
-def _check_plausible(encoder: Encoder, arch: Architecture) -> None:
-    """Refuse shapes that contradict each other: a model built from them could be far larger than the file."""
-    per_block = [4 * w * w + 2 * w * arch.hidden if arch.hidden else 8 * w * w for w in arch.widths]
-    stem = arch.width * arch.in_channels * arch.stem_kernel**2
-    needed = stem + sum(count * size for count, size in zip(arch.blocks, per_block))
-    given = sum(entry.tensor.numel() for entry in encoder.entries)
-    rows = [e.tensor.shape[0] for e in encoder.entries if e.name.endswith('relative_position_bias_table')]
-    if (
-        needed > max(_FAR_MORE * given, _HARMLESS)
-        or sum(arch.blocks) > _MOST_BLOCKS
-        or max(rows, default=0) > _MOST_TABLE_ROWS
-    ):
-        raise CheckpointError(
-            f'{encoder.origin}: the shapes of its tensors contradict each other ({arch} would need {needed:,} numbers, '
-            f'it holds {given:,}); a broken file?'
-        )
-
-
-def _check_dimensions(encoder: Encoder, name: str, expected: int) -> None:
-    shape = tuple(encoder.state[name].shape)
-    if len(shape) != expected:
-        raise CheckpointError(f'{encoder.origin}: {name} has {len(shape)} dimensions, expected {expected}')
-    if 0 in shape:
-        raise CheckpointError(f'{encoder.origin}: {name} is empty, its shape is {shape}')
-
-
-def _width_of_stage(encoder: Encoder, stage: str) -> int:
-    name = f'{stage}.0.depthwise_conv.weight'
-    if name not in encoder.state:
-        raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
-    return encoder.state[name].shape[0]
-
-
-def _square_size(state: StateDict, patch_size: int) -> tuple[int, int]:
-    """Size of the square images for which position tables are; (0, 0) if they are not for square ones."""
-    tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
-    if 'pos_embed' in state:
-        patches = state['pos_embed'].shape[1] - ('cls_token' in state)
-    elif tables:  # (2 n - 1)^2 + 3 rows for n x n patches
-        patches = ((round(max(0, tables[0].shape[0] - 3) ** 0.5) + 1) // 2) ** 2
-    else:
-        patches = 0
-    side = round(patches**0.5)
-    return (side * patch_size,) * 2 if side * side == patches else (0, 0)
+from .tokens import check_assumed
+from .traits import UNKNOWN, Traits
 
 
 @dataclass(frozen=True)
@@ -181,6 +32,8 @@ class Conversion:
         head: Names in the target of what was kept on request though it is no part of the encoder.
         prefix: What was put before every name.
         beside: What the file holds at its top beside the tensors among which the encoder lies; not read.
+        traits: What is known of the encoder beside its tensors.
+        notes: What to say about the place where it was found.
     """
 
     entries: Entries
@@ -193,6 +46,8 @@ class Conversion:
     head: frozenset[str] = frozenset()
     prefix: str = ''
     beside: tuple[str, ...] = ()
+    traits: Traits = UNKNOWN
+    notes: tuple[str, ...] = ()
 
     @property
     def state(self) -> StateDict:
@@ -220,6 +75,8 @@ def convert(
     final_norm: bool | None = None,
     img_size: tuple[int, int] | None = None,
     prefix: str = '',
+    grid: tuple[int, int] | None = None,
+    num_heads: int | None = None,
     expand_shared_rel_pos: bool = True,
 ) -> Conversion:
     """Convert checkpoint content.
@@ -234,6 +91,9 @@ def convert(
         final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
         img_size: (H, W) in pixels to which position tables of a ViT are resized; None leaves them.
         prefix: Text to put before every name.
+        grid: Patches per column and per row, (H, W), for which the position tables of the file are; None takes what the
+            file tells, else a square.
+        num_heads: Attention heads of a ViT; None takes what the file tells.
         expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share, where
             the target's default is a table per block.
 
@@ -244,13 +104,15 @@ def convert(
         raise CheckpointError(f'unknown target {target!r}; known: {", ".join(TARGETS)}')
     where = TARGETS[target]
     located = locate(content, origin, wanted, branch)
-    encoder = take_encoder(located, keep_head)
+    encoder = take_encoder(located, keep_head, grid)
+    if num_heads is not None:
+        encoder = replace(encoder, traits=replace(encoder.traits, num_heads=num_heads))
     architecture = architecture_of(encoder, img_size)
     if img_size is not None:
-        encoder = replace(encoder, entries=_resized(encoder, img_size))
+        encoder = replace(encoder, entries=_resized(encoder, img_size), traits=_resized_traits(encoder, img_size))
     entries = to_target(encoder, where, final_norm, expand_shared_rel_pos)
     used = {source for entry in entries for source, _ in entry.origins}
-    dropped = tuple(name for name in located.state if name not in used)
+    dropped = tuple(name for name in located.holder.file_names.values() if name not in used)
     if prefix:
         entries = [replace(entry, name=prefix + entry.name) for entry in entries]
     twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
@@ -266,7 +128,9 @@ def convert(
         encoder.normalisation,
         frozenset(entry.name for entry in entries if any(source in encoder.head for source, _ in entry.origins)),
         prefix,
-        tuple(beside(content, located.format.branches[located.branch].wrapper)),
+        tuple(beside(content, located.holder.path)),
+        encoder.traits,
+        encoder.notes,
     )
 
 
@@ -281,6 +145,7 @@ def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
             f'image size {img_size[0]} x {img_size[1]} is no multiple of the patches of {patch[0]} x {patch[1]} pixels'
         )
     grid = (img_size[0] // patch[0], img_size[1] // patch[1])
+    check_assumed(encoder.entries, encoder.traits.grid, grid)
     extra = 1 if 'cls_token' in encoder.state else 0
     done = []
     for entry in encoder.entries:
@@ -288,11 +153,16 @@ def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
             continue  # the target makes its own for the new size
         new = entry.tensor
         if entry.name == 'pos_embed':
-            new = resize_position_table(entry.tensor, grid, extra)
+            new = resize_position_table(entry.tensor, grid, extra, encoder.traits.grid)
         elif entry.name.endswith('relative_position_bias_table'):
-            new = resize_relative_table(entry.tensor, grid, 3 * extra)
+            new = resize_relative_table(entry.tensor, grid, 3 * extra, encoder.traits.grid)
         done.append(entry if new is entry.tensor else entry.changed('resize', new))
     return done
+
+
+def _resized_traits(encoder: Encoder, img_size: tuple[int, int]) -> Traits:
+    patch = encoder.state['patch_embed.projection.weight'].shape[-2:]
+    return replace(encoder.traits, img_size=img_size, grid=(img_size[0] // patch[0], img_size[1] // patch[1]))
 
 
 # ---------------------------------------------------------------- what is told
@@ -308,6 +178,7 @@ def summary(conversion: Conversion) -> str:
         f'  {kept:4d} tensors kept',
         *(f'  {count:4d} by {op}' for op, count in ops.items()),
         f'  {len(conversion.dropped):4d} dropped{dropped}',
+        *(f'       {note}' for note in conversion.notes),
     ]
     if conversion.beside:
         lines.append(f'       not read: {", ".join(conversion.beside)}')

@@ -54,10 +54,14 @@ class Depth:
             prefix = prefix.rpartition('.')[0]
         return self.num_blocks + 1
 
+    def knows(self, name: str) -> bool:
+        """Whether the layer of a parameter is known: of the stem, of a block, or a norm or head after the last one."""
+        return self.layer_id(name) <= self.num_blocks or re.match(_AFTER_BLOCKS, name) is not None
+
 
 def vit_depth(num_layers: int) -> Depth:
     """Depth of a vision transformer with ``num_layers`` blocks."""
-    stem = ('cls_token', 'pos_embed', 'patch_embed', 'pre_norm')
+    stem = ('cls_token', 'register_tokens', 'pos_embed', 'patch_embed', 'pre_norm')
     return Depth((*stem, *_MASK), tuple((f'layers.{i}',) for i in range(num_layers)))
 
 

@@ -1,264 +1,26 @@
 """Checkpoint formats: where the encoder lies in a file, what it is called there, what else the file holds.
 
-Each format is one small record. :func:`read_encoder` finds the format of a file, takes the encoder out and gives it
-canonical (mmpretrain) names; every source key ends as kept or dropped, exactly once.
+Each format is one small record in :mod:`format_records`. :func:`read_encoder` finds the format of a file, takes the
+encoder out and gives it canonical (mmpretrain) names; every source key ends as kept or dropped, exactly once.
 """
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from ..errors import CheckpointError, FormatMismatchError
-from .computed import (
-    IDENTITY,
-    Entries,
-    Entry,
-    Step,
-    join_qkv,
-    name_layer_scale,
-    split_qv_bias,
-)
-from .computed_stages import number_final_norm, scale_to_vector, swin_merge_to_mm
+from .computed import IDENTITY, Entries, Entry
+from .format_records import FORMATS, Format, Normalisation, format_names
+from .layouts import WRAPPERS, Hit, Holder, StateDict, choose, find_hits, find_holders, other_hits
 from .reading import read_checkpoint
-from .rename import (
-    CONVNEXT_OFFICIAL,
-    CONVNEXT_TIMM,
-    CONVNEXT_TORCHVISION,
-    SWIN_OFFICIAL,
-    VIT_HUGGINGFACE,
-    VIT_MMSEG,
-    VIT_TIMM,
-    RenameTable,
-)
+from .rename import VIT_TIMM
+from .tokens import CLASS_ROW, place_positions, refuse_extra_tokens
+from .traits import UNKNOWN, Traits, read_traits
 from .values import check_weights
-
-StateDict = dict[str, torch.Tensor]
-
-# where state dicts are found in a file, first match wins; a file without any of these is itself the state dict
-_WRAPPERS = ('state_dict', 'model', 'module')
-_PARALLEL = 'module.'  # what torch's data parallel wrappers put before every name
-_KEEP_NAMES = RenameTable(())
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One of the encoders in a file.
-
-    Args:
-        prefix: Text before the names of its tensors; anchored at the start, with or without ``module.`` before it.
-        wrapper: Key at the top of the file that holds its tensors, where each encoder has one of its own.
-        others: Other prefixes that stand for the same.
-    """
-
-    prefix: str
-    wrapper: str | None = None
-    others: tuple[str, ...] = ()
-
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        """All prefixes, each with and without ``module.`` before it."""
-        return tuple(before + prefix for prefix in (self.prefix, *self.others) for before in (_PARALLEL, ''))
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What the images were normalised with: mean and standard deviation of R, G and B, full range 0..1."""
-
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Format:
-    """How one family of checkpoints names its encoder.
-
-    Args:
-        name: What users call it.
-        branches: Name -> encoder in the file; the first is taken unless another is asked for.
-        marks: Regular expressions (searched at the start of a name, prefix removed); all must be found.
-        not_encoder: Regular expression for names behind the prefix that are no part of the encoder.
-        table: Names there -> canonical names.
-        steps: What is computed after renaming.
-        projector: Names of the first linear layer of the projector and of the batch norm after it, where the format
-            has one; ``{}`` stands for the encoder's prefix without ``backbone.``.
-        also: Methods whose files look like this as well, for users who ask by method.
-        normalisation: How images were normalised; None where the format alone does not tell.
-        refusal: Why such a file cannot be read, if it cannot.
-        bare: A backbone alone: nothing is left to extract from such a file.
-    """
-
-    name: str
-    branches: Mapping[str, Branch]
-    marks: tuple[str, ...]
-    not_encoder: str
-    table: RenameTable
-    steps: tuple[Step, ...] = ()
-    projector: tuple[str, str] | None = None
-    also: tuple[str, ...] = ()
-    normalisation: Normalisation | None = field(default_factory=Normalisation)
-    refusal: str = ''
-    bare: bool = False
-
-
-def _one(prefix: str) -> dict[str, Branch]:
-    return {'base': Branch(prefix)}
-
-
-_TIMM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.weight')
-_SWIN_MARK = r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table'
-_SWIN_STEPS: tuple[Step, ...] = (swin_merge_to_mm, number_final_norm)
-_RESNET = r'layer1\.0\.'
-_CANONICAL = r'layers\.0\.attn\.qkv\.|layer1\.0\.|stages\.0\.0\.depthwise_conv\.|stages\.0\.blocks\.0\.attn\.w_msa\.'
-_CONV_STEM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.0\.weight')
-_CONV_STEM = "a ViT with MoCo v3's convolutional stem, which no library here has"
-_MASK = r'mask_token|masked_embed|mask_gamma'
-_MOCOV3 = {'base': Branch('base_encoder.'), 'momentum': Branch('momentum_encoder.')}
-_SELF_DISTILLED = {'teacher': Branch('backbone.', 'teacher'), 'student': Branch('backbone.', 'student')}
-# ours; then mmpretrain's MoCo v3 and MoCo, whose follower is backbone and neck in a row
-_FOLLOWERS = ('momentum_encoder.module.0.', 'encoder_k.module.0.', 'encoder_k.0.')
-_OPENMMLAB = {'base': Branch('backbone.'), 'momentum': Branch('momentum_encoder.backbone.', others=_FOLLOWERS)}
-_HF_MARK = r'encoder\.layer\.0\.attention\.attention\.query\.weight'
-_HF_OTHERS = r'pooler\.|classifier\.|decoder\.|embeddings\.mask_token'
-_VIT_HEAD, _RESNET_FC, _NECK = ('{}head.0', '{}head.1'), ('{}fc.0', '{}fc.1'), ('{}neck.fc0', '{}neck.bn0')
-
-# order matters: the first format whose marks are all found is taken
-FORMATS: tuple[Format, ...] = (
-    Format('moco', {'base': Branch('encoder_q.'), 'momentum': Branch('encoder_k.')}, (_RESNET,), r'fc\.', _KEEP_NAMES),
-    Format('mocov3', _MOCOV3, _TIMM_MARKS, r'head\.', VIT_TIMM, projector=_VIT_HEAD, also=('layer_grafted',)),
-    Format(
-        'mocov3-conv-stem',
-        _MOCOV3,
-        _CONV_STEM_MARKS,
-        r'head\.',
-        VIT_TIMM,
-        also=('mocov3', 'layer_grafted'),
-        refusal=_CONV_STEM,
-    ),
-    Format('mocov3-resnet', _MOCOV3, (_RESNET,), r'fc\.', _KEEP_NAMES, projector=_RESNET_FC, also=('mocov3',)),
-    Format('ibot', _SELF_DISTILLED, _TIMM_MARKS, rf'head\.|{_MASK}', VIT_TIMM, also=('dino',)),
-    Format('dino-resnet', _SELF_DISTILLED, (_RESNET,), r'head\.|fc\.', _KEEP_NAMES, also=('dino',)),
-    Format(
-        'ibot-swin',
-        _SELF_DISTILLED,
-        (_SWIN_MARK,),
-        rf'head\.|{_MASK}|.*attn_mask$',
-        SWIN_OFFICIAL,
-        _SWIN_STEPS,
-        also=('ibot',),
-    ),
-    Format(
-        'mmseg-vit',
-        {'base': Branch('backbone.', others=('',))},
-        (r'layers\.0\.attn\.attn\.in_proj_weight',),
-        r'(decode|auxiliary)_head\.',
-        VIT_MMSEG,
-        bare=True,
-    ),
-    Format(
-        'openmmlab',
-        _OPENMMLAB,
-        (_CANONICAL,),
-        r'$^',
-        _KEEP_NAMES,
-        (name_layer_scale, split_qv_bias),
-        projector=_NECK,
-        also=('mmpretrain', 'mmselfsup', 'a2mim', 'simmim', 'mae', 'moco', 'mocov3', 'swav', 'layer_grafted', 'tec'),
-        normalisation=None,
-    ),
-    Format('simmim', _one('encoder.'), _TIMM_MARKS, rf'head\.|{_MASK}', VIT_TIMM),
-    Format(
-        'simmim-swin',
-        _one('encoder.'),
-        (_SWIN_MARK,),
-        rf'head\.|{_MASK}|.*attn_mask$',
-        SWIN_OFFICIAL,
-        _SWIN_STEPS,
-        also=('simmim',),
-    ),
-    Format(
-        'swav',
-        _one(''),
-        (_RESNET, r'projection_head\.|prototypes\.'),
-        r'projection_head\.|prototypes\.',
-        _KEEP_NAMES,
-        normalisation=Normalisation(std=(0.228, 0.224, 0.225)),
-    ),
-    Format(
-        'tec',
-        _one(''),
-        (*_TIMM_MARKS, r'cls_token_mlp\.'),
-        rf'decoder_|encoder_adaptor\.|forward_(fea|att)_decoder\.|head\.|{_MASK}',
-        VIT_TIMM,
-    ),
-    Format('mae', _one(''), (*_TIMM_MARKS, r'decoder_blocks\.'), rf'decoder_|head\.|{_MASK}', VIT_TIMM),
-    Format(
-        'timm',
-        _one(''),
-        _TIMM_MARKS,
-        rf'decoder_|head\.|fc\.|{_MASK}',
-        VIT_TIMM,
-        (name_layer_scale,),
-        also=('mae', 'mocov3', 'layer_grafted', 'tec', 'ibot', 'dino', 'deit'),
-        normalisation=None,
-        bare=True,
-    ),
-    Format('conv-stem', _one(''), _CONV_STEM_MARKS, r'head\.', VIT_TIMM, refusal=_CONV_STEM, bare=True),
-    Format(
-        'huggingface',
-        {'base': Branch('vit.', others=('',))},
-        (_HF_MARK,),
-        _HF_OTHERS,
-        VIT_HUGGINGFACE,
-        (join_qkv,),
-        normalisation=None,
-        bare=True,
-    ),
-    Format(
-        'swin',
-        _one(''),
-        (_SWIN_MARK,),
-        r'head\.|.*attn_mask$',
-        SWIN_OFFICIAL,
-        _SWIN_STEPS,
-        bare=True,
-    ),
-    Format(
-        'convnext',
-        _one(''),
-        (r'stages\.0\.0\.dwconv\.',),
-        r'head\.',
-        CONVNEXT_OFFICIAL,
-        (number_final_norm,),
-        bare=True,
-    ),
-    Format(
-        'timm-convnext', _one(''), (r'stages\.0\.blocks\.0\.conv_dw\.',), r'head\.(?!norm)', CONVNEXT_TIMM, bare=True
-    ),
-    Format(
-        'torchvision-convnext',
-        _one(''),
-        (r'features\.1\.0\.block\.0\.weight',),
-        r'classifier\.(?!0)',
-        CONVNEXT_TORCHVISION,
-        (scale_to_vector,),
-        bare=True,
-    ),
-    Format(
-        'mmpretrain',
-        _one(''),
-        (_CANONICAL,),
-        r'(head|neck|fc)\.',
-        _KEEP_NAMES,
-        (name_layer_scale, split_qv_bias),
-        also=('mmselfsup', 'torchvision', 'timm', 'a2mim', 'simmim'),
-        normalisation=None,
-        bare=True,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -268,9 +30,12 @@ class Located:
     Args:
         format: The format that was found.
         branch: Which of its encoders.
-        state: The tensors of the file among which it lies.
+        state: The tensors of the file among which it lies, without what ``torch.compile`` puts into their names.
         prefix: What stands before the encoder's names.
         origin: The file, for messages.
+        holder: The mapping that holds the tensors.
+        traits: What the file tells of the encoder beside its tensors.
+        notes: What to say about the choice.
     """
 
     format: Format
@@ -278,6 +43,9 @@ class Located:
     state: StateDict
     prefix: str
     origin: str
+    holder: Holder
+    traits: Traits = UNKNOWN
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -292,6 +60,8 @@ class Encoder:
         origin: The file, for messages.
         normalisation: How images were normalised, if that is known.
         head: Names (as in the file) of tensors that were kept on request though they are no part of the encoder.
+        traits: What is known of it beside its tensors.
+        notes: What to say about the place where it was found.
     """
 
     entries: Entries
@@ -301,6 +71,8 @@ class Encoder:
     origin: str
     normalisation: Normalisation | None = None
     head: frozenset[str] = frozenset()
+    traits: Traits = UNKNOWN
+    notes: tuple[str, ...] = ()
 
     @property
     def state(self) -> StateDict:
@@ -308,14 +80,15 @@ class Encoder:
         return {entry.name: entry.tensor for entry in self.entries}
 
 
+# ---------------------------------------------------------------- the tensors of a file
 def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None) -> StateDict:
-    """Take the tensors out of a checkpoint.
+    """Take the tensors out of a checkpoint, under the names that they have there.
 
     Args:
         content: What :func:`read_checkpoint` returned.
-        wrapper: Key that holds them; None looks for ``state_dict``, ``model`` and ``module``, else takes the top.
+        wrapper: Key that holds them; None looks for ``state_dict``, ``model`` and other usual keys, else takes the top.
     """
-    key = _holder(content, wrapper)
+    key = _holder_key(content, wrapper)
     if key is not None:
         content = content[key]
     elif wrapper:
@@ -323,36 +96,17 @@ def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None) ->
     return {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, torch.Tensor)}
 
 
-def _holder(content: Mapping[str, Any], wrapper: str | None) -> str | None:
+def _holder_key(content: Mapping[str, Any], wrapper: str | None) -> str | None:
     """The key at the top of a checkpoint that holds its tensors; None if they lie at the top themselves."""
-    keys = (wrapper,) if wrapper else _WRAPPERS
+    keys = (wrapper,) if wrapper else WRAPPERS
     return next((key for key in keys if isinstance(content.get(key), Mapping)), None)
 
 
-def beside(content: Mapping[str, Any], wrapper: str | None = None) -> list[str]:
-    """What a checkpoint holds at its top beside the tensors that :func:`unwrap_state_dict` takes: optimiser, epoch."""
-    key = _holder(content, wrapper)
-    if key is not None:
-        return [str(name) for name in content if name != key]
+def beside(content: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    """What a checkpoint holds at its top beside the mapping at ``path``: optimiser, epoch."""
+    if path:
+        return [str(name) for name in content if name != path[0]]
     return [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
-
-
-def format_names() -> list[str]:
-    """Names accepted as ``format`` besides ``auto``: of formats, and of methods whose files have one of them."""
-    return sorted({name for each in FORMATS for name in (each.name, *each.also)})
-
-
-def _actual_prefix(branch: Branch, names: Iterable[str], origin: str) -> str:
-    """The prefix as it stands in a file: behind ``module.``, or behind ``objectives.NAME.`` in a multi-task model.
-
-    Raises:
-        CheckpointError: If several objectives have it.
-    """
-    names = list(names)
-    for candidate in branch.prefixes:
-        if any(name.startswith(candidate) for name in names):
-            return candidate
-    return in_objective(branch.prefix, names, origin)
 
 
 def in_objective(prefix: str, names: Iterable[str], origin: str) -> str:
@@ -373,27 +127,28 @@ def in_objective(prefix: str, names: Iterable[str], origin: str) -> str:
     return found[0] if found else prefix
 
 
-def _fits(candidate: Format, branch: Branch, state: StateDict) -> bool:
-    for prefix in branch.prefixes:
-        inside = [name[len(prefix) :] for name in state if name.startswith(prefix)]
-        if inside and all(any(re.match(mark, name) for name in inside) for mark in candidate.marks):
-            return True
-    return False
-
-
+# ---------------------------------------------------------------- the format and the encoder
 def detect_format(content: Mapping[str, Any]) -> Format | None:
     """First format that fits checkpoint content; None if none does."""
+    found = _detect(find_holders(content))
+    return found[0] if found else None
+
+
+def _detect(holders: Sequence[Holder]) -> tuple[Format, list[Hit]] | None:
     for candidate in FORMATS:
-        branches = candidate.branches.values()
-        if any(_fits(candidate, branch, unwrap_state_dict(content, branch.wrapper)) for branch in branches):
-            return candidate
+        hits = find_hits(candidate, holders)
+        if hits:
+            return candidate, hits
     return None
 
 
-def _tensor_names(content: Mapping[str, Any]) -> list[str]:
-    """Names of the tensors in a file, one level deep, to show what it holds."""
-    found = list(unwrap_state_dict(content))
-    return found or [name for key in content for name in unwrap_state_dict({'state_dict': content[key]})]
+def _sample(holders: Sequence[Holder]) -> str:
+    """Some names of a file, with the key above them, to show what it holds."""
+    if not holders:
+        return 'no tensors at all'
+    largest = max(holders, key=lambda holder: len(holder.state))
+    below = f' (under {".".join(largest.path)!r})' if largest.path else ''
+    return ', '.join(list(largest.file_names.values())[:3]) + f' ...{below}'
 
 
 def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str | None = None) -> Located:
@@ -403,23 +158,25 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
         content: What :func:`read_checkpoint` returned.
         origin: File name for messages.
         wanted: Name of a format or method, or ``auto`` to detect it.
-        branch: Name of one of the encoders in the file; None takes the format's first.
+        branch: Name of one of the encoders in the file: a branch of its format, a key of the file or a prefix of its
+            names; None takes the usual one.
 
     Raises:
         FormatMismatchError: If it is another format than the one that was asked for.
-        CheckpointError: If the format is unknown, cannot be read, or has no such branch.
+        CheckpointError: If the format is unknown, cannot be read, has no such branch, or holds several encoders and
+            nothing tells which one is meant.
     """
     known = format_names()
     if wanted != 'auto' and wanted not in known:
         raise CheckpointError(f'unknown checkpoint format {wanted!r}; known: auto, {", ".join(known)}')
-    found = detect_format(content)
-    if found is None:
-        names = _tensor_names(content)
-        sample = ', '.join(names[:3]) or 'no tensors at all'
+    holders = find_holders(content)
+    detected = _detect(holders)
+    if detected is None:
         expected = (
             f'a checkpoint of format {wanted}' if wanted != 'auto' else f'one of the known formats ({", ".join(known)})'
         )
-        raise CheckpointError(f'{origin} is not {expected}: its tensors are named {sample} ...')
+        raise CheckpointError(f'{origin} is not {expected}: its tensors are named {_sample(holders)}')
+    found, hits = detected
     if wanted not in ('auto', found.name, *found.also):
         raise FormatMismatchError(
             f'{origin} is not a checkpoint of format {wanted}: its tensors are named as in format {found.name}; '
@@ -427,57 +184,101 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
         )
     if found.refusal:
         raise CheckpointError(f'{origin} (format {found.name}) is {found.refusal}')
-    chosen = branch or next(iter(found.branches))
-    if chosen not in found.branches:
-        options = ' or '.join(f'branch="{name}"' for name in found.branches)
-        raise CheckpointError(f'{origin} (format {found.name}) has no {chosen} encoder; use {options}')
-    where = found.branches[chosen]
-    state = unwrap_state_dict(content, where.wrapper)
+    others = other_hits(hits, [each for each in FORMATS if each.table is found.table], holders)
+    hit, notes = choose(found, hits, others, branch, origin)
     if found.normalisation is None and wanted in found.also:
         found = replace(found, normalisation=Normalisation())  # the method that was named tells
-    return Located(found, chosen, state, _actual_prefix(where, state, origin), origin)
+    traits = read_traits(content, origin)
+    return Located(
+        found, hit.branch or str(branch), hit.holder.state, hit.prefix, origin, hit.holder, traits, tuple(notes)
+    )
 
 
-def take_encoder(located: Located, keep_head: bool = False) -> Encoder:
+def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int] | None = None) -> Encoder:
     """Take a located encoder out and give it canonical names.
 
     Args:
         located: Where it lies.
         keep_head: Keep everything behind the prefix, under its own name where it is no part of the encoder.
+        grid: Patches per column and per row, (H, W), for which its position tables are; None takes what the file tells.
 
     Raises:
-        CheckpointError: If there is nothing, its tensors are not finite numbers of floating point, or a value that must
-            be computed cannot be.
+        CheckpointError: If there is nothing, its tensors are not finite numbers of floating point, a value that must be
+            computed cannot be, or the grid is another one.
     """
-    found, prefix = located.format, located.prefix
+    found, prefix, origin = located.format, located.prefix, located.origin
     entries: Entries = []
     head = set()
     for name, tensor in located.state.items():
-        inner = name[len(prefix) :]
+        inner, source = name[len(prefix) :], located.holder.file_names[name]
         if not name.startswith(prefix):
             continue
         if not re.match(found.not_encoder, inner):
-            entries.append(Entry(found.table.to_canonical(inner), tensor, ((name, IDENTITY),)))
+            entries.append(Entry(found.table.to_canonical(inner), tensor, ((source, IDENTITY),)))
         elif keep_head:
-            entries.append(Entry(inner, tensor, ((name, IDENTITY),)))
-            head.add(name)
+            entries.append(Entry(inner, tensor, ((source, IDENTITY),)))
+            head.add(source)
     if len(entries) == len(head):
-        raise CheckpointError(f'{located.origin} (format {found.name}) holds no tensors of a {located.branch} encoder')
-    check_weights(located.origin, {source: each.tensor for each in entries for source, _ in each.origins})
+        raise CheckpointError(f'{origin} (format {found.name}) holds no tensors of a {located.branch} encoder')
+    check_weights(origin, {source: each.tensor for each in entries for source, _ in each.origins})
+    refuse_extra_tokens((entry.name for entry in entries), origin)
     for step in found.steps:
         entries = step(entries)
+    timm = found.table is VIT_TIMM
+    traits = replace(located.traits, grid=_grid(located.traits, grid, entries, origin, timm))
+    entries = place_positions(entries, traits.grid, origin, timm)
     used = {source for entry in entries for source, _ in entry.origins}
-    dropped = tuple(name for name in located.state if name not in used)
-    return Encoder(entries, found.name, located.branch, dropped, located.origin, found.normalisation, frozenset(head))
+    dropped = tuple(name for name in located.holder.file_names.values() if name not in used)
+    notes = [*located.notes, *_assumed(entries, traits.grid)]
+    norm = _normalisation(traits) or found.normalisation
+    return Encoder(entries, found.name, located.branch, dropped, origin, norm, frozenset(head), traits, tuple(notes))
 
 
-def to_encoder(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str | None = None) -> Encoder:
+def _grid(
+    traits: Traits, given: tuple[int, int] | None, entries: Entries, origin: str, timm: bool
+) -> tuple[int, int] | None:
+    """The grid that was given, else the one that the file tells if the position table can be of it."""
+    if given is not None or traits.grid is None:
+        return given
+    try:
+        place_positions(entries, traits.grid, origin, timm)
+    except CheckpointError:
+        return None
+    return traits.grid
+
+
+def _assumed(entries: Entries, grid: tuple[int, int] | None) -> list[str]:
+    """What was taken for granted where nothing tells the grid of patches."""
+    rows = [e.tensor.shape[1] for e in entries for _, op in e.origins if op == CLASS_ROW]
+    if grid is not None or not rows:
+        return []
+    side = round((rows[0] - 1) ** 0.5)
+    return [f'position table without a row for the class token: {side} x {side} patches assumed (see --source-grid)']
+
+
+def _normalisation(traits: Traits) -> Normalisation | None:
+    if traits.mean is None or traits.std is None:
+        return None
+    return Normalisation(tuple(v / 255 for v in traits.mean), tuple(v / 255 for v in traits.std))
+
+
+def to_encoder(
+    content: Mapping[str, Any],
+    origin: str,
+    wanted: str = 'auto',
+    branch: str | None = None,
+    grid: tuple[int, int] | None = None,
+) -> Encoder:
     """Take the encoder out of checkpoint content and give it canonical names; see :func:`locate`."""
-    return take_encoder(locate(content, origin, wanted, branch))
+    return take_encoder(locate(content, origin, wanted, branch), grid=grid)
 
 
 def read_encoder(
-    path: str | os.PathLike, wanted: str = 'auto', branch: str | None = None, unsafe_pickle: bool = False
+    path: str | os.PathLike,
+    wanted: str = 'auto',
+    branch: str | None = None,
+    unsafe_pickle: bool = False,
+    grid: tuple[int, int] | None = None,
 ) -> Encoder:
-    """Read a checkpoint file and take its encoder out; see :func:`locate`."""
-    return to_encoder(read_checkpoint(path, unsafe_pickle), str(path), wanted, branch)
+    """Read a checkpoint file and take its encoder out; see :func:`locate` and :func:`take_encoder`."""
+    return to_encoder(read_checkpoint(path, unsafe_pickle), str(path), wanted, branch, grid)

@@ -6,22 +6,25 @@ source names stay as they were initialised ("fresh").
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from ..errors import CheckpointError, ConfigError
+from .account import explain_unplaced, has_remedy, unplaced
 from .computed import TOKEN_MLP, expand_shared_table, merge_class_token
 from .depth import Depth, depth_from_names
 from .formats import Encoder, StateDict, read_encoder
 from .pos_embed import resize_position_table, resize_relative_table
 from .rename import grouped_names
+from .tokens import check_assumed
+from .traits import UNKNOWN, Traits
 
 # batch-norm step counters are missing in files of old PyTorch versions and mean nothing to a transplanted encoder
 _NEVER_REQUIRED = ('num_batches_tracked',)
-_RELATIVE_TABLE = '.attn.relative_position_bias_table'
+_RELATIVE_TABLE = 'relative_position_bias_table'
 # a function of the grid alone, which a backbone computes for itself
 _RELATIVE_INDEX = 'relative_position_index'
 
@@ -36,8 +39,11 @@ class GraftSource:
             brings the stem with it, one that stops at the depth brings the final norm.
         format: Format of the file, or ``auto``.
         branch: Which encoder of the file (``base`` or ``momentum``, ``teacher`` or ``student``); None takes the usual
-            one of the format.
+            one of the format. Also a key of the file (``model_ema``) or a prefix of its names.
         unsafe_pickle: Allow the file to run code while it is read.
+        grid: Patches per column and per row, (H, W), for which the position tables of the file are; None takes what the
+            file tells, else a square.
+        ignore: Name prefixes of tensors of the encoder that may be left out though they change its features.
     """
 
     checkpoint: str
@@ -45,6 +51,8 @@ class GraftSource:
     format: str = 'auto'
     branch: str | None = None
     unsafe_pickle: bool = False
+    grid: tuple[int, int] | None = None
+    ignore: tuple[str, ...] = ()
 
     def layer_ids(self, num_blocks: int) -> range:
         """Layer ids this source provides, see :class:`Depth`.
@@ -84,8 +92,26 @@ def parse_graft(entries: Sequence[Mapping[str, Any] | GraftSource]) -> list[Graf
             if not isinstance(layers, list | tuple) or len(layers) != 2 or not all(type(n) is int for n in layers):
                 raise ConfigError(f'graft source {values["checkpoint"]}: layers={layers!r} is no (start, stop) pair')
             values['layers'] = tuple(layers)
+        values['grid'] = _parse_grid(values.get('grid'), values['checkpoint'])
+        values['ignore'] = _parse_ignore(values.get('ignore'), values['checkpoint'])
         sources.append(GraftSource(**values))
     return sources
+
+
+def _parse_grid(value: Any, checkpoint: str) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(type(n) is int and n > 0 for n in value):
+        raise ConfigError(f'graft source {checkpoint}: grid={value!r} is not a pair (H, W) of patches')
+    return value[0], value[1]
+
+
+def _parse_ignore(value: Any, checkpoint: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) and name for name in value):
+        raise ConfigError(f'graft source {checkpoint}: ignore={value!r} is not a list of names')
+    return tuple(value)
 
 
 @dataclass
@@ -97,12 +123,15 @@ class LoadReport:
     fresh: list[str] = field(default_factory=list)
     unused: dict[str, list[str]] = field(default_factory=dict)
     formats: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    traits: dict[str, Traits] = field(default_factory=dict)
 
     def text(self) -> str:
         """Readable summary: tensors per source, fresh tensors, and what a source held that was not used."""
         lines = ['graft report']
         for origin, count in Counter(self.loaded.values()).items():
             lines.append(f'  {count:4d} tensors from {origin} (format {self.formats[origin]})')
+            lines += [f'       {note}' for note in self.notes.get(origin, [])]
             unused = self.unused.get(origin, [])
             if unused:
                 beside = grouped_names(unused, depth=2, most=8)
@@ -138,6 +167,7 @@ def graft_weights(
     depth: Depth,
     grid: tuple[int, int] | None = None,
     optional: tuple[str, ...] = (),
+    traits: Traits = UNKNOWN,
 ) -> tuple[StateDict, LoadReport]:
     """Collect the weights of an encoder from its sources.
 
@@ -148,25 +178,33 @@ def graft_weights(
         grid: Patch grid (H, W) to which position tables of another size, absolute and relative, are resampled; None
             refuses that.
         optional: Name prefixes that a source may lack (mask tokens, for instance); they stay fresh.
+        traits: What is known of the encoder to fill beside its tensors, to compare with what a source tells.
 
     Returns:
         The tensors to load (a subset of the target's names) and the report.
 
     Raises:
         ConfigError: For ranges that overlap or do not fit.
-        CheckpointError: If a source cannot be read, lacks a tensor that it should provide, or has it in another shape.
+        CheckpointError: If a source cannot be read, lacks a tensor that it should provide or has it in another shape,
+            holds tensors in its layers that the encoder has no place for and that change its features, or has another
+            number of attention heads.
     """
     plan = plan_graft(sources, depth)
-    encoders = [read_encoder(s.checkpoint, s.format, s.branch, s.unsafe_pickle) for s in sources]
+    encoders = [read_encoder(s.checkpoint, s.format, s.branch, s.unsafe_pickle, s.grid) for s in sources]
     labels = [s.checkpoint + (f' ({s.branch} encoder)' if s.branch else '') for s in sources]
     for encoder in encoders:
         _check_depth(encoder, depth)
+        _check_heads(encoder, traits)
     if not any(name.startswith(TOKEN_MLP) for name in target):
         encoders = [replace(encoder, entries=merge_class_token(encoder.entries)) for encoder in encoders]
-    if any(name.endswith(_RELATIVE_TABLE) for name in target):
+    if any(name.endswith(f'.attn.{_RELATIVE_TABLE}') for name in target):
         encoders = [replace(encoder, entries=expand_shared_table(encoder.entries)) for encoder in encoders]
     weights: StateDict = {}
-    report = LoadReport(formats={label: e.format for label, e in zip(labels, encoders)})
+    report = LoadReport(
+        formats={label: e.format for label, e in zip(labels, encoders)},
+        notes={label: [*e.notes, *_notes(e, traits)] for label, e in zip(labels, encoders)},
+        traits={label: e.traits for label, e in zip(labels, encoders)},
+    )
     problems: dict[str, list[str]] = {}
     for name, wanted in target.items():
         if name.endswith(_RELATIVE_INDEX):
@@ -176,17 +214,23 @@ def graft_weights(
             report.fresh.append(name)
             continue
         encoder = encoders[index]
-        found = _fitting(encoder.state.get(name), wanted, name, grid)
+        given = encoder.state.get(name)
+        found = _fitting(given, wanted, name, grid, encoder)
         if found is not None and found.shape == wanted.shape:
             weights[name] = found
             report.loaded[name] = labels[index]
-            report.resized += [name] if found.shape != encoder.state[name].shape else []
+            report.resized += [name] if found is not given else []
         elif found is None and (name.endswith(_NEVER_REQUIRED) or name.startswith(optional)):
             report.fresh.append(name)
         else:
             problems.setdefault(encoder.origin, []).append(_describe(name, found, wanted))
     _explain_plain_class_token(problems)
+    left = [_unplaced(source, encoder, target, depth) for source, encoder in zip(sources, encoders)]
+    for encoder, names in zip(encoders, left):
+        _refuse_unplaced(encoder, [name for name in names if has_remedy(name)])  # tells more than what is missing
     _raise_problems(problems)
+    for encoder, names in zip(encoders, left):
+        _refuse_unplaced(encoder, names)
     for label, encoder in zip(labels, encoders):
         used = {name for name, origin in report.loaded.items() if origin == label}
         beside = [n for n in encoder.state if n not in used and not n.endswith(_RELATIVE_INDEX)]
@@ -217,15 +261,63 @@ def _check_depth(encoder: Encoder, depth: Depth) -> None:
         )
 
 
+def _check_heads(encoder: Encoder, wanted: Traits) -> None:
+    """Refuse another number of attention heads than the weights were trained with; no shape shows it."""
+    heads = encoder.traits.num_heads
+    if heads is not None and wanted.num_heads is not None and heads != wanted.num_heads:
+        raise CheckpointError(
+            f'{encoder.origin} does not fit this backbone: its encoder has {heads} attention heads, expected '
+            f'{wanted.num_heads}; set num_heads={heads} in the arch of the backbone'
+        )
+
+
+def _notes(encoder: Encoder, wanted: Traits) -> list[str]:
+    eps = encoder.traits.norm_eps
+    if eps is None or wanted.norm_eps is None or eps == wanted.norm_eps:
+        return []
+    return [f'warning: its layer norms have eps={eps:g}, those of this backbone {wanted.norm_eps:g}']
+
+
+def _unplaced(source: GraftSource, encoder: Encoder, target: Collection[str], depth: Depth) -> list[str]:
+    """What a source holds in its layers that the encoder to fill cannot take, unless the source ignores it."""
+    provided = source.layer_ids(depth.num_blocks)
+    return [
+        name
+        for name in unplaced(encoder.state, target)
+        if (depth.layer_id(name) in provided or not depth.knows(name)) and not name.startswith(source.ignore or ('\0',))
+    ]
+
+
+def _refuse_unplaced(encoder: Encoder, names: Sequence[str]) -> None:
+    """Refuse an encoder with more tensors than can be taken, as its features would be others.
+
+    Raises:
+        CheckpointError: If there are such tensors.
+    """
+    if names:
+        registers = encoder.state.get('register_tokens')
+        raise CheckpointError(
+            f'{encoder.origin} holds {len(names)} tensors of the encoder that this backbone has no place for, so its '
+            f'features would be others: {explain_unplaced(names, 0 if registers is None else registers.shape[1])} '
+            f'(ignore=[...] of the graft source leaves them out all the same)'
+        )
+
+
 def _fitting(
-    tensor: torch.Tensor | None, wanted: torch.Tensor, name: str, grid: tuple[int, int] | None
+    tensor: torch.Tensor | None, wanted: torch.Tensor, name: str, grid: tuple[int, int] | None, encoder: Encoder
 ) -> torch.Tensor | None:
-    if tensor is None or grid is None or tensor.shape == wanted.shape or tensor.shape[-1] != wanted.shape[-1]:
+    """The tensor, resized if it is a table for another grid of patches than the encoder's."""
+    if tensor is None or grid is None or tensor.ndim != wanted.ndim or tensor.shape[-1] != wanted.shape[-1]:
         return tensor
-    if name == 'pos_embed':
-        return resize_position_table(tensor, grid)
-    if name.startswith('layers.') and name.endswith(_RELATIVE_TABLE):  # of a ViT; Swin's are of windows
-        return resize_relative_table(tensor, grid, extra=len(wanted) - (2 * grid[0] - 1) * (2 * grid[1] - 1))
+    source, patches = encoder.traits.grid, grid[0] * grid[1]
+    try:
+        if name in ('pos_embed', 'absolute_pos_embed'):
+            check_assumed(encoder.entries, source, grid)
+            return resize_position_table(tensor, grid, wanted.shape[1] - patches, source)
+        if name.endswith(_RELATIVE_TABLE) and not name.startswith('stages.'):  # of a ViT; Swin's are of windows
+            return resize_relative_table(tensor, grid, len(wanted) - (2 * grid[0] - 1) * (2 * grid[1] - 1), source)
+    except CheckpointError as error:
+        raise CheckpointError(f'{encoder.origin} does not fit this backbone: {error}') from error
     return tensor
 
 

@@ -6,6 +6,7 @@ own library.
 """
 
 import errno
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from .plain import to_plain
 from .stubs import ForeignCall, Refused, Stub, shown
 
 SAFETENSORS = '.safetensors'
+_MAX_META = 2**20  # characters in that header of what is known about the weights
 _MAX_SAFETENSORS_HEADER = 16 * 2**20  # bytes; its library takes 100 MB, which is a million empty tensors
 
 
@@ -29,7 +31,8 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
     those of Python. Tensors that share their bytes in the file still do.
 
     Args:
-        path: A file written by ``torch.save``, or a ``.safetensors`` file.
+        path: A file written by ``torch.save``, or a ``.safetensors`` file; of one that this toolbox wrote the tensors
+            come as ``state_dict`` and what is known about them as ``meta``.
         unsafe_pickle: Allow the file to run code while it is read. Only for files whose origin you trust.
 
     Returns:
@@ -96,12 +99,24 @@ def _load(path: Path, unsafe_pickle: bool) -> Any:
         return load_file(file)
 
 
-def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def _load_safetensors(path: Path) -> dict[str, Any]:
     library = safetensors()
     with open(path, 'rb') as file:
         if int.from_bytes(file.read(8), 'little') > _MAX_SAFETENSORS_HEADER:
             raise ValueError('its header is too large')
-    return library.load_file(path)
+    with library.safe_open(path, 'pt') as opened:
+        meta = _own_meta((opened.metadata() or {}).get('meta', ''))
+    state = library.load_file(path)
+    return {'state_dict': state, 'meta': meta} if meta else state
+
+
+def _own_meta(text: str) -> dict[str, Any]:
+    """What :func:`.io.save_weights` wrote into the header of a file; empty where it holds nothing of that kind."""
+    try:
+        content = json.loads(text) if len(text) <= _MAX_META else None
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def safetensors() -> Any:

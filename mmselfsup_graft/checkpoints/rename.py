@@ -61,6 +61,8 @@ def _timm_block(foreign: str, canonical: str) -> tuple[tuple[str, str], ...]:
         (f'{foreign}.norm2', f'{canonical}.ln2'),
         (f'{foreign}.mlp.fc1', f'{canonical}.ffn.layers.0.0'),
         (f'{foreign}.mlp.fc2', f'{canonical}.ffn.layers.1'),
+        (f'{foreign}.mlp.w12', f'{canonical}.ffn.w12'),
+        (f'{foreign}.mlp.w3', f'{canonical}.ffn.w3'),
         (f'{foreign}.ls1.gamma', f'{canonical}.attn.gamma1.weight'),
         (f'{foreign}.ls2.gamma', f'{canonical}.ffn.gamma2.weight'),
         (foreign, canonical),
@@ -74,6 +76,8 @@ VIT_TIMM = RenameTable(
         ('patch_embed.proj', 'patch_embed.projection'),
         ('norm', 'ln1'),
         ('fc_norm', 'ln2'),
+        ('norm_pre', 'pre_norm'),
+        ('reg_token', 'register_tokens'),
     )
 )
 
@@ -94,24 +98,36 @@ VIT_MMSEG_MAE = RenameTable(
     )
 )
 
-# ViTModel and ViTMAEModel of Hugging Face transformers, query, key and value in three tensors
-VIT_HUGGINGFACE = RenameTable(
-    (
-        ('embeddings.cls_token', 'cls_token'),
-        ('embeddings.position_embeddings', 'pos_embed'),
-        ('embeddings.patch_embeddings.projection', 'patch_embed.projection'),
-        *(
-            (f'encoder.layer.{{i}}.attention.attention.{x}', f'layers.{{i}}.attn.{x}')
-            for x in ('query', 'key', 'value')
-        ),
-        ('encoder.layer.{i}.attention.output.dense', 'layers.{i}.attn.proj'),
-        ('encoder.layer.{i}.intermediate.dense', 'layers.{i}.ffn.layers.0.0'),
-        ('encoder.layer.{i}.output.dense', 'layers.{i}.ffn.layers.1'),
-        ('encoder.layer.{i}.layernorm_before', 'layers.{i}.ln1'),
-        ('encoder.layer.{i}.layernorm_after', 'layers.{i}.ln2'),
-        ('layernorm', 'ln1'),
-    )
+# what ViTModel and Dinov2Model of Hugging Face transformers have in common; query, key and value in three tensors
+_HUGGINGFACE = (
+    ('embeddings.cls_token', 'cls_token'),
+    ('embeddings.position_embeddings', 'pos_embed'),
+    ('embeddings.patch_embeddings.projection', 'patch_embed.projection'),
+    *((f'encoder.layer.{{i}}.attention.attention.{x}', f'layers.{{i}}.attn.{x}') for x in ('query', 'key', 'value')),
+    ('encoder.layer.{i}.attention.output.dense', 'layers.{i}.attn.proj'),
+    ('layernorm', 'ln1'),
 )
+_HUGGINGFACE_VIT = (
+    ('encoder.layer.{i}.intermediate.dense', 'layers.{i}.ffn.layers.0.0'),
+    ('encoder.layer.{i}.output.dense', 'layers.{i}.ffn.layers.1'),
+    ('encoder.layer.{i}.layernorm_before', 'layers.{i}.ln1'),
+    ('encoder.layer.{i}.layernorm_after', 'layers.{i}.ln2'),
+)
+_HUGGINGFACE_DINOV2 = (
+    ('embeddings.register_tokens', 'register_tokens'),
+    ('encoder.layer.{i}.mlp.fc1', 'layers.{i}.ffn.layers.0.0'),
+    ('encoder.layer.{i}.mlp.fc2', 'layers.{i}.ffn.layers.1'),
+    ('encoder.layer.{i}.mlp.weights_in', 'layers.{i}.ffn.w12'),
+    ('encoder.layer.{i}.mlp.weights_out', 'layers.{i}.ffn.w3'),
+    ('encoder.layer.{i}.norm1', 'layers.{i}.ln1'),
+    ('encoder.layer.{i}.norm2', 'layers.{i}.ln2'),
+    ('encoder.layer.{i}.layer_scale1.lambda1', 'layers.{i}.attn.gamma1.weight'),
+    ('encoder.layer.{i}.layer_scale2.lambda1', 'layers.{i}.ffn.gamma2.weight'),
+)
+# ViTModel, ViTMAEModel, Dinov2Model and Dinov2WithRegistersModel; the way out is that of ViTModel
+VIT_HUGGINGFACE = RenameTable((*_HUGGINGFACE, *_HUGGINGFACE_VIT, *_HUGGINGFACE_DINOV2))
+# the way out to Dinov2Model and Dinov2WithRegistersModel
+DINOV2_HUGGINGFACE = RenameTable((*_HUGGINGFACE, *_HUGGINGFACE_DINOV2))
 
 # ---------------------------------------------------------------- Swin and ConvNeXt
 # the release of Swin Transformer, also used by SimMIM; here as in ConvNeXt's release the last norm has no number

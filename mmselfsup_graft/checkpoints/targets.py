@@ -4,10 +4,11 @@ The counterpart of :mod:`formats`: an encoder under canonical names becomes the 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import CheckpointError
+from .account import changes_features, explain_unplaced
 from .computed import (
     Entries,
     Step,
@@ -23,6 +24,7 @@ from .rename import (
     CONVNEXT_OFFICIAL,
     CONVNEXT_TIMM,
     CONVNEXT_TORCHVISION,
+    DINOV2_HUGGINGFACE,
     SWIN_OFFICIAL,
     VIT_HUGGINGFACE,
     VIT_MMSEG,
@@ -30,12 +32,31 @@ from .rename import (
     VIT_TIMM,
     RenameTable,
 )
+from .tokens import merge_class_row
 
 _CANONICAL = RenameTable(())
 _MASK = r'mask_token|mask_gamma'
 _FINAL_NORM = r'ln[12]\.'
 _LAYER_SCALE = r'layers\.\d+\.(attn\.gamma1|ffn\.gamma2)\.weight'
 _INDEX = r'.*relative_position_index$'
+_REGISTERS = r'register_tokens$'
+_QK_NORM = r'layers\.\d+\.attn\.[qk]_norm\.'
+_GATED = r'layers\.\d+\.ffn\.w(12|3)\.'
+_PRE_NORM = r'pre_norm\.'
+_BEYOND_PLAIN = '|'.join((_REGISTERS, _QK_NORM, _GATED, _PRE_NORM))  # what an ordinary ViT lacks
+
+# every tensor of a ViT that has a canonical name; another one would be left out by whatever takes the backbone
+_KNOWN = {
+    'vit': (
+        r'(cls_token|pos_embed|register_tokens)$|patch_embed\.(projection|norm)\.|pre_norm\.|ln[12]\.|cls_token_mlp\.'
+        r'|layers\.\d+\.(ln[12]|attn\.(qkv|proj|gamma1|[qk]_norm)|ffn\.(layers\.0\.0|layers\.1|w12|w3|gamma2))\.'
+    ),
+    'beit': (
+        r'(cls_token|pos_embed)$|patch_embed\.(projection|norm)\.|rel_pos_bias\.|ln[12]\.'
+        r'|layers\.\d+\.(ln[12]\.|attn\.(qkv|proj)\.|attn\.[qv]_bias$|attn\.relative_position_(bias_table|index)$'
+        r'|gamma_[12]$|ffn\.(layers\.0\.0|layers\.1)\.)'
+    ),
+}
 
 # which kind of backbone an encoder is: the first whose mark is found among the canonical names
 _FAMILIES = (
@@ -119,7 +140,7 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             'mmseg-vit',
-            {'vit': Naming(VIT_MMSEG, final_norm=False, refuses=_LAYER_SCALE)},
+            {'vit': Naming(VIT_MMSEG, final_norm=False, refuses=f'{_LAYER_SCALE}|{_BEYOND_PLAIN}')},
             'mmseg.VisionTransformer (patch_bias=True)',
             prefix=False,
         ),
@@ -127,7 +148,10 @@ TARGETS: dict[str, Target] = {
             'mmseg-mae',
             {
                 'vit': Naming(
-                    VIT_MMSEG_MAE, final_norm=False, fresh=r'layers\.\d+\.(gamma_[12]|attn\.relative_position_)'
+                    VIT_MMSEG_MAE,
+                    final_norm=False,
+                    fresh=r'layers\.\d+\.(gamma_[12]|attn\.relative_position_)',
+                    refuses=_BEYOND_PLAIN,
                 ),
                 'beit': Naming(
                     steps=(expand_shared_table, fuse_qv_bias),
@@ -142,7 +166,7 @@ TARGETS: dict[str, Target] = {
         Target(
             'timm',
             {
-                'vit': Naming(VIT_TIMM),
+                'vit': Naming(VIT_TIMM, (merge_class_row,), refuses=_GATED),
                 'beit': Naming(VIT_TIMM, lacks=_INDEX),
                 'resnet': Naming(),
                 'convnext': Naming(CONVNEXT_TIMM),
@@ -160,8 +184,19 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             'hf',
-            {'vit': Naming(VIT_HUGGINGFACE, (split_qkv,), lacks=r'ln2\.', refuses=_LAYER_SCALE)},
-            'ViTModel of Hugging Face transformers (add_pooling_layer=False, layer_norm_eps=1e-6)',
+            {
+                'vit': Naming(
+                    VIT_HUGGINGFACE, (split_qkv,), refuses=rf'{_BEYOND_PLAIN}|ln2\.', fresh=r'embeddings\.mask_token$'
+                ),
+                'vit-scaled': Naming(
+                    DINOV2_HUGGINGFACE,
+                    (split_qkv,),
+                    refuses=rf'{_QK_NORM}|{_PRE_NORM}|{_GATED}|ln2\.',
+                    fresh=r'embeddings\.mask_token$',
+                ),
+            },
+            'ViTModel of Hugging Face transformers (add_pooling_layer=False, layer_norm_eps=1e-6), with layer scale '
+            'Dinov2Model or Dinov2WithRegistersModel',
             prefix=False,
             by_mmengine=False,
         ),
@@ -192,6 +227,13 @@ def family_of(encoder: Encoder) -> str:
     raise CheckpointError(f'{encoder.origin}: cannot tell what backbone this is; its tensors are {names[0]} ...')
 
 
+def naming_of(target: Target, family: str, names: Iterable[str]) -> Naming | None:
+    """Names of a family of backbones in a target; a ViT with layer scale may be another class there."""
+    if family == 'vit' and any(re.match(_LAYER_SCALE, name) for name in names):
+        return target.families.get('vit-scaled', target.families.get(family))
+    return target.families.get(family)
+
+
 def to_target(
     encoder: Encoder, target: Target, final_norm: bool | None = None, expand_shared_rel_pos: bool = True
 ) -> Entries:
@@ -208,19 +250,17 @@ def to_target(
         CheckpointError: If the target has no such backbone, or no place for a part of it that matters.
     """
     family = family_of(encoder)
-    naming = target.families.get(family)
+    names = [entry.name for entry in encoder.entries]
+    naming = naming_of(target, family, names)
     if naming is None:
         others = ', '.join(name for name, each in TARGETS.items() if family in each.families)
         raise CheckpointError(
             f'{encoder.origin} holds a backbone of the family {family}, which target {target.name} has no place for; '
             f'such a backbone can go to {others}'
         )
-    refused = [e.name for e in encoder.entries if re.match(naming.refuses, e.name)]
-    if refused:
-        raise CheckpointError(
-            f'{encoder.origin} has {len(refused)} tensors ({refused[0]} ...) that change its features, and '
-            f'target {target.name} has no place for them'
-        )
+    # TEC's class token leaves an MLP that no other library has; once training is over its output is constant
+    encoder = replace(encoder, entries=merge_class_token(encoder.entries))
+    _refuse(encoder, target, naming, family)
     steps = naming.steps if expand_shared_rel_pos else tuple(s for s in naming.steps if s is not expand_shared_table)
     if not expand_shared_rel_pos and not naming.shared_table and has_shared_table(encoder.entries):
         raise CheckpointError(
@@ -229,9 +269,21 @@ def to_target(
         )
     with_norm = naming.final_norm if final_norm is None else final_norm
     lacks = [_MASK, naming.lacks, *([_FINAL_NORM] if family in ('vit', 'beit') and not with_norm else [])]
-    # TEC's class token leaves an MLP that no other library has; once training is over its output is constant
-    entries = merge_class_token(encoder.entries)
-    entries = [e for e in entries if not any(re.match(each, e.name) for each in lacks)]
+    entries = [e for e in encoder.entries if not any(re.match(each, e.name) for each in lacks)]
     for step in steps:
         entries = step(entries)
     return [replace(e, name=naming.table.from_canonical(e.name)) for e in entries]
+
+
+def _refuse(encoder: Encoder, target: Target, naming: Naming, family: str) -> None:
+    """Refuse tensors that change the features and that the target, or every target, has no place for."""
+    names = [e.name for e in encoder.entries if not any(source in encoder.head for source, _ in e.origins)]
+    known = _KNOWN.get(family, '')
+    refused = [n for n in names if re.match(naming.refuses, n) or (changes_features(n) and not re.match(known, n))]
+    if refused:
+        registers = encoder.state.get('register_tokens')
+        raise CheckpointError(
+            f'{encoder.origin} has {len(refused)} tensors ({refused[0]} ...) that change its features, and target '
+            f'{target.name} has no place for them: '
+            f'{explain_unplaced(refused, 0 if registers is None else registers.shape[1])}'
+        )

@@ -1,12 +1,20 @@
 """Frozen encoders: built, filled from a checkpoint of any format, and cut after a block."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights
+from mmselfsup_graft.checkpoints import (
+    GraftSource,
+    depth_of,
+    graft_weights,
+    parse_graft,
+    patch_grid,
+    traits_of,
+)
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.registry import MODELS
@@ -15,21 +23,27 @@ from .pooling import default_feature, pool_output
 
 
 def load_backbone(
-    backbone: dict, checkpoint: str | os.PathLike | None, seed: int = 0, block: int | None = None
+    backbone: dict,
+    checkpoint: str | os.PathLike | Mapping[str, Any] | None,
+    seed: int = 0,
+    block: int | None = None,
 ) -> nn.Module:
     """Build an encoder and fill it from a checkpoint of any known format, or freshly if there is none.
 
     Args:
         backbone: Config of the encoder.
-        checkpoint: File to load all weights from; None for a random encoder.
+        checkpoint: File to load all weights from, or ``dict(checkpoint=..., branch=..., format=..., grid=(H, W))`` as
+            in a graft; None for a random encoder.
         seed: Of the fresh initialisation.
         block: Give the feature after so many blocks (see :class:`BlockFeature`); None for the final feature.
 
     Returns:
-        The encoder in eval mode. Its attribute ``checkpoint_format`` names the format of the file, or is None.
+        The encoder in eval mode. Its attribute ``checkpoint_format`` names the format of the file, or is None;
+        ``checkpoint_traits`` is what the file tells of its encoder beside tensors, ``checkpoint_notes`` what to say.
 
     Raises:
-        CheckpointError: If any tensor of the encoder is missing in the file or has another shape.
+        CheckpointError: If any tensor of the encoder is missing in the file or has another shape, or the file's encoder
+            has more tensors than this one can take, or other attention heads.
         ConfigError: If there is no such block.
     """
     refuse_pretrained_init(backbone, 'evaluation')
@@ -38,18 +52,35 @@ def load_backbone(
         model: Any = MODELS.build(backbone)
         model._dump_init_info = lambda *_: None  # mmengine would list every tensor on the terminal
         model.init_weights()
-    found = None
+    found, told, notes = None, None, []
     if checkpoint is not None:
-        grid = getattr(model, 'patch_resolution', None)
         optional = getattr(model, 'graft_optional', ())
-        source = [GraftSource(str(checkpoint))]
-        weights, report = graft_weights(source, model.state_dict(), depth_of(model), grid, optional)
+        source = [_whole(checkpoint)]
+        weights, report = graft_weights(
+            source, model.state_dict(), depth_of(model), patch_grid(model), optional, traits_of(model)
+        )
         model.load_state_dict(weights, strict=False)
         (found,) = report.formats.values()
+        (told,) = report.traits.values()
+        (notes,) = report.notes.values()
     model = model if block is None else BlockFeature(model, block)
-    model.checkpoint_format = found
+    model.checkpoint_format, model.checkpoint_traits, model.checkpoint_notes = found, told, notes
     model.eval()  # returns None for mmpretrain's backbones
     return model
+
+
+def _whole(checkpoint: str | os.PathLike | Mapping[str, Any]) -> GraftSource:
+    """A file as the source of a whole encoder.
+
+    Raises:
+        ConfigError: If a range of layers is asked for.
+    """
+    if not isinstance(checkpoint, Mapping):
+        return GraftSource(str(checkpoint))
+    if checkpoint.get('layers') is not None:
+        raise ConfigError('a frozen encoder comes from one file: leave layers out')
+    (source,) = parse_graft([checkpoint])
+    return source
 
 
 class BlockFeature(nn.Module):

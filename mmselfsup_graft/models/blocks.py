@@ -6,8 +6,36 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
+from mmpretrain.models.utils import MultiheadAttention
+from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
+
+
+class NormedAttention(MultiheadAttention):
+    """mmpretrain's attention with a layer norm on the queries and one on the keys of every head."""
+
+    @classmethod
+    def adopt(cls, attentions: Iterable[Any]) -> None:
+        """Make attentions that mmpretrain has built normed ones; two norms are added to their tensors."""
+        for attention in attentions:
+            attention.__class__ = cls
+            attention.q_norm, attention.k_norm = (nn.LayerNorm(attention.head_dims, eps=1e-6) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens [B, N, D] -> [B, N, D]."""
+        mixed = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key = norm_queries(self, mixed[0], mixed[1])
+        dropout = self.attn_drop if self.training else 0.0
+        out = F.scaled_dot_product_attention(query, key, mixed[2], dropout_p=dropout).transpose(1, 2).flatten(2)
+        return self.out_drop(self.gamma1(self.proj_drop(self.proj(out))))
+
+
+def norm_queries(attention: Any, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and keys [B, heads, N, D / heads], normalized where the attention does so."""
+    if not isinstance(attention, NormedAttention):
+        return query, key
+    return attention.q_norm(query), attention.k_norm(key)
 
 
 class EncoderBlock(TransformerEncoderLayer):
@@ -50,6 +78,7 @@ class EncoderBlock(TransformerEncoderLayer):
         key, value = F.linear(normed, weights[1], biases[1]).unflatten(-1, (2, heads, -1)).unbind(2)
         dropout = attention.attn_drop if self.training else 0.0
         query, key, value = (t.transpose(1, 2) for t in (query, key, value))  # [B, heads, tokens, D / heads]
+        query, key = norm_queries(attention, query, key)
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         mixed = attention.proj_drop(attention.proj(mixed.transpose(1, 2).flatten(2)))  # [B, Q, D]
         return attention.out_drop(attention.gamma1(mixed))

@@ -46,6 +46,20 @@ def check_image_size(owner: str, images: torch.Tensor, size: Sequence[int]) -> N
         raise ConfigError(f'{owner}: images of {given} for a model of {wanted}; crop them to its size')
 
 
+def check_square_grid(owner: str, grid: Sequence[int]) -> None:
+    """Refuse an encoder for images that are not square, whose patches the decoder would put into a square.
+
+    Args:
+        owner: Who asks, for the message.
+        grid: Patches per column and per row.
+
+    Raises:
+        ConfigError: If they differ.
+    """
+    if grid[0] != grid[1]:
+        raise ConfigError(f'{owner}: the decoder needs a square grid of patches, got {grid[0]} x {grid[1]}')
+
+
 def mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> PatchMask:
     """Keep the ``int(L * (1 - mask_ratio))`` patches with the smallest noise (He et al., MAE, arXiv 2111.06377).
 

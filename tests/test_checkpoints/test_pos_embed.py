@@ -31,7 +31,7 @@ def test_impossible_requests() -> None:
         sincos_table((2, 2), 10)
     with pytest.raises(ConfigError, match='mocov2'):
         sincos_table((2, 2), 8, 'mocov2')
-    with pytest.raises(CheckpointError, match='12 patches is not square'):
+    with pytest.raises(CheckpointError, match='12 patches, which is not a square grid'):
         resize_position_table(torch.zeros(1, 13, 4), (4, 4))
 
 

@@ -188,7 +188,7 @@ def test_logged_scalars_survive_a_file_that_holds_plain_numbers_only(tmp_path):
     buffer = HistoryBuffer([1.0, 2.5], [1, 4])
     hub = {'log_scalars': {'train/loss': buffer}, 'runtime_info': {'eta': np.float64(1.25), 'iter': 7, 'cfg': 'text'}}
     checkpoint, hook = {'message_hub': hub, 'meta': {}}, SafeCheckpointHook(interval=1)
-    hook.before_save_checkpoint(SimpleNamespace(_train_loop=None), checkpoint)
+    hook.before_save_checkpoint(SimpleNamespace(_train_loop=None, model=torch.nn.Identity()), checkpoint)
     torch.save(checkpoint, tmp_path / 'epoch_1.pth')
     read = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
     assert read['message_hub']['runtime_info'] == {'eta': 1.25, 'iter': 7, 'cfg': 'text'}

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine.runners.pretrained import PretrainedPart, load_pretrained, take_pretrained
-from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.errors import CheckpointError, ConfigError, NonFiniteWeightsError
 from mmselfsup_graft.models import ResLayerExtraNorm
 
 RESNET = {'type': 'mmpretrain.ResNet', 'depth': 18, 'stem_channels': 4, 'base_channels': 4}
@@ -136,6 +136,31 @@ def test_a_network_that_no_format_knows_but_that_has_the_very_names(tmp_path):
     del content['backbone.conv1.bn.weight']
     with pytest.raises(CheckpointError):
         loaded(build(config), content, tmp_path)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_values_of_a_network_that_no_format_knows(value, tmp_path):
+    config = {'type': 'mmpretrain.MobileNetV2', 'widen_factor': 0.25}
+    module, state = build(config), filled(build(config)).state_dict()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    state['conv1.conv.weight'][0] = value
+    with pytest.raises(NonFiniteWeightsError, match=r'file\.pth .*conv1\.conv\.weight holds NaN or infinite'):
+        loaded(module, state, tmp_path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    state['conv1.conv.weight'] = torch.zeros(before['conv1.conv.weight'].shape, dtype=torch.int64)
+    with pytest.raises(CheckpointError, match=r'conv1\.conv\.weight is of type int64'):
+        loaded(module, state, tmp_path)
+
+
+@pytest.mark.parametrize('before', ['', 'backbone.'])
+def test_another_number_of_heads_in_a_file_of_the_very_names(before, tmp_path):
+    config = {'type': 'mmpretrain.VisionTransformer', 'arch': ARCH, 'img_size': 32, 'out_type': 'featmap'}
+    state = {f'{before}{name}': value for name, value in filled(build(config)).state_dict().items()}
+    content = {'state_dict': state, 'meta': {'encoder': {'num_heads': 4}}}
+    with pytest.raises(CheckpointError, match='its encoder has 4 attention heads, the model 3'):
+        loaded(build(config), content, tmp_path, before)
+    content['meta']['encoder']['num_heads'] = 3
+    loaded(build(config), content, tmp_path, before)
 
 
 def test_stage_for_a_head_and_the_norm_behind_it(tmp_path):

@@ -15,6 +15,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--keep-followers', action='store_true', help='keep momentum encoders, queues and teachers')
     parser.add_argument('--overwrite', action='store_true', help='replace a file that is there')
     parser.add_argument('--unsafe-pickle', action='store_true', help='let the file run code while it is read')
+    parser.add_argument('--unverified', action='store_true', help='publish also where no encoder is recognized')
     return parser.parse_args(argv)
 
 
@@ -23,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     from mmselfsup_graft.apis.publish import publish_file
 
-    _, text = publish_file(args.in_file, args.out_file, args.keep_followers, args.overwrite, args.unsafe_pickle)
+    options = (args.keep_followers, args.overwrite, args.unsafe_pickle, args.unverified)
+    _, text = publish_file(args.in_file, args.out_file, *options)
     print(text)
 
 

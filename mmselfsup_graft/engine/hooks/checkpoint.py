@@ -7,10 +7,12 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmselfsup_graft.checkpoints import traits_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
 
 from ..fingerprint import run_fingerprint, stored_entries
+from .unwrapping import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -25,8 +27,11 @@ class ReadableCheckpointHook(CheckpointHook):
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace history buffers by lists and numpy's scalars by Python's; note what a resumed run must have."""
+        """Replace history buffers by lists and numpy's scalars by Python's; note what a resumed run must have, and
+        what no tensor tells of the encoder (:class:`mmselfsup_graft.checkpoints.Traits`).
+        """
         checkpoint['meta']['run'] = run_fingerprint(runner)
+        checkpoint['meta']['encoder'] = traits_of(unwrapped_model(runner)).as_meta()
         if 'optimizer' in checkpoint:
             checkpoint['meta']['optimizer_entries'] = stored_entries(checkpoint['optimizer'])
         hub = checkpoint['message_hub']

@@ -6,7 +6,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmselfsup_graft.checkpoints import TARGETS, convert, save_weights
+from mmselfsup_graft.checkpoints import TARGETS, convert, save_weights, traits_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.sharding import gathered
 from mmselfsup_graft.registry import HOOKS
@@ -44,12 +44,14 @@ class ExportBackboneHook(Hook):
             return
         state = {name: value.detach().cpu() for name, value in state.items()}
         path = Path(runner.work_dir) / self.filename
-        done = convert({'state_dict': state}, 'the trained model', self.target)
+        known = traits_of(unwrapped_model(runner)).as_meta()
+        done = convert({'state_dict': state, 'meta': {'encoder': known}}, 'the trained model', self.target)
         meta = {
             'tool': f'mmselfsup_graft {__version__}',
             'target': self.target,
             'experiment': runner.experiment_name,
             'iter': runner.iter,
+            'encoder': done.traits.as_meta(),
         }
         save_weights(done.state, meta, path, overwrite=True)
         runner.logger.info(f'backbone for {done.target.about}: {path}')

@@ -10,10 +10,12 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from mmselfsup_graft.checkpoints import read_checkpoint
+from mmselfsup_graft.checkpoints import check_fit, read_checkpoint, traits_of
+from mmselfsup_graft.checkpoints.account import explain_unplaced, has_remedy, unplaced
 from mmselfsup_graft.checkpoints.convert import Conversion, convert
 from mmselfsup_graft.checkpoints.formats import StateDict, unwrap_state_dict
 from mmselfsup_graft.checkpoints.rename import grouped_names
+from mmselfsup_graft.checkpoints.traits import read_traits
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.library_files import is_address, refuse_address
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init
@@ -24,8 +26,9 @@ _TARGETS = {
     ('mmseg', 'MAE'): 'mmseg-mae',
     ('mmseg', 'BEiT'): 'mmseg',
 }
-# without these the features would be others, whatever part of the model lacks them
-_NEVER_LEFT = {'pos_embed', 'cls_token', 'patch_embed', 'rel_pos_bias'}
+# stages that a part may do without, as a detector's head that has the last one alone
+_STAGE = re.compile(r'(conv1|bn1|layer\d+|stages\.\d+|downsample_layers\.\d+)\.')
+_PATCH_BIAS = 'patch_embed.projection.bias'  # which mmseg's ViT leaves out unless told
 _EPS = 1e-6  # of the layer norms of every ViT that was pre-trained
 
 
@@ -169,7 +172,8 @@ def _content(part: PretrainedPart) -> dict[str, Any]:
             f'{part.checkpoint} has no tensor whose name begins with {prefix!r}; leave init_cfg.prefix out, encoders '
             'are found without it'
         )
-    return dict(below)
+    meta = content.get('meta')
+    return {'state_dict': below, **({'meta': meta} if meta else {})}
 
 
 def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
@@ -182,10 +186,11 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
     if done.architecture.family in ('vit', 'beit'):
         given = done.state
         tables = [n for n in wanted if n.endswith(('pos_embed', 'relative_position_bias_table')) and n in given]
-        other = [n for n in tables if given[n].shape != wanted[n].shape and given[n].shape[-1] == wanted[n].shape[-1]]
-        if other:
+        # also where the shapes agree: the grid may be another one of as many patches
+        if any(given[n].shape[-1] == wanted[n].shape[-1] for n in tables):
             size = _img_size(module, done)
             done = convert(content, part.checkpoint, target, final_norm=final_norm, img_size=size)
+    _check_heads(part, done.architecture.num_heads)
     naming = done.target.families[done.architecture.family]
     optional: tuple[str, ...] = tuple(getattr(module, 'graft_optional', ()))
     given = done.state
@@ -198,6 +203,16 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
         list(done.dropped),
         sorted({source for source, _, op in done.rows if 'resize' in op}),
     )
+
+
+def _check_heads(part: PretrainedPart, told: int | None) -> None:
+    """Refuse another number of attention heads than the file tells; no shape shows it."""
+    own = traits_of(part.module).num_heads
+    if told and own and told != own:
+        raise CheckpointError(
+            f'{part.checkpoint} does not fit {part.name} ({type(part.module).__name__}): its encoder has {told} '
+            f'attention heads, the model {own}; set num_heads={told}'
+        )
 
 
 def _is_counter(name: str) -> bool:
@@ -215,7 +230,11 @@ def _img_size(module: Any, done: Conversion) -> tuple[int, int]:
 
 
 def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
-    """The tensors of a file that has the very names and shapes of the part; None if it has not."""
+    """The tensors of a file that has the very names and shapes of the part; None if it has not.
+
+    Raises:
+        CheckpointError: If their values cannot be used, or the file tells another number of attention heads.
+    """
     state, wanted = unwrap_state_dict(content), part.module.state_dict()
     for prefix in ('', 'module.', 'backbone.'):
         given = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -224,28 +243,34 @@ def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
             fresh = [name for name in wanted if name not in given]
             unused = [name for name in state if name.removeprefix(prefix) not in wanted]
             kept = {name: value for name, value in given.items() if name in wanted}
+            check_fit(part.checkpoint, kept, {name: wanted[name] for name in kept})
+            _check_heads(part, read_traits(content, part.checkpoint).num_heads)
             return _Found(kept, 'just these names', 'named as in the model', fresh, unused, [])
     return None
 
 
 def _beyond(given: StateDict, wanted: StateDict) -> list[str]:
     """Tensors of the file without a place, in a stage that the part has: those of a deeper network."""
-    stages = {name.partition('.')[0] for name in wanted} | _NEVER_LEFT
-    return [name for name in given if name not in wanted and name.partition('.')[0] in stages]
+    stages = {name.partition('.')[0] for name in wanted}
+    return [name for name in unplaced(given, wanted) if name.partition('.')[0] in stages or not _STAGE.match(name)]
 
 
 def _problems(part: PretrainedPart, found: _Found) -> list[str]:
     """Why the file cannot fill the part."""
     wanted, given = part.module.state_dict(), found.state
-    problems = [f'{n} of the model is not in the file' for n in wanted if n not in given and n not in found.fresh]
+    beyond = _beyond(given, wanted)
+    explained = [name for name in beyond if has_remedy(name) and name != _PATCH_BIAS]
+    problems = _explained(explained, given)  # first, as it tells more than what is missing
+    problems += [f'{n} of the model is not in the file' for n in wanted if n not in given and n not in found.fresh]
     problems += [
         f'{name} is {_shape(given[name])} in the file and {_shape(value)} in the model'
         for name, value in wanted.items()
         if name in given and given[name].shape != value.shape
     ]
-    for name in _beyond(given, wanted):
-        remedy = ' (set patch_bias=True)' if name == 'patch_embed.projection.bias' else ''
-        problems.append(f'{name} of the file has no place in the model{remedy}')
+    for name in beyond:
+        if name not in explained:
+            remedy = ' (set patch_bias=True)' if name == _PATCH_BIAS else ''
+            problems.append(f'{name} of the file has no place in the model{remedy}')
     scales = [name for name in found.fresh if re.search(r'\.gamma_[12]$', name)]
     if any(not torch.equal(wanted[name], torch.ones_like(wanted[name])) for name in scales):
         problems.append(
@@ -253,6 +278,12 @@ def _problems(part: PretrainedPart, found: _Found) -> list[str]:
             '(set init_values=1.0)'
         )
     return problems
+
+
+def _explained(names: list[str], given: StateDict) -> list[str]:
+    registers = given.get('register_tokens')
+    count = 0 if registers is None else registers.shape[1]
+    return [f'{names[0]} of the file has no place in the model: {explain_unplaced(names, count)}'] if names else []
 
 
 def _shape(value: torch.Tensor) -> str:

@@ -7,7 +7,16 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmselfsup_graft.checkpoints import Depth, GraftSource, depth_of, graft_weights, parse_graft, plan_graft
+from mmselfsup_graft.checkpoints import (
+    Depth,
+    GraftSource,
+    depth_of,
+    graft_weights,
+    parse_graft,
+    patch_grid,
+    plan_graft,
+    traits_of,
+)
 from mmselfsup_graft.errors import ConfigError
 
 from ..memory_format import usual_format
@@ -83,8 +92,9 @@ class Grafting(BaseModule):
             self.graft,
             self.backbone.state_dict(),
             self.depth,
-            grid=getattr(self.backbone, 'patch_resolution', None),
+            grid=patch_grid(self.backbone),
             optional=getattr(self.backbone, 'graft_optional', ()),
+            traits=traits_of(self.backbone),
         )
         self.backbone.load_state_dict(weights, strict=False)
         print_log(report.text(), logger='current')

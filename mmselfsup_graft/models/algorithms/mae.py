@@ -8,7 +8,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from ..fitting import EncoderSizes, fit
-from ..masking import PatchMask, check_image_size, mask_from_cells, mask_from_noise, take_patches
+from ..masking import PatchMask, check_image_size, check_square_grid, mask_from_cells, mask_from_noise, take_patches
 from ..necks import MAEDecoder
 from .base import SelfSupAlgorithm
 
@@ -32,6 +32,7 @@ class MAE(SelfSupAlgorithm):
         super().__init__(**kwargs)
         if not hasattr(self.backbone, 'encode'):
             raise ConfigError(f'MAE needs a SelfSupViT backbone, got {type(self.backbone).__name__}')
+        check_square_grid('MAE', self.backbone.patch_resolution)
         visible = int(self.backbone.num_patches * (1 - mask_ratio))
         if not 0 < visible < self.backbone.num_patches:
             raise ConfigError(f'MAE: mask_ratio={mask_ratio} leaves {visible} of {self.backbone.num_patches} patches')

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 
-from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft
+from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft, patch_grid, traits_of
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.registry import MODELS, SCOPE
 
 from ..backbones.tec_vit import Targets, TargetViT, TECViT
 from ..fitting import fit
 from ..foreign_weights import refuse_pretrained_init
-from ..masking import PatchMask, check_image_size, mask_from_noise
+from ..masking import PatchMask, check_image_size, check_square_grid, mask_from_noise
 from ..necks.tec_decoder import TECPrediction
 from .base import SelfSupAlgorithm
 
@@ -61,6 +61,7 @@ class TEC(SelfSupAlgorithm):
         teacher: TargetViT = MODELS.build({'type': 'TargetViT', **base_model})
         encoder: TECViT = MODELS.build({'type': 'TECViT', **backbone})
         _check_sizes(encoder, teacher)
+        check_square_grid('TEC', encoder.patch_resolution)
         neck = fit('TEC', 'neck', {'type': 'TECDecoder', **neck}, _neck_sizes(encoder, teacher))
         super().__init__(backbone=encoder, neck=neck, **kwargs)
         visible = int(self.backbone.num_patches * (1 - mask_ratio))
@@ -95,7 +96,11 @@ class TEC(SelfSupAlgorithm):
         teacher = self.base_model
         try:
             weights, report = graft_weights(
-                self.base_source, teacher.state_dict(), depth_of(teacher), grid=teacher.patch_resolution
+                self.base_source,
+                teacher.state_dict(),
+                depth_of(teacher),
+                grid=patch_grid(teacher),
+                traits=traits_of(teacher),
             )
         except CheckpointError as error:
             raise CheckpointError(

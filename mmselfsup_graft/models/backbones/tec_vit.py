@@ -11,6 +11,7 @@ from mmselfsup_graft.checkpoints import Depth, vit_depth
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
+from ..blocks import norm_queries
 from .vit import SelfSupViT
 
 
@@ -68,14 +69,14 @@ class TECViT(SelfSupViT):
             keep: [B, K] indices of the patches to keep; None keeps all.
 
         Returns:
-            [B, 1 + K, depth * D], channels of the first block first.
+            [B, 1 + K, depth * D], channels of the first block first; registers are left out.
         """
         tokens, _ = self._embed(x, keep)
         outputs = []
         for layer in self.layers:
             tokens = layer(tokens)
-            outputs.append(tokens)
-        outputs[-1] = self.ln1(tokens) if self.final_norm else tokens
+            outputs.append(self.without_registers(tokens))
+        outputs[-1] = self.ln1(outputs[-1]) if self.final_norm else outputs[-1]
         return torch.cat(outputs, dim=-1)
 
 
@@ -141,19 +142,20 @@ class TargetViT(SelfSupViT):
         tokens, query, key = _block_with_queries(self.layers[-1], tokens)
         outputs.append(tokens)
         last: Sequence[torch.Tensor] = outputs[-self.last_layers :]
-        feature = (sum(last[1:], last[0]) / len(last))[:, 1:]  # [B, L, C]
+        extra = 1 + self.num_registers
+        feature = (sum(last[1:], last[0]) / len(last))[:, extra:]  # [B, L, C]
         if self.topk is None:
             return Targets(feature)
         # ranked in float32: rounding could exchange patches that are nearly level
         query, key = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (query, key))
         scale = query.shape[-1] ** -0.5
         with torch.autocast(x.device.type, enabled=False):
-            of_class = query[:, :, :1] @ key.transpose(-2, -1) * scale  # [B, H, 1, 1 + L]
-            rows = of_class[:, :, 0, 1:].mean(1).topk(self.topk, dim=1).indices  # [B, K]
+            of_class = query[:, :, :1] @ key.transpose(-2, -1) * scale  # [B, H, 1, extra + L]
+            rows = of_class[:, :, 0, extra:].mean(1).topk(self.topk, dim=1).indices  # [B, K]
             wanted = rows[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[-1])
-            chosen = query[:, :, 1:].gather(2, wanted)  # [B, H, K, C / H]
+            chosen = query[:, :, extra:].gather(2, wanted)  # [B, H, K, C / H]
             of_patches = chosen @ key.transpose(-2, -1) * scale
-        attention = torch.cat([of_class, of_patches], dim=2)[..., 1:]  # [B, H, 1 + K, L]
+        attention = torch.cat([of_class, of_patches], dim=2)[..., extra:]  # [B, H, 1 + K, L]
         return Targets(feature, rows, attention.transpose(1, 2))
 
 
@@ -162,6 +164,7 @@ def _block_with_queries(layer: Any, tokens: torch.Tensor) -> tuple[torch.Tensor,
     attention = layer.attn
     mixed = attention.qkv(layer.ln1(tokens)).unflatten(-1, (3, attention.num_heads, -1))  # [B, N, 3, H, C / H]
     query, key, value = mixed.permute(2, 0, 3, 1, 4)
+    query, key = norm_queries(attention, query, key)
     attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # [B, N, C]
     tokens = tokens + attention.gamma1(attention.proj(attended))
     return layer.ffn(layer.ln2(tokens), identity=tokens), query, key

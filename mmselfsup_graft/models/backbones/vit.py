@@ -14,7 +14,7 @@ from mmselfsup_graft.checkpoints import Depth, sincos_table, vit_depth
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
-from ..blocks import EncoderBlock, run_blocks
+from ..blocks import EncoderBlock, NormedAttention, run_blocks
 from ..foreign_weights import refuse_pretrained_init
 from ..masking import take_patches, take_tokens
 
@@ -30,12 +30,18 @@ class SelfSupViT(VisionTransformer):
     blocks are frozen is the algorithm's business.
 
     Args:
+        img_size: Side of the images in pixels, or (H, W); MAE and TEC need square ones.
+        patch_size: Side of a patch.
         arch: Name in :attr:`arch_zoo` (``deit-small`` is ViT-S with 6 heads, ``mocov3-small`` with 12, ``base``,
             ``large``) or a dict with embed_dims, num_layers, num_heads, feedforward_channels.
         init: ``mae`` or ``mocov3``: weight initialisation and layout of the position table.
         stop_grad_patch_embed: Freeze the patch projection, as all official MoCo v3 and Layer Grafted recipes do.
+        num_registers: Learned tokens between class token and patches, without position (DINOv2, arXiv 2309.16588). They
+            take part in attention; features, decoders and maps leave them out, ``out_type='raw'`` shows them.
+        qk_norm: Layer norms on the queries and keys of every head.
         out_type: As in mmpretrain; ``cls_token`` is the feature after the final norm.
-        **kwargs: Further arguments of :class:`mmpretrain.models.VisionTransformer`.
+        **kwargs: Further arguments of :class:`mmpretrain.models.VisionTransformer`: ``layer_scale_init_value`` for a
+            learned layer scale, ``layer_cfgs=dict(ffn_type='swiglu_fused')`` for gated MLPs.
 
     Attributes:
         plain: Compute everything in the published form, see :class:`SelfSupAlgorithm`.
@@ -54,11 +60,13 @@ class SelfSupViT(VisionTransformer):
     def __init__(
         self,
         arch: str | dict = 'base',
-        img_size: int = 224,
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
         init: str = 'mae',
         stop_grad_patch_embed: bool = False,
         out_type: str = 'cls_token',
+        num_registers: int = 0,
+        qk_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         refuse_pretrained_init(kwargs.get('init_cfg'), 'SelfSupViT')
@@ -66,15 +74,24 @@ class SelfSupViT(VisionTransformer):
             raise ConfigError(f'SelfSupViT: unknown arch {arch!r}; choose from {", ".join(sorted(self.arch_zoo))}')
         if init not in ('mae', 'mocov3'):
             raise ConfigError(f'SelfSupViT: init must be "mae" or "mocov3", got {init!r}')
-        if img_size % patch_size:
+        if any(side % patch_size for side in ([img_size] if isinstance(img_size, int) else img_size)):
             raise ConfigError(f'SelfSupViT: img_size {img_size} is no multiple of patch_size {patch_size}')
         settings = self.arch_zoo[arch.lower()] if isinstance(arch, str) else arch
         if settings['embed_dims'] % settings['num_heads']:
             raise ConfigError(
                 f'SelfSupViT: a width of {settings["embed_dims"]} cannot be shared by {settings["num_heads"]} heads'
             )
+        if num_registers < 0:
+            raise ConfigError(f'SelfSupViT: num_registers={num_registers} must not be negative')
         super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
         EncoderBlock.adopt(self.layers)
+        if qk_norm:
+            NormedAttention.adopt(layer.attn for layer in self.layers)
+        self.num_registers = num_registers
+        self.register_tokens: nn.Parameter | None = None
+        if num_registers:
+            self.register_tokens = nn.Parameter(torch.zeros(1, num_registers, self.embed_dims))
+            self.num_extra_tokens += num_registers
         self.init = init
         self.pos_embed.requires_grad = False
         if stop_grad_patch_embed:
@@ -104,6 +121,8 @@ class SelfSupViT(VisionTransformer):
                 self._init_linear(name, module)
         self._init_patch_embed()
         nn.init.normal_(self.cls_token, std=0.02 if self.init == 'mae' else 1e-6)
+        if self.register_tokens is not None:
+            nn.init.normal_(self.register_tokens, std=1e-6)
 
     def _init_linear(self, name: str, linear: nn.Linear) -> None:
         if self.init == 'mocov3' and name.endswith('attn.qkv'):
@@ -133,12 +152,19 @@ class SelfSupViT(VisionTransformer):
             keep: [B, K] indices of the patches to keep; None keeps all.
 
         Returns:
-            [B, 1 + K, D] class token and kept patches, in the order of ``keep``.
+            [B, 1 + K, D] class token and kept patches, in the order of ``keep``; registers are left out.
         """
         tokens, _ = self._embed(x, keep)
         for layer in self.layers:
             tokens = layer(tokens)
+        tokens = self.without_registers(tokens)
         return self.ln1(tokens) if self.final_norm else tokens
+
+    def without_registers(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Class token and patches [B, 1 + K, D] of all tokens [B, 1 + R + K, D]."""
+        if not self.num_registers:
+            return tokens
+        return torch.cat([tokens[:, :1], tokens[:, 1 + self.num_registers :]], dim=1)
 
     def class_feature(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
         """Class token after the final norm, [B, D]: ``encode(x, keep)[:, 0]`` for less.
@@ -184,7 +210,7 @@ class SelfSupViT(VisionTransformer):
         return (patches if embedding.norm is None else embedding.norm(patches)), grid
 
     def _embed(self, x: torch.Tensor, keep: torch.Tensor | None) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Tokens [B, 1 + K, D] as the first block takes them, and the grid of all patches.
+        """Tokens [B, 1 + R + K, D] as the first block takes them (R registers), and the grid of all patches.
 
         ``x`` are images [B, C, H, W], or what :meth:`embed_patches` made of images of the construction size.
         """
@@ -192,7 +218,19 @@ class SelfSupViT(VisionTransformer):
         table = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode)
         patches = patches + (table[:, 1:] if keep is None else table[0, 1:][keep])  # [B, K, D]
         cls_token = (self.input_token() + table[:, :1]).expand(len(x), -1, -1)
-        return self.pre_norm(self.drop_after_pos(torch.cat([cls_token, patches], dim=1))), grid
+        leading = [cls_token]
+        if self.register_tokens is not None:
+            leading.append(self.register_tokens.expand(len(x), -1, -1))
+        return self.pre_norm(self.drop_after_pos(torch.cat([*leading, patches], dim=1))), grid
+
+    def _prepare_pos_embed(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Mmpretrain's hook on loading, which takes every extra token for one with a position."""
+        registers = getattr(self, 'num_registers', 0)
+        self.num_extra_tokens -= registers
+        try:
+            super()._prepare_pos_embed(state_dict, prefix, *args, **kwargs)
+        finally:
+            self.num_extra_tokens += registers
 
     def forward(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> Sequence[torch.Tensor]:
         """Features as mmpretrain's ViT gives them.

@@ -1,0 +1,79 @@
+"""Which tensors of an encoder a model has no place for, whether that changes its features, and what would take them.
+
+Every reader asks here: a graft, scoring, fine-tuning, TEC's base model, the converters, detectors and segmentors.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+
+from .rename import grouped_names
+
+# no part of the features: heads, decoders, projectors, queues, mask tokens, counters, what a model computes for itself
+_HARMLESS = re.compile(
+    r'(\w*decoder\w*|\w*head(_\w+)?|neck|projector|projection_head|predictor|prototypes\d*|classifier|fc|pooler|'
+    r'queue\w*|logit_scale|mask_token|masked_embed|mask_gamma)(\.|$)'
+    r'|(.*\.)?(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask)$'
+    r'|norm\d+\.'  # of the outputs of stages
+    r'|ln1\.'  # after the last block; a model without it says so in its config
+)
+
+# canonical names -> what they are, and what takes them
+_REMEDIES = (
+    (r'register_tokens$', 'register tokens', 'SelfSupViT with num_registers={count}'),
+    (
+        r'layers\.\d+\.(attn\.gamma1|ffn\.gamma2)\.weight$|layers\.\d+\.gamma_[12]$',
+        'layer scale',
+        'layer_scale_init_value=1.0 of the backbone',
+    ),
+    (r'layers\.\d+\.attn\.[qk]_norm\.', 'norms of queries and keys', 'SelfSupViT with qk_norm=True'),
+    (r'layers\.\d+\.ffn\.w(12|3)\.', 'gated MLPs', "layer_cfgs=dict(ffn_type='swiglu_fused') of the backbone"),
+    (r'pre_norm\.', 'a norm before the first block', 'pre_norm=True of the backbone'),
+    (r'ln2\.', 'a norm of the mean of the patches', "out_type='avg_featmap' of the backbone"),
+    (
+        r'layers\.\d+\.attn\.(relative_position_bias_table|q_bias|v_bias)|rel_pos_bias\.',
+        'relative positions',
+        'the class SelfSupBEiT',
+    ),
+    (r'cls_token$', 'a class token', 'with_cls_token=True of the backbone'),
+    (r'cls_token_mlp\.', "TEC's MLP behind the class token", 'the class TECViT'),
+    (r'absolute_pos_embed$', 'absolute positions', 'use_abs_pos_embed=True of the backbone'),
+    (r'pos_embed$', 'absolute positions', 'a backbone with a position table'),
+    (r'patch_embed\.norm\.', 'a norm of the patches', "patch_cfg=dict(norm_cfg=dict(type='LN')) of the backbone"),
+    (r'layers?\d*\.\d+\.attn\.qkv\.bias|patch_embed\.projection\.bias', 'biases', 'the backbone with these biases'),
+)
+
+
+def changes_features(name: str) -> bool:
+    """Whether an encoder without this tensor, under its canonical name, has other features."""
+    return not _HARMLESS.match(name)
+
+
+def unplaced(given: Iterable[str], wanted: Collection[str]) -> list[str]:
+    """Canonical names of an encoder's tensors that the model has no place for though they change its features."""
+    return [name for name in given if name not in wanted and changes_features(name)]
+
+
+def has_remedy(name: str) -> bool:
+    """Whether there is a backbone or an option that takes this tensor."""
+    return any(re.match(pattern, name) for pattern, _, _ in _REMEDIES)
+
+
+def explain_unplaced(names: Collection[str], registers: int = 0) -> str:
+    """What the tensors are and what would take them, in one line.
+
+    Args:
+        names: What :func:`unplaced` gave.
+        registers: Number of register tokens, for the advice.
+    """
+    parts, rest = [], list(names)
+    for pattern, what, remedy in _REMEDIES:
+        found = [name for name in rest if re.match(pattern, name)]
+        if found:
+            rest = [name for name in rest if name not in found]
+            more = f', {len(found)} tensors' if len(found) > 1 else ''
+            parts.append(f'{what} ({found[0]}{more}): {remedy.format(count=registers or "N")} takes it')
+    if rest:
+        parts.append(
+            f'{grouped_names(rest, depth=8, most=3)}: no backbone here takes it; is it an encoder of another kind?'
+        )
+    return '; '.join(parts)

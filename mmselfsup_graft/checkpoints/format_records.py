@@ -1,0 +1,243 @@
+"""The known checkpoint formats as data: marks, encoders, names, computed values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .computed import Step, join_qkv, name_layer_scale, split_qv_bias
+from .computed_stages import number_final_norm, scale_to_vector, swin_merge_to_mm
+from .rename import (
+    CONVNEXT_OFFICIAL,
+    CONVNEXT_TIMM,
+    CONVNEXT_TORCHVISION,
+    SWIN_OFFICIAL,
+    VIT_HUGGINGFACE,
+    VIT_MMSEG,
+    VIT_TIMM,
+    RenameTable,
+)
+
+_KEEP_NAMES = RenameTable(())
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One of the encoders in a file.
+
+    Args:
+        prefix: Text before the names of its tensors; other components may stand before it, see :mod:`layouts`.
+        wrapper: Key in the file that holds its tensors, where each encoder has one of its own.
+        others: Other prefixes that stand for the same.
+    """
+
+    prefix: str
+    wrapper: str | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """All prefixes that stand for it."""
+        return (self.prefix, *self.others)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What the images were normalised with: mean and standard deviation per channel (R, G, B), full range 0..1."""
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one family of checkpoints names its encoder.
+
+    Args:
+        name: What users call it.
+        branches: Name -> encoder in the file; the first is taken unless another is asked for.
+        marks: Regular expressions (searched at the start of a name, prefix removed); all must be found.
+        not_encoder: Regular expression for names behind the prefix that are no part of the encoder.
+        table: Names there -> canonical names.
+        steps: What is computed after renaming.
+        projector: Names of the first linear layer of the projector and of the batch norm after it, where the format
+            has one; ``{}`` stands for the encoder's prefix without ``backbone.``.
+        also: Methods whose files look like this as well, for users who ask by method.
+        normalisation: How images were normalised; None where the format alone does not tell.
+        refusal: Why such a file cannot be read, if it cannot.
+        bare: A backbone alone: nothing is left to extract from such a file.
+    """
+
+    name: str
+    branches: Mapping[str, Branch]
+    marks: tuple[str, ...]
+    not_encoder: str
+    table: RenameTable
+    steps: tuple[Step, ...] = ()
+    projector: tuple[str, str] | None = None
+    also: tuple[str, ...] = ()
+    normalisation: Normalisation | None = field(default_factory=Normalisation)
+    refusal: str = ''
+    bare: bool = False
+
+
+def _one(prefix: str) -> dict[str, Branch]:
+    return {'base': Branch(prefix)}
+
+
+_TIMM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.weight')
+_SWIN_MARK = r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table'
+_SWIN_STEPS: tuple[Step, ...] = (swin_merge_to_mm, number_final_norm)
+_RESNET = r'layer1\.0\.'
+_CANONICAL = r'layers\.0\.attn\.qkv\.|layer1\.0\.|stages\.0\.0\.depthwise_conv\.|stages\.0\.blocks\.0\.attn\.w_msa\.'
+_CONV_STEM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.0\.weight')
+_CONV_STEM = "a ViT with MoCo v3's convolutional stem, which no library here has"
+_MASK = r'mask_token|masked_embed|mask_gamma'
+_MOCOV3 = {'base': Branch('base_encoder.'), 'momentum': Branch('momentum_encoder.')}
+_SELF_DISTILLED = {'teacher': Branch('backbone.', 'teacher'), 'student': Branch('backbone.', 'student')}
+# ours; then mmpretrain's MoCo v3 and MoCo, whose follower is backbone and neck in a row
+_FOLLOWERS = ('momentum_encoder.module.0.', 'encoder_k.module.0.', 'encoder_k.0.')
+_OPENMMLAB = {'base': Branch('backbone.'), 'momentum': Branch('momentum_encoder.backbone.', others=_FOLLOWERS)}
+_HF_MARK = r'encoder\.layer\.0\.attention\.attention\.query\.weight'
+_HF_OTHERS = r'pooler\.|classifier\.|decoder\.|embeddings\.mask_token'
+_PLAIN = (name_layer_scale,)
+_VIT_HEAD, _RESNET_FC, _NECK = ('{}head.0', '{}head.1'), ('{}fc.0', '{}fc.1'), ('{}neck.fc0', '{}neck.bn0')
+
+# order matters: the first format whose marks are all found is taken
+FORMATS: tuple[Format, ...] = (
+    Format('moco', {'base': Branch('encoder_q.'), 'momentum': Branch('encoder_k.')}, (_RESNET,), r'fc\.', _KEEP_NAMES),
+    Format('mocov3', _MOCOV3, _TIMM_MARKS, r'head\.', VIT_TIMM, _PLAIN, _VIT_HEAD, also=('layer_grafted',)),
+    Format(
+        'mocov3-conv-stem',
+        _MOCOV3,
+        _CONV_STEM_MARKS,
+        r'head\.',
+        VIT_TIMM,
+        also=('mocov3', 'layer_grafted'),
+        refusal=_CONV_STEM,
+    ),
+    Format('mocov3-resnet', _MOCOV3, (_RESNET,), r'fc\.', _KEEP_NAMES, projector=_RESNET_FC, also=('mocov3',)),
+    Format('ibot', _SELF_DISTILLED, _TIMM_MARKS, rf'head\.|{_MASK}', VIT_TIMM, _PLAIN, also=('dino',)),
+    Format('dino-resnet', _SELF_DISTILLED, (_RESNET,), r'head\.|fc\.', _KEEP_NAMES, also=('dino',)),
+    Format(
+        'ibot-swin',
+        _SELF_DISTILLED,
+        (_SWIN_MARK,),
+        rf'head\.|{_MASK}|.*attn_mask$',
+        SWIN_OFFICIAL,
+        _SWIN_STEPS,
+        also=('ibot',),
+    ),
+    Format(
+        'mmseg-vit',
+        {'base': Branch('backbone.', others=('',))},
+        (r'layers\.0\.attn\.attn\.in_proj_weight',),
+        r'(decode|auxiliary)_head\.',
+        VIT_MMSEG,
+        bare=True,
+    ),
+    Format(
+        'openmmlab',
+        _OPENMMLAB,
+        (_CANONICAL,),
+        r'$^',
+        _KEEP_NAMES,
+        (name_layer_scale, split_qv_bias),
+        projector=_NECK,
+        also=('mmpretrain', 'mmselfsup', 'a2mim', 'simmim', 'mae', 'moco', 'mocov3', 'swav', 'layer_grafted', 'tec'),
+        normalisation=None,
+    ),
+    Format('simmim', _one('encoder.'), _TIMM_MARKS, rf'head\.|{_MASK}', VIT_TIMM, _PLAIN),
+    Format(
+        'simmim-swin',
+        _one('encoder.'),
+        (_SWIN_MARK,),
+        rf'head\.|{_MASK}|.*attn_mask$',
+        SWIN_OFFICIAL,
+        _SWIN_STEPS,
+        also=('simmim',),
+    ),
+    Format(
+        'swav',
+        _one(''),
+        (_RESNET, r'projection_head\.|prototypes\.'),
+        r'projection_head\.|prototypes\.',
+        _KEEP_NAMES,
+        normalisation=Normalisation(std=(0.228, 0.224, 0.225)),
+    ),
+    Format(
+        'tec',
+        _one(''),
+        (*_TIMM_MARKS, r'cls_token_mlp\.'),
+        rf'decoder_|encoder_adaptor\.|forward_(fea|att)_decoder\.|head\.|{_MASK}',
+        VIT_TIMM,
+        _PLAIN,
+    ),
+    Format('mae', _one(''), (*_TIMM_MARKS, r'decoder_blocks\.'), rf'decoder_|head\.|{_MASK}', VIT_TIMM, _PLAIN),
+    Format(
+        'timm',
+        _one(''),
+        _TIMM_MARKS,
+        rf'decoder_|head(_dist)?\.|fc\.|{_MASK}',
+        VIT_TIMM,
+        _PLAIN,
+        also=('mae', 'mocov3', 'layer_grafted', 'tec', 'ibot', 'dino', 'deit'),
+        normalisation=None,
+        bare=True,
+    ),
+    Format('conv-stem', _one(''), _CONV_STEM_MARKS, r'head\.', VIT_TIMM, refusal=_CONV_STEM, bare=True),
+    Format(
+        'huggingface',
+        {'base': Branch('vit.', others=('dinov2.', 'dinov2_with_registers.', ''))},
+        (_HF_MARK,),
+        _HF_OTHERS,
+        VIT_HUGGINGFACE,
+        (join_qkv,),
+        normalisation=None,
+        bare=True,
+    ),
+    Format(
+        'swin',
+        _one(''),
+        (_SWIN_MARK,),
+        r'head\.|.*attn_mask$',
+        SWIN_OFFICIAL,
+        _SWIN_STEPS,
+        bare=True,
+    ),
+    Format(
+        'convnext',
+        _one(''),
+        (r'stages\.0\.0\.dwconv\.',),
+        r'head\.',
+        CONVNEXT_OFFICIAL,
+        (number_final_norm,),
+        bare=True,
+    ),
+    Format(
+        'timm-convnext', _one(''), (r'stages\.0\.blocks\.0\.conv_dw\.',), r'head\.(?!norm)', CONVNEXT_TIMM, bare=True
+    ),
+    Format(
+        'torchvision-convnext',
+        _one(''),
+        (r'features\.1\.0\.block\.0\.weight',),
+        r'classifier\.(?!0)',
+        CONVNEXT_TORCHVISION,
+        (scale_to_vector,),
+        bare=True,
+    ),
+    Format(
+        'mmpretrain',
+        _one(''),
+        (_CANONICAL,),
+        r'(head|neck|fc)\.',
+        _KEEP_NAMES,
+        (name_layer_scale, split_qv_bias),
+        also=('mmselfsup', 'torchvision', 'timm', 'a2mim', 'simmim'),
+        normalisation=None,
+        bare=True,
+    ),
+)
+
+
+def format_names() -> list[str]:
+    """Names accepted as ``format`` besides ``auto``: of formats, and of methods whose files have one of them."""
+    return sorted({name for each in FORMATS for name in (each.name, *each.also)})
