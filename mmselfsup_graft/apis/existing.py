@@ -68,6 +68,8 @@ def _files_of_a_run(cfg: Config) -> list[Path]:
     folders = [folder for folder in checkpoint_folders(cfg.work_dir, cfg) if folder.is_dir()]
     checkpoints = [path for folder in folders for path in sorted(folder.glob('*.pth'))]
     notes = [Path(cfg.work_dir) / name for name in ('history.jsonl', 'progress.json', 'param_groups.json')]
+    if not checkpoints and not notes[0].is_file():
+        return []  # a run that ended before its first iteration
     return [path for path in [*checkpoints, *notes] if path.is_file()]
 
 

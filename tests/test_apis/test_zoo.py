@@ -20,7 +20,7 @@ def test_listing() -> None:
     every = zoo.list_models()
     assert {SMALL, PUBLISHED} <= set(every)
     assert all(zoo.find_model(name).config.is_file() for name in every)
-    assert zoo.list_models('mae_*_digits-*') == [SMALL] == zoo.list_models('mae_vit-micro')
+    assert zoo.list_models('mae_*210e_digits-*') == [SMALL] == zoo.list_models('mae_vit-micro-p4_1xb64-coslr-210e')
     assert PUBLISHED in zoo.list_models(pretrained=True)
     assert SMALL not in zoo.list_models(pretrained=True)
 

@@ -14,6 +14,7 @@ from mmselfsup_graft.apis.recipe import Recipe, stage_checkpoint
 from mmselfsup_graft.apis.report_settings import BASELINES, FEATURE_NAMES, scored_features
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import share_classes
+from mmselfsup_graft.errors import NonFiniteError
 from mmselfsup_graft.evaluation import Embedded
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.visualization.report_page import Embedding, Representation, Sample
@@ -50,11 +51,17 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     if len(chosen) < FEWEST_IMAGES:
         return None
     found = {PIXELS: embed_images(raw_pixels(), {}, dataset=whole.get_subset(chosen.tolist()))}
+    without = []
     for name, stage in rows.items():
-        encoder = load_encoder(stage.cfg, stage_checkpoint(work_dir, stage.name))
+        try:
+            encoder = load_encoder(stage.cfg, stage_checkpoint(work_dir, stage.name))
+        except NonFiniteError:
+            without.append(name)
+            continue
         scored = scored_features(recipe.report, encoder.has_class_token(), encoder.own_feature())
         found[name] = embed_images(encoder, {}, scored, dataset=_subset(stage.cfg, chosen))
-    diverged = tuple(name for name, each in found.items() if each.non_finite())
+    without += [name for name, each in found.items() if each.non_finite()]
+    diverged = tuple(name for name in rows if name in without)
     found = {name: each for name, each in found.items() if name not in diverged}
     readable = reduce(np.intersect1d, [each.indices for each in found.values()])
     if len(readable) < FEWEST_IMAGES:

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -108,6 +108,16 @@ class GraftRunner(Runner):
                 rest = {key: value for key, value in loop.items() if key not in ('type', 'by_epoch')}
                 loop = {**rest, 'type': ResumableEpochLoop}
         return super().build_train_loop(loop)
+
+    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any) -> MMLogger:
+        """Build as mmengine does, under a name that no other run of this process has.
+
+        mmengine names a run by its config and the second in which it starts; two runs of one name would share their
+        logged scalars and their log file.
+        """
+        if DeferredMessageHub.check_instance_created(self._experiment_name):
+            self._experiment_name += f'_{secrets.token_hex(4)}'
+        return super().build_logger(log_level, log_file, **kwargs)
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Make the store of logged scalars, which reads losses from the device when they are logged and not before."""
