@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from .errors import DataError, DiskFullError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # of torch in the process that writes, and in the one that waits for it
 _SHARED_MEMORY = re.compile(
     r'unable to allocate shared memory|unable to (write to|resize) file </torch_|out of shared memory|'

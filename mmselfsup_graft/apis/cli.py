@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import logging
 import multiprocessing
 import os
 import re
@@ -23,6 +24,7 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
     """
     # schedules step at every iteration, optimisers of accumulated gradients not at the first: nothing is skipped
     warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
+    logging.raiseExceptions = False  # a log that cannot be written prints no traceback beside the one line below
     try:
         with handled():
             code = main(argv) or 0

@@ -21,7 +21,8 @@ from mmselfsup_graft.errors import GraftError
 
 _LOCK = '.lock'
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-_TEMPORARY = re.compile(r'\.(epoch|iter|best)_.*\.pth(\..*)?\.tmp')
+# as whole_file names them; and as checkpoints of older versions were named
+_TEMPORARY = re.compile(r'\..+\.\d+-[0-9a-f]{8}\.tmp|\.(epoch|iter|best)_.*\.pth\.tmp')
 _held: list[Path] = []
 
 
@@ -31,7 +32,7 @@ def only_writer(folder: str | os.PathLike) -> Iterator[None]:
 
     The main process locks the file ``.lock``, which names it, and removes it at the end, with the folder if nothing was
     written there; the system unlocks it when that process ends, however it ends. All processes of a launch call this,
-    after their group is open, and all are refused together. Unfinished checkpoints that killed runs left are removed.
+    after their group is open, and all are refused together. Unfinished files that killed runs left are removed.
     Blocks of one process may be nested. Where the file system has no locks (some network file systems), a warning says
     so.
 

@@ -73,7 +73,8 @@ def test_the_lock_ends_with_its_process_though_a_worker_lives_on(tmp_path):
 
 def test_unfinished_checkpoints_of_killed_runs_are_removed_and_nothing_else(tmp_path):
     stale = ['.epoch_3.pth.tmp', '.iter_12.pth.77-0123abcd.tmp', '.best_accuracy_top1_epoch_2.pth.7-89abcdef.tmp']
-    kept = ['epoch_2.pth', '.other.pth.1-00000000.tmp', '.progress.json.tmp', 'iter_3.pth.tmp']
+    stale += ['.progress.json.1-00000000.tmp']
+    kept = ['epoch_2.pth', '.other.pth.tmp', 'iter_3.pth.tmp', 'a.1-00000000.tmp']
     for name in (*stale, *kept):
         (tmp_path / name).touch()
     with only_writer(tmp_path):
