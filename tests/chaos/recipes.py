@@ -53,7 +53,11 @@ class Recipe(Scenario):
 
     def _kill_a_stage(self, folder: Path, work: Path, draw: random.Random) -> str:
         parent = start(recipe_main, self.recipe, work, log=folder / 'killed.log')
-        time.sleep(draw.uniform(0, 4) * self.measure.cpu)
+        number, delay, seen = draw.randint(1, len(STAGES)), draw.uniform(0, 1), set[int]()
+        while parent.is_alive() and len(seen) < number:
+            time.sleep(0.02)
+            seen.update(_stages_of(work))
+        time.sleep(delay)
         stages = _stages_of(work)
         for pid in stages:
             os.kill(pid, signal.SIGKILL)
