@@ -22,6 +22,16 @@ from .config_values import check_values
 _HARD_TO_SEE = ('mmdet', 'mmseg')
 
 
+# names of other toolboxes for keys that have another one here
+_ALSO_CALLED = {
+    'base_lr': 'lr',
+    'learning_rate': 'lr',
+    'epochs': 'max_epochs',
+    'bs': 'batch_size',
+    'workers': 'num_workers',
+}
+
+
 class _Place(NamedTuple):
     """A value of a config with all that decides who reads it."""
 
@@ -91,10 +101,10 @@ def _root(cfg: Config) -> _Place:
 
 def _check_option(cfg: Config, option: str) -> None:
     """Follow a dotted key as far as it exists and ask the section reached about the first part that is new."""
-    place = _root(cfg)
+    place = root = _root(cfg)
     parts = option.split('.')
     if len(parts) > 1 and parts[0] not in place.node and parts[0] not in known_top_level():
-        _check_new_key(place, parts[0], parts[0], option)
+        _check_new_key(place, parts[0], parts[0], option, root.node)
     if parts[0] in place.node and parts[0] not in known_top_level():
         raise ConfigError(
             f"'{option}' would change nothing: '{parts[0]}' is a variable of the config file, which was read before"
@@ -106,7 +116,7 @@ def _check_option(cfg: Config, option: str) -> None:
             if part not in place.node:
                 if number + 1 < len(parts) and parts[number + 1].isdigit():
                     raise ConfigError(f"unknown key '{option}' ('{where}' is not set, so it has no items)")
-                _check_new_key(place, part, where, option)
+                _check_new_key(place, part, where, option, root.node)
                 return
         elif not isinstance(place.node, (list, tuple)):
             raise ConfigError(f"unknown key '{where}' ('{place.path}' is {place.node!r}, not a section with keys)")
@@ -125,7 +135,7 @@ def _places(config: dict, parts: list[str]) -> list[str]:
     rest, value = ''.join(f'.{part}' for part in parts[1:]), config.get(parts[0])
     entries = [entry for name in config if name in known_top_level() for entry in _entries(config[name], name)]
     same = [f'{path}{rest}' for path, each in entries if isinstance(value, dict | list) and value and each == value]
-    return same or [path for path, _ in entries if path.endswith(f'.{parts[-1]}')]
+    return same or [path for path, _ in entries if path.rpartition('.')[2] in (parts[-1], _ALSO_CALLED.get(parts[-1]))]
 
 
 def _entries(node: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -136,7 +146,7 @@ def _entries(node: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from _entries(value, f'{path}.{key}')
 
 
-def _check_new_key(place: _Place, part: str, where: str, option: str) -> None:
+def _check_new_key(place: _Place, part: str, where: str, option: str, config: dict) -> None:
     if not place.path:
         if part not in known_top_level():
             meant = _meant(place.node, option.split('.'))
@@ -147,7 +157,9 @@ def _check_new_key(place: _Place, part: str, where: str, option: str) -> None:
     if owner is None:
         raise ConfigError(_unknown(where, f"'{place.path}'", place.node))
     if keys is not None and part not in keys:
-        raise ConfigError(_unknown(where, owner, keys))
+        meant = '' if get_close_matches(part, keys, n=1, cutoff=0.6) else _meant(config, [part])
+        said = f"unknown key '{where}' ({owner} has no such option{meant})"
+        raise ConfigError(said if meant else _unknown(where, owner, keys))
 
 
 def _misspelt_top_level(cfg: Config) -> Iterator[str]:

@@ -71,9 +71,13 @@ def _one_takes(annotation: Any, value: Any) -> bool:
         return not isinstance(value, str | bool | int) or value in get_args(annotation)
     if annotation is bool:
         return not isinstance(value, str | Number) or value in (0, 1)
+    if annotation is int:
+        return not isinstance(value, str | bool) and (not isinstance(value, float) or value.is_integer())
     if annotation in _NUMBERS:
         return not isinstance(value, str | bool)
     if annotation is type(None):
+        return False
+    if origin is tuple and isinstance(value, Number):
         return False
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Iterable) and isinstance(value, str):
         parts = get_args(annotation)

@@ -31,10 +31,26 @@ def check_values(cfg: Config) -> None:
     counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if isinstance(counts, bool) or not isinstance(counts, int) or counts < 1:
         raise ConfigError(f'optim_wrapper.accumulative_counts must be a whole number of at least 1, got {counts!r}')
+    _check_ranges(cfg)
     modes = [fast for key in cfg if key.endswith('_dataloader') for fast in _fast_of(cfg[key])]
     deferring = [fast for fast in modes if resolve_mode(fast) not in (None, 'cpu')]
     if deferring:
         _check_preprocessor(cfg, deferring[0])
+
+
+def _check_ranges(cfg: Config) -> None:
+    """Refuse numbers that the optimizer or a loader would refuse without naming their key."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    clip = wrapper.get('clip_grad')
+    if clip is not None and not isinstance(clip, dict):
+        raise ConfigError(f'optim_wrapper.clip_grad is {clip!r}; set its options: optim_wrapper.clip_grad.max_norm=1.0')
+    rate = (wrapper.get('optimizer') or {}).get('lr')
+    if isinstance(rate, int | float) and not 0 <= rate < float('inf'):
+        raise ConfigError(f'optim_wrapper.optimizer.lr is {rate!r}, expected a learning rate of at least 0')
+    for key in cfg:
+        size = cfg[key].get('batch_size') if key.endswith('_dataloader') and isinstance(cfg[key], dict) else None
+        if isinstance(size, int | float) and size < 1:
+            raise ConfigError(f'{key}.batch_size is {size!r}, expected a number of images of at least 1')
 
 
 def _fast_of(node: Any) -> Iterator[Any]:

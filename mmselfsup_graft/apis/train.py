@@ -62,6 +62,9 @@ def training_config(args: argparse.Namespace) -> Config:
         CheckpointError: If there is no checkpoint to go on from.
     """
     cfg = load_config(args.config, args.cfg_options)
+    option = args.cfg_options.get('work_dir', args.work_dir)
+    if args.work_dir and option != args.work_dir:
+        raise ConfigError(f'--work-dir {args.work_dir} and --cfg-options work_dir={option} differ; give one of them')
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     cfg.launcher = args.launcher
     if args.epochs is not None:

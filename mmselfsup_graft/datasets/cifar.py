@@ -90,7 +90,8 @@ class CIFAR(SelfSupDataset):
     def load_data_list(self) -> list[dict]:
         """Read images and labels of the split."""
         folder = _find_folder(self.data_root, self.num_classes, self.split)
-        self._metainfo['classes'] = _read_names(os.path.join(folder, self.release.names), self.num_classes)
+        names = os.path.join(folder, self.release.names)
+        self._metainfo['classes'], self.only_numbers = _read_names(names, self.num_classes), not os.path.isfile(names)
         paths = [os.path.join(folder, name) for name in self.release.files[self.split]]
         return [sample for path in paths for sample in self._samples(path)]
 

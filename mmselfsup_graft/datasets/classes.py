@@ -101,20 +101,24 @@ def renumbering(
     return {number: place[own[number]] for number in numbers}
 
 
-def naming(own: Sequence[str], given: Sequence[str], used: Iterable[int], owner: str) -> dict[int, int]:
+def naming(
+    own: Sequence[str], given: Sequence[str], used: Iterable[int], owner: str, only_numbers: bool
+) -> dict[int, int]:
     """Return the number of each class in the list that the user gave.
 
-    Classes are found by name; where the data has numbers only, the list names them.
+    Classes are found by name; where the data has numbers only, the list names them: its first name is that of 0. This
+    does not depend on which of the classes a split holds.
 
     Args:
         own, used, owner: See :func:`renumbering`.
         given: The list.
+        only_numbers: Whether the data has no names of classes, only numbers.
 
     Raises:
         DataError: A class that occurs is not in the list; both lists are in the message.
     """
     numbers = sorted(set(used))
-    if are_numbers(own) and not all(own[number] in given for number in numbers):
+    if only_numbers:
         own = (*given, *own[len(given) :])
     return renumbering(own, given, numbers, owner, 'metainfo.classes')
 

@@ -235,6 +235,7 @@ class ImageList(SelfSupDataset):
         listing = read_image_list(self.list_file, folders)
         names = listing.classes
         if are_numbers(names):
-            names = names_beside(self.list_file) or names_of_labels(listing.entries, self.data_root) or names
+            known = names_beside(self.list_file) or names_of_labels(listing.entries, self.data_root)
+            names, self.only_numbers = known or names, known is None
         self._metainfo['classes'] = names
         return listed_samples(listing, self.data_root, self.list_file, self)

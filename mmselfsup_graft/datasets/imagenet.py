@@ -7,6 +7,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS
 
 from .base import SelfSupDataset
+from .classes import are_numbers
 from .image_folder import class_of, label_paths
 from .image_list import listed_samples, names_of_labels, read_image_list
 from .scanning import class_folders, scan_folder, subfolders
@@ -58,6 +59,7 @@ class ImageNet(SelfSupDataset):
         if flat and len(trained) >= len(listing.classes):
             named = trained  # the official lists number the sorted wnids
         self._metainfo['classes'] = named or listing.classes
+        self.only_numbers = not named and are_numbers(listing.classes)
         return listed_samples(listing, folder, list_file, self)
 
     def _from_folders(self, folder: str) -> list[dict]:

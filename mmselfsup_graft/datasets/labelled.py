@@ -30,6 +30,7 @@ class LabelledDataset(BaseDataset):
         max_left_out: Share of the files or lines that may be left out.
         left_out: What was left out.
         notes: Further remarks.
+        only_numbers: Whether ``self._metainfo['classes']`` holds numbers because the data has no names.
     """
 
     given: tuple[str, ...] | None
@@ -37,6 +38,7 @@ class LabelledDataset(BaseDataset):
     max_left_out: float
     left_out: LeftOut
     notes: list[str]
+    only_numbers = False
     _labels: np.ndarray | None = None
 
     def filter_data(self) -> list[dict]:
@@ -68,11 +70,12 @@ class LabelledDataset(BaseDataset):
             raise DataError(
                 f'{owner}: labels reach from {min(used)} to {max(used)}, expected 0 to {len(own or ()) - 1}'
             )
+        only_numbers = self.only_numbers or own is None
         own = numbers_as_names(1 + int(max(used))) if own is None else tuple(own)
         if len(labels) == len(self.data_list):
             self._metainfo['classes'] = own
         if self.given is not None and self.given != own:
-            _relabel(self.data_list, naming(own, self.given, used, owner))
+            _relabel(self.data_list, naming(own, self.given, used, owner, only_numbers))
             self._metainfo['classes'] = self.given
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:

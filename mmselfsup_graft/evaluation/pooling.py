@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.fitting import check_images
 
 #: what can be asked for; ``both`` is the class token [B, D] followed by the mean of the patches [B, D]
 FEATURES = ('class_token', 'patch_mean', 'both')
@@ -66,6 +67,7 @@ def encode_images(backbone: nn.Module, images: torch.Tensor, parts: Sequence[str
     Raises:
         ConfigError: If the output holds no such feature.
     """
+    check_images('scoring', backbone, images)
     if tuple(parts) == (default_feature(backbone),):
         output = backbone(images)[-1]  # an encoder may be faster where its class token is enough
     else:

@@ -117,3 +117,18 @@ def check_channels(owner: str, backbone: nn.Module, preprocessor: nn.Module) -> 
                 f'{owner}: data_preprocessor.{name} has {value.numel()} numbers, the images of the backbone have '
                 f'{wanted} channels (backbone.in_channels); give both the same'
             )
+
+
+def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
+    """Refuse images, or views of them, with another number of channels than the encoder takes.
+
+    Raises:
+        ConfigError: If the numbers differ.
+    """
+    wanted = _image_channels(backbone)
+    for each in images if isinstance(images, list | tuple) else [images]:
+        if wanted is not None and each.dim() == 4 and each.shape[1] != wanted:
+            raise ConfigError(
+                f'{owner}: the images have {each.shape[1]} channels (LoadImage.channels of the pipeline), '
+                f'backbone.in_channels is {wanted}; give both the same'
+            )

@@ -322,6 +322,8 @@ def test_values_of_switches(values: dict, message: str) -> None:
         ('optim_wrapper.optimizer.lr', 'fast', 'float'),
         ('optim_wrapper.optimizer.lr', True, 'float'),
         ('optim_wrapper.optimizer.betas', 'high', 'float'),
+        ('optim_wrapper.optimizer.betas', 0.9, 'float'),
+        ('train_dataloader.batch_size', 2.5, 'int'),
         ('train_dataloader.batch_size', 'many', 'int'),
         ('train_dataloader.num_workers', False, 'int'),
         ('train_dataloader.drop_last', 'maybe', 'bool'),
@@ -372,3 +374,30 @@ def test_an_option_that_nothing_reads_is_refused_with_the_place_that_is_read(opt
         apply_cfg_options(config, {option: 9})
     assert place in str(error.value)
     assert config.to_dict() == before
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('optim_wrapper.optimizer.lr', -1),
+        ('optim_wrapper.clip_grad', 1.0),
+        ('train_dataloader.batch_size', 0),
+        ('train_dataloader.batch_size', -4),
+    ],
+)
+def test_impossible_numbers_are_refused_at_their_key(key, value):
+    with pytest.raises(ConfigError, match=rf'{re.escape(key)} is {re.escape(repr(value))}'):
+        check_config(set_key(small_config(), key, value))
+
+
+@pytest.mark.parametrize(
+    ('option', 'place'),
+    [
+        ('base_lr', 'optim_wrapper.optimizer.lr'),
+        ('epochs', 'train_cfg.max_epochs'),
+        ('model.backbone.T_max', 'param_scheduler.0.T_max'),
+    ],
+)
+def test_a_key_is_looked_for_elsewhere(option, place):
+    with pytest.raises(ConfigError, match=re.escape(place)):
+        apply_cfg_options(small_config(), {option: 1})

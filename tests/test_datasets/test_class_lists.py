@@ -310,3 +310,19 @@ def test_a_stored_copy_that_lost_a_class_is_numbered_by_the_names_that_are_left(
     assert raw.classes == ALL[1:]
     assert raw.describe() == '6 images, 3 classes (bee 2, cat 2, dog 2), 2 ignored (unreadable when copied)'
     assert Image.open(tmp_path / 'copy' / 'train' / 'bee' / '0.png').size == (8, 8)
+
+
+@pytest.mark.parametrize('given', [['1', '2', '3'], ['1', '0', '2'], ['0', '1', '2'], ['a', 'b', 'c']])
+def test_a_list_names_numbers_by_position_whatever_a_split_holds(given, animals, tmp_path):
+    paths = sorted(animals.rglob('*.png'))[:3]
+    flat = tmp_path / 'flat'  # names that tell no classes
+    flat.mkdir()
+    for number, path in enumerate(paths):
+        (flat / f'{number}.png').write_bytes(path.read_bytes())
+    found = {}
+    for name, labels in (('train', (0, 1, 2)), ('val', (1, 2, 1)), ('ones', (1, 1, 1))):
+        (tmp_path / f'{name}.txt').write_text(''.join(f'{number}.png {label}\n' for number, label in enumerate(labels)))
+        data = ImageList(data_root=str(flat), ann_file=str(tmp_path / f'{name}.txt'), metainfo=dict(classes=given))
+        found[name] = data.labels().tolist()
+        assert data.classes == tuple(given)
+    assert found == {'train': [0, 1, 2], 'val': [1, 2, 1], 'ones': [1, 1, 1]}

@@ -162,3 +162,20 @@ def test_a_patch_size_from_the_command_line_reaches_every_part(path: str, patch:
     channels = cfg.model.backbone.in_channels
     assert model.reconstruct(torch.rand(2, channels, size, size))[0].shape == (2, channels, size, size)
     assert model.head.patch_size == patch
+
+
+@pytest.mark.parametrize(
+    ('config', 'images'),
+    [
+        (mae(), torch.rand(2, 3, 12, 12)),
+        (simmim(), torch.rand(2, 3, 16, 16)),
+        (moco(), [torch.rand(4, 3, 16, 16)] * 2),
+        (contrastive('JointEmbedding', dict(type='NTXentHead')), [torch.rand(4, 2, 16, 16)] * 2),
+        (classifier(), torch.rand(2, 1, 12, 12)),
+        (multi_task(), [torch.rand(2, 1, 12, 12)]),
+    ],
+    ids=lambda value: value['type'] if isinstance(value, dict) else '',
+)
+def test_images_of_other_channels_are_refused(config: dict[str, Any], images: Any) -> None:
+    with pytest.raises(ConfigError, match=r'the images have \d channels .* backbone.in_channels is \d'):
+        MODELS.build(config)(images, mode='loss')

@@ -12,7 +12,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from ..backbones import SelfSupViT
-from ..fitting import EncoderSizes, check_channels, fit, sizes_of
+from ..fitting import EncoderSizes, check_channels, check_images, fit, sizes_of
 from ..foreign_weights import refuse_pretrained_init
 from ..losses import l1_weight_distance
 from ..memory_format import use_channels_last
@@ -80,6 +80,15 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         self.set_up_graft(graft, frozen_layers)
         self.l1_weight, self.l1_to_block = self._parse_l1(l1_distance)
         self._l1_reference: dict[str, torch.Tensor] = {}
+
+    def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor') -> Any:
+        """As mmpretrain does, for images of as many channels as the encoder takes.
+
+        Raises:
+            ConfigError: For other images.
+        """
+        check_images(type(self).__name__, self.backbone, inputs)
+        return super().forward(inputs, data_samples, mode)
 
     def fit_parts(self, sizes: EncoderSizes, neck: Any, head: Any) -> tuple[Any, Any]:
         """Configs of neck and head with the sizes that follow from the encoder; subclasses say what follows.

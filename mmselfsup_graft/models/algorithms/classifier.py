@@ -8,7 +8,7 @@ from torch import nn
 
 from mmselfsup_graft.registry import MODELS
 
-from ..fitting import check_channels, fit, sizes_of
+from ..fitting import check_channels, check_images, fit, sizes_of
 from ..foreign_weights import refuse_pretrained_init
 from ..memory_format import use_channels_last
 from .grafting import Grafting
@@ -68,3 +68,12 @@ class GraftedClassifier(Grafting, ImageClassifier):
         if channels_last:
             use_channels_last(self.backbone)
         self.set_up_graft(graft, frozen_layers)
+
+    def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor') -> Any:
+        """As mmpretrain does, for images of as many channels as the encoder takes.
+
+        Raises:
+            ConfigError: For other images.
+        """
+        check_images('GraftedClassifier', self.backbone, inputs)
+        return super().forward(inputs, data_samples, mode)
