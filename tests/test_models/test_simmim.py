@@ -270,3 +270,10 @@ def test_a_mask_and_kept_patches_exclude_each_other() -> None:
     keep, mask = torch.arange(4).expand(2, -1), torch.ones(2, 4, 4)
     with pytest.raises(ConfigError, match='MaskedViT takes a mask or kept patches, not both'):
         vit(torch.randn(2, 3, 16, 16), keep, mask=mask)
+
+
+def test_a_reconstruction_of_another_shape_is_refused() -> None:
+    """A neck of somebody's own, whose sizes cannot be derived."""
+    head, mask = build(dict(type='SimMIMHead')), torch.zeros(2, 4, 4)
+    with pytest.raises(ConfigError, match=r'reconstructs \(1, 8, 8\), images are \(1, 16, 16\)'):
+        head.loss(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 16, 16), mask)
