@@ -26,7 +26,7 @@ from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.runners import latest_checkpoint
-from mmselfsup_graft.engine.runners.resuming import read_plain, resume
+from mmselfsup_graft.engine.runners.resuming import load_weights, read_plain, resume
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
 NAN = float('nan')
@@ -116,6 +116,12 @@ def drop(where: str) -> Callable:
     return change
 
 
+def endless(content: dict) -> None:
+    """Counters of an endless run, of a version that stored neither settings nor schedules."""
+    del content['meta']['run'], content['param_schedulers']
+    content['meta'].update(epoch=10**9, iter=2 * 10**9)
+
+
 GROUP, SCHEDULE, INFO = 'optimizer.param_groups.0', 'param_schedulers.0', 'message_hub.runtime_info'
 DAMAGE = {
     # moments
@@ -174,11 +180,17 @@ DAMAGE = {
     'iteration as text': (put('meta.iter', '4'), "iter is the text '4'"),
     'iteration of nan': (put('meta.iter', NAN), 'iter is nan'),
     'an endless run': (put('meta.iter', 2**60), 'iter is 1152921504606846976'),
-    'iteration of another epoch': (put('meta.iter', 40), 'iteration 40 is not in its epoch'),
+    'iteration of another epoch': (put('meta.iter', 1), 'iteration 1 is not in its epoch'),
+    'iteration beyond the end': (put('meta.iter', 40), 'iteration 40 is beyond the end of this run, 4'),
+    'epoch beyond the end': (lambda content: endless(content), 'epoch 1000000000 is beyond the end of this run, 2'),
     'true as epoch': (put('meta.epoch', True), 'epoch is True'),
     'no epoch': (drop('meta.epoch'), r'no meta\.epoch'),
     'a seed of text': (put('meta.seed', 'x'), "seed is the text 'x'"),
     'meta is a list': (put('meta', []), 'no meta'),
+    'stop as text': (put('meta.preempted', 'x'), "meta.preempted is the text 'x'"),
+    'stop of another name': (put('meta.preempted', {'a': 1}), 'meta.preempted is a dict'),
+    'stop as list': (put('meta.preempted', [1]), 'meta.preempted is a list'),
+    'stop as another kind': (put('meta.preempted', {'in_validation': 'no'}), 'meta.preempted is a dict'),
     # weights
     'weight missing': (
         lambda content: content['state_dict'].pop('backbone.cls_token'), r'backbone\.cls_token is missing'),
@@ -194,6 +206,13 @@ DAMAGE = {
     'log of text': (put('message_hub', 'text'), 'message_hub.log_scalars is not a dict'),
     'history of text': (put('message_hub.log_scalars.train/loss', 'text'), "train/loss is the text 'text'"),
     'history of two lengths': (put('message_hub.log_scalars.train/loss', [[1.0], [1, 1]]), 'train/loss is a list'),
+    'history without counts': (put('message_hub.log_scalars.train/loss', [[1.0], [0]]), 'counts above 0'),
+    **{
+        f'{key} is {value!r}': (put(f'{INFO}.{key}', value), f'runtime_info.{key} is the text')
+        for key in ('best_ckpt', 'best_ckpt_x', 'best_file', 'last_ckpt')
+        for value in ('..', '.', '', 'best_a\0b.pth', 'history.jsonl', 'a/..')
+    },
+    'best of another name': (put(f'{INFO}.best_ckpt', '/etc/epoch_1.pth'), 'expected the name of a checkpoint'),
     'a score of text': (put(f'{INFO}.best_score', 'high'), "best_score is the text 'high'"),
     'files to delete': (put(f'{INFO}.keep_ckpt_ids', ['../x']), 'keep_ckpt_ids is a list'),
 }  # fmt: skip
@@ -298,12 +317,23 @@ def test_a_config_text_behind_a_shadowed_method_is_not_executed(trained, tmp_pat
 def test_a_checkpoint_names_no_files_elsewhere(trained, fresh):
     """mmengine's hook deletes the file under ``best_ckpt`` when there is a better one."""
     content = read_plain(str(trained / 'run' / 'epoch_1.pth'))
-    content['message_hub']['runtime_info'].update(best_ckpt='/etc/passwd', last_ckpt='../../x.pth', best_file='/a/b')
+    content['message_hub']['runtime_info'].update(
+        best_ckpt='/etc/best_a_epoch_1.pth', last_ckpt='../../x.pth', best_file='/a/best_b_epoch_1.pth'
+    )
+    content['message_hub']['log_scalars']['empty'] = [[], []]
     resume(fresh, 'some.pth', content)
     info = fresh.message_hub.runtime_info
-    assert info['best_ckpt'] == f'{fresh.work_dir}/passwd'
+    assert info['best_ckpt'] == f'{fresh.work_dir}/best_a_epoch_1.pth'
     assert info['last_ckpt'] == f'{fresh.work_dir}/x.pth'
-    assert info['best_file'] == 'b'
+    assert info['best_file'] == 'best_b_epoch_1.pth'
+    assert 'empty' not in fresh.message_hub.log_scalars
+
+
+def test_weights_to_start_from_need_no_meta_but_a_dict_if_any(trained, fresh):
+    content = read_plain(str(trained / 'run' / 'epoch_1.pth'))
+    load_weights(fresh, {'state_dict': content['state_dict']}, 'some.pth')
+    with pytest.raises(CheckpointError, match='is damaged: its meta is a list'):
+        load_weights(fresh, {**content, 'meta': [1, 2]}, 'some.pth')
 
 
 # ---------------------------------------------------------------- which file

@@ -82,6 +82,8 @@ def load_weights(runner: Runner, content: dict[str, Any], filename: str) -> None
             f'{filename} is not a checkpoint of a training run of this toolbox (no state_dict); '
             'foreign weights to start from go into model.graft, or --pretrained for detectors and segmentors'
         )
+    if not isinstance(content.get('meta', {}), dict):
+        raise CheckpointError(f'{filename} is damaged: its meta is {kind_of(content["meta"])}, expected a dict')
     model = unwrapped_model(runner)
     check_state(content['state_dict'], model.state_dict(), filename, exact=False)
     runner.call_hook('after_load_checkpoint', checkpoint=content)
@@ -165,7 +167,7 @@ def _counters(meta: Mapping[str, Any], loop: Any, filename: str, changed: bool) 
     """Where to continue; with other data at the beginning of the epoch, as iterations mean something else."""
     if not changed or not isinstance(loop, EpochBasedTrainLoop):
         return stored_counters(meta, loop, filename)
-    epoch, _ = stored_counters(meta, None, filename)
+    epoch, _ = stored_counters(meta, loop, filename, same_length=False)
     return epoch, epoch * len(loop.dataloader)
 
 
