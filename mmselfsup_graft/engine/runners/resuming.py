@@ -21,6 +21,7 @@ from .latest import checkpoints_of
 from .plain import kind_of, plain_copy
 from .schedules import advance, other_lengths
 from .stored_optimizer import checked_optimizer
+from .stored_options import differing_options, differing_schedules, differing_values
 from .stored_states import (
     check_averages,
     check_schedules,
@@ -121,10 +122,14 @@ def resume(
     check_averages(content, runner.hooks, filename, model)
     log = stored_log(content.get('message_hub'), filename)
     place_files(log['runtime_info'], runner.hooks, runner.work_dir)
-    moments = _checked_moments(runner, content, filename) if with_optimizer else None
+    moments = _checked_moments(runner, content, filename, anyway) if with_optimizer else None
     follow = bool(differing) or not with_schedules or _other_schedules(runner, content)
     if runner.param_schedulers is not None and not follow:
         _check_all_schedules(runner, content, filename, epoch, iteration)
+    options = _differing(runner, content, moments, follow)
+    if options and not anyway:
+        raise CheckpointError(_refusal(filename, options))
+    differing, follow = differing + options, follow or bool(options)
 
     # all is known to fit: from here on nothing is refused
     for difference in differing:
@@ -201,9 +206,19 @@ def _warn_of_classes(runner: Runner, before: Any) -> None:
 
 
 # ---------------------------------------------------------------- optimizer and schedules
-def _checked_moments(runner: Runner, content: dict[str, Any], filename: str) -> dict[str, Any]:
-    state, meta = content['optimizer'], content['meta']
-    checked = checked_optimizer(state, runner.optim_wrapper, unwrapped_model(runner), filename)
+def _checked_moments(runner: Runner, content: dict[str, Any], filename: str, anyway: bool) -> dict[str, Any]:
+    state, meta, wrapper = content['optimizer'], content['meta'], runner.optim_wrapper
+    # several optimizers may step several times in an iteration, and a run that was resumed anyway with another batch
+    # counts its iterations anew; the first version that counted steps is newer than files without
+    several = isinstance(wrapper, OptimWrapperDict)
+    steps = meta.get('optimizer_steps', None if several or anyway else meta['iter'])
+    if steps is not None and type(steps) is not int:
+        raise CheckpointError(
+            f'{filename} cannot be resumed: its meta.optimizer_steps is {kind_of(steps)}, expected a whole number'
+        )
+    first = max(each._accumulative_counts for each in (wrapper.values() if several else [wrapper]))
+    fresh = 'optimizer_entries' in meta or meta['iter'] < first
+    checked = checked_optimizer(state, wrapper, unwrapped_model(runner), filename, steps, fresh)
     wanted, found = meta.get('optimizer_entries'), stored_entries(checked)
     if wanted is not None and wanted != found:
         raise CheckpointError(
@@ -211,6 +226,50 @@ def _checked_moments(runner: Runner, content: dict[str, Any], filename: str) -> 
             'written; the file is damaged, resume from another one'
         )
     return checked
+
+
+def _differing(runner: Runner, content: dict[str, Any], moments: dict[str, Any] | None, follow: bool) -> list[str]:
+    """Options of the optimizer and settings of the schedules that are not those of the run.
+
+    Args:
+        follow: Whether rates and schedules are those of the config anyway; then they are not compared.
+    """
+    wrapper, fingerprint = runner.optim_wrapper, isinstance(content['meta'].get('run'), dict)
+    if isinstance(wrapper, OptimWrapperDict):
+        several = list(wrapper.items())
+        own = runner.param_schedulers
+        parts = [(each, name, own.get(name, []) if isinstance(own, dict) else []) for name, each in several]
+    else:
+        parts = [(wrapper, None, runner.param_schedulers or [])]
+    found = []
+    for each, name, schedules in parts:
+        saved = content.get('param_schedulers') or []
+        saved = saved.get(name, []) if isinstance(saved, dict) else saved
+        groups = _groups(moments, content['optimizer'], name) if moments is not None else []
+        found += differing_options(groups, each, schedules, fingerprint)
+        if not follow:
+            found += differing_schedules(saved, schedules, groups)
+            found += differing_values(groups, saved, schedules, each)
+    return found
+
+
+def _groups(moments: dict[str, Any], stored: dict[str, Any], name: str | None) -> list[dict[str, Any]]:
+    """Parameter groups of a file, and that of the values which belong to no parameter if the file has it."""
+    if name is not None:
+        moments, stored = moments[name], stored[name]
+    base = (
+        [moments['base_param_settings']] if 'base_param_settings' in moments and 'base_param_settings' in stored else []
+    )
+    return [*moments['param_groups'], *base]
+
+
+def _refusal(filename: str, options: list[str]) -> str:
+    more = f' (and {len(options) - 1} more)' if len(options) > 1 else ''
+    return (
+        f'{filename} cannot be resumed: {options[0]}{more}. Use the values of the first start, or resume_anyway=True '
+        '(--cfg-options resume_anyway=True) to continue with the weights, moments and epoch of the file, and the '
+        'options and schedule of this config; a file that was not written with the former is damaged'
+    )
 
 
 def _pairs(runner: Runner, saved: Any) -> list[tuple[Any, list]]:
