@@ -186,7 +186,7 @@ DAMAGE = {
     'another unit': (put(f'{SCHEDULE}.by_epoch', True), 'by_epoch of schedule 0 was True, now it is False'),
     'another base value': (put(f'{SCHEDULE}.base_values', lambda v: [1e6] * len(v)), 'base_values of schedule 0 are'),
     'another last value': (
-        put(f'{SCHEDULE}._last_value', lambda v: [-1e6] * len(v)), 'lr of parameter group 0 was .* the file says -1000000'),
+        put(f'{SCHEDULE}._last_value', lambda v: [-1e6] * len(v)), 'lr of parameter group 0 .* file says -1000000'),
     'step of schedule as text': (put(f'{SCHEDULE}.last_step', '4'), "last_step is the text '4'"),
     'negative step of schedule': (put(f'{SCHEDULE}.last_step', -7), 'the step is'),
     'another step': (put(f'{SCHEDULE}._global_step', 3), 'the step is 3'),
@@ -541,7 +541,6 @@ SCHEDULES = {
             dict(type='CosineRestartLR', periods=[2, 2], restart_weights=[1, 1], eta_min=0, by_epoch=False)
         ]
     ),
-    'one cycle': dict(param_scheduler=[dict(type='OneCycleLR', eta_max=0.01, total_steps=4, by_epoch=False)]),
     'polynomial': dict(param_scheduler=[dict(type='PolyLR', power=0.9, end=4, by_epoch=False)]),
     'no schedule': dict(param_scheduler=None),
     'scaled rates': dict(auto_scale_lr=dict(enable=True, base_batch_size=16)),
@@ -562,7 +561,9 @@ def test_what_schedules_change_is_resumed(kind, tmp_path):
         save_atomically(content, folder / 'epoch_1.pth')
         done = call_tool('train', path, '--work-dir', folder, '--resume', *fresh_name())
         assert done.code == 0, done.err
-        assert_same_run(folder / 'epoch_2.pth', tmp_path / 'whole' / 'epoch_2.pth')
+        files = [load(each / 'epoch_2.pth') for each in (folder, tmp_path / 'whole')]
+        for part in ('state_dict', 'optimizer', 'param_schedulers'):
+            assert_identical(*(each.get(part) for each in files), part)
 
 
 def test_a_pipeline_that_changed(trained, tmp_path):

@@ -7,7 +7,7 @@ after the other, and takes the fields of schedules from the file whatever the co
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.hooks import CheckpointHook, ParamSchedulerHook
+from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -15,22 +15,20 @@ from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.models.sharding import is_sharded, shared_moments, shared_weights
 
-from ..fingerprint import check_fingerprint, run_fingerprint, stored_entries
+from ..fingerprint import check_fingerprint, run_fingerprint
 from ..hooks.unwrapping import unwrapped_model
 from .latest import checkpoints_of
 from .plain import kind_of, plain_copy
-from .schedules import advance, other_lengths
-from .stored_optimizer import checked_optimizer
-from .stored_options import differing_options, differing_schedules, differing_values
+from .schedules import advance
 from .stored_states import (
     check_averages,
-    check_schedules,
     check_state,
     place_files,
     stored_counters,
     stored_log,
     training_content,
 )
+from .stored_updates import check_all_schedules, check_options, checked_moments, other_schedules, schedule_pairs
 
 _TEXTS = ('config', 'cfg')  # of meta: texts of a config, which mmengine executes in some places
 
@@ -122,13 +120,11 @@ def resume(
     check_averages(content, runner.hooks, filename, model)
     log = stored_log(content.get('message_hub'), filename)
     place_files(log['runtime_info'], runner.hooks, runner.work_dir)
-    moments = _checked_moments(runner, content, filename, anyway) if with_optimizer else None
-    follow = bool(differing) or not with_schedules or _other_schedules(runner, content)
+    moments = checked_moments(runner, content, filename, anyway) if with_optimizer else None
+    follow = bool(differing) or not with_schedules or other_schedules(runner, content)
     if runner.param_schedulers is not None and not follow:
-        _check_all_schedules(runner, content, filename, epoch, iteration)
-    options = _differing(runner, content, moments, follow)
-    if options and not anyway:
-        raise CheckpointError(_refusal(filename, options))
+        check_all_schedules(runner, content, filename, epoch, iteration)
+    options = check_options(runner, content, moments, filename, follow, anyway)
     differing, follow = differing + options, follow or bool(options)
 
     # all is known to fit: from here on nothing is refused
@@ -206,101 +202,6 @@ def _warn_of_classes(runner: Runner, before: Any) -> None:
 
 
 # ---------------------------------------------------------------- optimizer and schedules
-def _checked_moments(runner: Runner, content: dict[str, Any], filename: str, anyway: bool) -> dict[str, Any]:
-    state, meta, wrapper = content['optimizer'], content['meta'], runner.optim_wrapper
-    # several optimizers may step several times in an iteration, and a run that was resumed anyway with another batch
-    # counts its iterations anew; the first version that counted steps is newer than files without
-    several = isinstance(wrapper, OptimWrapperDict)
-    steps = meta.get('optimizer_steps', None if several or anyway else meta['iter'])
-    if steps is not None and type(steps) is not int:
-        raise CheckpointError(
-            f'{filename} cannot be resumed: its meta.optimizer_steps is {kind_of(steps)}, expected a whole number'
-        )
-    first = max(each._accumulative_counts for each in (wrapper.values() if several else [wrapper]))
-    fresh = 'optimizer_entries' in meta or meta['iter'] < first
-    checked = checked_optimizer(state, wrapper, unwrapped_model(runner), filename, steps, fresh)
-    wanted, found = meta.get('optimizer_entries'), stored_entries(checked)
-    if wanted is not None and wanted != found:
-        raise CheckpointError(
-            f'{filename} cannot be resumed: it has the optimizer state of {found} parameters, of {wanted} when it was '
-            'written; the file is damaged, resume from another one'
-        )
-    return checked
-
-
-def _differing(runner: Runner, content: dict[str, Any], moments: dict[str, Any] | None, follow: bool) -> list[str]:
-    """Options of the optimizer and settings of the schedules that are not those of the run.
-
-    Args:
-        follow: Whether rates and schedules are those of the config anyway; then they are not compared.
-    """
-    wrapper, fingerprint = runner.optim_wrapper, isinstance(content['meta'].get('run'), dict)
-    if isinstance(wrapper, OptimWrapperDict):
-        several = list(wrapper.items())
-        own = runner.param_schedulers
-        parts = [(each, name, own.get(name, []) if isinstance(own, dict) else []) for name, each in several]
-    else:
-        parts = [(wrapper, None, runner.param_schedulers or [])]
-    found = []
-    for each, name, schedules in parts:
-        saved = content.get('param_schedulers') or []
-        saved = saved.get(name, []) if isinstance(saved, dict) else saved
-        groups = _groups(moments, content['optimizer'], name) if moments is not None else []
-        found += differing_options(groups, each, schedules, fingerprint)
-        if not follow:
-            found += differing_schedules(saved, schedules, groups)
-            found += differing_values(groups, saved, schedules, each)
-    return found
-
-
-def _groups(moments: dict[str, Any], stored: dict[str, Any], name: str | None) -> list[dict[str, Any]]:
-    """Parameter groups of a file, and that of the values which belong to no parameter if the file has it."""
-    if name is not None:
-        moments, stored = moments[name], stored[name]
-    base = (
-        [moments['base_param_settings']] if 'base_param_settings' in moments and 'base_param_settings' in stored else []
-    )
-    return [*moments['param_groups'], *base]
-
-
-def _refusal(filename: str, options: list[str]) -> str:
-    more = f' (and {len(options) - 1} more)' if len(options) > 1 else ''
-    return (
-        f'{filename} cannot be resumed: {options[0]}{more}. Use the values of the first start, or resume_anyway=True '
-        '(--cfg-options resume_anyway=True) to continue with the weights, moments and epoch of the file, and the '
-        'options and schedule of this config; a file that was not written with the former is damaged'
-    )
-
-
-def _pairs(runner: Runner, saved: Any) -> list[tuple[Any, list]]:
-    """(states of a file, schedules of the run) for each optimizer."""
-    own = runner.param_schedulers
-    if isinstance(own, dict):
-        return [(saved.get(name) if isinstance(saved, dict) else None, each) for name, each in own.items()]
-    return [(saved, own)]
-
-
-def _other_schedules(runner: Runner, content: dict[str, Any]) -> bool:
-    """Whether the schedules of the file cannot be continued: of other lengths, or not there."""
-    if runner.param_schedulers is None:
-        return False
-    for saved, own in _pairs(runner, content.get('param_schedulers')):
-        whole = isinstance(saved, list) and all(isinstance(each, dict) for each in saved)
-        if saved is None or (whole and other_lengths(saved, own)):  # what is not whole is refused by the check
-            return True
-    return False
-
-
-def _check_all_schedules(runner: Runner, content: dict[str, Any], filename: str, epoch: int, iteration: int) -> None:
-    stepped = any(isinstance(hook, ParamSchedulerHook) for hook in runner.hooks)
-    for saved, own in _pairs(runner, content.get('param_schedulers')):
-        if not isinstance(saved, list) or len(saved) != len(own):
-            raise CheckpointError(
-                f'{filename} cannot be resumed: param_schedulers is {kind_of(saved)}, expected a list of {len(own)}'
-            )
-        check_schedules(saved, own, filename, epoch, iteration, stepped)
-
-
 def _load_moments(runner: Runner, states: dict[str, Any], follow: bool) -> None:
     wrapper = runner.optim_wrapper
     several = isinstance(wrapper, OptimWrapperDict)
@@ -319,7 +220,7 @@ def _load_moments(runner: Runner, states: dict[str, Any], follow: bool) -> None:
 
 def _continue_schedules(runner: Runner, content: dict[str, Any], follow: bool) -> None:
     """Take over the states of the schedules, or compute where those of this config are now."""
-    pairs = _pairs(runner, content.get('param_schedulers'))
+    pairs = schedule_pairs(runner, content.get('param_schedulers'))
     if not follow:
         for saved, own in pairs:
             for state, scheduler in zip(saved, own):
