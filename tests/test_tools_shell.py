@@ -1,6 +1,7 @@
 """The shell tools: usage on wrong calls, and the very command that they start."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -293,6 +294,16 @@ def test_a_preempted_job_goes_back_into_the_queue(code, state, requeue, expected
     done = call('slurm_train.sh', 'p', 'j', 'c', 'w', folder=tmp_path, PATH=search, SLURM_JOB_ID='9', REQUEUE=requeue)
     assert done.returncode == code
     assert ('requeue 9' in done.stdout) == expected
+
+
+def test_a_command_of_a_job_that_is_missing_is_a_failure(tmp_path):
+    (tmp_path / 'bin').mkdir()
+    for name in ('bash', 'dirname'):  # what the script itself needs; no srun
+        (tmp_path / 'bin' / name).symlink_to(shutil.which(name))
+    job = {'PATH': str(tmp_path / 'bin'), 'SLURM_JOB_ID': '9', 'REQUEUE': '1', 'GRAFT_PYTHON': 'py'}
+    done = call('slurm_train.sh', 'p', 'j', 'c', 'w', folder=tmp_path, **job)
+    assert done.returncode == 127
+    assert 'srun' in done.stderr
 
 
 def test_a_signal_to_the_script_of_a_job_reaches_the_command(tmp_path):

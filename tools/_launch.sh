@@ -65,7 +65,7 @@ srun_launch() {
 # to stop (sbatch --signal=B:USR1@60) is passed on, and a job whose command was preempted (75) goes back into the queue.
 launch() {
     [[ ${REQUEUE:-0} == 1 && -n ${SLURM_JOB_ID:-} ]] || exec "$@"
-    local pid code ended=0 asked=1
+    local pid code ended=127 asked=1 # 127: the command is missing, or was waited for before
     "$@" &
     pid=$!
     trap 'asked=1; kill -TERM "$pid" 2>/dev/null || true' TERM

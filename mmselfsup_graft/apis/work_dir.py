@@ -8,11 +8,11 @@ import logging
 import os
 import re
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
@@ -37,7 +37,8 @@ def only_writer(folder: str | os.PathLike) -> Iterator[None]:
     so.
 
     Raises:
-        GraftError: If another process writes there; the message names it.
+        GraftError: If another process writes there; the message names it. Also if the folder is not a folder, or its
+            ``.lock`` is not an ordinary file with one name.
     """
     path = Path(folder).resolve()
     if path in _held:
@@ -49,25 +50,32 @@ def only_writer(folder: str | os.PathLike) -> Iterator[None]:
     if answer[0] is not None:
         raise GraftError(answer[0])
     _held.append(path)
+    process = os.getpid()
     try:
         yield
     finally:
-        _held.remove(path)
-        if lock is not None:
-            _forked.discard(lock.fileno())
-            _remove(path)
-            lock.close()
+        if os.getpid() == process:  # a fork that leaves the block holds nothing
+            _held.remove(path)
+            if lock is not None:
+                _remove(path)
+                _close(lock)
 
 
-def _take(folder: Path) -> tuple[IO[str] | None, str | None]:
-    """The locked file, or why it cannot be locked."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / _LOCK, 'a+')  # noqa: SIM115  (closed by only_writer)
+def _take(folder: Path) -> tuple[int | None, str | None]:
+    """Descriptor of the locked file, or why it cannot be locked."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_there(folder / _LOCK, file):  # its holder removed it between our two steps
-            file.close()
-            return _take(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _open(folder / _LOCK)
+    except OSError as error:
+        reason = 'is a symbolic link, expected a file' if error.errno == errno.ELOOP else error.strerror
+        return None, f'{folder} cannot be used as a work directory: {error.filename}: {reason}'
+    _forked.add(lock)
+    problem = _file_problem(os.fstat(lock))
+    if problem is not None:
+        _close(lock)
+        return None, f'{folder / _LOCK} {problem}, expected a file that only this toolbox writes; remove it'
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             print_log(
@@ -75,22 +83,39 @@ def _take(folder: Path) -> tuple[IO[str] | None, str | None]:
                 logger='current',
                 level=logging.WARNING,
             )
-            return file, None
-        holder = _holder(file)
-        file.close()
+            return lock, None
+        holder = _holder(lock)
+        _close(lock)
         return None, f'{folder} is in use by another running process{holder}; wait for it or stop it'
-    _forked.add(file.fileno())
-    file.truncate(0)
+    if not _is_there(folder / _LOCK, lock):  # its holder removed it between our two steps
+        _close(lock)
+        return _take(folder)
     note = {'pid': os.getpid(), 'host': socket.gethostname(), 'started': time.strftime('%Y-%m-%d %H:%M:%S')}
-    file.write(json.dumps(note))
-    file.flush()
+    os.ftruncate(lock, 0)
+    os.write(lock, json.dumps(note).encode())
     _remove_unfinished(folder)
-    return file, None
+    return lock, None
 
 
-def _is_there(path: Path, file: IO[str]) -> bool:
+def _open(path: Path) -> int:
+    """Open a lock without following a link or waiting for the other end of a pipe."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+
+
+def _file_problem(status: os.stat_result) -> str | None:
+    if not stat.S_ISREG(status.st_mode):
+        return 'is not a regular file'
+    return f'has {status.st_nlink} names (hard links)' if status.st_nlink > 1 else None
+
+
+def _close(lock: int) -> None:
+    _forked.discard(lock)
+    os.close(lock)
+
+
+def _is_there(path: Path, lock: int) -> bool:
     try:
-        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+        return os.path.samestat(os.lstat(path), os.fstat(lock))
     except FileNotFoundError:
         return False
 
@@ -102,10 +127,9 @@ def _remove(folder: Path) -> None:
         os.rmdir(folder)
 
 
-def _holder(file: IO[str]) -> str:
+def _holder(lock: int) -> str:
     try:
-        file.seek(0)
-        note = json.loads(file.read())
+        note = json.loads(os.pread(lock, 4096, 0))
         return f' (PID {note["pid"]} on {note["host"]}, since {note["started"]})'
     except (ValueError, LookupError, TypeError, OSError):  # not written yet
         return ''
@@ -118,7 +142,8 @@ def _remove_unfinished(folder: Path) -> None:
 
 
 # A lock belongs to the open file, which forks share: without this a data-loading worker would hold on to it for the
-# seconds that it outlives a killed parent.
+# seconds that it outlives a killed parent. Descriptors and no file objects: one that is collected in the fork would
+# close whatever has its number by then.
 _forked: set[int] = set()
 
 

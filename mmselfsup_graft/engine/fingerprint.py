@@ -56,6 +56,15 @@ def stored_entries(state: Any) -> int:
     return sum(stored_entries(each) for each in state.values() if isinstance(each, Mapping))
 
 
+def stored_steps(state: Any) -> int:
+    """The most steps that a parameter has seen, by an optimizer state; 0 where steps are not counted."""
+    if not isinstance(state, Mapping):
+        return 0
+    if not isinstance(state.get('state'), Mapping):
+        return max((stored_steps(each) for each in state.values()), default=0)
+    return max((int(each['step']) for each in state['state'].values() if 'step' in each), default=0)
+
+
 def check_fingerprint(before: Any, now: Mapping[str, Any], filename: str, anyway: bool) -> list[str]:
     """Compare the fingerprint of a checkpoint with that of the run.
 

@@ -9,6 +9,7 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
 from helpers import run_ranks
 
 from mmselfsup_graft.apis.work_dir import only_writer
@@ -91,6 +92,62 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
     with only_writer(tmp_path):
         pass
     assert f'{tmp_path} cannot be locked (No locks available)' in messages[0]
+
+
+LOCKS = {
+    'symbolic link': lambda lock, other: lock.symlink_to(other),
+    'loop': lambda lock, other: lock.symlink_to(lock.name),
+    'hard link': lambda lock, other: os.link(other, lock),
+    'pipe': lambda lock, other: os.mkfifo(lock),
+    'folder': lambda lock, other: lock.mkdir(),
+}
+
+
+@pytest.mark.parametrize('kind', LOCKS)
+def test_a_lock_that_is_not_a_file_of_its_own_is_refused(kind, tmp_path):
+    other = tmp_path / 'other'
+    other.write_text('precious')
+    (tmp_path / 'run').mkdir()
+    LOCKS[kind](tmp_path / 'run' / '.lock', other)
+    with pytest.raises(GraftError, match=str(tmp_path / 'run' / '.lock')) as refused, only_writer(tmp_path / 'run'):
+        pass
+    assert '\n' not in str(refused.value)
+    assert other.read_text() == 'precious'
+
+
+def test_a_work_directory_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / 'run').write_text('x')
+    with pytest.raises(GraftError, match='cannot be used as a work directory'), only_writer(tmp_path / 'run'):
+        pass
+
+
+def leave(folder: Path, queue) -> None:
+    """Leave the block in a fork, where the number of the lock belongs to another file by then."""
+    with only_writer(folder):
+        numbers = set(os.listdir('/proc/self/fd'))
+        worker = os.fork()
+        if worker == 0:
+            freed = numbers - set(os.listdir('/proc/self/fd'))
+            opened = [os.open('/dev/null', os.O_RDONLY) for _ in range(3)]
+        else:
+            _, code = os.waitpid(worker, 0)
+            queue.put((code, (folder / '.lock').exists()))
+    if worker == 0:
+        try:
+            reused = {str(number) for number in opened} & freed
+            for number in opened:
+                os.fstat(number)
+            os._exit(0 if reused else 3)
+        except OSError:
+            os._exit(4)
+
+
+def test_a_fork_that_leaves_the_block_touches_neither_the_lock_nor_other_files(tmp_path):
+    queue = FORK.Queue()
+    process = FORK.Process(target=leave, args=(tmp_path, queue))
+    process.start()
+    assert queue.get(timeout=60) == (0, True)
+    process.join()
 
 
 def refused_rank(rank: int, folder: str) -> str:

@@ -75,11 +75,40 @@ def test_lines_that_are_no_rows_are_cut(rest: bytes, tmp_path: Path) -> None:
     assert (tmp_path / 'history.jsonl').read_bytes() == whole
 
 
-@pytest.mark.parametrize('content', [b'', b'{"seconds"', b'[]', b'{"iter": 3}', b'\xff'])
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'',
+        b'{"seconds"',
+        b'[]',
+        b'{"iter": 3}',
+        b'\xff',
+        b'{"seconds": "x"}',
+        b'{"seconds": true}',
+        b'{"seconds": -1}',
+        b'{"seconds": NaN}',
+        b'{"seconds": Infinity}',
+        b'{"seconds": [1]}',
+        b'{"seconds": null}',
+        b'{"seconds": 1, "cpu_seconds": "x"}',
+        b'{"seconds": 1, "cpu_seconds": -1}',
+    ],
+)
 def test_a_damaged_progress_file_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / 'progress.json').write_bytes(content)
     with pytest.raises(DataError, match=str(tmp_path / 'progress.json')):
         HistoryHook().before_train(runner_in(tmp_path, 4))
+
+
+@pytest.mark.parametrize('more', ['', ', "cpu_seconds": null', ', "cpu_seconds": NaN', ', "cpu_seconds": 2.5'])
+def test_times_of_before_are_added(more: str, tmp_path: Path) -> None:
+    (tmp_path / 'progress.json').write_text(f'{{"seconds": 1000{more}}}')
+    hook, runner = HistoryHook(interval=1), runner_in(tmp_path, 4)
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(1.0)})
+    after = json.loads((tmp_path / 'progress.json').read_text())
+    assert 1000 <= after['seconds'] < 1100
+    assert ('cpu_seconds' in after) == more.endswith('2.5')
 
 
 def test_a_full_disk_names_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

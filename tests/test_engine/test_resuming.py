@@ -117,6 +117,12 @@ def drop(where: str) -> Callable:
     return change
 
 
+def endless(content: dict) -> None:
+    """Counters of an endless run, of a version that stored neither settings nor schedules."""
+    del content['meta']['run'], content['param_schedulers']
+    content['meta'].update(epoch=10**9, iter=2 * 10**9)
+
+
 GROUP, SCHEDULE, INFO = 'optimizer.param_groups.0', 'param_schedulers.0', 'message_hub.runtime_info'
 DAMAGE = {
     # moments
@@ -160,7 +166,28 @@ DAMAGE = {
     'a parameter twice': (put(f'{GROUP}.params', lambda p: [p[0]] * len(p)), 'in two groups'),
     'a group less': (put('optimizer.param_groups', lambda g: g[:-1]), 'parameter groups of'),
     'groups of text': (put('optimizer.param_groups', ['a', 'b']), 'lists no parameters'),
+    **{
+        f'another {key}': (put(f'{GROUP}.{key}', value), f'{key} of parameter group 0 was ')
+        for key, value in {
+            'amsgrad': True, 'weight_decay': 30.0, 'betas': (0.0, 0.0), 'eps': 1e30, 'maximize': True,
+            'initial_lr': 1e9, 'lr': lambda lr: lr * 1000 + 1,
+        }.items()
+    },
+    'another base': (put('optimizer.base_param_settings.weight_decay', 9.0), 'weight_decay of parameter group 2 was 9'),
+    'half a step': (moment('step', torch.tensor(0.5)), 'step of .* is 0.5, expected a whole number'),
+    'too many steps': (moment('step', torch.tensor(1e9)), r'step of .* is 1e\+09, expected at most 4'),
+    'steps as text': (put('meta.optimizer_steps', '4'), "meta.optimizer_steps is the text '4'"),
+    'too many steps of an older file': (
+        lambda c: (c['meta'].pop('optimizer_steps'), moment('step', torch.tensor(5.0))(c)), 'expected at most 4'),
+    'no entries of an older file': (
+        lambda c: (c['meta'].pop('optimizer_entries'), c['optimizer']['state'].clear()), 'optimizer has no moments'),
     # schedules
+    'another setting': (put(f'{SCHEDULE}.min_ratio', 1e9), 'min_ratio of schedule 0 was 1000000000.0, now it is 0'),
+    'another parameter': (put(f'{SCHEDULE}.param_name', 'weight_decay'), 'param_name of schedule 0 was the text'),
+    'another unit': (put(f'{SCHEDULE}.by_epoch', True), 'by_epoch of schedule 0 was True, now it is False'),
+    'another base value': (put(f'{SCHEDULE}.base_values', lambda v: [1e6] * len(v)), 'base_values of schedule 0 are'),
+    'another last value': (
+        put(f'{SCHEDULE}._last_value', lambda v: [-1e6] * len(v)), 'lr of parameter group 0 .* file says -1000000'),
     'step of schedule as text': (put(f'{SCHEDULE}.last_step', '4'), "last_step is the text '4'"),
     'negative step of schedule': (put(f'{SCHEDULE}.last_step', -7), 'the step is'),
     'another step': (put(f'{SCHEDULE}._global_step', 3), 'the step is 3'),
@@ -175,11 +202,17 @@ DAMAGE = {
     'iteration as text': (put('meta.iter', '4'), "iter is the text '4'"),
     'iteration of nan': (put('meta.iter', NAN), 'iter is nan'),
     'an endless run': (put('meta.iter', 2**60), 'iter is 1152921504606846976'),
-    'iteration of another epoch': (put('meta.iter', 40), 'iteration 40 is not in its epoch'),
+    'iteration of another epoch': (put('meta.iter', 1), 'iteration 1 is not in its epoch'),
+    'iteration beyond the end': (put('meta.iter', 40), 'iteration 40 is beyond the end of this run, 4'),
+    'epoch beyond the end': (lambda content: endless(content), 'epoch 1000000000 is beyond the end of this run, 2'),
     'true as epoch': (put('meta.epoch', True), 'epoch is True'),
     'no epoch': (drop('meta.epoch'), r'no meta\.epoch'),
     'a seed of text': (put('meta.seed', 'x'), "seed is the text 'x'"),
     'meta is a list': (put('meta', []), 'no meta'),
+    'stop as text': (put('meta.preempted', 'x'), "meta.preempted is the text 'x'"),
+    'stop of another name': (put('meta.preempted', {'a': 1}), 'meta.preempted is a dict'),
+    'stop as list': (put('meta.preempted', [1]), 'meta.preempted is a list'),
+    'stop as another kind': (put('meta.preempted', {'in_validation': 'no'}), 'meta.preempted is a dict'),
     # weights
     'weight missing': (
         lambda content: content['state_dict'].pop('backbone.cls_token'), r'backbone\.cls_token is missing'),
@@ -195,6 +228,13 @@ DAMAGE = {
     'log of text': (put('message_hub', 'text'), 'message_hub.log_scalars is not a dict'),
     'history of text': (put('message_hub.log_scalars.train/loss', 'text'), "train/loss is the text 'text'"),
     'history of two lengths': (put('message_hub.log_scalars.train/loss', [[1.0], [1, 1]]), 'train/loss is a list'),
+    'history without counts': (put('message_hub.log_scalars.train/loss', [[1.0], [0]]), 'counts above 0'),
+    **{
+        f'{key} is {value!r}': (put(f'{INFO}.{key}', value), f'runtime_info.{key} is the text')
+        for key in ('best_ckpt', 'best_ckpt_x', 'best_file', 'last_ckpt')
+        for value in ('..', '.', '', 'best_a\0b.pth', 'history.jsonl', 'a/..')
+    },
+    'best of another name': (put(f'{INFO}.best_ckpt', '/etc/epoch_1.pth'), 'expected the name of a checkpoint'),
     'a score of text': (put(f'{INFO}.best_score', 'high'), "best_score is the text 'high'"),
     'files to delete': (put(f'{INFO}.keep_ckpt_ids', ['../x']), 'keep_ckpt_ids is a list'),
 }  # fmt: skip
@@ -327,12 +367,23 @@ def test_a_config_text_behind_a_shadowed_method_is_not_executed(trained, tmp_pat
 def test_a_checkpoint_names_no_files_elsewhere(trained, fresh):
     """mmengine's hook deletes the file under ``best_ckpt`` when there is a better one."""
     content = read_plain(str(trained / 'run' / 'epoch_1.pth'))
-    content['message_hub']['runtime_info'].update(best_ckpt='/etc/passwd', last_ckpt='../../x.pth', best_file='/a/b')
+    content['message_hub']['runtime_info'].update(
+        best_ckpt='/etc/best_a_epoch_1.pth', last_ckpt='../../x.pth', best_file='/a/best_b_epoch_1.pth'
+    )
+    content['message_hub']['log_scalars']['empty'] = [[], []]
     resume(fresh, 'some.pth', content)
     info = fresh.message_hub.runtime_info
-    assert info['best_ckpt'] == f'{fresh.work_dir}/passwd'
+    assert info['best_ckpt'] == f'{fresh.work_dir}/best_a_epoch_1.pth'
     assert info['last_ckpt'] == f'{fresh.work_dir}/x.pth'
-    assert info['best_file'] == 'b'
+    assert info['best_file'] == 'best_b_epoch_1.pth'
+    assert 'empty' not in fresh.message_hub.log_scalars
+
+
+def test_weights_to_start_from_need_no_meta_but_a_dict_if_any(trained, fresh):
+    content = read_plain(str(trained / 'run' / 'epoch_1.pth'))
+    load_weights(fresh, {'state_dict': content['state_dict']}, 'some.pth')
+    with pytest.raises(CheckpointError, match='is damaged: its meta is a list'):
+        load_weights(fresh, {**content, 'meta': [1, 2]}, 'some.pth')
 
 
 # ---------------------------------------------------------------- which file
@@ -477,6 +528,71 @@ def test_resume_anyway_starts_at_the_epoch_with_the_settings_of_the_config(train
     assert runner.param_schedulers[0].last_step == 4
     for name, value in load(Path(file))['state_dict'].items():
         assert torch.equal(runner.model.state_dict()[name], value)
+
+
+def test_another_option_and_resume_anyway(trained, tmp_path):
+    """The fingerprint does not tell options; without ``resume_anyway`` both values are named."""
+    file, options = str(trained / 'run' / 'epoch_1.pth'), dict(optim_wrapper=dict(optimizer=dict(weight_decay=0.3)))
+    path = write_config(tmp_path / 'cl.py', config(**options))
+    runner = ready(path, tmp_path / 'run', 'option')
+    with pytest.raises(CheckpointError, match=r'weight_decay of parameter group \d was 0\.\d+, now it is 0\.3'):
+        resume(runner, file, read_plain(file))
+    runner = ready(write_config(tmp_path / 'any.py', config(resume_anyway=True, **options)), tmp_path / 'any', 'any')
+    resume(runner, file, read_plain(file))
+    assert 0.3 in {group['weight_decay'] for group in runner.optim_wrapper.optimizer.param_groups}
+    assert runner.iter == 2
+    for number, entry in load(Path(file))['optimizer']['state'].items():
+        assert torch.equal(runner.optim_wrapper.state_dict()['state'][number]['exp_avg'], entry['exp_avg'])
+
+
+SCHEDULES = {
+    'momentum of Adam': dict(
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=0.1, begin=0, end=3, by_epoch=False),
+            dict(type='CosineAnnealingLR', begin=3, end=4, by_epoch=False),
+            dict(type='LinearMomentum', start_factor=0.5, begin=0, end=4, by_epoch=False),
+        ]
+    ),
+    'weight decay': dict(
+        param_scheduler=[
+            dict(type='LinearParamScheduler', param_name='weight_decay', start_factor=0.5, end=4, by_epoch=False),
+            dict(type='StepLR', step_size=1, by_epoch=True),
+        ]
+    ),
+    'both units': dict(
+        param_scheduler=[
+            dict(type='LinearLR', start_factor=0.1, begin=0, end=3, by_epoch=False),
+            dict(type='MultiStepLR', milestones=[1], by_epoch=True),
+        ]
+    ),
+    'restarts': dict(
+        param_scheduler=[
+            dict(type='CosineRestartLR', periods=[2, 2], restart_weights=[1, 1], eta_min=0, by_epoch=False)
+        ]
+    ),
+    'polynomial': dict(param_scheduler=[dict(type='PolyLR', power=0.9, end=4, by_epoch=False)]),
+    'no schedule': dict(param_scheduler=None),
+    'scaled rates': dict(auto_scale_lr=dict(enable=True, base_batch_size=16)),
+    'accumulated gradients': dict(optim_wrapper=dict(accumulative_counts=2)),
+}
+
+
+@pytest.mark.parametrize('kind', SCHEDULES)
+def test_what_schedules_change_is_resumed(kind, tmp_path):
+    path = write_config(tmp_path / 'cl.py', config(**SCHEDULES[kind]))
+    assert call_tool('train', path, '--work-dir', tmp_path / 'whole', *fresh_name()).code == 0
+    for older in (False, True):
+        content = load(tmp_path / 'whole' / 'epoch_1.pth')
+        if older:  # as versions before wrote it
+            for key in ('run', 'optimizer_steps', 'optimizer_entries'):
+                del content['meta'][key]
+        folder = tmp_path / f'older {older}'
+        save_atomically(content, folder / 'epoch_1.pth')
+        done = call_tool('train', path, '--work-dir', folder, '--resume', *fresh_name())
+        assert done.code == 0, done.err
+        files = [load(each / 'epoch_2.pth') for each in (folder, tmp_path / 'whole')]
+        for part in ('state_dict', 'optimizer', 'param_schedulers'):
+            assert_identical(*(each.get(part) for each in files), part)
 
 
 def test_a_pipeline_that_changed(trained, tmp_path):

@@ -1,16 +1,18 @@
 """Optimizer states of several kinds of wrappers, compared before they are loaded."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapperDict, StepLR
 from torch import nn
 
 from mmselfsup_graft.engine.optimizers import AutocastOptimWrapper, DeviceOptimWrapper
 from mmselfsup_graft.engine.runners.stored_optimizer import checked_optimizer
 from mmselfsup_graft.engine.runners.stored_states import check_averages
+from mmselfsup_graft.engine.runners.stored_updates import check_options, checked_moments
 from mmselfsup_graft.errors import CheckpointError
 
 NAN = float('nan')
@@ -135,3 +137,45 @@ def test_averages() -> None:
     for content, hooks in (({}, [Hook()]), ({'ema_state_dict': good}, [])):
         with pytest.raises(CheckpointError, match='average of the weights'):
             check_averages(content, hooks, 'a.pth', net)
+
+
+def test_options_and_steps_of_several_optimizers() -> None:
+    net: Any = model()
+    parts = {
+        name: DeviceOptimWrapper(optimizer=torch.optim.AdamW(part.parameters(), lr=0.1))
+        for name, part in (('one', net[0]), ('two', net[1]))
+    }
+    wrapper = stepped(OptimWrapperDict(**parts), net)
+    own = {name: [StepLR(each, step_size=1)] for name, each in parts.items()}
+    runner: Any = SimpleNamespace(optim_wrapper=wrapper, param_schedulers=own, model=net)
+    content: dict[str, Any] = {
+        'optimizer': wrapper.state_dict(),
+        'meta': {'iter': 1, 'run': {}},
+        'param_schedulers': {name: [dict(each.state_dict()) for each in many] for name, many in own.items()},
+    }
+
+    def check(content: dict[str, Any], anyway: bool = False) -> list[str]:
+        moments = checked_moments(runner, content, 'a.pth', anyway)
+        return check_options(runner, content, moments, 'a.pth', False, anyway)
+
+    assert check(content) == []
+    for path, value, message in (
+        (('optimizer', 'two', 'param_groups', 0, 'eps'), 1.0, 'eps of parameter group 0 was 1.0, now it is 1e-08'),
+        (('optimizer', 'one', 'param_groups', 0, 'lr'), 0.2, 'lr of parameter group 0 was 0.2, the schedule'),
+        (('param_schedulers', 'two', 0, 'gamma'), 9.0, 'gamma of schedule 0 was 9.0, now it is 0.1'),
+    ):
+        damaged = copy.deepcopy(content)
+        *way, last = path
+        part: Any = damaged
+        for each in way:
+            part = part[each]
+        part[last] = value
+        with pytest.raises(CheckpointError, match=message):
+            check(damaged)
+        assert len(check(damaged, anyway=True)) == 1
+    steps = copy.deepcopy(content)
+    steps['optimizer']['two']['state'][0]['step'] = torch.tensor(3.0)
+    assert check(steps) == []  # a version that noted no steps; the second may step more often than the first
+    steps['meta']['optimizer_steps'] = 2
+    with pytest.raises(CheckpointError, match=r'two: step of 1\.weight .* is 3, expected at most 2'):
+        check(steps)

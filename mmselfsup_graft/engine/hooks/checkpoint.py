@@ -11,7 +11,7 @@ from mmselfsup_graft.checkpoints import traits_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
 
-from ..fingerprint import run_fingerprint, stored_entries
+from ..fingerprint import run_fingerprint, stored_entries, stored_steps
 from .unwrapping import unwrapped_model
 
 
@@ -34,6 +34,7 @@ class ReadableCheckpointHook(CheckpointHook):
         checkpoint['meta']['encoder'] = traits_of(unwrapped_model(runner)).as_meta()
         if 'optimizer' in checkpoint:
             checkpoint['meta']['optimizer_entries'] = stored_entries(checkpoint['optimizer'])
+            checkpoint['meta']['optimizer_steps'] = stored_steps(checkpoint['optimizer'])
         hub = checkpoint['message_hub']
         hub['log_scalars'] = {
             name: [column.tolist() for column in buffer.data] for name, buffer in hub['log_scalars'].items()

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import depth_of
+from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.files import append_rows, parse_row, read_json, whole_file, write_json
 from mmselfsup_graft.registry import HOOKS
 
@@ -62,7 +63,11 @@ class HistoryHook(Hook):
         progress = self._file(runner, 'progress.json')
         if runner.iter and progress.is_file():
             before = read_json(progress, keys=('seconds',))
-            self._earlier, self._earlier_cpu = before['seconds'], _known(before.get('cpu_seconds'))
+            self._earlier = _seconds(before, 'seconds', progress)
+            if _measured(before.get('cpu_seconds')):
+                self._earlier_cpu = _seconds(before, 'cpu_seconds', progress)
+            else:
+                self._earlier_cpu = None
         write_json(self._file(runner, 'param_groups.json'), _lr_over_depth(runner))
 
     def after_train_iter(
@@ -117,9 +122,24 @@ class HistoryHook(Hook):
         return Path(runner.work_dir) / name
 
 
-def _known(seconds: float | None) -> float | None:
-    """The number, or None if it was not measured."""
-    return None if seconds is None or math.isnan(seconds) else seconds
+def _measured(seconds: Any) -> bool:
+    """Whether the seconds of the CPU are known: older versions wrote NaN for those that are not."""
+    return seconds is not None and not (isinstance(seconds, float) and math.isnan(seconds))
+
+
+def _seconds(progress: dict[str, Any], key: str, path: Path) -> float:
+    """A time of a progress file.
+
+    Raises:
+        DataError: If it is not a finite number from 0.
+    """
+    value = progress[key]
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise DataError(
+            f'{str(path)!r} is damaged ({key} is {str(value)[:40]!r}, expected a number from 0); remove it and run the '
+            'command again'
+        )
+    return value
 
 
 def _skipped_steps(runner: Runner) -> list[int]:

@@ -69,7 +69,8 @@ class PreemptionHook(Hook):
             threading.Thread(target=self._leave_if_stuck, daemon=True, name='stuck rank').start()
         if self._validate_first:
             self._validate_first = False
-            runner.val_loop.run()
+            if runner.val_loop is not None:
+                runner.val_loop.run()
 
     def after_train(self, runner: Runner) -> None:
         """Delete the checkpoint of an earlier stop."""

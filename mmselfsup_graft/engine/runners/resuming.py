@@ -7,7 +7,7 @@ after the other, and takes the fields of schedules from the file whatever the co
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.hooks import CheckpointHook, ParamSchedulerHook
+from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -15,21 +15,20 @@ from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.models.sharding import is_sharded, shared_moments, shared_weights
 
-from ..fingerprint import check_fingerprint, run_fingerprint, stored_entries
+from ..fingerprint import check_fingerprint, run_fingerprint
 from ..hooks.unwrapping import unwrapped_model
 from .latest import checkpoints_of
 from .plain import kind_of, plain_copy
-from .schedules import advance, other_lengths
-from .stored_optimizer import checked_optimizer
+from .schedules import advance
 from .stored_states import (
     check_averages,
-    check_schedules,
     check_state,
     place_files,
     stored_counters,
     stored_log,
     training_content,
 )
+from .stored_updates import check_all_schedules, check_options, checked_moments, other_schedules, schedule_pairs
 
 _TEXTS = ('config', 'cfg')  # of meta: texts of a config, which mmengine executes in some places
 
@@ -82,6 +81,8 @@ def load_weights(runner: Runner, content: dict[str, Any], filename: str) -> None
             f'{filename} is not a checkpoint of a training run of this toolbox (no state_dict); '
             'foreign weights to start from go into model.graft, or --pretrained for detectors and segmentors'
         )
+    if not isinstance(content.get('meta', {}), dict):
+        raise CheckpointError(f'{filename} is damaged: its meta is {kind_of(content["meta"])}, expected a dict')
     model = unwrapped_model(runner)
     names = [name for name, _ in model.named_parameters()]
     check_state(content['state_dict'], model.state_dict(), filename, False, names)
@@ -120,10 +121,12 @@ def resume(
     check_averages(content, runner.hooks, filename, model)
     log = stored_log(content.get('message_hub'), filename)
     place_files(log['runtime_info'], runner.hooks, runner.work_dir)
-    moments = _checked_moments(runner, content, filename) if with_optimizer else None
-    follow = bool(differing) or not with_schedules or _other_schedules(runner, content)
+    moments = checked_moments(runner, content, filename, anyway) if with_optimizer else None
+    follow = bool(differing) or not with_schedules or other_schedules(runner, content)
     if runner.param_schedulers is not None and not follow:
-        _check_all_schedules(runner, content, filename, epoch, iteration)
+        check_all_schedules(runner, content, filename, epoch, iteration)
+    options = check_options(runner, content, moments, filename, follow, anyway)
+    differing, follow = differing + options, follow or bool(options)
 
     # all is known to fit: from here on nothing is refused
     for difference in differing:
@@ -166,7 +169,7 @@ def _counters(meta: Mapping[str, Any], loop: Any, filename: str, changed: bool) 
     """Where to continue; with other data at the beginning of the epoch, as iterations mean something else."""
     if not changed or not isinstance(loop, EpochBasedTrainLoop):
         return stored_counters(meta, loop, filename)
-    epoch, _ = stored_counters(meta, None, filename)
+    epoch, _ = stored_counters(meta, loop, filename, same_length=False)
     return epoch, epoch * len(loop.dataloader)
 
 
@@ -200,47 +203,6 @@ def _warn_of_classes(runner: Runner, before: Any) -> None:
 
 
 # ---------------------------------------------------------------- optimizer and schedules
-def _checked_moments(runner: Runner, content: dict[str, Any], filename: str) -> dict[str, Any]:
-    state, meta = content['optimizer'], content['meta']
-    checked = checked_optimizer(state, runner.optim_wrapper, unwrapped_model(runner), filename)
-    wanted, found = meta.get('optimizer_entries'), stored_entries(checked)
-    if wanted is not None and wanted != found:
-        raise CheckpointError(
-            f'{filename} cannot be resumed: it has the optimizer state of {found} parameters, of {wanted} when it was '
-            'written; the file is damaged, resume from another one'
-        )
-    return checked
-
-
-def _pairs(runner: Runner, saved: Any) -> list[tuple[Any, list]]:
-    """(states of a file, schedules of the run) for each optimizer."""
-    own = runner.param_schedulers
-    if isinstance(own, dict):
-        return [(saved.get(name) if isinstance(saved, dict) else None, each) for name, each in own.items()]
-    return [(saved, own)]
-
-
-def _other_schedules(runner: Runner, content: dict[str, Any]) -> bool:
-    """Whether the schedules of the file cannot be continued: of other lengths, or not there."""
-    if runner.param_schedulers is None:
-        return False
-    for saved, own in _pairs(runner, content.get('param_schedulers')):
-        whole = isinstance(saved, list) and all(isinstance(each, dict) for each in saved)
-        if saved is None or (whole and other_lengths(saved, own)):  # what is not whole is refused by the check
-            return True
-    return False
-
-
-def _check_all_schedules(runner: Runner, content: dict[str, Any], filename: str, epoch: int, iteration: int) -> None:
-    stepped = any(isinstance(hook, ParamSchedulerHook) for hook in runner.hooks)
-    for saved, own in _pairs(runner, content.get('param_schedulers')):
-        if not isinstance(saved, list) or len(saved) != len(own):
-            raise CheckpointError(
-                f'{filename} cannot be resumed: param_schedulers is {kind_of(saved)}, expected a list of {len(own)}'
-            )
-        check_schedules(saved, own, filename, epoch, iteration, stepped)
-
-
 def _load_moments(runner: Runner, states: dict[str, Any], follow: bool) -> None:
     wrapper = runner.optim_wrapper
     several = isinstance(wrapper, OptimWrapperDict)
@@ -259,7 +221,7 @@ def _load_moments(runner: Runner, states: dict[str, Any], follow: bool) -> None:
 
 def _continue_schedules(runner: Runner, content: dict[str, Any], follow: bool) -> None:
     """Take over the states of the schedules, or compute where those of this config are now."""
-    pairs = _pairs(runner, content.get('param_schedulers'))
+    pairs = schedule_pairs(runner, content.get('param_schedulers'))
     if not follow:
         for saved, own in pairs:
             for state, scheduler in zip(saved, own):

@@ -19,12 +19,17 @@ from ..optimizers.wrapper import check_group_sizes
 from .plain import is_number, kind_of, kind_problem, own_tensor, tensor_problem
 
 # how an optimizer computes is this run's choice; a twin on the CPU computes in the plain way
-_COMPUTING = ('fused', 'foreach', 'capturable', 'differentiable')
+COMPUTING = ('fused', 'foreach', 'capturable', 'differentiable')
 _SCALER = {'scale': 0.0, 'growth_factor': 1.0, 'backoff_factor': 0.0, 'growth_interval': 0, '_growth_tracker': -1}
 
 
 def checked_optimizer(
-    state: Any, wrapper: OptimWrapper | OptimWrapperDict, model: nn.Module, filename: str
+    state: Any,
+    wrapper: OptimWrapper | OptimWrapperDict,
+    model: nn.Module,
+    filename: str,
+    steps: int | None = None,
+    may_be_empty: bool = True,
 ) -> dict[str, Any]:
     """An optimizer state that ``wrapper.load_state_dict`` can take, or an error; nothing is loaded.
 
@@ -33,6 +38,8 @@ def checked_optimizer(
         wrapper: One or several optimizers.
         model: The model, for the names of its parameters.
         filename: For the message.
+        steps: The most steps that a parameter can have seen; None if that is not known.
+        may_be_empty: Whether an optimizer that keeps moments can be without any, as before its first step.
 
     Returns:
         A new dict whose tensors lie in memory of their own.
@@ -44,7 +51,7 @@ def checked_optimizer(
         raise CheckpointError(f'{filename}: the optimizer state is {kind_of(state)}, expected a dict')
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     if not isinstance(wrapper, OptimWrapperDict):
-        return _Check(filename, '', names).wrapper(state, wrapper)
+        return _Check(filename, '', names, steps, may_be_empty).wrapper(state, wrapper)
     if set(state) != set(wrapper.keys()):
         raise CheckpointError(
             f'{filename}: it has the optimizers {", ".join(map(str, state))}, this run has {", ".join(wrapper.keys())}'
@@ -53,15 +60,18 @@ def checked_optimizer(
     for name, each in wrapper.items():
         if not isinstance(state[name], dict):
             raise CheckpointError(f'{filename}: optimizer {name} is {kind_of(state[name])}, expected a dict')
-        checked[name] = _Check(filename, f'{name}: ', names).wrapper(state[name], each)
+        checked[name] = _Check(filename, f'{name}: ', names, steps, may_be_empty).wrapper(state[name], each)
     return checked
 
 
 class _Check:
     """The comparison for one optimizer."""
 
-    def __init__(self, filename: str, prefix: str, names: Mapping[int, str]) -> None:
+    def __init__(
+        self, filename: str, prefix: str, names: Mapping[int, str], steps: int | None, may_be_empty: bool
+    ) -> None:
         self.filename, self.prefix, self.names = filename, prefix, names
+        self.steps, self.may_be_empty = steps, may_be_empty
         self.examples: dict[Any, dict[str, Any] | None] = {}
         self.storages: set[int] = set()
 
@@ -113,7 +123,7 @@ class _Check:
             if key == 'params':
                 continue
             problem = None
-            if key in own and (key in _COMPUTING or (key not in given and isinstance(own[key], bool | None))):
+            if key in own and (key in COMPUTING or (key not in given and isinstance(own[key], bool | None))):
                 checked[key] = own[key]  # a choice of this run, or unknown to the version that wrote the file
                 continue
             if key not in given:
@@ -157,6 +167,11 @@ class _Check:
                 name = self.names.get(id(parameter), f'parameter {number}')
                 example = self.example(optimizer, position, parameter)
                 checked[number] = self.entry(saved[number], parameter, example, name)
+        if not saved and not self.may_be_empty:
+            for position, parameter in owners.values():
+                kept = self.example(optimizer, position, parameter)
+                if kept and any(value is not None for value in kept.values()):
+                    raise self.refuse(f'the optimizer has no moments ({", ".join(kept)})')
         return checked
 
     def example(self, optimizer: Optimizer, position: int, parameter: torch.Tensor) -> dict[str, Any] | None:
@@ -180,10 +195,20 @@ class _Check:
             if example is not None and key not in example:
                 raise self.refuse(f'the optimizer state of {name} has {key!r}, which this optimizer does not keep')
             problem = _problem(key, value, parameter, None if example is None else example[key])
+            if problem is None and key == 'step':
+                problem = self.step_problem(value)
             if problem is not None:
                 raise self.refuse(f'{key} of {name} in the optimizer state {problem}')
             checked[key] = own_tensor(value, self.storages) if isinstance(value, torch.Tensor) else value
         return checked
+
+    def step_problem(self, value: Any) -> str | None:
+        step = float(value)
+        if not step.is_integer():
+            return f'is {step:g}, expected a whole number'
+        if self.steps is not None and step > self.steps:
+            return f'is {step:g}, expected at most {self.steps}, the steps of the file'
+        return None
 
     def scaler(self, saved: Any) -> dict[str, Any]:
         if not isinstance(saved, dict):
@@ -223,7 +248,7 @@ def _lowest(value: Any) -> float:
 def _build(optimizer: Optimizer, options: Mapping[str, Any], like: torch.Tensor) -> Optimizer:
     """An optimizer of the same class with a parameter like this, which computes in the plain way."""
     known = inspect.signature(type(optimizer)).parameters
-    chosen = {key: value for key, value in options.items() if key in known and key not in ('params', *_COMPUTING)}
+    chosen = {key: value for key, value in options.items() if key in known and key not in ('params', *COMPUTING)}
     return type(optimizer)([nn.Parameter(like.clone())], **chosen)
 
 

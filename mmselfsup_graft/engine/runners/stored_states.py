@@ -1,5 +1,6 @@
 """Counters, weights, log and schedules of a training checkpoint, compared with the run that is to take them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,6 +18,8 @@ from .plain import is_number, kind_of, kind_problem, tensor_problem
 
 _NEEDED = ('meta', 'state_dict')
 _MOST = 2**53  # no run is longer, and no number beyond it is exact everywhere
+_BEST = re.compile(r'best_[^/\x00-\x1f\x7f]{1,200}\.pth')  # as hooks name them, which delete the best one of before
+_LAST = re.compile(r'\w[\w.=-]{0,200}\.pth')
 # what a run tells about itself when it starts; a file must not bring another text of a config, which others execute
 _OF_THE_RUN = {
     *('cfg', 'seed', 'experiment_name', 'mmengine_version', 'loop_stage', 'dataset_meta'),
@@ -47,13 +50,27 @@ def training_content(content: Mapping[str, Any], filename: str, optimizer: bool 
             'weights at most. To start from its weights, leave out --resume and name it in '
             'model.graft=[dict(checkpoint=FILE)], or as --pretrained FILE for detectors and segmentors'
         )
+    stop = content['meta'].get('preempted')
+    whole = isinstance(stop, dict) and set(stop) == {'in_validation'} and isinstance(stop['in_validation'], bool)
+    if stop is not None and not whole:
+        raise CheckpointError(
+            f"{filename} cannot be resumed: its meta.preempted is {kind_of(stop)}, expected {{'in_validation': True or "
+            'False}; the file is damaged, resume from another one'
+        )
 
 
-def stored_counters(meta: Mapping[str, Any], loop: Any, filename: str) -> tuple[int, int]:
+def stored_counters(meta: Mapping[str, Any], loop: Any, filename: str, same_length: bool = True) -> tuple[int, int]:
     """Epoch and iteration of a checkpoint.
 
+    Args:
+        meta: Of the file.
+        loop: Training loop of the run.
+        filename: For the message.
+        same_length: Whether the epochs of the file have as many iterations as those of the run.
+
     Raises:
-        CheckpointError: If they are not whole numbers, or the iteration is not in that epoch.
+        CheckpointError: If they are not whole numbers, lie beyond the end of the run, or the iteration is not in that
+            epoch.
     """
     for name in ('epoch', 'iter'):
         value = meta[name]
@@ -63,13 +80,25 @@ def stored_counters(meta: Mapping[str, Any], loop: Any, filename: str) -> tuple[
                 'file is damaged, resume from another one'
             )
     epoch, iteration = meta['epoch'], meta['iter']
-    if isinstance(loop, EpochBasedTrainLoop):
+    longest = loop.max_epochs if isinstance(loop, EpochBasedTrainLoop) else _MOST
+    for name, value, most in (('epoch', epoch, longest), ('iteration', iteration, loop.max_iters)):
+        if value > most and (same_length or name == 'epoch'):
+            raise CheckpointError(
+                f'{filename} cannot be resumed: its {name} {value} is beyond the end of this run, {most}. Ask for a '
+                'longer run, use the data and batch of the first start, or resume from another checkpoint'
+            )
+    if same_length and isinstance(loop, EpochBasedTrainLoop):
         length = len(loop.dataloader)
         if not epoch * length <= iteration <= (epoch + 1) * length:
             raise CheckpointError(
                 f'{filename} cannot be resumed: its iteration {iteration} is not in its epoch {epoch}, as an epoch has '
                 f'{length} iterations in this run. Another data set, batch or number of processes, or a damaged file'
             )
+    elif epoch > iteration:
+        raise CheckpointError(
+            f'{filename} cannot be resumed: its epoch {epoch} is beyond its iteration {iteration}; the file is '
+            'damaged, resume from another one'
+        )
     return epoch, iteration
 
 
@@ -144,11 +173,13 @@ def stored_log(hub: Any, filename: str) -> dict[str, Any]:
         parts[key] = part
     scalars = {}
     for name, columns in parts['log_scalars'].items():
+        if columns in ([[], []], ([], [])):
+            continue  # a history without values tells nothing, and nothing can be computed from it
         buffer = _history(columns)
         if buffer is None:
             raise CheckpointError(
                 f'{filename} cannot be resumed: message_hub.log_scalars.{name} is {kind_of(columns)}, expected values '
-                'and their counts'
+                'and their counts above 0'
             )
         scalars[name] = buffer
     info = {
@@ -168,7 +199,7 @@ def _history(columns: Any) -> HistoryBuffer | None:
     if not isinstance(values, list) or not isinstance(counts, list) or len(values) != len(counts):
         return None
     numbers = all(type(each) in (int, float) for each in values)
-    if not numbers or not all(is_number(each) and each >= 0 for each in counts):
+    if not numbers or not all(is_number(each) and each > 0 for each in counts):
         return None
     return HistoryBuffer(values, counts)
 
@@ -176,9 +207,9 @@ def _history(columns: Any) -> HistoryBuffer | None:
 def _information(name: str, value: Any, filename: str) -> Any:
     wrong = None
     if name.startswith(('best_ckpt', 'best_file', 'last_ckpt')):
-        if type(value) is str:
+        if type(value) is str and (_LAST if name.startswith('last') else _BEST).fullmatch(PurePath(value).name):
             return PurePath(value).name
-        wrong = None if value is None else 'the name of a file'
+        wrong = None if value is None else 'the name of a checkpoint'
     elif name.startswith('best_score') and not (type(value) in (int, float) or value is None):
         wrong = 'a number'
     elif name == 'best_epoch' and type(value) is not int:
