@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from .errors import DataError, DiskFullError
 
+# as whole_file names them; and as checkpoints of older versions were named
+_UNFINISHED = re.compile(r'\..+\.\d+-[0-9a-f]{8}\.tmp|\.(epoch|iter|best)_.*\.pth\.tmp')
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # of torch in the process that writes, and in the one that waits for it
 _SHARED_MEMORY = re.compile(
@@ -169,6 +171,13 @@ def _in_semaphore(error: BaseException) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
     is_full = isinstance(error, OSError) and error.errno in _FULL
     return is_full and bool(frames) and Path(frames[-1].filename).match('multiprocessing/synchronize.py')
+
+
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Remove what writers that were killed left in a folder; for who knows that no other process writes there."""
+    for path in Path(folder).iterdir():
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from mmselfsup_graft.datasets.manifest import MANIFEST_NAME
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.files import is_disk_full, read_json, write_json
+from mmselfsup_graft.files import is_disk_full, read_json, remove_unfinished, write_json
 from mmselfsup_graft.version import __version__
 
 _AGAIN = 'remove the folder and begin again'
@@ -49,6 +49,7 @@ class Destination:
                 raise DataError(f'{self.folder} is being filled by another process; wait for it or stop it') from error
         try:
             self._check()
+            remove_unfinished(self.folder)
             if not (self.folder / MANIFEST_NAME).exists():
                 self.finish({}, complete=False)
         except BaseException:

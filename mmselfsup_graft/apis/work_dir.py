@@ -6,7 +6,6 @@ import fcntl
 import json
 import logging
 import os
-import re
 import socket
 import stat
 import time
@@ -18,11 +17,10 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 
 from mmselfsup_graft.errors import GraftError
+from mmselfsup_graft.files import remove_unfinished
 
 _LOCK = '.lock'
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-# as whole_file names them; and as checkpoints of older versions were named
-_TEMPORARY = re.compile(r'\..+\.\d+-[0-9a-f]{8}\.tmp|\.(epoch|iter|best)_.*\.pth\.tmp')
 _held: list[Path] = []
 
 
@@ -93,7 +91,7 @@ def _take(folder: Path) -> tuple[int | None, str | None]:
     note = {'pid': os.getpid(), 'host': socket.gethostname(), 'started': time.strftime('%Y-%m-%d %H:%M:%S')}
     os.ftruncate(lock, 0)
     os.write(lock, json.dumps(note).encode())
-    _remove_unfinished(folder)
+    remove_unfinished(folder)
     return lock, None
 
 
@@ -133,12 +131,6 @@ def _holder(lock: int) -> str:
         return f' (PID {note["pid"]} on {note["host"]}, since {note["started"]})'
     except (ValueError, LookupError, TypeError, OSError):  # not written yet
         return ''
-
-
-def _remove_unfinished(folder: Path) -> None:
-    for path in folder.iterdir():
-        if _TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
 
 
 # A lock belongs to the open file, which forks share: without this a data-loading worker would hold on to it for the
