@@ -25,7 +25,7 @@ STORAGE_TYPES = {
     for kind, name in _OTHER_NAMES.items()
 } | {'torch.storage.UntypedStorage': torch.uint8}
 _MAX_DIMENSIONS = 32
-_TENSOR_COST = 256  # bytes: a tensor takes more, a good file describes each in about a hundred
+_TENSOR_COST = 1000  # bytes: what a tensor takes beside its values; a file describes it in about a hundred
 _ARRAY = 'numpy.ndarray'
 
 
@@ -165,8 +165,10 @@ def _ordered_dict(machine: Unpickler, args: tuple) -> dict:
         return pairs
     if type(pairs) is not list or any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs):
         raise ValueError('items of an OrderedDict')
-    machine.spend(128 * len(pairs))
-    return {plain_key(key): value for key, value in pairs}
+    made: dict[str | int, Any] = {}
+    machine.stack.append(made)
+    machine.set_items([each for pair in pairs for each in pair])
+    return machine.stack.pop()
 
 
 def _list(machine: Unpickler, args: tuple) -> list:
@@ -218,6 +220,7 @@ def _same(kind: type) -> Call:
 def _reconstructed(machine: Unpickler, args: tuple) -> Stub:
     """An object in the way of protocols 0 and 1: ``(class, base, content)``."""
     kind, _, content = args
+    machine.spend_copy(content)  # rebuilt with this object, also if others have the same
     stub = Stub(kind.text)
     stub.items = content if type(content) is dict else None
     stub.entries = content if type(content) is list else None

@@ -13,7 +13,6 @@ from .unpickling import MAX_OPERATIONS
 
 _SCALARS = (str, int, float, complex, bool, type(None), bytes)
 _MAX_DEPTH = 64
-_MAX_NAME = 500
 
 
 def to_plain(value: Any, file_size: int) -> Any:
@@ -95,13 +94,10 @@ class _Rebuilder:
         made: dict[str | int, Any] = {}
         items = dict.items(value) if isinstance(value, dict) else value.items()
         for key, inner in items:
-            if type(key) is not str:
-                key = plain_key(key if type(key) in (*_SCALARS, tuple) else _of_object(key))
+            key = plain_key(key if type(key) in (*_SCALARS, tuple) else _of_object(key))
             if key in made:
                 raise Refused(f'two keys of a dict in it are written {shown(str(key))}')
             made[key] = self._inner(inner, depth, size)
-            if isinstance(made[key], torch.Tensor) and isinstance(key, str):
-                _check_name(key)
         return made
 
     def _inner(self, value: Any, depth: int, size: _Size) -> Any:
@@ -116,11 +112,6 @@ class _Rebuilder:
 
 
 _OPEN = _Size()  # of what is being rebuilt
-
-
-def _check_name(name: str) -> None:
-    if not name.isprintable() or len(name) > _MAX_NAME:
-        raise Refused(f'the name of a tensor in it has {len(name)} characters or some that cannot be printed')
 
 
 def _plain_tensor(value: torch.Tensor | Storage) -> torch.Tensor:

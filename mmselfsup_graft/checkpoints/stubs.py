@@ -2,7 +2,8 @@
 
 from typing import Any
 
-_NAME_LENGTH = 100
+_NAME_LENGTH = 100  # characters of a name in a message, and of the parts of a key that is not text
+_KEY_LENGTH = 500
 _PYTHON2 = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}
 
 
@@ -58,10 +59,15 @@ def clean_text(text: str) -> str:
 def plain_key(key: Any) -> str | int:
     """A key of a dict as text or a number. Others are written as text: they could be made to take hours to hash.
 
+    Text is short, as a file may ask for the same comparison of two long keys again and again, and printable, as names
+    of tensors and entries come into messages.
+
     Raises:
-        Refused: If the key is a container or an object.
+        Refused: If the key is a container or an object, too long or not printable.
     """
     if type(key) is str:
+        if len(key) > _KEY_LENGTH or not key.isprintable():
+            raise Refused(f'a name in it has {len(key):,} characters or some that cannot be printed')
         return key
     if type(key) is int:
         if -(2**60) < key < 2**60:
@@ -70,9 +76,9 @@ def plain_key(key: Any) -> str | int:
     if key is None or type(key) in (bool, float):
         return str(key)
     if type(key) is bytes and len(key) <= _NAME_LENGTH:
-        return key.decode('utf-8', 'backslashreplace')
+        return plain_key(key.decode('utf-8', 'backslashreplace'))
     if type(key) is tuple and len(key) <= 8 and all(_is_short(each) for each in key):
-        return str(key)
+        return plain_key(str(key))
     raise Refused('an object is a key in it')
 
 

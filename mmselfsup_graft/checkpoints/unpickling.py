@@ -14,8 +14,12 @@ from typing import Any
 
 from .stubs import ForeignCall, Name, Refused, Stub, clean_text, plain_key, shown
 
-# An optimizer state of 1000 parameters needs about 100 000. This many take about 3 s and 300 MB at the very worst.
+# An optimizer state of 1000 parameters needs about 100 000.
 MAX_OPERATIONS = 2_000_000
+OBJECT_COST = 200  # bytes: a container or object takes about that much here, and again when it is rebuilt
+ITEM_COST = 100  # bytes: an entry of a dict
+_ROOM = 64 * 2**20  # bytes: a file may describe 300 000 objects, whatever its size
+_NAME_LENGTH = 200
 _MAX_INT_BITS = 2048
 _MARK = object()
 
@@ -28,7 +32,7 @@ class Unpickler:
 
     Args:
         file: Binary file at the beginning of the pickle; ``read(n)`` must not give more than the file has.
-        size: Bytes of the pickle, or of the file that it is in: what calls may copy is bounded by it.
+        size: Bytes of the pickle, or of the file that it is in: what may be made of it is bounded by it.
         calls: Name -> what is done instead of calling it.
         build: Puts a state into a stub.
         find_storage: What stands for the storage of a persistent id.
@@ -48,7 +52,8 @@ class Unpickler:
         self.find_storage = find_storage
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.copied, self.may_copy = 0, 4 * size + 2**20
+        self.names: dict[tuple[str, str], Name] = {}
+        self.spent, self.may_spend = 0, 4 * size + _ROOM
 
     def load(self) -> Any:
         """Read up to the end of the pickle.
@@ -64,10 +69,34 @@ class Unpickler:
         return self.stack.pop()
 
     def spend(self, size: int) -> None:
-        """Account for ``size`` bytes that a call copies: a file could ask for the same copy again and again."""
-        self.copied += size
-        if self.copied > self.may_copy:
+        """Account for ``size`` bytes that are made or copied: a byte of the file could ask for hundreds of them."""
+        self.spent += size
+        if self.spent > self.may_spend:
             raise Refused('it would grow to many times its size')
+
+    def spend_copy(self, content: Any) -> None:
+        """Account for a copy of a container; other values are not copied."""
+        if type(content) is dict:
+            self.spend(ITEM_COST * len(content))
+        elif type(content) in (list, tuple):
+            self.spend(8 * len(content))
+
+    def push_new(self, container: Any) -> None:
+        """Put a new container on the stack."""
+        self.spend(OBJECT_COST)
+        self.stack.append(container)
+
+    def name(self, module: Any, attribute: Any) -> Name:
+        """The name ``module.attribute``; there is one object of each."""
+        if type(attribute) is not str or type(module) is not str:
+            raise ValueError('a name that is not text')
+        length = len(module) + len(attribute)
+        if length > _NAME_LENGTH:
+            raise Refused(f'a name of a class or function in it has {length:,} characters')
+        if (module, attribute) not in self.names:
+            self.spend(2 * OBJECT_COST + 4 * length)
+            self.names[module, attribute] = Name(module, attribute)
+        return self.names[module, attribute]
 
     # ---------------------------------------------------------------- steps of several operations
     def marked(self) -> list[Any]:
@@ -87,19 +116,23 @@ class Unpickler:
             raise ValueError('a call of what is not a function')
         if function.text not in self.calls:
             raise ForeignCall(function.text)
+        self.spend(OBJECT_COST)
         return self.calls[function.text](self, args)
 
     def create(self, kind: Any, args: Any) -> Any:
         """What stands for a new object of a class."""
         if not isinstance(kind, Name) or type(args) is not tuple:
             raise ValueError('an object of what is not a class')
+        self.spend(OBJECT_COST)
         return self.calls[kind.text](self, args) if kind.text in self.calls else Stub(kind.text, args)
 
     def extend(self, values: list[Any]) -> None:
         """Add to the list on the stack."""
         target = self.stack[-1]
         if isinstance(target, Stub):
-            target.entries = [] if target.entries is None else target.entries
+            if target.entries is None:
+                self.spend(OBJECT_COST)
+                target.entries = []
             target = target.entries
         if type(target) is not list:
             raise ValueError('entries of what is not a list')
@@ -109,16 +142,17 @@ class Unpickler:
         """Add keys and values, one after the other, to the dict on the stack."""
         target = self.stack[-1]
         if isinstance(target, Stub):
-            target.items = {} if target.items is None else target.items
+            if target.items is None:
+                self.spend(OBJECT_COST)
+                target.items = {}
             target = target.items
         if type(target) is not dict or len(flat) % 2:
             raise ValueError('items of what is not a dict')
+        self.spend(ITEM_COST * (len(flat) // 2))
         for place in range(0, len(flat), 2):
-            key = flat[place]
-            if type(key) is not str:
-                key = plain_key(key)
-                if key is not flat[place] and key in target:
-                    raise Refused(f'two keys of a dict in it are written {shown(str(key))}')
+            key = plain_key(flat[place])
+            if key in target:
+                raise Refused(f'two keys of a dict in it are written {shown(str(key))}')
             target[key] = flat[place + 1]
 
     def set_state(self) -> None:
@@ -126,6 +160,8 @@ class Unpickler:
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, Stub):
+            for part in state if type(state) is tuple and len(state) == 2 else (state,):
+                self.spend_copy(part)  # rebuilt with this object, also if others have the same
             target.state = state
             self.build(self, target)
         elif type(target) is not dict:  # attributes of an OrderedDict are dropped: what is read has none
@@ -156,20 +192,19 @@ def _get(machine: Unpickler, argument: int) -> None:
 
 
 def _push_name(machine: Unpickler, argument: str) -> None:
-    machine.stack.append(Name(*argument.split(' ', 1)))
+    machine.stack.append(machine.name(*argument.split(' ', 1)))
 
 
 def _stack_name(machine: Unpickler, _: Any) -> None:
     attribute, module = machine.stack.pop(), machine.stack.pop()
-    if type(attribute) is not str or type(module) is not str or len(attribute) + len(module) > 2000:
-        raise ValueError('a name that is not text')
-    machine.stack.append(Name(module, attribute))
+    machine.stack.append(machine.name(module, attribute))
 
 
 def _tuple_of(count: int) -> Callable[[Unpickler, Any], None]:
     def operation(machine: Unpickler, _: Any) -> None:
         if len(machine.stack) < count:
             raise ValueError('stack is empty')
+        machine.spend(OBJECT_COST)
         machine.stack[-count:] = [tuple(machine.stack[-count:])]
 
     return operation
@@ -177,7 +212,7 @@ def _tuple_of(count: int) -> Callable[[Unpickler, Any], None]:
 
 def _dict(machine: Unpickler, _: Any) -> None:
     flat = machine.marked()
-    machine.stack.append({})
+    machine.push_new({})
     machine.set_items(flat)
 
 
@@ -211,13 +246,14 @@ def _obj(machine: Unpickler, _: Any) -> None:
 
 def _inst(machine: Unpickler, argument: str) -> None:
     args = machine.marked()
-    machine.stack.append(machine.create(Name(*argument.split(' ', 1)), tuple(args)))
+    machine.stack.append(machine.create(machine.name(*argument.split(' ', 1)), tuple(args)))
 
 
 def _storage(machine: Unpickler, _: Any) -> None:
     known = machine.stack.pop()
     if type(known) is not tuple:
         raise ValueError('a storage without description')
+    machine.spend(4 * OBJECT_COST)  # becomes a tensor if no tensor is made of it
     machine.stack.append(machine.find_storage(known))
 
 
@@ -233,18 +269,18 @@ _OPERATIONS: dict[str, Callable[[Unpickler, Any], Any]] = {
     'NONE': lambda machine, argument: machine.stack.append(None),
     'NEWTRUE': lambda machine, argument: machine.stack.append(True),
     'NEWFALSE': lambda machine, argument: machine.stack.append(False),
-    'EMPTY_DICT': lambda machine, argument: machine.stack.append({}),
+    'EMPTY_DICT': lambda machine, argument: machine.push_new({}),
     'EMPTY_TUPLE': lambda machine, argument: machine.stack.append(()),
-    **dict.fromkeys(['EMPTY_LIST', 'EMPTY_SET'], lambda machine, argument: machine.stack.append([])),
+    **dict.fromkeys(['EMPTY_LIST', 'EMPTY_SET'], lambda machine, argument: machine.push_new([])),
     'MARK': lambda machine, argument: machine.stack.append(_MARK),
     'POP': lambda machine, argument: machine.stack.pop(),
     'POP_MARK': lambda machine, argument: machine.marked(),
     'DUP': lambda machine, argument: machine.stack.append(machine.stack[-1]),
-    'TUPLE': lambda machine, argument: machine.stack.append(tuple(machine.marked())),
+    'TUPLE': lambda machine, argument: machine.push_new(tuple(machine.marked())),
     'TUPLE1': _tuple_of(1),
     'TUPLE2': _tuple_of(2),
     'TUPLE3': _tuple_of(3),
-    **dict.fromkeys(['LIST', 'FROZENSET'], lambda machine, argument: machine.stack.append(machine.marked())),
+    **dict.fromkeys(['LIST', 'FROZENSET'], lambda machine, argument: machine.push_new(machine.marked())),
     'DICT': _dict,
     'APPEND': lambda machine, argument: machine.extend([machine.stack.pop()]),
     **dict.fromkeys(['APPENDS', 'ADDITEMS'], lambda machine, argument: machine.extend(machine.marked())),
