@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hostile_budget import refused_pickles
 from hostile_pickles import (
     COUNT,
     EMPTY_DICT,
@@ -167,7 +168,7 @@ def hostile_files(folder: Path, marker: Path) -> dict[str, Path]:
     Returns:
         What each tries -> its file.
     """
-    growing = growing_pickles()
+    growing = growing_pickles() | {what: value for what, (value, _) in refused_pickles().items()}
     pickles = {**code_pickles(marker), **growing, **odd_pickles()}
     contents = {f'{what}.pth': zip_file(beside(value), {'w': RAW}) for what, value in pickles.items()}
     for what, value in pickles.items():

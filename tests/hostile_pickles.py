@@ -185,7 +185,7 @@ def _doubled(start: bytes, step: Callable[[int], bytes], count: int) -> bytes:
     )
 
 
-def _list_of(values: bytes) -> bytes:
+def list_of(values: bytes) -> bytes:
     return EMPTY_LIST + MARK + values + b'e'
 
 
@@ -218,11 +218,11 @@ def growing_pickles() -> dict[str, bytes]:
         'names of attributes doubled': _doubled(
             text('a'), lambda n: call(name('builtins', 'getattr'), get(n), get(n)), 60
         ),
-        'text encoded often': large + _list_of(encode * 50_000),
-        'dict copied often': many + _list_of((get(6) + get(5) + b'\x85' + REDUCE) * 20_000),
-        'set copied often': pairs + _list_of((name('builtins', 'set') + get(5) + b'\x85' + REDUCE) * 20_000),
-        'keywords copied often': many_values + _list_of((name('a', 'b') + get(5) + b'}\x92') * 20_000),
-        'tensors repeated': twice + _list_of((get(6) + get(7) + REDUCE) * 100_000),
+        'text encoded often': large + list_of(encode * 50_000),
+        'dict copied often': many + list_of((get(6) + get(5) + b'\x85' + REDUCE) * 20_000),
+        'set copied often': pairs + list_of((name('builtins', 'set') + get(5) + b'\x85' + REDUCE) * 20_000),
+        'keywords copied often': many_values + list_of((name('a', 'b') + get(5) + b'}\x92') * 20_000),
+        'tensors repeated': twice + list_of((get(6) + get(7) + REDUCE) * 100_000),
         'keys in one chain': EMPTY_DICT + MARK + b''.join(number(n << 40) + b'N' for n in range(100_000)) + b'u',
         'bytearray': call(name('builtins', 'bytearray'), number(2**34)),
         'range': call(name('builtins', 'list'), call(name('builtins', 'range'), number(2**34))),
@@ -241,7 +241,7 @@ def growing_pickles() -> dict[str, bytes]:
             b'\x89',
         ),
         'size': call(name('torch', 'Size'), tuple_of(number(2**62))),
-        'dicts': _list_of(EMPTY_DICT * 2_100_000),
+        'dicts': list_of(EMPTY_DICT * 2_100_000),
         'marks': MARK * 2_100_000,
         'deep lists': EMPTY_LIST * 100_000 + b'a' * 99_999,
         'deep tuples': EMPTY_TUPLE + b'\x85' * 100_000,

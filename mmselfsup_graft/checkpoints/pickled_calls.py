@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from .stubs import Name, Refused, Stub, plain_key, shown
+from .stubs import Name, Refused, Stub, shown
 from .unpickling import Call, Unpickler
 
 DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}

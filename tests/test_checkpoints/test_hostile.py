@@ -1,5 +1,7 @@
 """Whoever reads a checkpoint gets one line or plain data from any file: nothing runs, crashes, hangs or grows."""
 
+import argparse
+import collections
 import json
 import types
 from pathlib import Path
@@ -8,6 +10,7 @@ from unittest import mock
 import pytest
 import torch
 from forked import fork_context
+from hostile_budget import refused_pickles
 from hostile_files import damaged_files, good_files, hostile_files, odd_tops, vit_weights
 from hostile_readers import assert_plain, outcome, read_all, read_plain, readers
 
@@ -64,6 +67,41 @@ def test_good_files_are_read(kind: str, tmp_path: Path) -> None:
     wanted = vit_weights()
     assert state.keys() == wanted.keys()
     assert all(torch.equal(state[name], value) for name, value in wanted.items())
+
+
+@pytest.mark.parametrize('what', refused_pickles())
+def test_what_would_grow_is_refused(what: str, files: types.SimpleNamespace) -> None:
+    path = files.paths[f'{what}.pth']
+    said = outcome(read_plain, path)
+    assert refused_pickles()[what][1] in said
+    assert len(said) < 300 + len(str(path))
+    assert said.isprintable()
+
+
+def test_large_files_of_training_are_read(tmp_path: Path) -> None:
+    """Many tensors, long histories and many objects are far from the limits."""
+    names = [f'backbone.layers.{n}.attention.query_key_value.weight' for n in range(3000)]
+    state = collections.OrderedDict((name, torch.zeros(1)) for name in names)
+    moments = {
+        n: {'step': torch.tensor(1.0), 'exp_avg': torch.zeros(1), 'exp_avg_sq': torch.zeros(1)}
+        for n, _ in enumerate(names)
+    }
+    groups = [{'params': [n], 'lr': 0.1, 'betas': (0.9, 0.95), 'param_name': name} for n, name in enumerate(names)]
+    history = {f'train/loss{n}': [[n + 0.5 + m for m in range(100_000)], [1] * 100_000] for n in range(2)}
+    content = {
+        'state_dict': state,
+        'optimizer': {'state': moments, 'param_groups': groups},
+        'message_hub': {'log_scalars': history},
+        'args': argparse.Namespace(arch='vit_large', local_crops_scale=(0.05, 0.4)),
+    }
+    for zipped in (True, False):
+        torch.save(content, tmp_path / 'file.pth', _use_new_zipfile_serialization=zipped)
+        found = read_checkpoint(tmp_path / 'file.pth')
+        assert list(found['state_dict']) == names
+        assert found['optimizer']['param_groups'] == groups
+        assert found['optimizer']['state'] == moments
+        assert found['message_hub']['log_scalars'] == history
+        assert found['args'] == {'arch': 'vit_large', 'local_crops_scale': (0.05, 0.4)}
 
 
 WRONG = {
