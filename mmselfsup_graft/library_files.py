@@ -26,11 +26,14 @@ from mmengine.runner import checkpoint as mmengine_files
 from mmengine.utils import apply_to
 
 from mmselfsup_graft.checkpoints import read_checkpoint
+from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
 from mmselfsup_graft.errors import CheckpointError
 
 _ADDRESS = re.compile(r'\s*[A-Za-z][\w.+-]*(:[\w.+-]+)*:/')
 _READER = 'mmselfsup_graft.checkpoints.'  # where unsafe_pickle=True of a graft is obeyed
 _TEXTS = ('config', 'cfg')
+_FILES = ('best_ckpt', 'best_file', 'last_ckpt', 'keep_ckpt_ids')  # of checkpoints that mmengine's hook deletes later
+_WEIGHTS = ('state_dict', 'ema_state_dict', 'model', 'model_ema', 'module')
 
 
 def is_address(source: Any) -> bool:
@@ -49,7 +52,8 @@ def refuse_address(source: str) -> CheckpointError:
 def read_for_library(filename: Any, map_location: Any = None, logger: Any = None) -> dict[str, Any]:
     """Stand in for ``CheckpointLoader.load_checkpoint``: a file's content, read without running code.
 
-    Texts of a config in it are left out, as mmengine's inferencers and ``Runner.resume`` execute them.
+    Texts of a config in it are left out, as mmengine's inferencers and ``Runner.resume`` execute them, and names of
+    other checkpoints, which a resumed run deletes when it has newer or better ones.
 
     Args:
         filename: Path of a file.
@@ -57,18 +61,26 @@ def read_for_library(filename: Any, map_location: Any = None, logger: Any = None
         logger: Not used.
 
     Raises:
-        CheckpointError: For an address, or a file that cannot be read or would run code.
+        CheckpointError: For an address, a file that cannot be read or would run code, or weights that are not finite
+            numbers of floating point; buffers may be of whole numbers.
     """
     if is_address(filename):
         raise refuse_address(filename)
     content = _without_texts(read_checkpoint(filename))
+    for state in (content, *map(content.get, _WEIGHTS)):
+        if isinstance(state, dict):
+            tensors = {str(name): each for name, each in state.items() if isinstance(each, torch.Tensor)}
+            check_weights(str(filename), tensors, MODEL_BUFFERS)
     if not isinstance(map_location, str | torch.device) or torch.device(map_location).type == 'cpu':
         return content
     return apply_to(content, lambda each: isinstance(each, torch.Tensor), lambda each: each.to(map_location))
 
 
 def _without_texts(content: dict[str, Any]) -> dict[str, Any]:
-    """The same without ``meta.config``, ``meta.cfg`` and ``message_hub.runtime_info.cfg``, in new dicts on the way."""
+    """The same without ``meta.config``, ``meta.cfg`` and ``message_hub.runtime_info.cfg``, in new dicts on the way.
+
+    Names of files to be deleted are left out of ``message_hub.runtime_info`` as well.
+    """
     content = dict(dict.items(content))
     for key in ('meta', 'message_hub'):
         part = content.get(key)
@@ -76,7 +88,8 @@ def _without_texts(content: dict[str, Any]) -> dict[str, Any]:
             content[key] = part = {k: v for k, v in dict.items(part) if k not in _TEXTS}
             info = part.get('runtime_info')
             if isinstance(info, dict):
-                part['runtime_info'] = {k: v for k, v in dict.items(info) if k not in _TEXTS}
+                kept = {k: v for k, v in dict.items(info) if k not in _TEXTS}
+                part['runtime_info'] = {k: v for k, v in kept.items() if not str(k).startswith(_FILES)}
     return content
 
 

@@ -183,6 +183,41 @@ def test_good_files_arrive_without_texts(tmp_path: Path) -> None:
     assert torch.equal(loaded.linear.weight, module.linear.weight)
 
 
+def test_names_of_files_to_delete_do_not_arrive(tmp_path: Path) -> None:
+    info = {'best_ckpt': '/etc/passwd', 'best_ckpt_acc': '/etc/hosts', 'last_ckpt': '/a', 'keep_ckpt_ids': ['/../a']}
+    hub = {'runtime_info': {**info, 'best_score': 0.5}}
+    torch.save({'state_dict': {'a': torch.ones(1)}, 'message_hub': hub}, tmp_path / 'file.pth')
+    content = CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
+    assert content['message_hub']['runtime_info'] == {'best_score': 0.5}
+
+
+BAD_WEIGHTS = {
+    'nan': torch.tensor([[float('nan'), 1.0], [0.0, 0.0]]),
+    'complex': torch.zeros(2, 2, dtype=torch.complex64),
+    'bool': torch.zeros(2, 2, dtype=torch.bool),
+    'float8': torch.zeros(2, 2).to(torch.float8_e4m3fn),
+}
+
+
+@pytest.mark.parametrize('key', [None, 'state_dict', 'model'])
+@pytest.mark.parametrize('kind', BAD_WEIGHTS)
+def test_bad_weights_do_not_arrive(kind: str, key: str | None, tmp_path: Path) -> None:
+    state = {'weight': BAD_WEIGHTS[kind], 'bias': torch.zeros(2)}
+    torch.save({key: state} if key else state, tmp_path / 'bad.pth')
+    with pytest.raises(CheckpointError, match=r'bad\.pth cannot be used: weight '):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'bad.pth'))
+
+
+def test_buffers_of_whole_numbers_arrive(tmp_path: Path) -> None:
+    norm = nn.BatchNorm1d(2)
+    norm.num_batches_tracked += 3
+    norm.register_buffer('relative_position_index', torch.arange(4))
+    norm.register_buffer('mask', torch.tensor([True, False]))
+    torch.save(norm.state_dict(), tmp_path / 'file.pth')
+    content = CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
+    assert all(torch.equal(content[name], value) for name, value in norm.state_dict().items())
+
+
 class Derived(PretrainedInit):
     pass
 

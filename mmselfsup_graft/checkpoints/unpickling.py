@@ -4,8 +4,12 @@
 return, builds sizes that the file makes up, and refuses every class that is not on the list. Here a pickle is data: a
 name in it stays text, an object becomes a :class:`Stub` that holds what was to be put into it, and the few calls that
 tensors, arrays and containers need are functions of our own (:mod:`.pickled_calls`). So the tensors beside an object
-of any class can be read, and what a pickle can do is in this file alone: about forty operations on a stack. Their
-number is bounded, none of them copies or hashes what the file has built, so time and memory are bounded too.
+of any class can be read, and what a pickle can do is in this file alone: about forty operations on a stack.
+
+Time and memory are bounded: each operation takes at least a byte of the file, their number is limited, and whatever
+makes or copies more than a number or a text is charged to a budget of 64 MB and four times the size of the pickle.
+What was measured of files at these limits, made to be as bad as possible, is 180 MB beside the tensors (of 14 MB of
+short texts; 140 MB of 1 MB of small dicts) and 8 s on a machine in use. A file that combines them can take twice that.
 """
 
 import pickletools

@@ -8,7 +8,7 @@ import torch
 
 from ..errors import CheckpointError, NonFiniteWeightsError
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NOT_FINITE = 'holds NaN or infinite values'
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 # of an encoder: everything else in it is learned or averaged
@@ -29,7 +29,7 @@ def value_problem(tensor: Any, whole: bool = False) -> str:
     kind = str(tensor.dtype).removeprefix('torch.')
     if whole:
         return '' if tensor.dtype in _WHOLE else f'is of type {kind}, expected whole numbers'
-    if tensor.dtype not in _FLOATS:
+    if tensor.dtype not in FLOATS:
         return f'is of type {kind}, expected float16, bfloat16, float32 or float64'
     if not tensor.numel():
         return 'has no elements'
@@ -60,7 +60,7 @@ def check_weights(origin: str, state: Mapping[str, torch.Tensor], counters: str 
 
 def _problems(state: Mapping[str, torch.Tensor], counters: str) -> Iterable[str]:
     for name, tensor in state.items():
-        if re.match(counters, name) and not (tensor.dtype in _FLOATS and tensor.numel()):
+        if re.match(counters, name) and not (tensor.dtype in FLOATS and tensor.numel()):
             continue
         problem = value_problem(tensor)
         if problem:

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.runners import latest_checkpoint
-from mmselfsup_graft.engine.runners.resuming import read_plain, resume
+from mmselfsup_graft.engine.runners.resuming import load_weights, read_plain, resume
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
 NAN = float('nan')
@@ -210,6 +211,34 @@ def test_damage_is_refused_and_nothing_is_loaded(kind, trained, fresh):
     assert 'some.pth' in str(refused.value)
     assert '\n' not in str(refused.value)
     assert_identical(everything(fresh), before)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda t: t * NAN, 'holds NaN or infinity'),
+        (lambda t: t.to(torch.float8_e4m3fn), 'values of type float8_e4m3fn, the model has float32'),
+        (lambda t: t.to(torch.complex64), 'values of type complex64'),
+        (lambda t: t > 0, 'values of type bool'),
+    ],
+)
+def test_weights_that_are_not_finite_floats_are_not_loaded(change, message, trained, fresh):
+    content = read_plain(str(trained / 'run' / 'epoch_2.pth'))
+    name = next(name for name, _ in fresh.model.named_parameters())
+    content['state_dict'][name] = change(content['state_dict'][name])
+    before = everything(fresh)
+    with pytest.raises(CheckpointError, match=f'some.pth does not fit this model: {re.escape(name)} .*{message}'):
+        load_weights(fresh, content, 'some.pth')
+    assert_identical(everything(fresh), before)
+
+
+@pytest.mark.parametrize('kind', [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_floats_are_loaded(kind, trained, fresh):
+    content = read_plain(str(trained / 'run' / 'epoch_2.pth'))
+    name = next(name for name, _ in fresh.model.named_parameters())
+    content['state_dict'][name] = wanted = content['state_dict'][name].to(kind)
+    load_weights(fresh, content, 'some.pth')
+    assert torch.equal(fresh.model.state_dict()[name], wanted.float())
 
 
 def test_the_whole_state_arrives(trained, fresh):

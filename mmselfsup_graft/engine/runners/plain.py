@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmselfsup_graft.checkpoints.values import FLOATS
 from mmselfsup_graft.errors import CheckpointError
 
 _UNKNOWN = object()
@@ -99,7 +100,7 @@ def tensor_problem(given: Any, own: torch.Tensor, finite: bool = True, exact: bo
         given: What the file holds.
         own: What it is meant for; its shape is that of the whole, also if it is a share.
         finite: Refuse NaN and infinity.
-        exact: Refuse another type of numbers; otherwise floating-point types may stand for each other.
+        exact: Refuse another type of numbers; otherwise floating-point types of 16 to 64 bits may stand for each other.
     """
     if not isinstance(given, torch.Tensor):
         return f'is {kind_of(given)}, expected a tensor of shape {tuple(own.shape)}'
@@ -107,7 +108,7 @@ def tensor_problem(given: Any, own: torch.Tensor, finite: bool = True, exact: bo
         return 'is sparse, quantized or without values, expected an ordinary tensor'
     if given.shape != own.shape:
         return f'has shape {tuple(given.shape)}, the run has {tuple(own.shape)}'
-    both_float = given.is_floating_point() and own.is_floating_point()
+    both_float = given.dtype in FLOATS and own.dtype in FLOATS
     if given.dtype != own.dtype and (exact or not both_float):
         return f'has values of type {_dtype(given)}, the run has {_dtype(own)}'
     if finite and given.is_floating_point() and not torch.isfinite(given).all():

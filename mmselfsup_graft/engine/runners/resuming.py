@@ -75,7 +75,7 @@ def load_weights(runner: Runner, content: dict[str, Any], filename: str) -> None
     """Load the weights of a checkpoint; every tensor must fit, floating-point types may differ.
 
     Raises:
-        CheckpointError: If there are none, or they do not fit the model.
+        CheckpointError: If there are none, they do not fit the model, or a parameter holds NaN or infinity.
     """
     if 'state_dict' not in content:
         raise CheckpointError(
@@ -83,7 +83,8 @@ def load_weights(runner: Runner, content: dict[str, Any], filename: str) -> None
             'foreign weights to start from go into model.graft, or --pretrained for detectors and segmentors'
         )
     model = unwrapped_model(runner)
-    check_state(content['state_dict'], model.state_dict(), filename, exact=False)
+    names = [name for name, _ in model.named_parameters()]
+    check_state(content['state_dict'], model.state_dict(), filename, False, names)
     runner.call_hook('after_load_checkpoint', checkpoint=content)
     _load(runner, content, filename)
 
