@@ -77,4 +77,4 @@ def need(package: str) -> None:
         NoClient: If it is not installed.
     """
     if importlib.util.find_spec(package) is None:
-        raise NoClient(f'{package} is not installed')
+        raise NoClient(f'{package} is not installed (pip install {package})')

@@ -74,5 +74,5 @@ def _files_of_a_run(cfg: Config) -> list[Path]:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f' and {len(names) - _NAMED} more files' if len(names) > _NAMED else ''
+    more = f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''
     return ', '.join(names[:_NAMED]) + more

@@ -71,6 +71,7 @@ class ImageFolder(SelfSupDataset):
         folder = os.path.join(self.data_root, self.split)
         found = self.scan(folder)
         self.left_out.update(found.left_out)
+        self.num_found = len(found.paths)
         samples: list[dict] = [{'img_path': os.path.join(folder, path)} for path in found.paths]
         if self._is_labelled(folder, found):
             self._note_folders(found)

@@ -30,6 +30,7 @@ class LabelledDataset(BaseDataset):
         max_left_out: Share of the files or lines that may be left out.
         left_out: What was left out.
         notes: Further remarks.
+        num_found: Images that were found, where ``load_data_list`` returns only a part of them.
         only_numbers: Whether ``self._metainfo['classes']`` holds numbers because the data has no names.
     """
 
@@ -39,6 +40,7 @@ class LabelledDataset(BaseDataset):
     left_out: LeftOut
     notes: list[str]
     only_numbers = False
+    num_found = 0
     _labels: np.ndarray | None = None
 
     def filter_data(self) -> list[dict]:
@@ -47,7 +49,7 @@ class LabelledDataset(BaseDataset):
         if not self.data_list:
             also = f'. {self.left_out.text()}' if len(self.left_out) else ''
             raise DataError(f'{type(self).__name__}: no samples in {self.data_root!r}; check the path{also}')
-        self.left_out.check(len(self.data_list), self.max_left_out, owner)
+        self.left_out.check(max(self.num_found, len(self.data_list)), self.max_left_out, owner)
         for note in self.notes:
             say_once(f'{owner}: {note}', logging.INFO)
         for number, sample in enumerate(self.data_list):

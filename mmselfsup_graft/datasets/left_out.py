@@ -103,7 +103,8 @@ class LeftOut:
         if self.unexpected and self.unexpected > most * total:
             raise DataError(
                 f'{owner}: {self.unexpected} of {total} would be left out, more than {100 * most:g} %. {self.text()}. '
-                'Convert, rename or remove them; or allow it with max_left_out=1 (tools: --max-left-out 1)'
+                'Convert, rename or remove them; or allow it with max_left_out=1 of the data set (dataset_tools: '
+                '--max-left-out 1)'
             )
         if len(self):
             say_once(f'{owner}: {self.text()}', logging.WARNING if self.unexpected else logging.INFO)

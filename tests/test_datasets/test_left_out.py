@@ -382,3 +382,15 @@ def test_the_scan_is_sorted_whatever_the_file_system_says(image_folder):
     scan = scan_folder(str(root))
     assert scan.paths == ['a/1.png', 'b/10.png', 'b/2.png']
     assert 'w.heic, x.heic, y.heic, …' in scan.left_out.text()
+
+
+@pytest.mark.parametrize('subset', ['train', 'test'])
+def test_the_share_is_that_of_the_folder_not_of_a_subset(subset, tmp_path):
+    for number in range(60):
+        (tmp_path / 'ab'[number % 2]).mkdir(exist_ok=True)
+        Image.new('L', (4, 4)).save(tmp_path / 'ab'[number % 2] / f'{number}.png')
+    for number in range(2):  # 3 % of all, 14 % of the test images
+        (tmp_path / 'a' / f'{number}.heic').write_text('x')
+    data = ImageFolder(data_root=str(tmp_path), subset=subset)
+    assert len(data) == {'train': 48, 'test': 12}[subset]
+    assert data.left_out.counts() == {'.heic': 2}

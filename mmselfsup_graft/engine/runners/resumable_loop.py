@@ -29,7 +29,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if len(self.dataloader) == 0:
             raise ConfigError(
                 f'the training data has {len(self.dataloader.dataset)} images, fewer than one batch of '
-                f'{self.dataloader.batch_size} per process; lower train_dataloader.batch_size'
+                f'{self.dataloader.batch_size} per process; lower it: --cfg-options train_dataloader.batch_size=N'
             )
 
     def validates_after(self, epochs: int) -> bool:
