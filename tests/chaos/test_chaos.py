@@ -15,5 +15,6 @@ def test_a_short_round(tmp_path: Path) -> None:
     failures = {name: each.failures for name, each in tallies.items() if each.failures}
     assert not failures, failures
     table = as_table(as_json(tallies, 1, ['pytest'], 0.0))
-    assert all(f'| {each.name} |' in table for each in SCENARIOS)
+    assert tallies
+    assert all(f'| {name} |' in table for name, each in tallies.items() if each.rounds)
     assert len(KINDS) == 15
