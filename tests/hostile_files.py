@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from chaos import mutate
 from hostile_budget import refused_pickles
 from hostile_pickles import (
     COUNT,
@@ -210,12 +211,6 @@ def damaged_files(folder: Path, seed: int, count: int) -> Iterator[tuple[str, Pa
         yield f'{kind}, seed {seed}, file {number_}: {", ".join(done)}', path
 
 
-def _flip_bits(content: bytearray, draw: np.random.Generator) -> bytes:
-    for place in draw.integers(0, max(len(content), 1), size=draw.integers(1, 9)):
-        content[place : place + 1] = bytes(byte ^ (1 << int(draw.integers(8))) for byte in content[place : place + 1])
-    return bytes(content)
-
-
 def _flip_early_bits(content: bytearray, draw: np.random.Generator) -> bytes:
     """Where the pickle or the header is."""
     for place in draw.integers(0, min(len(content), 3000) or 1, size=draw.integers(1, 4)):
@@ -228,29 +223,9 @@ def _flip_late_bits(content: bytearray, draw: np.random.Generator) -> bytes:
     return bytes(reversed(_flip_early_bits(bytearray(reversed(content)), draw)))
 
 
-def _truncate(content: bytearray, draw: np.random.Generator) -> bytes:
-    return bytes(content[: draw.integers(0, len(content) + 1)])
-
-
-def _cut_out(content: bytearray, draw: np.random.Generator) -> bytes:
-    start, stop = sorted(draw.integers(0, len(content) + 1, size=2))
-    return bytes(content[:start] + content[stop:])
-
-
-def _repeat(content: bytearray, draw: np.random.Generator) -> bytes:
-    start, stop = sorted(draw.integers(0, len(content) + 1, size=2))
-    return bytes(content[:stop] + content[start:])
-
-
 def _swap(content: bytearray, draw: np.random.Generator) -> bytes:
     a, b, c = sorted(draw.integers(0, len(content) + 1, size=3))
     return bytes(content[:a] + content[b:c] + content[a:b] + content[c:])
-
-
-def _large_number(content: bytearray, draw: np.random.Generator) -> bytes:
-    place = int(draw.integers(0, max(len(content) - 8, 1)))
-    content[place : place + 8] = struct.pack('<Q', 2 ** int(draw.integers(16, 64)) - int(draw.integers(2)))
-    return bytes(content)
 
 
 def _operations(content: bytearray, draw: np.random.Generator) -> bytes:
@@ -262,13 +237,13 @@ def _operations(content: bytearray, draw: np.random.Generator) -> bytes:
 
 
 _FAULTS = (
-    _flip_bits,
+    mutate.flip_bits,
     _flip_early_bits,
     _flip_late_bits,
-    _truncate,
-    _cut_out,
-    _repeat,
+    mutate.truncate,
+    mutate.cut_out,
+    mutate.repeat,
     _swap,
-    _large_number,
+    mutate.large_number,
     _operations,
 )

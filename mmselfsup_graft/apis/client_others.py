@@ -43,16 +43,23 @@ def _timm_norm(arch: Architecture) -> dict[str, Any]:
     return {'norm_layer': Code(text, lambda: functools.partial(nn.LayerNorm, eps=arch.norm_eps))}
 
 
-def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
-    pooled = 'fc_norm.weight' in state
-    with_class = 'cls_token' in state
-    arguments: dict[str, Any] = {
+def _timm_sizes(arch: Architecture) -> dict[str, Any]:
+    """Arguments that all of timm's transformers have."""
+    return {
         'img_size': arch.img_size,
         'patch_size': arch.patch_size,
         'in_chans': arch.in_channels,
         'num_classes': 0,
         'embed_dim': arch.width,
         'depth': arch.blocks[0],
+    }
+
+
+def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+    pooled = 'fc_norm.weight' in state
+    with_class = 'cls_token' in state
+    arguments: dict[str, Any] = {
+        **_timm_sizes(arch),
         'num_heads': heads,
         'mlp_ratio': arch.hidden / arch.width,
         'qkv_bias': 'blocks.0.attn.qkv.bias' in state,
@@ -71,13 +78,8 @@ def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor])
 
 def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
     traits = beit_traits(state.keys())
-    arguments = {
-        'img_size': arch.img_size,
-        'patch_size': arch.patch_size,
-        'in_chans': arch.in_channels,
-        'num_classes': 0,
-        'embed_dim': arch.width,
-        'depth': arch.blocks[0],
+    arguments: dict[str, Any] = {
+        **_timm_sizes(arch),
         'num_heads': heads_of_tables(state) or heads,
         'mlp_ratio': arch.hidden / arch.width,
         'init_values': 0.1 if traits.layer_scale else None,

@@ -68,9 +68,7 @@ def large_number(content: bytearray, draw: np.random.Generator) -> bytes:
 
 def text(content: bytearray, draw: np.random.Generator) -> bytes:
     """Words that mean something to parsers of text."""
-    word = [b'null', b'[]', b'{}', b'-1', b'1e999', b'NaN', b'"', b'\\u0000', b'\xff', b'../', b'\r\n'][
-        draw.integers(11)
-    ]
+    word = WORDS[draw.integers(len(WORDS))]
     start = int(draw.integers(0, len(content) + 1))
     return bytes(content[:start]) + word + bytes(content[start + int(draw.integers(0, 12)) :])
 

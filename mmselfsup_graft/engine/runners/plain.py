@@ -16,8 +16,8 @@ _SIMPLE = (bool, int, float, str, type(None), bytes)
 def plain_copy(value: dict, filename: str) -> dict[Any, Any]:
     """Dicts, lists, numbers, text and tensors of a file, in new containers; whatever else it holds is left out.
 
-    A file may hold subclasses of dict whose instances hide ``pop`` or ``get`` behind attributes of their own. Here
-    only ``dict.items`` itself is called, and what is returned has the exact types.
+    What is read from a file has the exact types already; what comes from elsewhere may hold subclasses of dict whose
+    instances hide ``pop`` or ``get`` behind attributes of their own. Here only ``dict.items`` itself is called.
 
     Args:
         value: What was read.
