@@ -31,6 +31,8 @@ from mmselfsup_graft.files import open_regular, read_json, whole_file
 
 from .destination import Destination, check_jobs, in_processes
 
+_Group = tuple[str, Sequence[tuple[str, str, int]]]  # name of an archive; file, key and label of its samples
+
 
 def make_shards(
     source: str | os.PathLike,
@@ -93,19 +95,26 @@ def make_shards(
         for number, start in enumerate(range(0, len(samples), per_shard))
     ]
     with Destination(destination, settings) as target:
-        if finished := _finished(target):
-            return target.finish(_description(finished))
-        progress = Progress(f'{target.folder}', len(samples))
-        shards = []
-        work = partial(_write_shard, root, target)
-        for (_, group), shard in zip(groups, in_processes(work, groups, jobs), strict=True):
-            shards.append(shard)
-            progress.step(len(group))
-        with target.file(INDEX_NAME) as out:
-            out.write(index_text(shards, folder.classes).encode())
-        for shard in shards:
+        shards = _finished(target) or _write_shards(root, target, groups, folder.classes, jobs)
+        for shard in shards:  # also those that a process left which was killed after it had written the index
             _table(target, shard.name).unlink(missing_ok=True)
         return target.finish(_description(shards))
+
+
+def _write_shards(
+    root: str, target: Destination, groups: Sequence[_Group], classes: Sequence[str] | None, jobs: int
+) -> list[Shard]:
+    """Write the archives that are missing, and last the index."""
+    progress = Progress(f'{target.folder}', sum(len(samples) for _, samples in groups))
+    shards = []
+    for (_, samples), shard in zip(
+        groups, in_processes(partial(_write_shard, root, target), groups, jobs), strict=True
+    ):
+        shards.append(shard)
+        progress.step(len(samples))
+    with target.file(INDEX_NAME) as out:
+        out.write(index_text(shards, classes).encode())
+    return shards
 
 
 def _finished(target: Destination) -> list[Shard]:
@@ -161,7 +170,7 @@ class _Hashed:
         return self.size
 
 
-def _write_shard(root: str, target: Destination, group: tuple[str, Sequence[tuple[str, str, int]]]) -> Shard:
+def _write_shard(root: str, target: Destination, group: _Group) -> Shard:
     """Write one archive and then its table, unless both are there."""
     name, samples = group
     file, table = target.folder / name, _table(target, name)
