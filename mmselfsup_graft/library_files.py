@@ -26,7 +26,7 @@ from mmengine.runner import checkpoint as mmengine_files
 from mmengine.utils import apply_to
 
 from mmselfsup_graft.checkpoints import read_checkpoint
-from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
+from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights, refuse_other_values
 from mmselfsup_graft.errors import CheckpointError
 
 _ADDRESS = re.compile(r'\s*[A-Za-z][\w.+-]*(:[\w.+-]+)*:/')
@@ -69,6 +69,7 @@ def read_for_library(filename: Any, map_location: Any = None, logger: Any = None
     content = _without_texts(read_checkpoint(filename))
     for state in (content, *map(content.get, _WEIGHTS)):
         if isinstance(state, dict):
+            refuse_other_values(str(filename), state)
             tensors = {str(name): each for name, each in state.items() if isinstance(each, torch.Tensor)}
             check_weights(str(filename), tensors, MODEL_BUFFERS)
     if not isinstance(map_location, str | torch.device) or torch.device(map_location).type == 'cpu':

@@ -92,6 +92,8 @@ def odd_tops() -> dict[str, bytes]:
         'complex weights': {**as_model, 'norm.bias': good['norm.bias'] * 1j},
         'float8 weights': {**as_model, 'norm.bias': good['norm.bias'].to(torch.float8_e4m3fn)},
         'no elements': {**as_model, 'norm.bias': torch.zeros(0)},
+        'large weights': {**as_model, 'norm.bias': good['norm.bias'].double() + 1e300},
+        'text as a weight': {**as_model, 'norm.bias': 'zeros'},
         'wide stem': {**as_model, 'patch_embed.proj.weight': torch.zeros(100_000, 1, 1, 1)},
         'long patch': {**as_model, 'patch_embed.proj.weight': torch.zeros(8, 1, 1, 100_000)},
         'wide layers': {**as_model, 'blocks.0.mlp.fc1.weight': torch.zeros(1_000_000, 1)},

@@ -191,11 +191,13 @@ def test_names_of_files_to_delete_do_not_arrive(tmp_path: Path) -> None:
     assert content['message_hub']['runtime_info'] == {'best_score': 0.5}
 
 
-BAD_WEIGHTS = {
+BAD_WEIGHTS: dict[str, Any] = {
     'nan': torch.tensor([[float('nan'), 1.0], [0.0, 0.0]]),
     'complex': torch.zeros(2, 2, dtype=torch.complex64),
     'bool': torch.zeros(2, 2, dtype=torch.bool),
     'float8': torch.zeros(2, 2).to(torch.float8_e4m3fn),
+    'text': 'zeros',
+    'nothing': None,
 }
 
 

@@ -6,20 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmselfsup_graft.checkpoints import (
-    TARGETS,
-    check_destination,
-    read_checkpoint,
-    save_weights,
-    to_encoder,
-    unwrap_state_dict,
-)
-from mmselfsup_graft.checkpoints.architecture import architecture_of
-from mmselfsup_graft.checkpoints.targets import to_target
+from mmselfsup_graft.checkpoints import check_destination, read_checkpoint, save_weights, unwrap_state_dict
+from mmselfsup_graft.checkpoints.convert import convert
 from mmselfsup_graft.checkpoints.traits import read_traits
 from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.version import __version__
+
+from .client import NoClient
+from .clients import check_client
+from .setup import register_all_modules
 
 # followers and teachers are no part of the trained model: whoever trains on starts them anew
 _FOLLOWERS = r'(.*\.)?(momentum_encoder|encoder_k|queue\d?|queue\d?_ptr|teacher|target_net|target_generator)(\.|$)'
@@ -52,7 +48,7 @@ def publish_file(
     """
     content = read_checkpoint(source, unsafe_pickle)
     check_destination(source, destination, overwrite)
-    state = unwrap_state_dict(content)
+    state = unwrap_state_dict(content, origin=str(source))
     if not state:
         raise CheckpointError(f'{source} holds no weights; is it a checkpoint?')
     kept = {n: v for n, v in state.items() if keep_followers or not re.match(_FOLLOWERS, n)}
@@ -86,9 +82,14 @@ def _check_encoder(content: Mapping[str, Any], kept: Mapping[str, Any], origin: 
         CheckpointError: If that is so.
     """
     meta = content.get('meta')
+    register_all_modules()
     try:
-        encoder = to_encoder({'state_dict': kept, **({'meta': meta} if meta else {})}, origin)
-        architecture_of(encoder)
-        to_target(encoder, TARGETS['mmpretrain'])
+        fit = check_client(convert({'state_dict': kept, **({'meta': meta} if meta else {})}, origin, 'mmpretrain'))
+    except NoClient:
+        return  # an encoder, but of a kind of which no model can be built to compare
     except CheckpointError as error:
         raise CheckpointError(f'nothing written: {error}; --unverified publishes the file as it is') from error
+    if not fit.good:
+        raise CheckpointError(
+            f'nothing written: {origin} holds no whole encoder, {fit.problem()}; --unverified publishes the file as it is'
+        )

@@ -26,12 +26,12 @@ from mmselfsup_graft.files import read_json, write_json
 
 from .config_check import apply_cfg_options, check_config
 from .report_settings import check_report
+from .stage_note import REPEAT, check_hash, read_note
 from .train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
 from .work_dir import only_writer
 
 _REFERENCE = 'stage:'
 _KEYS = ('stages', 'configs', 'options', 'report')
-_REPEAT = 'remove it and run the recipe again'  # what to do about a damaged note of a stage
 
 
 @dataclass(frozen=True)
@@ -208,21 +208,23 @@ def _resolve(value: Any, work_dir: Path) -> Any:
 
 
 def read_done(work_dir: Path, name: str) -> dict[str, Any] | None:
-    """What a finished stage left behind, or None if it is not finished."""
+    """What a finished stage left behind, or None if it is not finished; see :func:`read_note`."""
     path = Path(work_dir) / name / 'done.json'
-    return read_json(path, _REPEAT, ('checkpoint',)) if path.is_file() else None
+    return read_note(path) if path.is_file() else None
 
 
 def stage_checkpoint(work_dir: Path, name: str) -> Path:
-    """Final checkpoint of a finished stage.
+    """Final checkpoint of a finished stage; it is the very file that the stage left.
 
     Raises:
-        GraftError: If the stage is not finished.
+        GraftError: If the stage is not finished, or the file is missing or another one.
     """
     done = read_done(work_dir, name)
     if done is None:
         raise GraftError(f'stage {name} in {work_dir} is not finished; run the recipe to its end first')
-    return Path(work_dir) / name / done['checkpoint']
+    checkpoint = Path(work_dir) / name / done['checkpoint']
+    check_hash(checkpoint, done)
+    return checkpoint
 
 
 def is_done(stage: Stage, work_dir: Path) -> bool:
@@ -235,13 +237,15 @@ def is_done(stage: Stage, work_dir: Path) -> bool:
 
     folder = Path(work_dir) / stage.name
     note = folder / 'stage.json'
-    foreign = note.is_file() and read_json(note, _REPEAT, ('fingerprint',))['fingerprint'] != stage.fingerprint
-    if foreign and (latest_checkpoint(folder) is not None or read_done(work_dir, stage.name)):
+    done = read_done(work_dir, stage.name)
+    of = [read_json(note, REPEAT, ('fingerprint',))['fingerprint']] if note.is_file() else []
+    of += [done['fingerprint']] if done is not None and 'fingerprint' in done else []
+    if any(each != stage.fingerprint for each in of) and (done is not None or latest_checkpoint(folder) is not None):
         raise ConfigError(
             f'{folder} was made with another config (or by another earlier stage); '
             'choose a new --work-dir, or delete that folder to run the stage again'
         )
-    return read_done(work_dir, stage.name) is not None
+    return done is not None
 
 
 def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
@@ -269,7 +273,7 @@ def _finish(folder: Path, stage: Stage) -> None:
     newest = latest_checkpoint(folder)
     if newest is None:
         raise GraftError(f'stage {stage.name} ended without a checkpoint; set default_hooks.checkpoint.interval')
-    progress = read_json(folder / 'progress.json', _REPEAT, ('seconds', 'max_iters', 'notes'))
+    progress = read_json(folder / 'progress.json', REPEAT, ('seconds', 'max_iters', 'notes'))
     write_json(
         folder / 'done.json',
         {

@@ -8,6 +8,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from .reading import read_checkpoint
 from .rename import VIT_TIMM
 from .tokens import CLASS_ROW, place_positions, refuse_extra_tokens
 from .traits import UNKNOWN, Traits, read_traits
-from .values import check_weights
+from .values import check_weights, refuse_other_values
 
 
 @dataclass(frozen=True)
@@ -81,18 +83,26 @@ class Encoder:
 
 
 # ---------------------------------------------------------------- the tensors of a file
-def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None) -> StateDict:
+def unwrap_state_dict(
+    content: Mapping[str, Any], wrapper: str | None = None, origin: str | None = None
+) -> StateDict:
     """Take the tensors out of a checkpoint, under the names that they have there.
 
     Args:
         content: What :func:`read_checkpoint` returned.
         wrapper: Key that holds them; None looks for ``state_dict``, ``model`` and other usual keys, else takes the top.
+        origin: The file, for the message; None leaves what is not a tensor out, whatever its name.
+
+    Raises:
+        CheckpointError: If something else than a tensor has the name of a weight.
     """
     key = _holder_key(content, wrapper)
     if key is not None:
         content = content[key]
     elif wrapper:
         content = {}
+    if origin is not None:
+        refuse_other_values(origin, content)
     return {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, torch.Tensor)}
 
 
@@ -186,6 +196,7 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
         raise CheckpointError(f'{origin} (format {found.name}) is {found.refusal}')
     others = other_hits(hits, [each for each in FORMATS if each.table is found.table], holders)
     hit, notes = choose(found, hits, others, branch, origin)
+    refuse_other_values(origin, reduce(getitem, hit.holder.path, content), hit.prefix)
     if found.normalisation is None and wanted in found.also:
         found = replace(found, normalisation=Normalisation())  # the method that was named tells
     traits = read_traits(content, origin)

@@ -33,7 +33,9 @@ def value_problem(tensor: Any, whole: bool = False) -> str:
         return f'is of type {kind}, expected float16, bfloat16, float32 or float64'
     if not tensor.numel():
         return 'has no elements'
-    return '' if is_finite(tensor) else _NOT_FINITE
+    if not is_finite(tensor):
+        return _NOT_FINITE
+    return '' if tensor.dtype != torch.float64 or is_finite(tensor.float()) else 'holds values beyond those of float32'
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
@@ -56,6 +58,22 @@ def check_weights(origin: str, state: Mapping[str, torch.Tensor], counters: str 
         CheckpointError: If one is; the message names the first ones.
     """
     _raise(origin, list(_problems(state, counters)))
+
+
+def refuse_other_values(origin: str, state: Mapping[Any, Any], prefix: str = '') -> None:
+    """Refuse a state dict that holds something else where a weight belongs; it would be left out without a word.
+
+    Args:
+        origin: File name for the message.
+        state: What the file has: tensors, and perhaps other values under other names.
+        prefix: Only names that begin with it.
+
+    Raises:
+        CheckpointError: If a value under the name of a weight is not a tensor; the message names the first ones.
+    """
+    others = {n: v for n, v in state.items() if isinstance(n, str) and not isinstance(v, torch.Tensor | Mapping)}
+    named = {n: v for n, v in others.items() if n.startswith(prefix) and not re.match(MODEL_BUFFERS, n)}
+    _raise(origin, [f'{name} {value_problem(value)}' for name, value in named.items()])
 
 
 def _problems(state: Mapping[str, torch.Tensor], counters: str) -> Iterable[str]:

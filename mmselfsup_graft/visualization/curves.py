@@ -1,23 +1,41 @@
 """Curves of training runs."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
+from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.files import read_json, read_rows
 
-from .depth import by_depth
+from .depth import by_depth, is_layer
 from .picture_grid import save_figure
+
+_MOST = 1e30  # far beyond any loss, and what pictures can have on an axis
 
 
 def read_history(work_dir: Path) -> list[dict]:
-    """Rows that :class:`HistoryHook` wrote into a work directory."""
+    """Rows that :class:`HistoryHook` wrote into a work directory.
+
+    Raises:
+        DataError: If the file is damaged, or an iteration or loss is not a number; a loss may be NaN.
+    """
     path = Path(work_dir) / 'history.jsonl'
-    return read_rows(path) if path.is_file() else []
+    rows = read_rows(path) if path.is_file() else []
+    for row in rows:
+        loss = row.get('loss', 0.0)
+        if not (_is_number(row.get('iter')) and (_is_number(loss) or (isinstance(loss, float) and math.isnan(loss)))):
+            raise DataError(f'{str(path)!r} is damaged: {repr(row)[:80]} has no number as iter or loss; remove that line')
+    return rows
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < _MOST
 
 
 def draw_loss_curves(runs: Mapping[str, Path], target: Path) -> None:
@@ -58,6 +76,14 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
 
 
 def peak_rates(work_dir: Path) -> dict[str, float]:
-    """Peak learning rate by name of the layer, lowest first."""
-    summary = read_json(work_dir / 'param_groups.json', keys=('layers',))
-    return {layer['name']: layer['lr'] for layer in summary['layers']}
+    """Peak learning rate by name of the layer, lowest first.
+
+    Raises:
+        DataError: If the file is missing or damaged.
+    """
+    path = work_dir / 'param_groups.json'
+    layers = read_json(path, keys=('layers',))['layers']
+    fits = isinstance(layers, list) and all(isinstance(each, dict) for each in layers)
+    if not fits or not all(is_layer(each.get('name')) and _is_number(each.get('lr')) for each in layers):
+        raise DataError(f'{str(path)!r} is damaged: layers must be a list of names and rates; run the training again')
+    return {layer['name']: layer['lr'] for layer in layers}

@@ -2,8 +2,15 @@
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
-_BLOCK = re.compile(r'block (\d+)$')
+_BLOCK = re.compile(r'block (\d{1,4})$')
+_OTHER = re.compile(r'\w[\w. -]{0,40}')
+
+
+def is_layer(name: Any) -> bool:
+    """Whether this can be the name of a layer: few letters, digits, blanks, dots and dashes."""
+    return type(name) is str and _OTHER.fullmatch(name) is not None
 
 
 def by_depth(runs: Iterable[Iterable[str]]) -> list[str]:

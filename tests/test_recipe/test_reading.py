@@ -1,12 +1,14 @@
 """Reading recipes: order, references, and refusal of whatever does not fit before anything runs."""
 
+import os
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from test_tools.tiny_runs import call_tool, tiny_config, write_config
 
 from mmselfsup_graft.apis import recipe as recipes
-from mmselfsup_graft.apis.recipe import is_done, load_recipe, stage_checkpoint
+from mmselfsup_graft.apis.recipe import is_done, load_recipe, read_done, stage_checkpoint
 from mmselfsup_graft.errors import ConfigError, DataError, GraftError
 from mmselfsup_graft.files import write_json
 
@@ -60,9 +62,11 @@ def test_references_become_the_final_checkpoint_of_the_stage(make, tmp_path):
     with pytest.raises(GraftError, match=r'stage mim in .* is not finished'):
         stage_checkpoint(work, 'mim')
     (work / 'mim').mkdir(parents=True)
-    write_json(work / 'mim' / 'done.json', {'checkpoint': 'epoch_3.pth'})
+    checkpoint = work / 'mim' / 'epoch_3.pth'
+    checkpoint.write_bytes(b'weights')
+    write_json(work / 'mim' / 'done.json', {'checkpoint': 'epoch_3.pth', 'sha256': sha256(b'weights').hexdigest()})
     resolved = recipes._resolve(recipe.stage('lgp').cfg.to_dict(), work)
-    assert resolved['model']['graft'] == [{'checkpoint': str(work / 'mim' / 'epoch_3.pth')}]
+    assert resolved['model']['graft'] == [{'checkpoint': str(checkpoint)}]
     unchanged = recipe.stage('cl').cfg.to_dict()
     assert recipes._resolve(unchanged, work) == unchanged
 
@@ -124,6 +128,11 @@ def test_a_folder_of_another_config_is_refused(make, tmp_path):
     write_json(folder / 'stage.json', {'fingerprint': 'another'})
     with pytest.raises(ConfigError, match='mim was made with another config'):
         is_done(recipe.stage('mim'), tmp_path / 'work')
+    (folder / 'stage.json').unlink()
+    assert is_done(recipe.stage('mim'), tmp_path / 'work')
+    write_json(folder / 'done.json', {'checkpoint': 'epoch_1.pth', 'fingerprint': 'another'})
+    with pytest.raises(ConfigError, match='mim was made with another config'):
+        is_done(recipe.stage('mim'), tmp_path / 'work')
 
 
 @pytest.mark.parametrize('name', ['stage.json', 'done.json'])
@@ -135,6 +144,58 @@ def test_a_damaged_note_of_a_stage_is_named(name, content, make, tmp_path):
     (folder / name).write_bytes(content)
     with pytest.raises(DataError, match=str(folder / name)):
         is_done(recipe.stage('mim'), tmp_path / 'work')
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        *(('checkpoint', name) for name in ('../cl/epoch_1.pth', '/tmp/epoch_1.pth', '', '.', 'a\0.pth', 3, ['a.pth'])),
+        *(('checkpoint', name) for name in ('stage:mim', 'https://host/epoch_1.pth', '\x1b[2J.pth', 'a' * 300 + '.pth')),
+        *(('seconds', amount) for amount in ('x', -1, float('nan'), float('inf'), None, 10**400)),
+        *(('cpu_seconds', 'x'), ('iterations', [1]), ('notes', 'x'), ('notes', [3]), ('notes', ['\x1b[2J'])),
+        *(('sha256', 1), ('fingerprint', None)),
+    ],
+)
+def test_a_note_of_a_stage_with_another_value_is_not_believed(key, value, tmp_path):
+    folder = tmp_path / 'mim'
+    folder.mkdir()
+    write_json(folder / 'done.json', {'checkpoint': 'epoch_1.pth', key: value})
+    with pytest.raises(DataError, match=f'done.json\' is damaged: {key} is .*, expected'):
+        read_done(tmp_path, 'mim')
+
+
+def test_time_that_older_versions_did_not_know(tmp_path):
+    (tmp_path / 'mim').mkdir()
+    note = {'checkpoint': 'epoch_1.pth', 'seconds': 2.5, 'cpu_seconds': float('nan'), 'iterations': 3, 'notes': ['a']}
+    write_json(tmp_path / 'mim' / 'done.json', note)
+    del note['cpu_seconds']
+    assert read_done(tmp_path, 'mim') == note
+
+
+def test_the_checkpoint_of_a_stage_is_the_file_that_it_left(tmp_path):
+    folder, outside = tmp_path / 'work' / 'mim', tmp_path / 'outside.pth'
+    folder.mkdir(parents=True)
+    checkpoint = folder / 'epoch_1.pth'
+    outside.write_bytes(b'other')
+    digest = sha256(b'weights').hexdigest()
+    write_json(folder / 'done.json', {'checkpoint': checkpoint.name, 'sha256': digest})
+    with pytest.raises(GraftError, match=r'epoch_1\.pth does not exist'):
+        stage_checkpoint(tmp_path / 'work', 'mim')
+    checkpoint.write_bytes(b'weights')
+    assert stage_checkpoint(tmp_path / 'work', 'mim') == checkpoint
+    before = checkpoint.stat()
+    for replace in (lambda: checkpoint.write_bytes(b'forged!'), lambda: checkpoint.symlink_to(outside)):
+        checkpoint.unlink()
+        replace()
+        with pytest.raises(GraftError, match='is not the file that its stage left'):
+            stage_checkpoint(tmp_path / 'work', 'mim')
+    checkpoint.unlink()
+    checkpoint.write_bytes(b'weights')
+    os.utime(checkpoint, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert stage_checkpoint(tmp_path / 'work', 'mim') == checkpoint
+    write_json(folder / 'done.json', {'checkpoint': checkpoint.name})
+    with pytest.raises(GraftError, match='is not the file that its stage left'):
+        stage_checkpoint(tmp_path / 'work', 'mim')
 
 
 def test_a_share_scales_epochs_and_schedule(tmp_path):

@@ -395,6 +395,22 @@ def test_published_weights(files: Path, tmp_path: Path) -> None:
     assert f'{len(own["state_dict"])} tensors kept' in every.out
 
 
+@pytest.mark.parametrize('change', ['missing', 'of another shape'])
+def test_an_encoder_that_is_not_whole_is_not_published(change: str, files: Path, tmp_path: Path) -> None:
+    state, name = dict(load(files / 'own.pth')['state_dict']), 'backbone.layers.0.attn.qkv.weight'
+    if change == 'missing':
+        del state[name]
+    else:
+        state[name] = torch.tensor(1.0)
+    torch.save({'state_dict': state}, tmp_path / 'run.pth')
+    options = [tmp_path / 'run.pth', tmp_path / 'vit.pth']
+    message = call_tool('model_converters/publish_model', *options).error()
+    assert 'holds no whole encoder' in message
+    assert 'layers.0.attn.qkv.weight' in message
+    assert list(tmp_path.iterdir()) == [tmp_path / 'run.pth']
+    assert call_tool('model_converters/publish_model', *options, '--unverified').code == 0
+
+
 def test_nothing_to_publish(tmp_path: Path) -> None:
     torch.save({'epoch': 1}, tmp_path / 'run.pth')
     message = call_tool('model_converters/publish_model', tmp_path / 'run.pth', tmp_path / 'vit.pth').error()

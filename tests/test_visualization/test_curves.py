@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.visualization import curves, draw_loss_curves, draw_lr_over_depth
 
 
@@ -99,3 +100,34 @@ def test_layers_that_the_deepest_run_lacks_are_drawn(tmp_path, figures):
     shown = [text.get_text() for text in axis.get_xticklabels()]
     assert shown == ['stem', 'block 0', 'block 1', 'block 2', 'block 10', 'heads']
     np.testing.assert_allclose(axis.lines[1].get_xdata(), [3.06, 4.06, 5.06])
+
+
+@pytest.mark.parametrize(
+    'row', [{'iter': 'x', 'loss': 1}, {'iter': 1, 'loss': 'x'}, {'iter': 1, 'loss': 1e300}, {'loss': 1}, {'iter': True}]
+)
+def test_a_history_of_other_values_is_refused(row, runs):
+    path = runs['mim'] / 'history.jsonl'
+    with path.open('a') as file:
+        file.write(json.dumps(row) + '\n')
+    with pytest.raises(DataError, match=r"history\.jsonl' is damaged"):
+        curves.read_history(runs['mim'])
+
+
+def test_a_loss_that_is_not_finite_and_rows_without_loss_are_kept(runs):
+    path = runs['mim'] / 'history.jsonl'
+    with path.open('a') as file:
+        file.write('{"iter": 39, "loss": NaN}\n{"iter": 39, "knn": 50.0}\n')
+    assert [row['iter'] for row in curves.read_history(runs['mim'])] == [9, 19, 29, 39, 39]
+
+
+@pytest.mark.parametrize(
+    'layers',
+    [
+        *(None, 3, 'x', {'a': 1}, [1], [{'lr': 1}], [{'name': [1], 'lr': 1}], [{'name': '<b>', 'lr': 1}]),
+        *([{'name': 'stem', 'lr': value}] for value in ('x', None, True, float('nan'), 10**400)),
+    ],
+)
+def test_rates_of_other_kinds_are_refused(layers, runs):
+    (runs['mim'] / 'param_groups.json').write_text(json.dumps({'layers': layers}))
+    with pytest.raises(DataError, match=r"param_groups\.json' is damaged: layers must be a list of names and rates"):
+        curves.peak_rates(runs['mim'])

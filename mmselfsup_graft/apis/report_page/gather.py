@@ -98,11 +98,11 @@ def _describe_data(recipe: Recipe, result: Mapping[str, Any] | None) -> str:
 
 def _training_run(work_dir: Path, stage: str, name: str) -> TrainingRun:
     rows = [row for row in read_history(work_dir / stage) if 'loss' in row]  # the rest are scores of a hook
-    done = read_done(work_dir, stage) or {'seconds': 0.0}
+    done = read_done(work_dir, stage) or {}
     return TrainingRun(
         name,
         [row['iter'] + 1 for row in rows],
         [row['loss'] for row in rows],
         peak_rates(work_dir / stage),
-        done['seconds'],
+        done.get('seconds', 0.0),
     )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.errors import CheckpointError
 
+LONGEST = 2**53  # no run has as many iterations, and no number beyond it is exact everywhere
 _NAME = re.compile(r'(epoch|iter)_(\d{1,15})\.pth')
 
 
@@ -78,13 +79,13 @@ def _iterations_per_epoch(found: Iterable[_Saved]) -> float:
 
 
 def stored_counters_or_none(path: str | os.PathLike) -> tuple[int, int] | None:
-    """Epoch and iteration that a checkpoint states; None if it cannot be read or states none."""
+    """Epoch and iteration that a checkpoint states; None if it cannot be read or states none that can be."""
     try:
         meta = read_checkpoint(path).get('meta')
     except CheckpointError:
         return None
     epoch, iteration = (meta.get('epoch'), meta.get('iter')) if isinstance(meta, Mapping) else (None, None)
-    if type(epoch) is not int or type(iteration) is not int or min(epoch, iteration) < 0:
+    if type(epoch) is not int or type(iteration) is not int or not 0 <= epoch <= iteration < LONGEST:
         return None
     return epoch, iteration
 

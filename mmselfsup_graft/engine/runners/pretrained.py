@@ -166,7 +166,8 @@ def _content(part: PretrainedPart) -> dict[str, Any]:
     if not part.prefix:
         return content
     prefix = part.prefix if part.prefix.endswith('.') else f'{part.prefix}.'
-    below = {n.removeprefix(prefix): v for n, v in unwrap_state_dict(content).items() if n.startswith(prefix)}
+    state = unwrap_state_dict(content, origin=part.checkpoint)
+    below = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
     if not below:
         raise CheckpointError(
             f'{part.checkpoint} has no tensor whose name begins with {prefix!r}; leave init_cfg.prefix out, encoders '

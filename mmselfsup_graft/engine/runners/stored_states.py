@@ -14,10 +14,10 @@ from torch import nn
 
 from mmselfsup_graft.errors import CheckpointError
 
+from .latest import LONGEST
 from .plain import is_number, kind_of, kind_problem, tensor_problem
 
 _NEEDED = ('meta', 'state_dict')
-_MOST = 2**53  # no run is longer, and no number beyond it is exact everywhere
 _BEST = re.compile(r'best_[^/\x00-\x1f\x7f]{1,200}\.pth')  # as hooks name them, which delete the best one of before
 _LAST = re.compile(r'\w[\w.=-]{0,200}\.pth')
 # what a run tells about itself when it starts; a file must not bring another text of a config, which others execute
@@ -74,13 +74,13 @@ def stored_counters(meta: Mapping[str, Any], loop: Any, filename: str, same_leng
     """
     for name in ('epoch', 'iter'):
         value = meta[name]
-        if type(value) is not int or not 0 <= value < _MOST:
+        if type(value) is not int or not 0 <= value < LONGEST:
             raise CheckpointError(
                 f'{filename} cannot be resumed: its {name} is {kind_of(value)}, expected a whole number from 0; the '
                 'file is damaged, resume from another one'
             )
     epoch, iteration = meta['epoch'], meta['iter']
-    longest = loop.max_epochs if isinstance(loop, EpochBasedTrainLoop) else _MOST
+    longest = loop.max_epochs if isinstance(loop, EpochBasedTrainLoop) else LONGEST
     for name, value, most in (('epoch', epoch, longest), ('iteration', iteration, loop.max_iters)):
         if value > most and (same_length or name == 'epoch'):
             raise CheckpointError(
