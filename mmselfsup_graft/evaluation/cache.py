@@ -8,18 +8,18 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from mmselfsup_graft.files import whole_file
+from mmselfsup_graft.files import open_regular, whole_file
 from mmselfsup_graft.version import __version__
 
 from .features import Embedded, join_parts
 from .pooling import feature_parts
 
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def samples_sha256(dataset: Any) -> str:
@@ -63,7 +63,7 @@ class FeatureCache:
             return extract(dataset, features)
         parts = feature_parts(features)
         paths = {part: self.folder / f'{key}.npz' for part, key in self.keys(config, dataset, parts).items()}
-        stored: list[dict[str, Any]] = [_read_all(paths, len(dataset)) if is_main_process() else {}]
+        stored: list[dict[str, Any]] = [_read_all(paths, dataset) if is_main_process() else {}]
         broadcast_object_list(stored)
         if all(part in stored[0] for part in parts):
             found, labels = {part: rows for part, (rows, _) in stored[0].items()}, stored[0][parts[0]][1]
@@ -92,18 +92,38 @@ class FeatureCache:
         return found
 
 
-def _read_all(paths: dict[str, Path], count: int) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """Features [N, D] and labels [N] or None by name, of the files that are there and whole."""
-    found = {}
+def _read_all(paths: dict[str, Path], dataset: Any) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """Features [N, D] and labels [N] or None by name, of the files that are there, whole and of this data set."""
+    found, count = {}, len(dataset)
+    wanted = dataset.labels() if hasattr(dataset, 'labels') else None
     for name, path in paths.items():
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                features, labels = arrays['features'], arrays.get('labels')
+            with open_regular(path) as file:
+                _check_sizes(file)
+                with np.load(file, allow_pickle=False) as arrays:
+                    features, labels = arrays['features'], arrays.get('labels')
         except _DAMAGED:
             continue
-        if features.ndim == 2 and len(features) == count and (labels is None or labels.shape == (count,)):
+        of_it = labels is None or (labels.dtype == np.int64 and labels.shape == (count,))
+        if features.dtype.kind != 'f' or features.ndim != 2 or len(features) != count or not of_it:
+            continue
+        if labels is None or wanted is None or np.array_equal(labels, wanted):
             found[name] = features, labels
     return found
+
+
+def _check_sizes(file: IO[bytes]) -> None:
+    """Refuse a file whose parts are compressed, as numpy does not leave them: they can be any size when they are read.
+
+    Raises:
+        ValueError: If one is, or they are larger than the file.
+    """
+    parts = zipfile.ZipFile(file).infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+        raise ValueError('compressed')
+    if sum(part.file_size for part in parts) > os.fstat(file.fileno()).st_size:
+        raise ValueError('larger than the file')
+    file.seek(0)
 
 
 def _write_all(paths: dict[str, Path], fresh: Embedded) -> None:

@@ -1,5 +1,8 @@
 """The cache of features: what it depends on, and files that went wrong."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +24,7 @@ class Counting:
     def __call__(self, dataset, features):
         self.calls += 1
         rows = {name: np.full((len(dataset), 3), self.calls, np.float32) for name in features}
-        return Embedded(rows, np.arange(len(dataset)), np.arange(len(dataset)))
+        return Embedded(rows, np.asarray(dataset.labels()), np.arange(len(dataset)))
 
 
 def key(config, dataset, origin=ORIGIN):
@@ -125,16 +128,35 @@ def test_a_folder_that_has_changed_is_noticed(tmp_path):
     assert key(config, DATASETS.build(config)) != before
 
 
-@pytest.mark.parametrize('damage', ['cut', 'flipped', 'empty', 'text', 'other arrays', 'mismatch'])
+def declared_only(shape: tuple[int, ...]) -> bytes:
+    """A file that says that it holds this many numbers, and holds none."""
+    head, whole = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, dict(descr='<f4', fortran_order=False, shape=shape))
+    with zipfile.ZipFile(whole, 'w') as archive:
+        archive.writestr('features.npy', head.getvalue())
+    return whole.getvalue()
+
+
+OTHER = {
+    'other arrays': lambda path, rows, labels: np.savez(path, something=np.ones(3)),
+    'mismatch': lambda path, rows, labels: np.savez(path, features=rows, labels=labels[:2]),
+    'other labels': lambda path, rows, labels: np.savez(path, features=rows, labels=labels + 1),
+    'labels of another kind': lambda path, rows, labels: np.savez(path, features=rows, labels=labels.astype(float)),
+    'compressed': lambda path, rows, labels: np.savez_compressed(path, features=rows, labels=labels),
+    'complex': lambda path, rows, labels: np.savez(path, features=rows * 1j, labels=labels),
+    'objects': lambda path, rows, labels: np.savez(path, features=rows.astype(object), labels=labels),
+    'nothing behind the header': lambda path, rows, labels: path.write_bytes(declared_only((len(rows), 2**50))),
+}
+
+
+@pytest.mark.parametrize('damage', ['cut', 'flipped', 'empty', 'text', *OTHER])
 def test_a_damaged_file_is_made_anew(damage, tmp_path, data):
     cache, extract = FeatureCache(tmp_path, ORIGIN), Counting()
     good = cache.get(CONFIG, data, OWN, extract)
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
-    if damage == 'other arrays':
-        np.savez(path, something=np.ones(3))
-    elif damage == 'mismatch':
-        np.savez(path, features=good.features['class_token'], labels=good.labels[:2])
+    if damage in OTHER:
+        OTHER[damage](path, good.features['class_token'], good.labels)
     else:
         middle = content.index(good.features['class_token'].tobytes())
         flipped = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
