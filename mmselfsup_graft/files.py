@@ -16,6 +16,7 @@ from .errors import DataError, DiskFullError
 
 # as whole_file names them; and as checkpoints of older versions were named
 _UNFINISHED = re.compile(r'\..+\.\d+-[0-9a-f]{8}\.tmp|\.(epoch|iter|best)_.*\.pth\.tmp')
+_MOST_OF_A_LINE = 16 * 2**20  # bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # of torch in the process that writes, and in the one that waits for it
 _SHARED_MEMORY = re.compile(
@@ -85,7 +86,10 @@ def _regular_handle(path: str, flags: int) -> int:
 
 
 def read_json(
-    path: str | os.PathLike, advice: str = 'remove it and run the command again', keys: Sequence[str] = ()
+    path: str | os.PathLike,
+    advice: str = 'remove it and run the command again',
+    keys: Sequence[str] = (),
+    most: int | None = 64 * 2**20,
 ) -> Any:
     """Read a JSON file.
 
@@ -93,12 +97,15 @@ def read_json(
         path: The file.
         advice: What to do if it is damaged; the end of the message.
         keys: What the file, then an object, must hold.
+        most: Bytes that it may have; None for any number.
 
     Raises:
-        DataError: It is missing, damaged, or lacks a key.
+        DataError: It is missing, damaged, too large, or lacks a key.
     """
     try:
         with open_regular(path) as file:
+            if most is not None and os.fstat(file.fileno()).st_size > most:
+                raise ValueError(f'it has more than {most:,} bytes')
             content = json.loads(file.read())
     except OSError as error:
         raise DataError(f'{os.fspath(path)!r} cannot be read ({error.strerror}); {advice}') from error
@@ -125,19 +132,33 @@ def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
     Raises:
         DataError: It cannot be read, or another line is damaged.
     """
-    try:
-        with open_regular(path) as file:
-            lines = file.read().splitlines(keepends=True)
-    except OSError as error:
-        raise DataError(f'{os.fspath(path)!r} cannot be read ({error.strerror})') from error
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         row = parse_row(line)
         if row is not None:
             rows.append(row)
         elif line.strip() and line.endswith(b'\n'):
             raise DataError(f'{os.fspath(path)!r}, line {number}, is damaged: expected a JSON object; remove that line')
     return rows
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
+    """Read the lines of such a file one by one, with their ends.
+
+    Raises:
+        DataError: It cannot be read, or a line is far longer than a row is.
+    """
+    try:
+        with open_regular(path) as file:
+            for number, line in enumerate(iter(lambda: file.readline(_MOST_OF_A_LINE + 1), b''), 1):
+                if len(line) > _MOST_OF_A_LINE:
+                    raise DataError(
+                        f'{os.fspath(path)!r}, line {number}, is damaged: it has more than {_MOST_OF_A_LINE:,} bytes; '
+                        'remove that line'
+                    )
+                yield line
+    except OSError as error:
+        raise DataError(f'{os.fspath(path)!r} cannot be read ({error.strerror})') from error
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:

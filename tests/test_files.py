@@ -100,6 +100,25 @@ def test_json_that_is_no_file(odd: dict[str, Path]) -> None:
             read_json(odd[kind])
 
 
+def test_json_that_is_larger_than_it_can_be_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / 'huge.json'
+    path.write_text('{"a": 1}')
+    assert read_json(path, most=8) == {'a': 1}
+    with pytest.raises(DataError, match=r"huge\.json' is damaged \(it has more than 7 bytes\)"):
+        read_json(path, most=7)
+    os.truncate(path, 2**40)  # takes no room on the disk
+    with pytest.raises(DataError, match='it has more than 67,108,864 bytes'):
+        read_json(path)
+
+
+def test_a_line_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / 'rows.jsonl'
+    path.write_text('{"a": 1}\n')
+    os.truncate(path, 2**40)
+    with pytest.raises(DataError, match=r"rows\.jsonl', line 2, is damaged: it has more than 16,777,216 bytes"):
+        read_rows(path)
+
+
 def test_json_comes_back(tmp_path: Path) -> None:
     content = {'a': [1, 2.5, None, 'ü'], 'b': {'c': True}}
     write_json(tmp_path / 'new' / 'a.json', content)

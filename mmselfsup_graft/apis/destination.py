@@ -66,7 +66,7 @@ class Destination:
             if any(not entry.name.startswith('.') for entry in self.folder.iterdir()):
                 raise DataError(f'{self.folder} is not empty and holds no {MANIFEST_NAME}; choose an empty folder')
             return
-        old = read_json(path, _AGAIN, ('settings',))['settings']
+        old = read_json(path, _AGAIN, ('settings',), most=None)['settings']
         if not isinstance(old, dict):
             raise DataError(f"{str(path)!r} is damaged: 'settings' is not an object; {_AGAIN}")
         for name in dict.fromkeys([*self.settings, *old]):

@@ -175,7 +175,7 @@ def _write_shard(root: str, target: Destination, group: _Group) -> Shard:
     name, samples = group
     file, table = target.folder / name, _table(target, name)
     if file.is_file() and table.is_file():
-        shard = parse_shard(read_json(table), str(table))
+        shard = parse_shard(read_json(table, most=None), str(table))
         if shard.bytes == file.stat().st_size:
             return shard
     with target.file(name) as out:

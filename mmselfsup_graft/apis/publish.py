@@ -91,5 +91,6 @@ def _check_encoder(content: Mapping[str, Any], kept: Mapping[str, Any], origin: 
         raise CheckpointError(f'nothing written: {error}; --unverified publishes the file as it is') from error
     if not fit.good:
         raise CheckpointError(
-            f'nothing written: {origin} holds no whole encoder, {fit.problem()}; --unverified publishes the file as it is'
+            f'nothing written: {origin} holds no whole encoder, {fit.problem()}; --unverified publishes the file as it '
+            'is'
         )

@@ -10,6 +10,7 @@ it is complete, so the same command goes on where it was stopped, by whatever me
 
 import hashlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from mmselfsup_graft.files import read_json, write_json
 
 from .config_check import apply_cfg_options, check_config
 from .report_settings import check_report
-from .stage_note import REPEAT, check_hash, read_note
+from .stage_note import REPEAT, check_hash, check_values, read_note
 from .train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
 from .work_dir import only_writer
 
@@ -274,15 +275,15 @@ def _finish(folder: Path, stage: Stage) -> None:
     if newest is None:
         raise GraftError(f'stage {stage.name} ended without a checkpoint; set default_hooks.checkpoint.interval')
     progress = read_json(folder / 'progress.json', REPEAT, ('seconds', 'max_iters', 'notes'))
-    write_json(
-        folder / 'done.json',
-        {
-            'checkpoint': Path(newest).name,
-            'sha256': file_sha256(newest),
-            'fingerprint': stage.fingerprint,
-            'seconds': progress['seconds'],
-            **{key: progress[key] for key in ('cpu_seconds',) if key in progress},  # unknown if an older version began
-            'iterations': progress['max_iters'],
-            'notes': progress['notes'],
-        },
-    )
+    note = {
+        'checkpoint': Path(newest).name,
+        'sha256': file_sha256(newest),
+        'fingerprint': stage.fingerprint,
+        'seconds': progress['seconds'],
+        # unknown if an older version began: not there, or NaN
+        **{key: progress[key] for key in ('cpu_seconds',) if progress.get(key, math.nan) == progress.get(key)},
+        'iterations': progress['max_iters'],
+        'notes': progress['notes'],
+    }
+    check_values(note, folder / 'progress.json')
+    write_json(folder / 'done.json', note)

@@ -49,10 +49,24 @@ def read_note(path: Path) -> dict[str, Any]:
     seconds = done.get('cpu_seconds')
     if isinstance(seconds, float) and math.isnan(seconds):  # older versions wrote that where it is not known
         del done['cpu_seconds']
-    for key, (fits, expected) in _KINDS.items():
-        if key in done and not fits(done[key]):
-            raise DataError(f'{str(path)!r} is damaged: {key} is {repr(done[key])[:60]}, expected {expected}; {REPEAT}')
+    check_values(done, path)
     return done
+
+
+def check_values(note: dict[str, Any], source: Path) -> None:
+    """Refuse a note with a value of another kind.
+
+    Args:
+        note: Its content.
+        source: Where it comes from, for the message.
+
+    Raises:
+        DataError: If there is one.
+    """
+    for key, (fits, expected) in _KINDS.items():
+        if key in note and not fits(note[key]):
+            said = f'{key} is {repr(note[key])[:60]}, expected {expected}'
+            raise DataError(f'{str(source)!r} is damaged: {said}; {REPEAT}')
 
 
 def check_hash(checkpoint: Path, done: dict[str, Any]) -> None:

@@ -262,7 +262,7 @@ def _store_shard(
     stem, paths = group
     table_file, file = target.folder / f'{stem}.json', target.folder / f'{stem}.bin'
     if table_file.is_file() and file.is_file():
-        table = read_json(table_file, keys=('name', 'images', 'bytes', 'sha256', 'skipped'))
+        table = read_json(table_file, keys=('name', 'images', 'bytes', 'sha256', 'skipped'), most=None)
         if table['bytes'] == file.stat().st_size and not (table['skipped'] and on_corrupt == 'raise'):
             return {key: table[key] for key in ('name', 'images', 'bytes', 'sha256', 'skipped')}
     columns: dict[str, list[Any]] = {'paths': [], 'shapes': [], 'offsets': [], 'skipped': []}

@@ -83,9 +83,7 @@ class Encoder:
 
 
 # ---------------------------------------------------------------- the tensors of a file
-def unwrap_state_dict(
-    content: Mapping[str, Any], wrapper: str | None = None, origin: str | None = None
-) -> StateDict:
+def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None, origin: str | None = None) -> StateDict:
     """Take the tensors out of a checkpoint, under the names that they have there.
 
     Args:

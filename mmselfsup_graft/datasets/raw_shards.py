@@ -70,7 +70,7 @@ class RawShards(ImageFolder):
     def scan(self, folder: str) -> Scan:
         """Find the stored images of the split; what could not be read when the copy was made is left out."""
         advice = 'make the copy with tools/dataset_tools/store_resized.py --format raw'
-        manifest = read_json(os.path.join(self.data_root, MANIFEST_NAME), advice)
+        manifest = read_json(os.path.join(self.data_root, MANIFEST_NAME), advice, most=None)
         settings = manifest.get('settings') if isinstance(manifest, dict) else None
         if not isinstance(settings, dict) or settings.get('format') != 'raw':
             raise DataError(f'{self.data_root!r} is no copy of raw images; {advice}, or read it with ImageFolder')
@@ -122,7 +122,7 @@ def _tables(root: str, manifest: dict[str, Any], advice: str) -> Iterator[tuple[
         file = os.path.join(root, os.path.basename(str(shard['name'])))
         _check_size(file, shard['bytes'])
         table_file = f'{os.path.splitext(file)[0]}.json'
-        table = read_json(table_file, advice, ('paths', 'shapes', 'offsets'))
+        table = read_json(table_file, advice, ('paths', 'shapes', 'offsets'), most=None)
         try:
             places = list(zip(table['paths'], table['shapes'], table['offsets'], strict=True))
             whole = all(

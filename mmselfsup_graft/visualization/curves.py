@@ -30,7 +30,9 @@ def read_history(work_dir: Path) -> list[dict]:
     for row in rows:
         loss = row.get('loss', 0.0)
         if not (_is_number(row.get('iter')) and (_is_number(loss) or (isinstance(loss, float) and math.isnan(loss)))):
-            raise DataError(f'{str(path)!r} is damaged: {repr(row)[:80]} has no number as iter or loss; remove that line')
+            raise DataError(
+                f'{str(path)!r} is damaged: {repr(row)[:80]} has no number as iter or loss; remove that line'
+            )
     return rows
 
 

@@ -150,7 +150,10 @@ def test_a_damaged_note_of_a_stage_is_named(name, content, make, tmp_path):
     ('key', 'value'),
     [
         *(('checkpoint', name) for name in ('../cl/epoch_1.pth', '/tmp/epoch_1.pth', '', '.', 'a\0.pth', 3, ['a.pth'])),
-        *(('checkpoint', name) for name in ('stage:mim', 'https://host/epoch_1.pth', '\x1b[2J.pth', 'a' * 300 + '.pth')),
+        *(
+            ('checkpoint', name)
+            for name in ('stage:mim', 'https://host/epoch_1.pth', '\x1b[2J.pth', 'a' * 300 + '.pth')
+        ),
         *(('seconds', amount) for amount in ('x', -1, float('nan'), float('inf'), None, 10**400)),
         *(('cpu_seconds', 'x'), ('iterations', [1]), ('notes', 'x'), ('notes', [3]), ('notes', ['\x1b[2J'])),
         *(('sha256', 1), ('fingerprint', None)),
@@ -160,7 +163,7 @@ def test_a_note_of_a_stage_with_another_value_is_not_believed(key, value, tmp_pa
     folder = tmp_path / 'mim'
     folder.mkdir()
     write_json(folder / 'done.json', {'checkpoint': 'epoch_1.pth', key: value})
-    with pytest.raises(DataError, match=f'done.json\' is damaged: {key} is .*, expected'):
+    with pytest.raises(DataError, match=f"done.json' is damaged: {key} is .*, expected"):
         read_done(tmp_path, 'mim')
 
 

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.errors import DataError
-from mmselfsup_graft.files import append_rows, parse_row, read_json, whole_file, write_json
+from mmselfsup_graft.files import append_rows, parse_row, read_json, read_lines, whole_file, write_json
 from mmselfsup_graft.registry import HOOKS
 
 from ..device_scalars import read_scalars
@@ -57,9 +57,8 @@ class HistoryHook(Hook):
             return
         path = self._file(runner, 'history.jsonl')
         if path.is_file():
-            lines = path.read_bytes().splitlines(keepends=True)
             with whole_file(path) as file:
-                file.writelines(line for line in lines if _iteration(line) < runner.iter)
+                file.writelines(line for line in read_lines(path) if _iteration(line) < runner.iter)
         progress = self._file(runner, 'progress.json')
         if runner.iter and progress.is_file():
             before = read_json(progress, keys=('seconds',))
