@@ -16,6 +16,7 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.engine.runners.pretrained import load_pretrained, take_pretrained
+from mmselfsup_graft.engine.runners.resuming import read_plain
 from mmselfsup_graft.errors import CheckpointError, ConfigError, GraftError
 from mmselfsup_graft.library_files import is_address, weights_alone
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init
@@ -154,7 +155,7 @@ def test_torch_reads_weights_alone_meanwhile(hostile: str, tmp_path: Path) -> No
 )
 def test_addresses_are_refused(address: str) -> None:
     assert is_address(address)
-    for read in (ROUTES['loader'], ROUTES['load_checkpoint'], ROUTES['Pretrained']):
+    for read in (ROUTES['loader'], ROUTES['load_checkpoint'], ROUTES['Pretrained'], read_plain):
         with pytest.raises(CheckpointError, match='Download the file'):
             read(address)
     (part,) = take_pretrained(Asking({'type': 'Pretrained', 'checkpoint': address}))

@@ -27,6 +27,7 @@ from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.runners import latest_checkpoint
+from mmselfsup_graft.engine.runners.latest import stored_counters_or_none
 from mmselfsup_graft.engine.runners.resuming import load_weights, read_plain, resume
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
@@ -448,6 +449,14 @@ def test_a_finished_run_is_left_alone(trained):
     assert done.code == 0, done.err
     assert 'finished: 2 of 2 epochs, ask for more with --epochs' in done.out
     assert {path: path.read_bytes() for path in (trained / 'run').rglob('*') if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ('epoch', 'iteration', 'known'), [(2, 4, True), (0, 0, True), (3, 2, False), (2**60, 2**60, False), (-1, 4, False)]
+)
+def test_counters_that_cannot_be_do_not_tell_that_a_run_is_finished(epoch, iteration, known, tmp_path):
+    torch.save({'meta': {'epoch': epoch, 'iter': iteration}}, tmp_path / 'file.pth')
+    assert stored_counters_or_none(tmp_path / 'file.pth') == ((epoch, iteration) if known else None)
 
 
 # ---------------------------------------------------------------- another length, other settings

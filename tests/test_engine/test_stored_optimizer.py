@@ -117,6 +117,34 @@ def test_groups_of_other_sizes_and_counts_as_numbers() -> None:
         checked_optimizer(base, wrapper, net, 'a.pth')
 
 
+@pytest.mark.parametrize('of_the_run', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('of_the_file', [torch.contiguous_format, torch.channels_last])
+def test_moments_of_another_layout(of_the_file: Any, of_the_run: Any) -> None:
+    """A fused step goes through parameters and moments in the order of memory: they must have one."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(3, 4, 2, 2), torch.randn(2, 3, 4, 2, 2)
+
+    def run(layout: Any, fused: bool) -> tuple[nn.Module, Any]:
+        net = nn.Conv2d(4, 3, 2, bias=False)
+        net.weight.data = start.clone(memory_format=layout)
+        return net, DeviceOptimWrapper(torch.optim.AdamW(net.parameters(), lr=0.1, fused=fused))
+
+    def step(net: nn.Module, wrapper: Any, gradient: torch.Tensor) -> torch.Tensor:
+        (parameter,) = net.parameters()
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        wrapper.optimizer.step()
+        return parameter.detach()
+
+    plain, file, resumed = run(torch.contiguous_format, False), run(of_the_file, False), run(of_the_run, True)
+    for gradient in gradients:
+        expected = step(*plain, gradient)
+    (parameter,) = resumed[0].parameters()
+    parameter.data.copy_(step(*file, gradients[0]))
+    state = checked_optimizer(file[1].state_dict(), resumed[1], resumed[0], 'a.pth')
+    resumed[1].load_state_dict(state)
+    torch.testing.assert_close(step(*resumed, gradients[1]), expected)
+
+
 def test_averages() -> None:
     net = model()
 
@@ -124,13 +152,16 @@ def test_averages() -> None:
         ema_model = nn.Module()
 
     Hook.ema_model.module = model()
-    good = {f'module.{name}': value for name, value in net.state_dict().items()}
+    Hook.ema_model.register_buffer('steps', torch.tensor(0))
+    good = {'steps': torch.tensor(3), **{f'module.{name}': value for name, value in net.state_dict().items()}}
     check_averages({'ema_state_dict': good}, [Hook()], 'a.pth', net)
     for name, value, message in (
         ('module.0.weight', torch.zeros(1), r'module.0.weight has shape \(1,\)'),
         ('module.0.weight', torch.full((4, 3), NAN), 'module.0.weight holds NaN'),
         ('module.0.weight', 'x', 'is the text'),
         ('other', torch.zeros(1), 'other is not in the model'),
+        ('steps', torch.tensor(-5), 'has -5 steps, expected a number from 0'),
+        ('steps', torch.tensor(2**62), f'has {2**62} steps'),
     ):
         with pytest.raises(CheckpointError, match=message):
             check_averages({'ema_state_dict': {**good, name: value}}, [Hook()], 'a.pth', net)

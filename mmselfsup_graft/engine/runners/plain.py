@@ -120,15 +120,19 @@ def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix('torch.')
 
 
-def own_tensor(tensor: torch.Tensor, seen: set[int]) -> torch.Tensor:
+def own_tensor(tensor: torch.Tensor, seen: set[int], like: torch.Tensor) -> torch.Tensor:
     """The same values in memory of their own: what is updated in place must not be a view of something else.
 
     Args:
         tensor: Of a file.
         seen: Addresses of the storages that were handed out so far.
+        like: What it is updated together with. If they have one shape they get one layout: fused optimizers go through
+            both in the order of memory.
     """
     tensor = tensor.detach().resolve_conj().resolve_neg()
     storage = tensor.untyped_storage()
     alone = storage.nbytes() == tensor.numel() * tensor.element_size() and storage.data_ptr() not in seen
     seen.add(storage.data_ptr())
+    if tensor.shape == like.shape and tensor.stride() != like.stride():
+        return torch.empty_strided(like.shape, like.stride(), dtype=tensor.dtype, device=tensor.device).copy_(tensor)
     return tensor if alone and tensor.is_contiguous() else tensor.clone(memory_format=torch.preserve_format)

@@ -13,6 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.library_files import is_address, refuse_address
 from mmselfsup_graft.models.sharding import is_sharded, shared_moments, shared_weights
 
 from ..fingerprint import check_fingerprint, run_fingerprint
@@ -37,8 +38,10 @@ def read_plain(filename: str) -> dict[str, Any]:
     """A checkpoint as plain data in new containers, without the text of a config.
 
     Raises:
-        CheckpointError: If it cannot be read.
+        CheckpointError: If it is an address, or cannot be read.
     """
+    if is_address(filename):
+        raise refuse_address(filename)
     content = plain_copy(read_checkpoint(filename), filename)
     meta = content.get('meta')
     if isinstance(meta, dict):

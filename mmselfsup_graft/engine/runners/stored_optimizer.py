@@ -199,7 +199,7 @@ class _Check:
                 problem = self.step_problem(value)
             if problem is not None:
                 raise self.refuse(f'{key} of {name} in the optimizer state {problem}')
-            checked[key] = own_tensor(value, self.storages) if isinstance(value, torch.Tensor) else value
+            checked[key] = own_tensor(value, self.storages, parameter) if isinstance(value, torch.Tensor) else value
         return checked
 
     def step_problem(self, value: Any) -> str | None:

@@ -136,7 +136,7 @@ def check_averages(content: Mapping[str, Any], hooks: Iterable[Any], filename: s
     """Compare the weight average of a file with that of the run's hook, if it has one.
 
     Raises:
-        CheckpointError: If it does not fit, or only one of the two has an average.
+        CheckpointError: If it does not fit, its number of steps cannot be, or only one of the two has an average.
     """
     found = [getattr(hook, 'ema_model', None) for hook in hooks]
     averages = [each for each in found if isinstance(each, nn.Module)]
@@ -152,6 +152,12 @@ def check_averages(content: Mapping[str, Any], hooks: Iterable[Any], filename: s
     for average in averages:
         names = [f'module.{name}' for name, _ in model.named_parameters()]
         check_state(content['ema_state_dict'], average.state_dict(), f'the average in {filename}', True, names)
+        steps = content['ema_state_dict'].get('steps')
+        if steps is not None and not 0 <= int(steps) <= LONGEST:  # its weight is computed from their number
+            raise CheckpointError(
+                f'{filename} cannot be resumed: the average of the weights has {int(steps)} steps, expected a number '
+                'from 0; the file is damaged, resume from another one'
+            )
 
 
 # ---------------------------------------------------------------- log
