@@ -64,7 +64,7 @@ def _cache(folder: Path) -> Made:
     np.savez(path, features=rows, labels=np.arange(20))
 
     def read() -> None:
-        found = _read_all({'f': path}, 20)
+        found = _read_all({'f': path}, range(20))
         if found and not np.array_equal(found['f'][0], rows):
             raise Failure('a damaged cache was taken for a good one')
 

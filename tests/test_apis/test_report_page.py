@@ -1,5 +1,6 @@
 """What a report page is made of: chosen images, queries, the table, and encoders."""
 
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -163,7 +164,8 @@ def test_commands_name_files_that_are_there(written, tmp_path):
     stage = SimpleNamespace(name='cl', cfg=cfg)
     recipe = SimpleNamespace(report={}, stages=[stage])
     (tmp_path / 'cl').mkdir()
-    write_json(tmp_path / 'cl' / 'done.json', {'checkpoint': 'epoch_1.pth'})
+    note = {'checkpoint': 'epoch_1.pth', 'sha256': hashlib.sha256(b'').hexdigest()}
+    write_json(tmp_path / 'cl' / 'done.json', note)
     (tmp_path / 'cl' / 'epoch_1.pth').touch()
     if written:
         (tmp_path / 'cl' / 'cl.py').touch()

@@ -408,7 +408,9 @@ def test_progress_line(folder, tmp_path, capsys):
     view = ProgressView(recipe, tmp_path)
     for name in ('mim', 'cl'):
         (tmp_path / name).mkdir()
-    (tmp_path / 'mim' / 'done.json').write_text(json.dumps({'checkpoint': 'x', 'notes': ['much was skipped']}))
+    (tmp_path / 'mim' / 'done.json').write_text(
+        json.dumps({'checkpoint': 'epoch_1.pth', 'notes': ['much was skipped']})
+    )
     state = {'iter': 30, 'max_iters': 120, 'loss': 0.12345, 'seconds': 9.0, 'seconds_left': 27.4}
     (tmp_path / 'cl' / 'progress.json').write_text(json.dumps(state))
     view.show(['cl', 'lgp'])
