@@ -8,7 +8,7 @@ from . import simmim
 
 
 def focal_frequency(difference: torch.Tensor) -> torch.Tensor:
-    """Focal frequency loss of the mean difference of the batch, weights from its logarithm, divided by their maximum."""
+    """Focal frequency loss of the batch's mean difference; weights are logarithms, divided by their maximum."""
     spectrum = torch.fft.fft2(difference.mean(0), norm='ortho')
     distance = spectrum.real**2 + spectrum.imag**2
     weight = (distance.detach().sqrt() + 1).log()
@@ -16,8 +16,10 @@ def focal_frequency(difference: torch.Tensor) -> torch.Tensor:
     return (weight * distance).mean()
 
 
-def losses(model: Any, images: torch.Tensor, mask: torch.Tensor | None = None, layer: int = 2) -> dict[str, torch.Tensor]:
-    """``loss_spatial`` in L1, and ``loss_fourier`` with ``mixed`` in place of visible pixels; ``layer`` has the token."""
+def losses(
+    model: Any, images: torch.Tensor, mask: torch.Tensor | None = None, layer: int = 2
+) -> dict[str, torch.Tensor]:
+    """``loss_spatial`` in L1, and ``loss_fourier`` with ``mixed`` for visible pixels; the token acts at ``layer``."""
     mask, head = simmim.draw(model, images) if mask is None else mask, model.head
     m = simmim.enlarge(mask, images.shape[-1])[:, None]
     filled = images * (1 - m) + images.mean((2, 3), keepdim=True) * m

@@ -185,7 +185,9 @@ def test_a_step_is_that_of_the_slow_form(name: str, tmp_path: Path) -> None:
 
 def test_every_algorithm_has_a_slow_form() -> None:
     kinds = {kind for kind in vars(mmselfsup_graft.models).values() if isinstance(kind, type)}
-    algorithms = {kind.__name__ for kind in kinds if issubclass(kind, SelfSupAlgorithm) and kind is not SelfSupAlgorithm}
+    algorithms = {
+        kind.__name__ for kind in kinds if issubclass(kind, SelfSupAlgorithm) and kind is not SelfSupAlgorithm
+    }
     assert algorithms == {config()['type'] for config, _ in CASES.values()}
 
 
