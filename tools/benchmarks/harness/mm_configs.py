@@ -52,9 +52,7 @@ _PEER_NOTES = {
 }
 
 
-def own_config(
-    algorithm: str, size: str, settings: Settings, folder: str, compiled: bool
-) -> tuple[Config, str]:
+def own_config(algorithm: str, size: str, settings: Settings, folder: str, compiled: bool) -> tuple[Config, str]:
     """Config of the toolbox, and what is to be said about it.
 
     Args:
