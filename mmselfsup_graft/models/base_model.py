@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 
 from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft, patch_grid, traits_of
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
-from .backbones.tec_vit import TargetViT, TECViT
+from .backbones.tec_vit import Targets, TargetViT, TECViT
 
 
-class BaseModel:
+class FrozenBaseModel:
     """A pre-trained ViT and the file of its weights.
 
     It is not a module: its parameters are not those of the model that holds it, so they are not in checkpoints, not in
@@ -54,6 +55,19 @@ class BaseModel:
         vit.load_state_dict(weights)
         self.is_loaded = True
         print_log(f'base model: {report.text()}', logger='current')
+
+    def targets(self, images: torch.Tensor) -> Targets:
+        """What the model says about images [B, C, H, W].
+
+        Raises:
+            ConfigError: If its weights were not read.
+        """
+        if not self.is_loaded:
+            raise ConfigError(
+                'TEC: no base model to learn from; set model.base_checkpoint to a pre-trained ViT and call '
+                'init_weights()'
+            )
+        return self.vit.targets(images)
 
     def check(self, learner: TECViT) -> None:
         """Refuse a model that sees other images, or cuts them into other patches, than the one that learns.

@@ -38,7 +38,7 @@ class MultiTask(SelfSupAlgorithm):
             if kwargs.pop(part, None) is not None:
                 raise ConfigError(f'MultiTask: give {part} inside objectives.<name>.model, each objective has its own')
         super().__init__(backbone=backbone, **kwargs)
-        whole = {key: kwargs[key] for key in ('channels_last',) if key in kwargs}
+        whole = {'channels_last': kwargs.get('channels_last', False)}
         if len(objectives) < 2:
             raise ConfigError(f'MultiTask needs two objectives or more, got {len(objectives)}')
         self.weights: dict[str, float] = {}

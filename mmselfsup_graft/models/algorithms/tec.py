@@ -9,7 +9,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS, SCOPE
 
 from ..backbones.tec_vit import Targets, TargetViT, TECViT
-from ..base_model import BaseModel
+from ..base_model import FrozenBaseModel
 from ..fitting import fit
 from ..foreign_weights import refuse_pretrained_init
 from ..masking import PatchMask, check_image_size, check_mask_ratio, check_square_grid, draw_patch_mask
@@ -56,7 +56,7 @@ class TEC(SelfSupAlgorithm):
         for owner, config, kind in (('base_model', base_model, 'TargetViT'), ('backbone', backbone, 'TECViT')):
             if config.get('type', kind).removeprefix(f'{SCOPE}.') != kind:
                 raise ConfigError(f'TEC: {owner} must be a {kind}, got {config["type"]}')
-        base = BaseModel(MODELS.build({'type': 'TargetViT', **base_model}), base_checkpoint)
+        base = FrozenBaseModel(MODELS.build({'type': 'TargetViT', **base_model}), base_checkpoint)
         encoder: TECViT = MODELS.build({'type': 'TECViT', **backbone})
         base.check(encoder)
         check_square_grid('TEC', encoder.patch_resolution)
@@ -72,13 +72,8 @@ class TEC(SelfSupAlgorithm):
         Raises:
             ConfigError: If there is no base model to learn from, or images of another size.
         """
-        if not self._base.is_loaded:
-            raise ConfigError(
-                'TEC: no base model to learn from; set model.base_checkpoint to a pre-trained ViT and call '
-                'init_weights()'
-            )
         check_image_size('TEC', inputs, self.backbone.img_size)
-        targets = self.base_model.targets(inputs)
+        targets = self._base.targets(inputs)
         return self.add_l1(self.masked_losses(inputs, targets, noise))
 
     def masked_losses(
@@ -100,7 +95,11 @@ class TEC(SelfSupAlgorithm):
         return self._base.vit
 
     def init_weights(self) -> None:
-        """Fresh weights and the graft as everywhere, and the base model's weights from its file, see `BaseModel`."""
+        """Fresh weights and the graft as everywhere, then the base model's weights from its file, if there is one.
+
+        Raises:
+            CheckpointError: If the file does not hold every tensor of the base model in its shape.
+        """
         super().init_weights()
         self._base.load()
 

@@ -95,7 +95,7 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     """
     algorithm, _, size = subject.partition('-')
     if implementation in MODELS[subject].without:
-        raise Missing(f'there is no {algorithm.upper()} of {implementation}')
+        raise Missing(f'{implementation.removesuffix("-tuned")} has no {algorithm.upper()}')
     set_switches(implementation, settings)
     if implementation == LIGHTLY:
         step, note = lightly_step(algorithm, size, settings)
