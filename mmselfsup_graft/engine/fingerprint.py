@@ -10,8 +10,6 @@ from mmengine.runner import BaseLoop, Runner
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.errors import ConfigError
 
-from .hooks.unwrapping import unwrapped_model
-
 _LENGTHS = ('begin', 'end', 'T_max', 'warmup', 'milestones', 'step_size')  # these may change: the schedule follows
 _MOST = 200  # characters of a value in a message
 
@@ -41,7 +39,6 @@ def run_fingerprint(runner: Runner) -> dict[str, Any] | None:
         'sampler': _plain(data.get('sampler')),
         'pipeline': _plain(dataset.get('pipeline')),
         'fast': _plain(dataset.get('fast', False)),
-        'plain': bool(getattr(unwrapped_model(runner), 'plain', False)),
         'schedule': _without_lengths(cfg.get('param_scheduler')),
         'learning rates': sorted({group.get('initial_lr', group['lr']) for group in groups}),
     }

@@ -1,26 +1,30 @@
-"""Transformer blocks that answer for some of their tokens only."""
+"""Transformer blocks that compute some of their outputs only."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModule
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from mmpretrain.models.utils import MultiheadAttention
 from torch import nn
 
-from mmselfsup_graft.errors import ConfigError
 
+class NormedAttention(BaseModule):
+    """Attention with a layer norm on the queries and one on the keys of every head.
 
-class NormedAttention(MultiheadAttention):
-    """mmpretrain's attention with a layer norm on the queries and one on the keys of every head."""
+    Args:
+        attention: mmpretrain's attention, whose layers it takes over under their names.
+    """
 
-    @classmethod
-    def adopt(cls, attentions: Iterable[Any]) -> None:
-        """Make attentions that mmpretrain has built normed ones; two norms are added to their tensors."""
-        for attention in attentions:
-            attention.__class__ = cls
-            attention.q_norm, attention.k_norm = (nn.LayerNorm(attention.head_dims, eps=1e-6) for _ in range(2))
+    def __init__(self, attention: MultiheadAttention) -> None:
+        super().__init__()
+        self.embed_dims, self.num_heads = attention.embed_dims, attention.num_heads
+        self.head_dims, self.attn_drop = attention.head_dims, attention.attn_drop
+        self.qkv, self.proj, self.proj_drop = attention.qkv, attention.proj, attention.proj_drop
+        self.out_drop, self.gamma1 = attention.out_drop, attention.gamma1
+        self.q_norm, self.k_norm = (nn.LayerNorm(self.head_dims, eps=1e-6) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Tokens [B, N, D] -> [B, N, D]."""
@@ -39,32 +43,32 @@ def norm_queries(attention: Any, query: torch.Tensor, key: torch.Tensor) -> tupl
 
 
 class EncoderBlock(TransformerEncoderLayer):
-    """mmpretrain's pre-norm block, which can leave out what nobody reads.
+    """mmpretrain's pre-norm block, which can compute the outputs of some tokens only.
 
-    A token's output depends on the others through their keys and values alone. Where only some outputs of the last
-    block are used, the rest needs no query, no output projection and no MLP: exact up to rounding.
+    A token's output depends on the other tokens through their keys and values alone. Where only some outputs of the
+    last block are used, the other tokens need no query, no output projection and no MLP: exact up to rounding.
+
+    Args:
+        embed_dims: Width D of the tokens.
+        num_heads: Attention heads.
+        feedforward_channels: Width inside the MLP.
+        qk_norm: Layer norms on the queries and keys of every head.
+        **kwargs: See :class:`mmpretrain.models.backbones.vision_transformer.TransformerEncoderLayer`.
     """
 
-    @classmethod
-    def adopt(cls, blocks: Iterable[Any]) -> None:
-        """Make blocks that mmpretrain has built ones of ours; their tensors and names stay.
-
-        Raises:
-            ConfigError: If a block is of another class, whose forward pass would be lost.
-        """
-        for block in blocks:
-            if type(block) not in (TransformerEncoderLayer, cls):
-                raise ConfigError(
-                    f'{cls.__name__}: a block is a {type(block).__name__}, no TransformerEncoderLayer of mmpretrain; '
-                    'use another backbone class for it'
-                )
-            block.__class__ = cls
+    def __init__(
+        self, embed_dims: int, num_heads: int, feedforward_channels: int, *, qk_norm: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(embed_dims, num_heads, feedforward_channels, **kwargs)
+        self.attn: Any
+        if qk_norm:
+            self.attn = NormedAttention(self.attn)
 
     def forward(self, x: torch.Tensor, chosen: slice | None = None) -> torch.Tensor:
         """Outputs of the chosen tokens [B, Q, D] from all tokens [B, N, D]; of all of them without a choice."""
         if chosen is None:
             return super().forward(x)
-        asking = x[:, chosen]
+        asking = x[:, chosen]  # [B, Q, D]
         asking = asking + self._attend(self.ln1(x), chosen)
         return self.ffn(self.ln2(asking), identity=asking)
 
@@ -84,9 +88,12 @@ class EncoderBlock(TransformerEncoderLayer):
         return attention.out_drop(attention.gamma1(mixed))
 
 
-def run_blocks(blocks: Iterable[Any], tokens: torch.Tensor, chosen: slice) -> torch.Tensor:
-    """Pass tokens [B, N, D] through blocks of which the last one answers for the chosen tokens only, [B, Q, D]."""
+def run_blocks(blocks: Iterable[Any], tokens: torch.Tensor, chosen: slice | None = None) -> torch.Tensor:
+    """Pass tokens [B, N, D] through blocks; the last block computes the chosen tokens only, [B, Q, D], or all."""
     blocks = list(blocks)
-    for block in blocks[:-1]:
+    last = blocks.pop() if blocks and chosen is not None else None
+    for block in blocks:
         tokens = block(tokens)
-    return blocks[-1](tokens, chosen) if blocks else tokens[:, chosen]
+    if chosen is None:
+        return tokens
+    return tokens[:, chosen] if last is None else last(tokens, chosen)

@@ -86,7 +86,7 @@ def _attention_kernels() -> list[SDPBackend]:
 
 @contextmanager
 def _parting(norm: Any, views: int) -> Iterator[None]:
-    """Let batch norm see so many views in its input for a while, see :func:`views_apart`."""
+    """Let batch norm see so many views in its input for a while, see :class:`JointViews`."""
     before, norm.views = getattr(norm, 'views', 1), views
     try:
         yield

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -60,6 +60,17 @@ def check_square_grid(owner: str, grid: Sequence[int]) -> None:
         raise ConfigError(f'{owner}: the decoder needs a square grid of patches, got {grid[0]} x {grid[1]}')
 
 
+def check_mask_ratio(owner: str, mask_ratio: float, num_patches: int) -> None:
+    """Refuse a share of hidden patches that hides none or all of them.
+
+    Raises:
+        ConfigError: If it does.
+    """
+    visible = int(num_patches * (1 - mask_ratio))
+    if not 0 < visible < num_patches:
+        raise ConfigError(f'{owner}: mask_ratio={mask_ratio} leaves {visible} of {num_patches} patches')
+
+
 def mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> PatchMask:
     """Keep the ``int(L * (1 - mask_ratio))`` patches with the smallest noise (He et al., MAE, arXiv 2111.06377).
 
@@ -74,6 +85,27 @@ def mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> PatchMask:
     return PatchMask(shuffle[:, :num_keep], restore, mask, shuffle[:, num_keep:])
 
 
+def draw_patch_mask(
+    owner: str, images: torch.Tensor, encoder: Any, mask_ratio: float, noise: torch.Tensor | None = None
+) -> PatchMask:
+    """A random mask of the patches of images [B, C, H, W], see :func:`mask_from_noise`.
+
+    Args:
+        owner: Who asks, for the message.
+        images: The images.
+        encoder: The ViT that cuts them into patches.
+        mask_ratio: Share of patches to hide.
+        noise: [B, L]; None draws it.
+
+    Raises:
+        ConfigError: For images of another size than the encoder's.
+    """
+    check_image_size(owner, images, encoder.img_size)
+    if noise is None:
+        noise = torch.rand(len(images), encoder.num_patches, device=images.device)
+    return mask_from_noise(noise, mask_ratio)
+
+
 def mask_from_cells(hidden: torch.Tensor) -> PatchMask:
     """The mask that is given, kept patches in their order.
 
@@ -83,6 +115,13 @@ def mask_from_cells(hidden: torch.Tensor) -> PatchMask:
     num_keep = hidden.shape[1] - int(hidden[0].sum())
     order = hidden.argsort(dim=1, stable=True)
     return PatchMask(order[:, :num_keep], order.argsort(dim=1), hidden, order[:, num_keep:])
+
+
+def groups_of_masks(hidden: torch.Tensor) -> list[tuple[torch.Tensor, PatchMask]]:
+    """Given masks [B, L], 1 = hidden, in groups that hide equally many patches: numbers of images, and their masks."""
+    counts = hidden.sum(1)
+    rows = [(counts == count).nonzero()[:, 0] for count in counts.unique()]
+    return [(each, mask_from_cells(hidden[each])) for each in rows]
 
 
 def take_tokens(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

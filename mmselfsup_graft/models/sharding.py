@@ -77,7 +77,7 @@ class FullySharded(nn.Module):
                 fully_shard(block, mesh=mesh, reshard_after_forward=reshard_after_forward, mp_policy=precision)
         fully_shard(module, mesh=mesh, reshard_after_forward=False)
         self.module: Any = module
-        self._followers: list[Any] = [part for part in module.modules() if hasattr(part, 'follow')]
+        self._averaged: list[Any] = [part for part in module.modules() if hasattr(part, 'update_momentum')]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives."""
@@ -85,9 +85,9 @@ class FullySharded(nn.Module):
 
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, torch.Tensor]:
         """The model's training step; moving averages move before it, while their parameters are shards."""
-        due = [part for part in self._followers if part.update_due]
+        due = [part for part in self._averaged if part.update_due]
         for part in due:
-            part.follow()
+            part.update_momentum()
             part.update_due = False  # inside the step weights are gathered copies: an average would be lost
         try:
             return self.module.train_step(data, optim_wrapper)

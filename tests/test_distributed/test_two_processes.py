@@ -172,13 +172,9 @@ class _TwoViews(nn.Module):
         self.norm = norm
 
     def forward(self, first: torch.Tensor, second: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        from mmselfsup_graft.models.view_norm import interleave, separate, views_apart
+        from mmselfsup_graft.models.joint_views import JointViews
 
-        if dist.is_initialized():
-            with views_apart(self.norm, 2):
-                outputs = separate(self.norm(interleave([first, second])), 2)
-        else:
-            outputs = [self.norm(first), self.norm(second)]
+        outputs = JointViews(self.norm)(self.norm, [first, second])
         return ((outputs[0] * weights).sum() + (outputs[1] * weights.square()).sum()) / len(first)
 
 
@@ -291,7 +287,6 @@ CASES: dict[str, Callable[[], Result]] = {
     'moco with masked views': partial(moco, view_mask_ratio=0.5),
     'moco with frozen layers': partial(moco, frozen_layers=2),
     'moco on a ResNet': lambda: moco(moco_resnet_config()),
-    'moco on a ResNet, view by view': lambda: moco(moco_resnet_config() | {'plain': True}),
     'moco with a frozen patch embedding': lambda: moco(moco_config(vit_config(stop_grad_patch_embed=True))),
     'mae': mae,
     'tec': tec,

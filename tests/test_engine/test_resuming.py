@@ -493,7 +493,6 @@ CHANGES = {
     'batch': (dict(train_dataloader=dict(batch_size=4)), 'images per process was 8, now it is 4'),
     'accumulation': (dict(optim_wrapper=dict(accumulative_counts=2)), 'accumulated micro-batches was 1, now it is 2'),
     'order': (dict(train_dataloader=dict(sampler=dict(shuffle=False))), 'sampler.shuffle was True, now it is False'),
-    'plain': (dict(model=dict(plain=True)), 'plain was False, now it is True'),
     'rate': (dict(optim_wrapper=dict(optimizer=dict(lr=5e-3))), 'learning rates'),
     'schedule': (
         dict(param_scheduler=[dict(type='LinearLR', begin=0, end=2, by_epoch=True)]),
@@ -514,7 +513,7 @@ def test_a_run_with_other_settings_is_refused(kind, trained, tmp_path):
     assert_identical(everything(runner), before)
     older = read_plain(file)
     del older['meta']['run']
-    if kind in ('order', 'plain', 'other samples', 'rate', 'accumulation'):
+    if kind in ('order', 'other samples', 'rate', 'accumulation'):
         resume(runner, file, older)  # of a version that stored no settings
         assert runner.iter == 2
 

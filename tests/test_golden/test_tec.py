@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 import torch
 import torch.nn.functional as F
 from golden_sets import golden_file, golden_names, some, starting
@@ -133,7 +134,7 @@ def test_forward_step_by_step(name):
     arrays, model = read(name), new_model(name)
     images, targets = tensor(arrays['img']), stored_targets(arrays)
     assert_close(model.backbone.input_token() + model.backbone.pos_embed[:, :1], arrays['cls_in'], rtol=2e-5)
-    prediction, mask = model.forward_masked(images, targets, tensor(arrays['noise']))
+    mask = model.draw_mask(images, tensor(arrays['noise']))
     assert np.array_equal(mask.mask, arrays['mask'])
     assert np.array_equal(mask.restore, arrays['ids_restore'])
     tokens, _ = model.backbone._embed(images, mask.keep)
@@ -141,11 +142,17 @@ def test_forward_step_by_step(name):
     latent = model.backbone.encode_blocks(images, mask.keep)
     assert_close(latent, arrays['latent'], rtol=2e-5, name='latent')
     assert_close(model.neck.adaptor(latent), arrays['adapted'], rtol=2e-5, name='adapted')
-    assert_close(prediction.feature, arrays['pred_feature'], rtol=2e-5, name='feature')
+    prediction = model.neck(latent, mask, targets.rows)
+    hidden = np.take_along_axis(arrays['pred_feature'], mask.hidden.numpy()[..., None], axis=1)
+    assert_close(prediction.feature, hidden, rtol=2e-5, name='feature')
     if 'pred_att' in arrays:
         assert_close(prediction.attention, arrays['pred_att'][:, 0], rtol=2e-5, name='attention')
     else:
         assert prediction.attention is None
+    # the slow form predicts visible patches, too
+    feature, attention, _ = reference.tec.predict(model, images, targets.rows, tensor(arrays['noise']))
+    assert_close(feature, arrays['pred_feature'], rtol=2e-5, name='feature')
+    assert (attention is None) == ('pred_att' not in arrays)
 
 
 @pytest.mark.usefixtures('both_forms')

@@ -99,27 +99,6 @@ def test_momentum_copy_starts_equal() -> None:
 
 
 # ---------------------------------------------------------------- views
-@pytest.mark.parametrize('ratio', [None, 0.5])
-def test_joint_views_equal_separate_views(ratio: float | None) -> None:
-    results = []
-    views = [view.double() for view in _views()]
-    noise = [torch.rand(4, 16) for _ in views]
-    for joint in (True, False):
-        torch.manual_seed(1)
-        model = _model(view_mask_ratio=ratio, plain=not joint).double()
-        loss = model.loss(views, noise=noise)['loss']
-        loss.backward()
-        results.append((loss, model))
-    (first, joined), (second, separate) = results
-    assert_close(first, second, rtol=1e-12)
-    others = dict(separate.named_parameters())
-    for name, parameter in joined.named_parameters():
-        if parameter.grad is not None and parameter.grad.abs().max() > 1e-12:
-            assert_close(parameter.grad, others[name].grad, rtol=1e-9, name=name)
-    buffers = dict(separate.named_buffers())
-    assert all(torch.allclose(b, buffers[n]) for n, b in joined.named_buffers())
-
-
 def test_views_of_two_sizes() -> None:
     loss = _model().loss([torch.randn(4, 3, 16, 16), torch.randn(4, 3, 24, 24)])['loss']
     loss.backward()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import reference
 import torch
 from helpers import build, mae_config, moco_config, tec_config, vit_config
 from mmengine.model import MMDistributedDataParallel
@@ -13,7 +14,7 @@ from torch import nn
 from mmselfsup_graft.checkpoints import VIT_TIMM, convert, depth_of, graft_weights, parse_graft, save_atomically
 from mmselfsup_graft.engine import LayerWiseLRConstructor
 from mmselfsup_graft.errors import CheckpointError, ConfigError
-from mmselfsup_graft.models.losses import attention_row_loss, masked_feature_loss
+from mmselfsup_graft.models.losses import attention_row_loss, hidden_feature_loss
 
 IMAGES = torch.randn(2, 3, 16, 16)
 
@@ -111,29 +112,26 @@ def test_temperature_is_the_targets_alone():
     assert torch.allclose(attention_row_loss(logits, target, 2.0), -(wanted * given.log()).sum())
 
 
-def test_visible_patches_do_not_count():
-    prediction, target = torch.randn(2, 6, 4), torch.randn(2, 6, 4)
-    mask = torch.tensor([[1.0, 0, 1, 0, 0, 1], [0, 1, 1, 1, 0, 0]])
-    other = torch.where(mask[..., None] == 1, prediction, torch.randn_like(prediction))
-    assert masked_feature_loss(prediction, target, mask) == masked_feature_loss(other, target, mask)
-    moved = prediction.clone()
-    moved[0, 0] += 1  # hidden
-    assert masked_feature_loss(moved, target, mask) != masked_feature_loss(prediction, target, mask)
+def test_the_target_is_normalized_over_all_patches():
+    prediction, target = torch.randn(2, 3, 4), torch.randn(2, 6, 4)
+    hidden = torch.tensor([[0, 2, 5], [1, 3, 2]])
+    mask = torch.zeros(2, 6).scatter(1, hidden, 1.0)
+    whole = torch.randn(2, 6, 4).scatter(1, hidden[..., None].expand(-1, -1, 4), prediction)
+    expected = reference.tec.feature_loss(whole, target, mask)
+    assert torch.allclose(hidden_feature_loss(prediction, target, hidden), expected)
     # scale and offset of a channel of the target are taken out
-    assert torch.allclose(
-        masked_feature_loss(prediction, 100 * target + 7, mask),
-        masked_feature_loss(prediction, target, mask),
-        rtol=1e-3,
-    )
+    scaled = hidden_feature_loss(prediction, 100 * target + 7, hidden)
+    assert torch.allclose(scaled, expected, rtol=1e-3)
 
 
 def test_predictions_follow_the_rows(model):
     """Asking for other rows permutes the predicted attention likewise."""
     targets = model.base_model.targets(IMAGES)
     order = torch.tensor([2, 0, 1])
-    noise = torch.rand(2, 16)
-    one, _ = model.forward_masked(IMAGES, targets, noise)
-    other, _ = model.forward_masked(IMAGES, targets._replace(rows=targets.rows[:, order]), noise)
+    mask = model.draw_mask(IMAGES)
+    latent = model.backbone.encode_blocks(IMAGES, mask.keep)
+    one = model.neck(latent, mask, targets.rows)
+    other = model.neck(latent, mask, targets.rows[:, order])
     assert torch.equal(one.attention[:, 0], other.attention[:, 0])
     assert torch.equal(one.attention[:, 1:][:, order], other.attention[:, 1:])
 
@@ -200,8 +198,10 @@ def test_a_wider_base_model(tmp_path):
     model = build(tec_config(base={'arch': wide['arch']}, checkpoint=saved(mae, tmp_path / 'wide.pth')))
     model.init_weights()
     targets = model.base_model.targets(IMAGES)
-    prediction, _ = model.forward_masked(IMAGES, targets)
-    assert prediction.feature.shape == targets.feature.shape == (2, 16, 24)
+    mask = model.draw_mask(IMAGES)
+    prediction = model.neck(model.backbone.encode_blocks(IMAGES, mask.keep), mask, targets.rows)
+    assert targets.feature.shape == (2, 16, 24)
+    assert prediction.feature.shape == (2, 12, 24)
     assert prediction.attention.shape == targets.attention.shape == (2, 4, 3, 16)
 
 

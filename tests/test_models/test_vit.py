@@ -146,10 +146,10 @@ def test_named_variants() -> None:
 
 
 @pytest.mark.parametrize('options', [{}, {'qkv_bias': False}, {'layer_scale_init_value': 0.3}, {'final_norm': False}])
-def test_class_feature_is_the_class_token_of_all_tokens_with_its_gradients(options: dict[str, Any]) -> None:
+def test_the_class_token_alone_is_that_of_all_tokens_with_its_gradients(options: dict[str, Any]) -> None:
     vit, images = _vit(**options), _images()
     parameters = [p for p in vit.parameters() if p.requires_grad]
-    shortcut, full = vit.class_feature(images), vit.encode(images)[:, 0]
+    shortcut, full = vit.class_token(images), vit.encode(images)[:, 0]
     assert_close(shortcut, full, rtol=1e-12)
     weights = torch.randn_like(full)
     for ours, theirs in zip(
@@ -157,6 +157,39 @@ def test_class_feature_is_the_class_token_of_all_tokens_with_its_gradients(optio
         torch.autograd.grad((full * weights).sum(), parameters, allow_unused=True),
     ):
         assert_close(ours, theirs, rtol=1e-9)
+
+
+def test_blocks_are_those_of_mmpretrain() -> None:
+    """Their rates, norms and options, a negative output and frozen stages."""
+    options = dict(drop_rate=0.1, drop_path_rate=0.2, qkv_bias=False, layer_scale_init_value=0.3, frozen_stages=1)
+    options.update(norm_cfg=dict(type='LN', eps=1e-3), layer_cfgs=dict(ffn_type='swiglu_fused'), out_indices=[0, -1])
+    config = vit_config(**{**options, 'out_indices': [0, -1]})
+    ours, theirs = build(config), VisionTransformer(**{k: v for k, v in config.items() if k != 'type'})
+    assert str(ours.layers).replace('EncoderBlock', 'TransformerEncoderLayer') == str(theirs.layers)
+    assert (ours.num_layers, ours.out_indices, ours.arch_settings) == (3, [0, 2], theirs.arch_settings)
+    for name, parameter in theirs.named_parameters():
+        found = ours.get_parameter(name)
+        assert found.shape == parameter.shape
+        assert found.requires_grad == (parameter.requires_grad and name != 'pos_embed'), name
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+def test_the_same_seed_gives_the_weights_of_mmpretrain() -> None:
+    """Building our own blocks draws no other numbers."""
+    config = vit_config()
+    found = []
+    for make in (build, lambda c: VisionTransformer(**{k: v for k, v in c.items() if k != 'type'})):
+        torch.manual_seed(3)
+        vit = make(config)
+        found.append((vit.layers.state_dict(), torch.rand(1)))
+    assert all(torch.equal(found[0][0][name], value) for name, value in found[1][0].items())
+    assert torch.equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize('index', [3, -4])
+def test_an_output_of_a_block_that_does_not_exist(index: int) -> None:
+    with pytest.raises(ConfigError, match=rf'out_indices has {index}, expected -3 to 2'):
+        build(vit_config(out_indices=index))
 
 
 def test_heads_must_share_the_width() -> None:

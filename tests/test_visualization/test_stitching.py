@@ -1,9 +1,11 @@
 """Images larger than the model: one mask, overlapping windows, a smooth average."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
+import reference
 import torch
 from helpers import build, mae_config, vit_config
 from test_visualization.test_reconstructions import Stub
@@ -65,9 +67,11 @@ def slow_reference(model, inputs, window, mask):
                 cut = inputs[image : image + 1, :, top : top + window, left : left + window]
                 cells = mask[image, top : top + window : patch, left : left + window : patch].flatten()
                 order = [*(cells == 0).nonzero()[:, 0].tolist(), *(cells == 1).nonzero()[:, 0].tolist()]
-                keep = torch.tensor([order[: int((cells == 0).sum())]])
-                restore = torch.tensor([[order.index(number) for number in range(len(order))]])
-                predicted = model.head.unpatchify(model.neck(model.backbone.encode(cut, keep), restore))[0]
+                noise = torch.empty(1, len(order)).index_copy(
+                    1, torch.tensor(order), torch.arange(len(order))[None] / 99
+                )
+                with mock.patch.object(model, 'mask_ratio', float(cells.sum()) / len(order)):
+                    predicted = model.head.unpatchify(reference.mae.predict(model, cut, noise)[0])[0]
                 for y in range(window):
                     for x in range(window):
                         weight = one_side[y] * one_side[x]

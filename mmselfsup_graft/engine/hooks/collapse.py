@@ -10,7 +10,7 @@ from torch import nn
 
 from mmselfsup_graft.analysis import effective_rank, feature_std, mean_cosine
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.view_norm import views_in_pass
+from mmselfsup_graft.models.joint_views import views_in_pass
 from mmselfsup_graft.registry import HOOKS
 
 from .unwrapping import unwrapped_model

@@ -1,4 +1,4 @@
-"""A2MIM: masked image modelling that suits convolutional networks and transformers alike."""
+"""A2MIM: masked image modeling that suits convolutional networks and transformers alike."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from .simmim import SimMIM
 
 @MODELS.register_module()
 class A2MIM(SimMIM):
-    """Architecture-agnostic masked image modelling (Li et al., arXiv 2205.13943).
+    """Architecture-agnostic masked image modeling (Li et al., arXiv 2205.13943).
 
-    Masked blocks of the input take the image's mean colour, so that no edge and no statistics give them away; a token
+    Masked blocks of the input take the image's mean color, so that no edge and no statistics give them away; a token
     is added to the features at them at some depth of the encoder; the reconstruction is compared in space and in
     frequency (:class:`A2MIMHead`). The target is the unfilled image.
 
@@ -23,9 +23,9 @@ class A2MIM(SimMIM):
     masks drawn as in :class:`SimMIM`.
 
     Args:
-        fill: ``mean``: masked pixels take the mean colour of their own normalised image, masked pixels counted; None
+        fill: ``mean``: masked pixels take the mean color of their own normalised image, masked pixels counted; None
             leaves the image as it is, as SimMIM does.
-        residual: Predict the difference to the mean colour of the target (off in all released recipes).
+        residual: Predict the difference to the mean color of the target (off in all released recipes).
         **kwargs: See :class:`SimMIM`.
 
     Raises:
@@ -42,7 +42,8 @@ class A2MIM(SimMIM):
         self, inputs: torch.Tensor, mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Predict images from filled ones; arguments and results as in :meth:`SimMIM.forward_masked`."""
-        mask = self.draw_mask(inputs) if mask is None else mask
-        seen = fill_with_mean(inputs, expand_mask(mask, (inputs.shape[2], inputs.shape[3]))) if self.fill else inputs
-        prediction, mask = super().forward_masked(seen, mask)
+        mask = self.draw_mask(inputs) if mask is None else mask  # [B, h, w]
+        pixels = expand_mask(mask, (inputs.shape[2], inputs.shape[3]))  # [B, 1, H, W]
+        filled = fill_with_mean(inputs, pixels) if self.fill else inputs  # [B, C, H, W]
+        prediction, mask = super().forward_masked(filled, mask)  # [B, C, H, W]
         return (prediction + inputs.mean((2, 3), keepdim=True) if self.residual else prediction), mask

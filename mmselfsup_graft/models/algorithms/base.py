@@ -11,12 +11,10 @@ from torch import nn
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
-from ..backbones import SelfSupViT
 from ..fitting import EncoderSizes, check_channels, check_images, fit, sizes_of
 from ..foreign_weights import refuse_pretrained_init
 from ..losses import l1_weight_distance
 from ..memory_format import use_channels_last
-from ..view_norm import let_norms_part_views
 from .grafting import Grafting
 
 
@@ -35,9 +33,6 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
             layer id <= K (see :class:`Depth`) to their grafted values. Needs ``graft``.
         data_preprocessor: Config of the preprocessor that normalises batches on the device.
         init_cfg: As in mmengine.
-        plain: Compute every step in its published form. Otherwise what the loss does not read is left out, and views
-            share what they can: equal up to rounding where nothing is drawn inside the network; drop path and dropout
-            draw other numbers from the same distribution, see docs/speed.md.
         channels_last: Let a convolutional encoder work in that memory format, see :func:`use_channels_last`.
 
     Raises:
@@ -55,7 +50,6 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         l1_distance: dict | None = None,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
-        plain: bool = False,
         channels_last: bool = False,
     ) -> None:
         refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
@@ -66,17 +60,10 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         check_channels(type(self).__name__, encoder, preprocessor)
         neck, head = self.fit_parts(sizes_of(encoder), neck, head)
         super().__init__(backbone=encoder, neck=neck, head=head, data_preprocessor=preprocessor, init_cfg=init_cfg)
-        for name, value in (('plain', plain), ('channels_last', channels_last)):
-            if not isinstance(value, bool):
-                raise ConfigError(f'{type(self).__name__}: {name} is {value!r}, expected True or False')
+        if not isinstance(channels_last, bool):
+            raise ConfigError(f'{type(self).__name__}: channels_last is {channels_last!r}, expected True or False')
         if channels_last:
             use_channels_last(self.backbone)
-        self.plain = plain
-        for part in self.modules():
-            if isinstance(part, SelfSupViT):
-                part.plain = plain
-        if not plain:
-            let_norms_part_views(self)
         self.set_up_graft(graft, frozen_layers)
         self.l1_weight, self.l1_to_block = self._parse_l1(l1_distance)
         self._l1_reference: dict[str, torch.Tensor] = {}

@@ -7,7 +7,7 @@ import torch
 
 from mmselfsup_graft.registry import MODELS
 
-from .two_views import TwoViewAlgorithm, project_views
+from .two_views import TwoViewAlgorithm
 
 
 @MODELS.register_module()
@@ -28,5 +28,5 @@ class JointEmbedding(TwoViewAlgorithm):
             ConfigError: See :meth:`check_views`.
         """
         self.check_views(inputs)
-        first, second = project_views(self.backbone, self.neck, inputs, joined=not self.plain)
-        return self.add_l1({'loss': self.head.loss(first, second)})
+        z1, z2 = self.project(inputs)  # [B, D] each
+        return self.add_l1({'loss': self.head.loss(z1, z2)})

@@ -12,7 +12,7 @@ from mmselfsup_graft.registry import MODELS
 from .base import SelfSupAlgorithm
 
 _KEYS = ('model', 'views', 'weight')
-_OF_THE_WHOLE = ('backbone', 'graft', 'frozen_layers', 'l1_distance', 'data_preprocessor', 'plain', 'channels_last')
+_OF_THE_WHOLE = ('backbone', 'graft', 'frozen_layers', 'l1_distance', 'data_preprocessor', 'channels_last')
 
 
 @MODELS.register_module()
@@ -20,7 +20,7 @@ class MultiTask(SelfSupAlgorithm):
     """Train one encoder on the weighted sum of several objectives, the multi-task baseline of arXiv 2302.14138.
 
     Every objective is an algorithm of the toolbox without a backbone of its own; its neck, head and momentum encoder
-    are its own. ``graft``, ``frozen_layers``, ``l1_distance``, ``plain`` and ``channels_last`` belong to the whole.
+    are its own. ``graft``, ``frozen_layers``, ``l1_distance`` and ``channels_last`` belong to the whole.
 
     Args:
         objectives: Name -> ``dict(model=<algorithm>, views=<view numbers>, weight=1.0)``. ``views`` says which of the
@@ -38,7 +38,7 @@ class MultiTask(SelfSupAlgorithm):
             if kwargs.pop(part, None) is not None:
                 raise ConfigError(f'MultiTask: give {part} inside objectives.<name>.model, each objective has its own')
         super().__init__(backbone=backbone, **kwargs)
-        whole = {key: kwargs[key] for key in ('plain', 'channels_last') if key in kwargs}
+        whole = {'channels_last': kwargs.get('channels_last', False)}
         if len(objectives) < 2:
             raise ConfigError(f'MultiTask needs two objectives or more, got {len(objectives)}')
         self.weights: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""SimMIM: masked image modelling for any backbone that gives a feature map."""
+"""SimMIM: masked image modeling for any backbone that gives a feature map."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from .base import SelfSupAlgorithm
 
 @MODELS.register_module()
 class SimMIM(SelfSupAlgorithm):
-    """Masked image modelling with a mask token inside the encoder (Xie et al., arXiv 2111.09886).
+    """Masked image modeling with a mask token inside the encoder (Xie et al., arXiv 2111.09886).
 
     Blocks of pixels are drawn for every image; the encoder sees the whole image, and where blocks are masked a learnt
     token takes the place of its features. One convolution predicts all pixels from the last map, and the masked ones
@@ -48,15 +48,12 @@ class SimMIM(SelfSupAlgorithm):
         self.mask_patch = mask_patch
         self.mask_ratio = mask_ratio
 
-    def fit_parts(self, sizes: EncoderSizes, neck: Any, head: Any) -> tuple[Any, Any]:
-        """The neck turns every position of the encoder's last map into the pixels that it covers."""
-        follows = {'in_channels': sizes.channels, 'stride': sizes.stride, 'out_channels': sizes.in_channels}
-        return fit(type(self).__name__, 'neck', neck, follows), head
-
-    def draw_mask(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Masks [B, h, w] on the grid of blocks, 1 = masked, one of its own for each image [B, C, H, W]."""
-        grid = block_grid((inputs.shape[2], inputs.shape[3]), self.mask_patch)
-        return block_mask_from_noise(torch.rand(len(inputs), *grid, device=inputs.device), self.mask_ratio)
+    def loss(
+        self, inputs: torch.Tensor, data_samples: Any = None, mask: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Reconstruction loss of images [B, C, H, W]; ``mask`` as in :meth:`forward_masked`."""
+        prediction, mask = self.forward_masked(inputs, mask)  # [B, C, H, W]
+        return self.add_l1(self.head.loss(prediction, inputs, mask))
 
     def forward_masked(
         self, inputs: torch.Tensor, mask: torch.Tensor | None = None
@@ -64,22 +61,26 @@ class SimMIM(SelfSupAlgorithm):
         """Predict images whose masked parts are hidden inside the encoder.
 
         Args:
-            inputs: [B, C, H, W] normalised images.
+            inputs: [B, C, H, W] normalized images.
             mask: [B, h, w], 1 = masked, on any grid between that of the blocks and that of the map where the token
                 acts; None draws it.
 
         Returns:
             Predicted images [B, C, H, W] and the mask [B, h, w].
         """
-        mask = self.draw_mask(inputs) if mask is None else mask
-        return self.neck(self.backbone(inputs, mask=mask)), mask
+        mask = self.draw_mask(inputs) if mask is None else mask  # [B, h, w]
+        features = self.backbone(inputs, mask=mask)  # the last one [B, D, H / stride, W / stride]
+        return self.neck(features), mask
 
-    def loss(
-        self, inputs: torch.Tensor, data_samples: Any = None, mask: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        """Reconstruction loss of images [B, C, H, W]; ``mask`` as in :meth:`forward_masked`."""
-        prediction, mask = self.forward_masked(inputs, mask)
-        return self.add_l1(self.head.loss(prediction, inputs, mask))
+    def draw_mask(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Masks [B, h, w] on the grid of blocks, 1 = masked, one of its own for each image [B, C, H, W]."""
+        grid = block_grid((inputs.shape[2], inputs.shape[3]), self.mask_patch)
+        return block_mask_from_noise(torch.rand(len(inputs), *grid, device=inputs.device), self.mask_ratio)
+
+    def fit_parts(self, sizes: EncoderSizes, neck: Any, head: Any) -> tuple[Any, Any]:
+        """The neck turns every position of the encoder's last map into the pixels that it covers."""
+        follows = {'in_channels': sizes.channels, 'stride': sizes.stride, 'out_channels': sizes.in_channels}
+        return fit(type(self).__name__, 'neck', neck, follows), head
 
     @torch.no_grad()
     def reconstruct(self, inputs: torch.Tensor, mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,6 @@
 """What algorithms that compare two views of a batch share."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.dist import get_world_size
@@ -8,7 +8,7 @@ from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
 
-from ..view_norm import can_part_views, interleave, separate, views_apart
+from ..joint_views import JointViews
 from .base import SelfSupAlgorithm
 
 
@@ -43,46 +43,34 @@ class TwoViewAlgorithm(SelfSupAlgorithm):
                 'leave out an incomplete last batch: train_dataloader.drop_last=True'
             )
 
+    def project(self, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Projections z = h(f(x)), [B, D], of every view [B, C, H, W]; batch norm sees one view at a time."""
+        return project_views(self.backbone, self.neck, views)
+
 
 def project_views(
     backbone: nn.Module,
     neck: nn.Module,
     views: Sequence[torch.Tensor],
     keeps: Sequence[torch.Tensor] | None = None,
-    joined: bool = False,
 ) -> list[torch.Tensor]:
-    """Projected features [B, D] of each view [B, C, H, W]; batch norm sees one view at a time.
+    """Projections [B, D] of every view; batch norm sees one view at a time.
 
     Args:
         backbone: Encoder; its last output is the feature.
-        neck: Projector from a tuple of one [B, D] feature (or map) to a tuple of one [B, D] projection.
-        views: Normalised images.
+        neck: Projector from a tuple of one feature [B, D] or map to a tuple of one projection [B, D].
+        views: Normalized images, [B, C, H, W] each.
         keeps: For every view the patches [B, K] to keep; None keeps all.
-        joined: Compute views of one shape in one forward pass.
     """
     columns = [views] if keeps is None else [views, keeps]
-    features = map_views(backbone, lambda *each: backbone(*each)[-1], *columns, joined=joined)
-    return map_views(neck, lambda feature: neck((feature,))[0], features, joined=joined)
+    return JointViews(backbone, neck)(lambda *each: neck((backbone(*each)[-1],))[0], *columns)
 
 
-def map_views(
-    module: nn.Module,
-    function: Callable[..., torch.Tensor],
-    *columns: Sequence[torch.Tensor],
-    joined: bool,
-) -> list[torch.Tensor]:
-    """What a function gives for each view.
+def predict_views(predictor: nn.Module, projections: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Predictions p(z), [B, D], of the projections [B, D] of every view; batch norm sees one view at a time.
 
     Args:
-        module: What the function is made of.
-        function: From tensors [B, ...] to a tensor [B, ...].
-        *columns: Its arguments, each a list of one tensor [B, ...] per view.
-        joined: Call it once for all views of one shape, with separate batch statistics, if the module's batch norms
-            allow that.
+        predictor: From a tuple of one [B, D] to a tuple of one [B, D].
+        projections: One per view.
     """
-    one_shape = all(len({tensor.shape for tensor in column}) == 1 for column in columns)
-    if not (joined and one_shape and can_part_views(module)):
-        return [function(*each) for each in zip(*columns)]
-    views = len(columns[0])
-    with views_apart(module, views):
-        return separate(function(*(interleave(column) for column in columns)), views)
+    return JointViews(predictor)(lambda z: predictor((z,))[0], projections)

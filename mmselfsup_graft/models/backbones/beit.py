@@ -84,8 +84,9 @@ class SelfSupBEiT(BEiTViT):
             raise ConfigError(f'{type(self).__name__}: img_size {img_size} is no multiple of patch_size {patch_size}')
         sizes = dict(arch=arch, img_size=img_size, patch_size=patch_size)
         super().__init__(**sizes, use_abs_pos_emb=use_abs_pos_emb, out_type=out_type, final_norm=final_norm, **kwargs)
-        for layer in self.layers:
-            layer.attn.__class__ = FusedBEiTAttention  # same tensors, same names
+        with torch.random.fork_rng(devices=[]):  # the numbers that follow are those of mmpretrain's BEiT
+            for layer in self.layers:
+                layer.attn = _fused(layer.attn)
 
     @property
     def depth(self) -> Depth:
@@ -106,6 +107,20 @@ class SelfSupBEiT(BEiTViT):
                 nn.init.trunc_normal_(parameter, std=0.02)
             elif name.endswith('relative_position_bias_table'):
                 nn.init.zeros_(parameter)
+
+
+def _fused(attention: BEiTAttention) -> FusedBEiTAttention:
+    """Fused attention of the sizes and options of an explicit one."""
+    return FusedBEiTAttention(
+        embed_dims=attention.embed_dims,
+        num_heads=attention.num_heads,
+        window_size=attention.window_size,
+        use_rel_pos_bias=attention.use_rel_pos_bias,
+        bias=attention.bias,
+        qk_scale=attention.scale,
+        attn_drop_rate=attention.attn_drop.p,
+        proj_drop_rate=attention.proj_drop.p,
+    )
 
 
 def init_linear_layers(model: nn.Module) -> None:

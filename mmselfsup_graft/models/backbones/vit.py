@@ -1,11 +1,13 @@
 """Vision transformer for pre-training: fixed position table, kept-patch input, published initialisations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.model import ModuleList
 from mmpretrain.models import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import nn
@@ -14,7 +16,7 @@ from mmselfsup_graft.checkpoints import Depth, sincos_table, vit_depth
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
-from ..blocks import EncoderBlock, NormedAttention, run_blocks
+from ..blocks import EncoderBlock, run_blocks
 from ..foreign_weights import refuse_pretrained_init
 from ..masking import take_patches, take_tokens
 
@@ -40,22 +42,20 @@ class SelfSupViT(VisionTransformer):
             take part in attention; features, decoders and maps leave them out, ``out_type='raw'`` shows them.
         qk_norm: Layer norms on the queries and keys of every head.
         out_type: As in mmpretrain; ``cls_token`` is the feature after the final norm.
+        out_indices: Blocks whose outputs are returned, as in mmpretrain.
+        frozen_stages: As in mmpretrain.
         **kwargs: Further arguments of :class:`mmpretrain.models.VisionTransformer`: ``layer_scale_init_value`` for a
             learned layer scale, ``layer_cfgs=dict(ffn_type='swiglu_fused')`` for gated MLPs.
 
-    Attributes:
-        plain: Compute everything in the published form, see :class:`SelfSupAlgorithm`.
-
     Raises:
-        ConfigError: For an unknown ``arch`` or ``init``, or an image size that the patch size does not divide.
+        ConfigError: For an unknown ``arch`` or ``init``, an image size that the patch size does not divide, or an
+            output of a block that does not exist.
     """
 
     arch_zoo = {
         **VisionTransformer.arch_zoo,
         'mocov3-small': {'embed_dims': 384, 'num_layers': 12, 'num_heads': 12, 'feedforward_channels': 1536},
     }
-
-    plain: bool = False
 
     def __init__(
         self,
@@ -67,6 +67,8 @@ class SelfSupViT(VisionTransformer):
         out_type: str = 'cls_token',
         num_registers: int = 0,
         qk_norm: bool = False,
+        out_indices: int | Sequence[int] = -1,
+        frozen_stages: int = -1,
         **kwargs: Any,
     ) -> None:
         refuse_pretrained_init(kwargs.get('init_cfg'), 'SelfSupViT')
@@ -83,10 +85,21 @@ class SelfSupViT(VisionTransformer):
             )
         if num_registers < 0:
             raise ConfigError(f'SelfSupViT: num_registers={num_registers} must not be negative')
-        super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
-        EncoderBlock.adopt(self.layers)
-        if qk_norm:
-            NormedAttention.adopt(layer.attn for layer in self.layers)
+        # the blocks are of our own class: the parent builds none
+        super().__init__(
+            arch={**settings, 'num_layers': 0},
+            img_size=img_size,
+            patch_size=patch_size,
+            out_type=out_type,
+            out_indices=0,
+            **kwargs,
+        )
+        self.arch_settings, self.num_layers = settings, settings['num_layers']
+        self.layers = _build_blocks(settings, qk_norm, **kwargs)
+        self.out_indices = _count_from_zero(out_indices, self.num_layers)
+        self.frozen_stages = frozen_stages
+        if frozen_stages > 0:
+            self._freeze_stages()
         self.num_registers = num_registers
         self.register_tokens: nn.Parameter | None = None
         if num_registers:
@@ -155,9 +168,7 @@ class SelfSupViT(VisionTransformer):
             [B, 1 + K, D] class token and kept patches, in the order of ``keep``; registers are left out.
         """
         tokens, _ = self._embed(x, keep)
-        for layer in self.layers:
-            tokens = layer(tokens)
-        tokens = self.without_registers(tokens)
+        tokens = self.without_registers(run_blocks(self.layers, tokens))
         return self.ln1(tokens) if self.final_norm else tokens
 
     def without_registers(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -166,14 +177,12 @@ class SelfSupViT(VisionTransformer):
             return tokens
         return torch.cat([tokens[:, :1], tokens[:, 1 + self.num_registers :]], dim=1)
 
-    def class_feature(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
+    def class_token(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
         """Class token after the final norm, [B, D]: ``encode(x, keep)[:, 0]`` for less.
 
-        The last block answers for the class token only, see :class:`EncoderBlock`: 7 % of a ViT-B's work less.
+        The last block computes the class token only, see :class:`EncoderBlock`: 7 % of a ViT-B's work less.
         """
-        if self.plain:
-            return self.encode(x, keep)[:, 0]
-        tokens, _ = self._embed(x, keep)
+        tokens, _ = self._embed(x, keep)  # [B, 1 + R + K, D]
         token = run_blocks(self.layers, tokens, CLASS_TOKEN)  # [B, 1, D]
         return (self.ln1(token) if self.final_norm else token)[:, 0]
 
@@ -181,13 +190,9 @@ class SelfSupViT(VisionTransformer):
         """Class token as it enters the encoder, before its position, [1, 1, D]."""
         return self.cls_token
 
-    def embed_patches(self, x: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
-        """Embedded patches [B, K, D] of images [B, C, H, W], without position; those of ``keep`` [B, K] or all."""
-        return self._patches(x, keep)[0]
-
     def _patches(self, x: torch.Tensor, keep: torch.Tensor | None) -> tuple[torch.Tensor, tuple[int, int]]:
         """Embedded patches [B, K, D] and the grid of all of them."""
-        if keep is not None and not self.plain and self._cuts_patches:
+        if keep is not None and self._cuts_patches:
             return self._kept_patches(x, keep)
         patches, grid = self.patch_embed(x)  # [B, L, D]
         return (patches if keep is None else take_tokens(patches, keep)), grid
@@ -210,11 +215,8 @@ class SelfSupViT(VisionTransformer):
         return (patches if embedding.norm is None else embedding.norm(patches)), grid
 
     def _embed(self, x: torch.Tensor, keep: torch.Tensor | None) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Tokens [B, 1 + R + K, D] as the first block takes them (R registers), and the grid of all patches.
-
-        ``x`` are images [B, C, H, W], or what :meth:`embed_patches` made of images of the construction size.
-        """
-        patches, grid = (x, self.patch_resolution) if x.dim() == 3 else self._patches(x, keep)
+        """Tokens [B, 1 + R + K, D] as the first block takes them (R registers), and the grid of all patches."""
+        patches, grid = self._patches(x, keep)
         table = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode)
         patches = patches + (table[:, 1:] if keep is None else table[0, 1:][keep])  # [B, K, D]
         cls_token = (self.input_token() + table[:, :1]).expand(len(x), -1, -1)
@@ -236,14 +238,14 @@ class SelfSupViT(VisionTransformer):
         """Features as mmpretrain's ViT gives them.
 
         Args:
-            x: [B, C, H, W] normalised images, or their patches as :meth:`embed_patches` gives them.
+            x: [B, C, H, W] normalised images.
             keep: [B, K] indices of the patches that are seen; None shows all.
 
         Raises:
             ConfigError: If patches are kept and the output is not the class token after the last block.
         """
         if self.out_type == 'cls_token' and list(self.out_indices) == [self.num_layers - 1]:
-            return (self.class_feature(x, keep),)
+            return (self.class_token(x, keep),)
         if keep is not None:
             raise ConfigError('SelfSupViT: masked input needs out_type="cls_token" and the last block as output')
         tokens, grid = self._embed(x, None)
@@ -255,3 +257,43 @@ class SelfSupViT(VisionTransformer):
             if index in self.out_indices:
                 outputs.append(self._format_output(tokens, grid))
         return tuple(outputs)
+
+
+def _build_blocks(
+    settings: Mapping[str, int],
+    qk_norm: bool,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    qkv_bias: bool = True,
+    norm_cfg: dict | None = None,
+    layer_scale_init_value: float = 0.0,
+    layer_cfgs: dict | Sequence[dict] | None = None,
+    **_: Any,
+) -> ModuleList:
+    """The blocks of a ViT with mmpretrain's arguments and defaults; the rate of drop path grows with the depth."""
+    depth = settings['num_layers']
+    own = layer_cfgs or {}
+    per_block = [own] * depth if isinstance(own, dict) else own
+    shared = dict(
+        embed_dims=settings['embed_dims'],
+        num_heads=settings['num_heads'],
+        feedforward_channels=settings['feedforward_channels'],
+        layer_scale_init_value=layer_scale_init_value,
+        drop_rate=drop_rate,
+        qkv_bias=qkv_bias,
+        norm_cfg=norm_cfg or dict(type='LN', eps=1e-6),
+        qk_norm=qk_norm,
+    )
+    rates = np.linspace(0, drop_path_rate, depth)
+    return ModuleList(
+        EncoderBlock(**{**shared, 'drop_path_rate': rate, **options}) for rate, options in zip(rates, per_block)
+    )
+
+
+def _count_from_zero(indices: int | Sequence[int], depth: int) -> list[int]:
+    """Numbers of blocks, negative ones counted from the end."""
+    numbers = [indices] if isinstance(indices, int) else list(indices)
+    for number in numbers:
+        if not -depth <= number < depth:
+            raise ConfigError(f'SelfSupViT: out_indices has {number}, expected -{depth} to {depth - 1}, the blocks')
+    return [number % depth for number in numbers]

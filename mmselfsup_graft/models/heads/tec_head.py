@@ -7,7 +7,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from ..backbones.tec_vit import Targets
-from ..losses import attention_row_loss, hidden_feature_loss, masked_feature_loss
+from ..losses import attention_row_loss, hidden_feature_loss
 from ..necks.tec_decoder import TECPrediction
 
 
@@ -39,15 +39,15 @@ class TECHead(BaseModule):
             raise ConfigError('TECHead: weights of losses must not be negative')
         self.tau, self.feature_weight, self.attention_weight = tau, feature_weight, attention_weight
 
-    def loss(self, prediction: TECPrediction, targets: Targets, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        """``loss_feature`` and, with the attention branch, ``loss_attention``; mask [B, L], 1 = hidden."""
-        return self._weighted(masked_feature_loss(prediction.feature, targets.feature, mask), prediction, targets)
+    def loss(self, prediction: TECPrediction, targets: Targets, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+        """``loss_feature`` and, with the attention branch, ``loss_attention``.
 
-    def hidden_loss(self, prediction: TECPrediction, targets: Targets, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The same from a prediction of the hidden patches [B, M] alone."""
-        return self._weighted(hidden_feature_loss(prediction.feature, targets.feature, hidden), prediction, targets)
-
-    def _weighted(self, feature: torch.Tensor, prediction: TECPrediction, targets: Targets) -> dict[str, torch.Tensor]:
+        Args:
+            prediction: Features of the hidden patches, and attention rows.
+            targets: Of the base model.
+            hidden: [B, M] numbers of the hidden patches.
+        """
+        feature = hidden_feature_loss(prediction.feature, targets.feature, hidden)
         losses = {'loss_feature': self.feature_weight * feature}
         if prediction.attention is not None and targets.attention is not None:
             attention = attention_row_loss(prediction.attention, targets.attention, self.tau)

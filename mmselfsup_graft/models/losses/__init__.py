@@ -3,7 +3,7 @@
 from .contrastive import info_nce, nt_xent, vicreg
 from .frequency import focal_frequency_loss, fourier_error
 from .pixels import ERROR_MODES, at_least_float32, masked_l1, masked_mean, regression_error
-from .targets import attention_row_loss, hidden_feature_loss, masked_feature_loss
+from .targets import attention_row_loss, hidden_feature_loss
 from .weight_distance import l1_weight_distance
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     'hidden_feature_loss',
     'info_nce',
     'l1_weight_distance',
-    'masked_feature_loss',
     'masked_l1',
     'masked_mean',
     'nt_xent',

@@ -5,36 +5,18 @@ import torch
 from .pixels import at_least_float32
 
 
-def masked_feature_loss(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference to the normalised target on hidden patches, in float32 at least.
+def hidden_feature_loss(prediction: torch.Tensor, target: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference to the normalized target on hidden patches, in float32 at least.
 
-    The target of every image and channel is normalised over all patches, hidden and visible, with the unbiased
+    The target of every image and channel is normalized over all patches, hidden and visible, with the unbiased
     variance: ``(T - mean) / sqrt(var + 1e-6)``; the prediction is compared as it is.
 
     Over ranks: the local mean; with equally many hidden patches on every rank, averaging the ranks' values equals one
     process on the joined batch.
 
     Args:
-        prediction: [B, L, C].
-        target: [B, L, C], raw features of the base model.
-        mask: [B, L], 1 = hidden.
-
-    Returns:
-        Scalar.
-    """
-    with torch.autocast(prediction.device.type, enabled=False):
-        prediction, target = at_least_float32(prediction), at_least_float32(target)
-        variance, mean = torch.var_mean(target, dim=1, keepdim=True)
-        difference = (prediction - (target - mean) / (variance + 1e-6).sqrt()).square().mean(-1)  # [B, L]
-        return (difference * mask).sum() / mask.sum()
-
-
-def hidden_feature_loss(prediction: torch.Tensor, target: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """The value of :func:`masked_feature_loss` from predictions of hidden patches alone.
-
-    Args:
         prediction: [B, M, C] of the hidden patches.
-        target: [B, L, C], raw features of the base model; mean and variance are over all patches.
+        target: [B, L, C], raw features of the base model.
         hidden: [B, M] which patches these are.
 
     Returns:

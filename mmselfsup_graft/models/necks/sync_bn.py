@@ -8,7 +8,7 @@ from torch.distributed.nn.functional import all_gather
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
-from ..view_norm import ViewNorm
+from ..batch_norm import ViewNorm
 
 
 @MODELS.register_module()

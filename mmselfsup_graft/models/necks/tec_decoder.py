@@ -47,7 +47,7 @@ class TECPrediction(NamedTuple):
     """What the new model predicts.
 
     Attributes:
-        feature: [B, L, C] of all patches, or [B, L - K, C] of the hidden ones.
+        feature: [B, M, C] of the M hidden patches.
         attention: [B, 1 + K, H, L] logits; None without the attention branch.
     """
 
@@ -65,13 +65,8 @@ class _Branch(nn.Module):
         self.norm = nn.LayerNorm(decoder_width, eps=1e-6)
         self.head = nn.Linear(decoder_width, out)
 
-    def complete(self, adapted: torch.Tensor, restore: torch.Tensor) -> torch.Tensor:
-        """[B, 1 + keep, D], class token and visible patches -> [B, 1 + L, decoder width], in the order of the image."""
-        tokens = self.append_hidden(adapted, restore.shape[1] + 1 - adapted.shape[1])
-        return torch.cat([tokens[:, :1], take_tokens(tokens[:, 1:], restore)], dim=1)
-
     def append_hidden(self, adapted: torch.Tensor, hidden: int) -> torch.Tensor:
-        """The same in shuffled order: class token, visible patches, then so many mask tokens."""
+        """[B, 1 + keep, D] -> [B, 1 + L, decoder width]: class token, visible patches, then so many mask tokens."""
         tokens = self.embed(adapted)
         mask_tokens = self.mask_token.to(tokens.dtype).expand(len(tokens), hidden, -1)
         return torch.cat([tokens, mask_tokens], dim=1)
@@ -158,60 +153,23 @@ class TECDecoder(BaseModule):
                 nn.init.normal_(module.mask_token, std=0.02)
         self.pos_embed.data.copy_(sincos_table((self.side, self.side), self.pos_embed.shape[-1]))
 
-    def forward(self, latent: torch.Tensor, restore: torch.Tensor, rows: torch.Tensor | None = None) -> TECPrediction:
-        """Predict the targets.
+    def forward(self, latent: torch.Tensor, mask: PatchMask, rows: torch.Tensor | None = None) -> TECPrediction:
+        """Predict the targets: features of the hidden patches, and the rows of attention.
+
+        Attention knows no order, so tokens stay in the order of the encoder, visible patches before hidden ones, each
+        with its own position. The last block computes the hidden patches of the feature branch, and all of the
+        attention branch, whose patches are keys.
 
         Args:
             latent: [B, 1 + keep, depth * D], see :meth:`TECViT.encode_blocks`.
-            restore: [B, L] position of every patch in the order "kept, then dropped".
-            rows: [B, K] patches whose attention is wanted, beside the class token's.
-
-        Raises:
-            ConfigError: If there is an attention branch and no rows are given.
-        """
-        self._check_rows(rows)
-        adapted = self.adaptor(latent)
-        branches = self._branches()
-        tokens = torch.cat([branch.complete(adapted, restore) for branch in branches]) + self.pos_embed
-        for block in self.blocks:
-            tokens = block(tokens)
-        outputs = [branch.head(branch.norm(t)) for branch, t in zip(branches, tokens.chunk(len(branches)))]
-        feature = outputs[0][:, 1:]  # [B, L, C]
-        if rows is None or self.attention is None:
-            return TECPrediction(feature)
-        return TECPrediction(feature, self._attention_rows(outputs[1], rows))
-
-    def _branches(self) -> list[_Branch]:
-        return [branch for branch in (self.feature, self.attention) if branch is not None]
-
-    def _check_rows(self, rows: torch.Tensor | None) -> None:
-        if self.attention is not None and rows is None:
-            raise ConfigError('the attention branch needs to know which rows to predict; the base model has topk=None')
-
-    def _attention_rows(self, tokens: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Logits [B, 1 + K, H, L] from tokens [B, 1 + L, 2 C]: queries in the first half, keys in the second."""
-        query, key = tokens.unflatten(-1, (2, self.target_num_heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, 1 + L, C / H]
-        wanted = rows[:, None, :, None].expand(-1, query.shape[1], -1, query.shape[-1])
-        query = torch.cat([query[:, :, :1], query[:, :, 1:].gather(2, wanted)], dim=2)  # [B, H, 1 + K, C / H]
-        logits = query @ key[:, :, 1:].transpose(-2, -1) * self.attention_scale
-        return logits.transpose(1, 2)
-
-    def predict_hidden(self, latent: torch.Tensor, mask: PatchMask, rows: torch.Tensor | None = None) -> TECPrediction:
-        """Predict what the losses read: features of hidden patches, and the rows with no other query.
-
-        Tokens keep the shuffled order, see :meth:`MAEDecoder.predict_hidden`. The last block answers for the hidden
-        patches of the feature branch and for all of the attention branch, whose patches are keys.
-
-        Args:
-            latent: As in :meth:`forward`.
             mask: Which patches it holds.
-            rows: As in :meth:`forward`.
+            rows: [B, K] patches whose attention is wanted, beside the class token's.
 
         Returns:
             The features in the order of ``mask.hidden``.
 
         Raises:
-            ConfigError: As :meth:`forward`.
+            ConfigError: If there is an attention branch and no rows are given.
         """
         self._check_rows(rows)
         adapted, hidden = self.adaptor(latent), mask.hidden.shape[1]
@@ -223,12 +181,19 @@ class TECDecoder(BaseModule):
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         of_features, *of_attention = tokens.chunk(len(branches))
-        of_features = run_blocks(self.blocks[-1:], of_features, slice(-hidden, None))  # [B, L - K, decoder width]
+        of_features = run_blocks(self.blocks[-1:], of_features, slice(-hidden, None))  # [B, M, decoder width]
         feature = self.feature.head(self.feature.norm(of_features))
         if rows is None or self.attention is None:
             return TECPrediction(feature)
         tokens = run_blocks(self.blocks[-1:], of_attention[0], slice(None))
         return TECPrediction(feature, self._asked_rows(self.attention, tokens, mask.restore, rows))
+
+    def _branches(self) -> list[_Branch]:
+        return [branch for branch in (self.feature, self.attention) if branch is not None]
+
+    def _check_rows(self, rows: torch.Tensor | None) -> None:
+        if self.attention is not None and rows is None:
+            raise ConfigError('the attention branch needs to know which rows to predict; the base model has topk=None')
 
     def _asked_rows(
         self, branch: _Branch, tokens: torch.Tensor, restore: torch.Tensor, rows: torch.Tensor

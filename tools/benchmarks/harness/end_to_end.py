@@ -65,7 +65,7 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     recipe = 'mocov3' if algorithm in mm_configs.TWO_VIEWS else 'mae'
     set_switches(implementation, settings)
     folder = tempfile.TemporaryDirectory()
-    cfg, _ = mm_configs.own_config(algorithm, size, settings, folder.name, plain=False, compiled=False)
+    cfg, _ = mm_configs.own_config(algorithm, size, settings, folder.name, compiled=False)
     if implementation == PIL:
         dataset, collate = pipelines.official(recipe, settings.data)
         # to the device as in the other rows; it is normalised already

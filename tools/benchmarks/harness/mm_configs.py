@@ -52,9 +52,7 @@ _PEER_NOTES = {
 }
 
 
-def own_config(
-    algorithm: str, size: str, settings: Settings, folder: str, plain: bool, compiled: bool
-) -> tuple[Config, str]:
+def own_config(algorithm: str, size: str, settings: Settings, folder: str, compiled: bool) -> tuple[Config, str]:
     """Config of the toolbox, and what is to be said about it.
 
     Args:
@@ -62,7 +60,6 @@ def own_config(
         size: The rest of it.
         settings: Shared settings.
         folder: Where a base model's file may be written.
-        plain: Ask for the plain form of the algorithm.
         compiled: Ask for compiled blocks.
 
     Raises:
@@ -75,8 +72,6 @@ def own_config(
         cfg.model.base_checkpoint = _random_base_model(cfg, folder)
     wrapper = cfg.optim_wrapper
     wrapper.type, wrapper.dtype = 'AutocastOptimWrapper', 'bfloat16' if settings.precision == 'bf16' else 'float32'
-    if plain:
-        cfg.model.plain = True
     if compiled:
         cfg.compile = True
     check_config(cfg)

@@ -4,8 +4,10 @@ A subject is a model, ``ALGORITHM-SIZE``. Implementations of the OpenMMLab famil
 config file, and a step is one iteration of the runner's loop with all its hooks.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +19,9 @@ from .memory import peak_in_use
 from .mm_runner import batch_of, build_loop
 from .task import Missing, Settings, Task
 
-OURS, PLAIN, COMPILED = 'ours', 'ours-plain', 'ours-compiled'
+OURS, SLOW, COMPILED = 'ours', 'ours-slow', 'ours-compiled'
 MMPRETRAIN, TUNED, LIGHTLY = 'mmpretrain', 'mmpretrain-tuned', 'lightly'
-IMPLEMENTATIONS = (MMPRETRAIN, TUNED, LIGHTLY, PLAIN, OURS, COMPILED)
+IMPLEMENTATIONS = (MMPRETRAIN, TUNED, LIGHTLY, SLOW, OURS, COMPILED)
 
 
 class Model(NamedTuple):
@@ -31,11 +33,11 @@ class Model(NamedTuple):
     """
 
     without: tuple[str, ...] = ()
-    reference: tuple[str, ...] = (MMPRETRAIN, TUNED, PLAIN)
+    reference: tuple[str, ...] = (MMPRETRAIN, TUNED, SLOW)
 
 
-_NO_TEC = Model(without=(MMPRETRAIN, TUNED, LIGHTLY), reference=(PLAIN,))
-_NO_LIGHTLY = Model(without=(LIGHTLY,))
+_NO_TEC = Model(without=(MMPRETRAIN, TUNED, LIGHTLY), reference=(SLOW,))
+_AS_PUBLISHED = Model(without=(LIGHTLY, SLOW), reference=(MMPRETRAIN, TUNED))
 MODELS = {
     'mae-tiny': Model(),
     'mae-vit-s': Model(),
@@ -46,13 +48,13 @@ MODELS = {
     'mocov3-vit-b': Model(),
     'lgp-tiny': Model(),
     'lgp-vit-b': Model(),
-    'simmim-tiny': _NO_LIGHTLY,
-    'simmim-vit-b': _NO_LIGHTLY,
+    'simmim-tiny': _AS_PUBLISHED,
+    'simmim-vit-b': _AS_PUBLISHED,
     'tec-tiny': _NO_TEC,
     'tec-vit-s': _NO_TEC,
     'tec-vit-b': _NO_TEC,
-    'a2mim-tiny': _NO_LIGHTLY,
-    'a2mim-r50': _NO_LIGHTLY,
+    'a2mim-tiny': _AS_PUBLISHED,
+    'a2mim-r50': _AS_PUBLISHED,
 }
 
 
@@ -93,7 +95,7 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     """
     algorithm, _, size = subject.partition('-')
     if implementation in MODELS[subject].without:
-        raise Missing(f'{implementation.partition("-")[0]} has no {algorithm.upper()}')
+        raise Missing(f'{implementation.removesuffix("-tuned")} has no {algorithm.upper()}')
     set_switches(implementation, settings)
     if implementation == LIGHTLY:
         step, note = lightly_step(algorithm, size, settings)
@@ -102,11 +104,23 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     if implementation in (MMPRETRAIN, TUNED):
         cfg, note = mm_configs.mmpretrain_config(algorithm, size, settings, tuned=implementation == TUNED)
     else:
-        options = {'plain': implementation == PLAIN, 'compiled': implementation == COMPILED}
-        cfg, note = mm_configs.own_config(algorithm, size, settings, folder.name, **options)
+        cfg, note = mm_configs.own_config(algorithm, size, settings, folder.name, compiled=implementation == COMPILED)
     loop = build_loop(cfg, folder.name)
+    if implementation == SLOW:
+        use_slow_form(loop.runner.model)
     batch = batch_of(cfg, settings, views=2 if algorithm in mm_configs.TWO_VIEWS else 1)
     return Step(lambda: loop.run_iter(0, batch), settings, note, implementation == COMPILED, folder)
+
+
+def use_slow_form(model: Any) -> None:
+    """Let an algorithm compute what its form in ``tests/reference`` computes: the method as published, no savings."""
+    sys.path.append(str(Path(__file__).parents[3] / 'tests'))
+    import reference
+
+    def loss(inputs: Any, data_samples: Any = None) -> dict[str, torch.Tensor]:
+        return reference.losses(model, inputs)
+
+    model.loss = loss
 
 
 def set_switches(implementation: str, settings: Settings) -> None:

@@ -1,11 +1,13 @@
-"""The fast form of every algorithm gives loss, gradients and running statistics of its published form."""
+"""Every algorithm gives losses, gradients, averages and running statistics of its slow form in ``tests/reference``."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import reference
 import torch
 from helpers import (
     assert_close,
@@ -17,13 +19,14 @@ from helpers import (
     tec_config,
     vit_config,
 )
-from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import nn
 
+import mmselfsup_graft.models
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models import SelfSupAlgorithm
+from mmselfsup_graft.models.batch_norm import ViewNorm
 from mmselfsup_graft.models.blocks import EncoderBlock
-from mmselfsup_graft.registry import MODELS
 
 BATCH = 4
 
@@ -66,6 +69,18 @@ def _masked_moco(**patches: Any) -> dict[str, Any]:
     return moco_config(_vit(patch_cfg=patches), view_mask_ratio=0.5)
 
 
+def _masked(kind: str, backbone: dict[str, Any], width: int, stride: int, **head: Any) -> dict[str, Any]:
+    """SimMIM or A2MIM."""
+    neck = {'type': 'PixelShuffleNeck', 'in_channels': width, 'stride': stride}
+    return {'type': kind, 'mask_patch': 8, 'backbone': backbone, 'neck': neck, 'head': {'type': f'{kind}Head', **head}}
+
+
+def _masked_resnet(**options: Any) -> dict[str, Any]:
+    return {'type': 'MaskedResNetCIFAR', 'depth': 18, 'stem_channels': 4, 'base_channels': 4, **options}
+
+
+ADDED = dict(mask_layer=2, mask_replace=False, mask_gain=0.1)  # A2MIM's token
+TOKENS = dict(num_registers=2, qk_norm=True, layer_scale_init_value=0.3)
 # config and number of views
 CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     'MAE': (partial(mae_config, _vit(), decoder_depth=2), 1),
@@ -101,6 +116,12 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     'TEC, features only': (partial(tec_config, _vit(), topk=None), 1),
     'multi-task': (partial(multi_task_config, _vit()), 3),
     'SimMIM and MoCo v3': (_simmim_and_moco, 3),
+    'MAE, registers and norms of queries': (partial(mae_config, _vit(**TOKENS)), 1),
+    'MoCo v3, registers and norms of queries': (partial(moco_config, _vit(**TOKENS)), 2),
+    'TEC, registers and norms of queries': (partial(tec_config, _vit(**TOKENS), base=TOKENS), 1),
+    'SimMIM': (partial(_masked, 'SimMIM', {**_vit(), 'type': 'MaskedViT', 'out_type': 'featmap'}, 16, 4), 1),
+    'SimMIM on a ResNet': (partial(_masked, 'SimMIM', _masked_resnet(), 32, 8), 1),
+    'A2MIM': (partial(_masked, 'A2MIM', _masked_resnet(**ADDED), 32, 8, fft_weight=0.5, fft_unmask_weight=0.1), 1),
 }
 
 
@@ -108,7 +129,7 @@ def _model(config: dict[str, Any], folder: Path, **options: Any) -> Any:
     config = {**config, **options}
     if config['type'] == 'TEC':
         torch.manual_seed(2)
-        base = build(mae_config(_vit()))
+        base = build(mae_config({**config['backbone'], 'type': 'SelfSupViT'}))
         base.init_weights()
         save_atomically({'state_dict': base.state_dict()}, folder / 'base.pth')
         config['base_checkpoint'] = str(folder / 'base.pth')
@@ -126,62 +147,77 @@ def _stir(model: nn.Module) -> None:
             parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
 
 
-def _step(model: Any, views: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Losses, gradients and buffers after a step, by name."""
-    torch.manual_seed(5)  # masks
-    losses = model.loss(views[0] if len(views) == 1 else views)
+def _results(model: Any, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Losses, gradients, buffers and moving averages after a step, by name."""
     sum(losses.values()).backward()
-    gradients = {f'gradient of {n}': p.grad for n, p in model.named_parameters() if p.grad is not None}
+    parameters = dict(model.named_parameters())
+    gradients = {f'gradient of {n}': p.grad for n, p in parameters.items() if p.grad is not None}
     buffers = {f'buffer {n}': b for n, b in model.named_buffers() if b.is_floating_point()}
     counts = {f'count {n}': b for n, b in model.named_buffers() if n.endswith('num_batches_tracked')}
-    return {**losses, **gradients, **buffers, **counts}
+    averages = {f'average {n}': p for n, p in parameters.items() if 'momentum_encoder' in n}
+    return {**losses, **gradients, **buffers, **counts, **averages}
 
 
-@pytest.mark.parametrize('name', CASES)
-def test_both_forms_agree(name: str, tmp_path: Path) -> None:
-    config, count = CASES[name]
-    found = []
-    for plain in (False, True):
-        model = _model(config(), tmp_path, plain=plain)
-        _stir(model)
-        found.append(_step(model, _views(count)))
-    fast, plain = found
-    assert set(fast) == set(plain)
-    largest = max(float(value.abs().max()) for key, value in plain.items() if key.startswith('gradient'))
-    for key, value in plain.items():
+def _both(model: Any, views: list[torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Results of a step of the model, and of the slow form on a copy of it that draws the same numbers."""
+    twin, inputs, found = deepcopy(model), views[0] if len(views) == 1 else views, []
+    for each, losses in ((model, model.loss), (twin, partial(reference.losses, twin))):
+        torch.manual_seed(5)
+        found.append(_results(each, losses(inputs)))
+    return found[0], found[1]
+
+
+def _assert_agree(ours: dict[str, torch.Tensor], slow: dict[str, torch.Tensor]) -> None:
+    assert set(ours) == set(slow)
+    largest = max(float(value.abs().max()) for key, value in slow.items() if key.startswith('gradient'))
+    for key, value in slow.items():
         # some true gradients are zero, before a batch norm
-        assert_close(fast[key], value, rtol=1e-10, atol=1e-12 * largest, name=key)
+        assert_close(ours[key], value, rtol=1e-9, atol=1e-11 * largest, name=key)
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_both_forms_have_the_same_tensors(name: str, tmp_path: Path) -> None:
+def test_a_step_is_that_of_the_slow_form(name: str, tmp_path: Path) -> None:
     config, count = CASES[name]
-    fast, plain = (_model(config(), tmp_path, plain=plain) for plain in (False, True))
+    model = _model(config(), tmp_path)
+    _stir(model)
+    _assert_agree(*_both(model, _views(count)))
+
+
+def test_every_algorithm_has_a_slow_form() -> None:
+    kinds = {kind for kind in vars(mmselfsup_graft.models).values() if isinstance(kind, type)}
+    algorithms = {
+        kind.__name__ for kind in kinds if issubclass(kind, SelfSupAlgorithm) and kind is not SelfSupAlgorithm
+    }
+    assert algorithms == {config()['type'] for config, _ in CASES.values()}
+
+
+def test_a_later_step_finds_the_averages_of_the_slow_form(tmp_path: Path) -> None:
+    model = _model(moco_config(_vit(stop_grad_patch_embed=True), base_momentum=0.9), tmp_path)
     for _ in range(2):
-        _step(fast, _views(count))
-    assert list(fast.state_dict()) == list(plain.state_dict())
+        _stir(model)
+        ours, slow = _both(model, _views(2))
+        _assert_agree(ours, slow)
+        model.zero_grad()
 
 
 def test_drop_path_drops_the_same_samples() -> None:
-    """The last block drops whole samples, whichever tokens it answers for."""
+    """The last block drops whole samples, whichever tokens it computes."""
+    torch.manual_seed(1)
+    vit = build(_vit(drop_path_rate=0.5))
+    vit.init_weights()
+    vit.double().train()
     found = []
-    for plain in (False, True):
-        torch.manual_seed(1)
-        vit = build(_vit(drop_path_rate=0.5))
-        vit.init_weights()
-        vit.plain = plain
-        vit.double().train()
+    for form in (vit.class_token, lambda x: vit.encode(x)[:, 0]):
         torch.manual_seed(2)
-        found.append(vit(_views(1)[0])[0])
+        found.append(form(_views(1)[0]))
     assert_close(*found, rtol=1e-12)
 
 
-@pytest.mark.parametrize('plain', [False, True])
 @pytest.mark.parametrize('name', ['MAE', 'MoCo v3, masked views', 'MoCo v3, both', 'TEC'])
-def test_masks_are_refused_for_images_of_another_size(name: str, plain: bool, tmp_path: Path) -> None:
+def test_masks_are_refused_for_images_of_another_size(name: str, tmp_path: Path) -> None:
     """Patches of another grid would have other numbers."""
     config, count = CASES[name]
-    model = _model(config(), tmp_path, plain=plain)
+    model = _model(config(), tmp_path)
     views = _views(count - 1) + _views(1, 24)
     with pytest.raises(ConfigError, match='images of 24 x 24 for a model of 16 x 16; crop them to its size'):
         model.loss(views[0] if count == 1 else views)
@@ -200,70 +236,18 @@ def test_a_block_drops_in_the_same_places(rate: str) -> None:
     assert not torch.equal(found[0], block.eval()(tokens))
 
 
-# ---------------------------------------------------------------- the fast form really is another computation
-def test_patches_are_embedded_once_if_both_encoders_agree(tmp_path: Path) -> None:
-    calls: list[str] = []
-    model = _model(moco_config(_vit(stop_grad_patch_embed=True)), tmp_path)
-    model.backbone.patch_embed.register_forward_hook(lambda *_: calls.append('base'))
-    model.momentum_encoder.backbone.patch_embed.register_forward_hook(lambda *_: calls.append('momentum'))
-    model.loss(_views(2))
-    assert calls == ['base', 'base']
-    # loaded weights may differ: both embed for themselves
-    state = model.state_dict()
-    state['momentum_encoder.backbone.patch_embed.projection.weight'] *= 1.5
-    model.load_state_dict(state)
-    calls.clear()
-    model.loss(_views(2))
-    assert calls == ['base', 'momentum']
-    # also weights of a part alone
-    for part, factor in ((model.backbone, 1.5), (model.momentum_encoder.backbone.patch_embed, 2.0)):
-        state = {name: value.clone() for name, value in part.state_dict().items()}
-        weight = next(name for name in state if name.endswith('projection.weight'))
-        model.momentum_encoder.copy_from(model.backbone, model.neck)
-        calls.clear()
-        model.loss(_views(2))
-        assert calls == ['base', 'base'], 'equal again'
-        state[weight] *= factor
-        part.load_state_dict(state)
-        calls.clear()
-        model.loss(_views(2))
-        assert calls == ['base', 'momentum']
-    # and so does what learns
-    learning = _model(moco_config(_vit()), tmp_path)
-    learning.momentum_encoder.backbone.patch_embed.register_forward_hook(lambda *_: calls.append('learning'))
-    learning.loss(_views(2))
-    assert calls[-1] == 'learning'
-
-
-def test_equal_frozen_weights_stay_equal(tmp_path: Path) -> None:
-    """What sharing rests on: the average of equal weights is the same, bit for bit, whatever the momentum."""
-    for dtype in (torch.float32, torch.float64):
-        model = _model(moco_config(_vit(stop_grad_patch_embed=True)), tmp_path).to(dtype)
-        for momentum in (0.99, 0.3, 0.0, 1.0, 0.123456):
-            model.momentum = momentum
-            model.keys([view.to(dtype) for view in _views(2)])
-        ours, theirs = (
-            each.patch_embed.projection.weight for each in (model.backbone, model.momentum_encoder.backbone)
-        )
-        assert torch.equal(ours, theirs)
-
-
+# ---------------------------------------------------------------- views
 def test_views_of_two_sizes_are_computed_one_by_one(tmp_path: Path) -> None:
-    views = [_views(1, 16)[0], _views(1, 24)[0]]
-    found = []
-    for plain in (False, True):
-        model = _model(moco_config(_vit(stop_grad_patch_embed=True)), tmp_path, plain=plain)
-        _stir(model)
-        found.append(_step(model, views))
-    for key, value in found[1].items():
-        assert_close(found[0][key], value, rtol=1e-10, atol=1e-12, name=key)
+    model = _model(moco_config(_vit(stop_grad_patch_embed=True)), tmp_path)
+    _stir(model)
+    _assert_agree(*_both(model, [_views(1, 16)[0], _views(1, 24)[0]]))
 
 
 def test_norms_are_told_of_views_only_inside_a_step(tmp_path: Path) -> None:
     model = _model(_resnet_moco('BN'), tmp_path)
     norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
     kinds = [type(norm) for norm in norms]
-    _step(model, _views(2))
+    _both(model, _views(2))
     assert len(norms) > 40
     assert {norm.views for norm in norms} == {1}
     assert [type(norm) for norm in norms] == kinds, 'classes stay as they were built'
@@ -293,61 +277,33 @@ def test_multi_task_lets_the_shared_encoder_part_views(tmp_path: Path) -> None:
     assert rows == [2 * BATCH] * 2
 
 
-def test_plain_is_set_on_encoders_of_ours_only() -> None:
-    class Marked(nn.BatchNorm1d):
-        plain = 'its own'
-
-    config = _simclr()
-    MODELS.register_module(name='MarkedNorm', module=Marked, force=True)
-    config['neck']['norm_cfg'] = {'type': 'MarkedNorm'}
-    model = build(config)
-    assert {part.plain for part in model.neck.modules() if hasattr(part, 'plain')} == {'its own'}
-
-
-def test_blocks_of_another_class_are_not_adopted() -> None:
-    class Other(TransformerEncoderLayer):
-        pass
-
-    with pytest.raises(ConfigError, match='a block is a Other'):
-        EncoderBlock.adopt([Other(8, 2, 16)])
+def test_networks_are_built_with_norms_that_keep_views_apart() -> None:
+    for norm, kind in (('BN', nn.BatchNorm2d), ('BN2d', nn.BatchNorm2d), ('PortableSyncBN', ViewNorm)):
+        norms = [each for each in build(_resnet_moco(norm)['backbone']).modules() if hasattr(each, 'running_mean')]
+        assert len(norms) > 15
+        assert all(isinstance(each, ViewNorm) and isinstance(each, kind) for each in norms)
 
 
 def test_evaluation_mode_is_the_same_in_both_forms(tmp_path: Path) -> None:
-    found = []
-    for plain in (False, True):
-        model = _model(_resnet_moco('BN'), tmp_path, plain=plain)
-        _stir(model)
-        model.eval()
-        with torch.no_grad():
-            found.append(model.loss(_views(2))['loss'])
-    assert_close(*found, rtol=1e-12)
+    model = _model(_resnet_moco('BN'), tmp_path)
+    _stir(model)
+    model.eval()
+    with torch.no_grad():
+        assert_close(model.loss(_views(2))['loss'], reference.losses(model, _views(2))['loss'], rtol=1e-12)
 
 
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('norm', ['BN1d', 'PortableSyncBN'])
-def test_norms_without_running_statistics_part_views_in_evaluation_too(norm: str, training: bool) -> None:
-    found = []
-    for plain in (False, True):
-        model = build({**_simclr(norm, track_running_stats=False), 'plain': plain}).double()
-        model.load_state_dict(_filled(model.state_dict()))
-        model.train(training)
-        found.append(model.loss(_views(2))['loss'])
-    assert_close(*found, rtol=1e-12)
+def test_norms_without_running_statistics_keep_views_apart_in_evaluation_too(norm: str, training: bool) -> None:
+    model = build(_simclr(norm, track_running_stats=False)).double()
+    model.load_state_dict(_filled(model.state_dict()))
+    model.train(training)
+    assert_close(model.loss(_views(2))['loss'], reference.losses(model, _views(2))['loss'], rtol=1e-12)
 
 
 def _filled(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(4)
     return {k: 0.3 * torch.randn(v.shape, generator=generator, dtype=torch.float64) for k, v in state.items()}
-
-
-def test_plain_belongs_to_the_whole() -> None:
-    config = multi_task_config(_vit())
-    config['objectives']['cl']['model']['plain'] = True
-    with pytest.raises(ConfigError, match='plain belongs to the whole model'):
-        build(config)
-    model = build(multi_task_config(_vit(), plain=True))
-    assert model.backbone.plain
-    assert all(objective.plain for objective in model.objectives.values())
 
 
 # ---------------------------------------------------------------- fused attention of SimMIM's ViT

@@ -1,0 +1,100 @@
+"""The frozen model that TEC learns from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+
+from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft, patch_grid, traits_of
+from mmselfsup_graft.errors import CheckpointError, ConfigError
+
+from .backbones.tec_vit import Targets, TargetViT, TECViT
+
+
+class FrozenBaseModel:
+    """A pre-trained ViT and the file of its weights.
+
+    It is not a module: its parameters are not those of the model that holds it, so they are not in checkpoints, not in
+    the optimizer and not wrapped for several processes.
+
+    Args:
+        vit: The model.
+        checkpoint: File with its weights, of any known format, or ``dict(checkpoint=..., branch=..., format=...)``
+            as in a graft; None if there is none.
+
+    Attributes:
+        is_loaded: Whether :meth:`load` has read the weights.
+
+    Raises:
+        ConfigError: If ``checkpoint`` is something else.
+    """
+
+    def __init__(self, vit: TargetViT, checkpoint: str | dict | None) -> None:
+        self.vit = vit
+        self.is_loaded = False
+        self._source = _parse_source(checkpoint)
+
+    def load(self) -> None:
+        """Read the weights, if there is a file.
+
+        Raises:
+            CheckpointError: If it does not hold every tensor of the model in its shape.
+        """
+        if not self._source:
+            return
+        vit = self.vit
+        try:
+            weights, report = graft_weights(
+                self._source, vit.state_dict(), depth_of(vit), grid=patch_grid(vit), traits=traits_of(vit)
+            )
+        except CheckpointError as error:
+            raise CheckpointError(
+                f'TEC, base model: {error} (model.base_checkpoint names the file, model.base_model.arch its sizes)'
+            ) from error
+        vit.load_state_dict(weights)
+        self.is_loaded = True
+        print_log(f'base model: {report.text()}', logger='current')
+
+    def targets(self, images: torch.Tensor) -> Targets:
+        """What the model says about images [B, C, H, W].
+
+        Raises:
+            ConfigError: If its weights were not read.
+        """
+        if not self.is_loaded:
+            raise ConfigError(
+                'TEC: no base model to learn from; set model.base_checkpoint to a pre-trained ViT and call '
+                'init_weights()'
+            )
+        return self.vit.targets(images)
+
+    def check(self, learner: TECViT) -> None:
+        """Refuse a model that sees other images, or cuts them into other patches, than the one that learns.
+
+        Raises:
+            ConfigError: If it does.
+        """
+        vit = self.vit
+        if (learner.img_size, learner.patch_resolution) != (vit.img_size, vit.patch_resolution):
+            raise ConfigError(
+                f'TEC: the base model cuts images of {_pixels(vit.img_size)} into {_pixels(vit.patch_resolution)} '
+                f'patches, the new one images of {_pixels(learner.img_size)} into {_pixels(learner.patch_resolution)}; '
+                'give both the same image and patch size'
+            )
+
+
+def _pixels(size: Sequence[int]) -> str:
+    return ' x '.join(map(str, size))
+
+
+def _parse_source(value: Any) -> list[GraftSource]:
+    """The base model's file as a graft of the whole encoder; nothing if there is none."""
+    if value is None:
+        return []
+    if not isinstance(value, str | dict):
+        raise ConfigError(f'TEC: base_checkpoint takes a file or dict(checkpoint=...), got {value!r}')
+    source = {'checkpoint': value} if isinstance(value, str) else value
+    if source.get('layers') is not None:
+        raise ConfigError('TEC: base_checkpoint takes no layers: a base model comes from one file')
+    return parse_graft([source])

@@ -1,0 +1,88 @@
+"""Several views of a batch in one forward pass, with batch norm that sees one view at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .batch_norm import ViewNorm
+
+_VIEWS: ContextVar[int] = ContextVar('views in the batches of the forward pass', default=1)
+
+
+def views_in_pass() -> int:
+    """How many interleaved views are in the batches of the current forward pass; for hooks that read features.
+
+    Of a batch [B V, ...] at its end, ``batch[views_in_pass() - 1 :: views_in_pass()]`` is the last view.
+    """
+    return _VIEWS.get()
+
+
+class JointViews:
+    """Applies a function to every view of a batch in one forward pass: twice the batch, half of the kernel calls.
+
+    The result is that of one pass per view, up to rounding. Views of several sizes, and modules with a batch norm that
+    cannot keep views apart (``nn.SyncBatchNorm``, one that was not built by ``norm_cfg``), are computed view by view.
+
+    Args:
+        *modules: The modules that the function calls.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self.norms: list[Any] = [norm for module in modules for norm in _batch_norms(module)]
+
+    def __call__(self, function: Callable[..., torch.Tensor], *columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Results [B, ...] of the function, one for every view.
+
+        Args:
+            function: From tensors [B, ...] to a tensor [B, ...]; calls no other batch norms than those of the modules.
+            *columns: Its arguments, each a list of one tensor [B, ...] per view.
+        """
+        if not self._can_join(columns):
+            return [function(*each) for each in zip(*columns)]
+        views = len(columns[0])
+        with self._apart(views):
+            return separate(function(*(interleave(column) for column in columns)), views)
+
+    def _can_join(self, columns: Sequence[Sequence[torch.Tensor]]) -> bool:
+        one_shape = all(len({tensor.shape for tensor in column}) == 1 for column in columns)
+        return one_shape and all(isinstance(norm, ViewNorm) for norm in self.norms)
+
+    @contextmanager
+    def _apart(self, views: int) -> Iterator[None]:
+        """Inside, batches are so many interleaved views, and batch norm sees each alone."""
+        for norm in self.norms:
+            norm.views = views
+        token = _VIEWS.set(views)
+        try:
+            yield
+        finally:
+            _VIEWS.reset(token)
+            for norm in self.norms:
+                norm.views = 1
+
+
+def interleave(views: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One batch [B V, ...] of V views, each [B, ...]."""
+    return torch.stack(list(views), dim=1).flatten(0, 1)
+
+
+def separate(batch: torch.Tensor, views: int) -> list[torch.Tensor]:
+    """The views, each [B, ...], of an interleaved batch [B V, ...]."""
+    return list(batch.unflatten(0, (-1, views)).unbind(1))
+
+
+def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """All batch norms inside; asked for in every pass, and ``modules()`` spends its time on names."""
+    found: list[_BatchNorm] = []
+    inside: list[nn.Module] = [module]
+    while inside:
+        each = inside.pop()
+        inside += [child for child in each._modules.values() if child is not None]
+        if isinstance(each, _BatchNorm):
+            found.append(each)
+    return found
