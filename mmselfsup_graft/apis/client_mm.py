@@ -70,6 +70,8 @@ def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> d
     }
     settings.update({key: value for key, value in special.items() if value != usual[key]})
     if arch.registers or normed:  # mmpretrain's class has neither
+        if 'cls_token' not in state:
+            raise NoClient('a ViT with registers or norms of queries and keys and without class token')
         settings['type'] = 'mmselfsup_graft.SelfSupViT'
     return settings
 

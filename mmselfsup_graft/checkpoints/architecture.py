@@ -97,7 +97,11 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         needed['pos_embed'] = 3
     for name, dimensions in needed.items():
         if name not in state:
-            raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
+            there = [each for each in state if each.startswith(name.partition('.')[0])] or list(state)
+            raise CheckpointError(
+                f'{encoder.origin}: {name} is missing, there are {", ".join(there[:3])} ...; is the file complete, or '
+                f'holds it another kind of {family}?'
+            )
         _check_dimensions(encoder, name, dimensions)
     for pattern, dimensions in _DIMENSIONS.items():
         for name in (name for name in state if re.match(pattern, name)):

@@ -47,7 +47,8 @@ class SelfSupViT(VisionTransformer):
         plain: Compute everything in the published form, see :class:`SelfSupAlgorithm`.
 
     Raises:
-        ConfigError: For an unknown ``arch`` or ``init``, or an image size that the patch size does not divide.
+        ConfigError: For an unknown ``arch`` or ``init``, an image size that the patch size does not divide, or no class
+            token.
     """
 
     arch_zoo = {
@@ -81,6 +82,8 @@ class SelfSupViT(VisionTransformer):
             raise ConfigError(
                 f'SelfSupViT: a width of {settings["embed_dims"]} cannot be shared by {settings["num_heads"]} heads'
             )
+        if not kwargs.get('with_cls_token', True):
+            raise ConfigError('SelfSupViT needs a class token; leave with_cls_token out')
         if num_registers < 0:
             raise ConfigError(f'SelfSupViT: num_registers={num_registers} must not be negative')
         super().__init__(arch=arch, img_size=img_size, patch_size=patch_size, out_type=out_type, **kwargs)
