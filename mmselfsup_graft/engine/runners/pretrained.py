@@ -12,7 +12,7 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint, traits_of
 from mmselfsup_graft.checkpoints.account import explain_unplaced, has_remedy, unplaced
-from mmselfsup_graft.checkpoints.convert import Conversion, convert
+from mmselfsup_graft.checkpoints.convert import convert
 from mmselfsup_graft.checkpoints.formats import StateDict, unwrap_state_dict
 from mmselfsup_graft.checkpoints.pos_embed import resize_position_table, resize_relative_table
 from mmselfsup_graft.checkpoints.rename import grouped_names
@@ -184,7 +184,7 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
     module, wanted = part.module, part.module.state_dict()
     library = type(module).__module__.partition('.')[0]
     target = _TARGETS.get((library, type(module).__name__), 'mmpretrain')
-    final_norm = any(name.startswith('ln1.') for name in wanted)
+    final_norm = any(name.startswith(('ln1.', 'ln2.')) for name in wanted)
     done = convert(content, part.checkpoint, target, final_norm=final_norm)
     given = done.state
     tables = [n for n in wanted if n in given and _is_table(n)]
