@@ -11,6 +11,8 @@ from mmselfsup_graft.checkpoints.architecture import Architecture
 
 from .client import EPS, Client, NoClient, need
 
+#: this toolbox's ViT, which is filled by a graft and takes no ``init_cfg``
+OWN_VIT = 'mmselfsup_graft.SelfSupViT'
 _RESNETS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
 
@@ -30,7 +32,10 @@ def _mm(config: Callable[[Architecture, int, Mapping[str, torch.Tensor]], dict[s
             return MODELS.build({'type': name, **settings})
 
         # what leaves the backbone is the user's choice, unless it brings a norm of its own
-        choices = {'out_indices'} | ({'out_type'} if settings.get('out_type') == 'raw' else set())
+        # (four stages are what every class expects)
+        choices = ({'out_indices'} if len(arch.blocks) in (1, 4) else set()) | (
+            {'out_type'} if settings.get('out_type') == 'raw' else set()
+        )
         return Client(name, settings, make, quiet=frozenset(choices))
 
     return client
@@ -70,7 +75,18 @@ def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> d
     }
     settings.update({key: value for key, value in special.items() if value != usual[key]})
     if arch.registers or normed:  # mmpretrain's class has neither
-        settings['type'] = 'mmselfsup_graft.SelfSupViT'
+        if 'cls_token' not in state:
+            raise NoClient('a ViT with registers or norms of queries and keys and without class token')
+        settings['type'] = OWN_VIT
+    return settings
+
+
+def _vit_inside(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    settings = _vit(arch, heads, state)
+    if settings['type'] == OWN_VIT:
+        raise NoClient(
+            'a ViT with registers or norms of queries and keys, for which detectors and segmentors have no class'
+        )
     return settings
 
 
@@ -147,17 +163,24 @@ def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -
     if depth is None or arch.stem_kernel != 7:
         raise NoClient(f'no ResNet with {arch.blocks} blocks and a stem of {arch.stem_kernel} x {arch.stem_kernel}')
     base = state['layer1.0.conv1.weight'].shape[0]
-    return {'type': 'ResNet', 'depth': depth, 'stem_channels': arch.width, 'base_channels': base}
+    wider = state['layer1.0.conv3.weight'].shape[0] // base if bottleneck else 0
+    sizes = {'depth': depth, 'stem_channels': arch.width, 'base_channels': base}
+    return {'type': 'ResNet', **sizes, **({'expansion': wider} if wider not in (0, 4) else {})}
 
 
 def _mmdet_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    return {**_resnet(arch, heads, state), 'norm_cfg': {'type': 'BN', 'requires_grad': True}}
+    settings = _resnet(arch, heads, state)
+    if 'expansion' in settings:
+        raise NoClient('a wide ResNet, which mmpretrain.ResNet has and mmdet and mmseg have not; see --to mmpretrain')
+    return {**settings, 'norm_cfg': {'type': 'BN', 'requires_grad': True}}
 
 
 def _convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     settings = {'depths': list(arch.blocks), 'channels': list(arch.widths)}
     sizes = {'arch': settings, 'stem_patch_size': arch.stem_kernel}
-    return {'type': 'ConvNeXt', **sizes, 'out_indices': _normed_stages(arch, state)}
+    special: dict[str, Any] = {'use_grn': True} if 'stages.0.0.grn.gamma' in state else {}
+    special |= {} if 'stages.0.0.gamma' in state else {'layer_scale_init_value': 0.0}
+    return {'type': 'ConvNeXt', **sizes, **special, 'out_indices': _normed_stages(arch, state)}
 
 
 def _normed_stages(arch: Architecture, state: Mapping[str, torch.Tensor]) -> list[int]:
@@ -173,10 +196,15 @@ def _swin(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> 
         'depths': list(arch.blocks),
         'num_heads': [value.shape[1] for value in tables.values()],
     }
+    size: Any = 32 * window  # the input size is in no tensor
+    absolute = 'absolute_pos_embed' in state
+    if absolute and not all(arch.img_size):
+        raise NoClient('its position table is for images that are not square, and nothing tells their size')
     return {
         'type': 'SwinTransformer',
         'arch': settings,
-        'img_size': 32 * window,  # the input size is in no tensor
+        'img_size': arch.img_size if absolute else size,
+        **({'use_abs_pos_embed': True} if absolute else {}),
         'patch_size': arch.patch_size,
         'window_size': window,
         'out_indices': _normed_stages(arch, state),
@@ -224,11 +252,11 @@ MM_BUILDERS: dict[tuple[str, str], Callable[..., Client]] = {
     ('mmpretrain', 'convnext'): _mm(_convnext, 'mmpretrain'),
     ('mmpretrain', 'swin'): _mm(_swin, 'mmpretrain'),
     # the same backbones of mmpretrain, inside a detector or segmentor
-    ('mmdet', 'vit'): _mm(_vit, 'mmpretrain'),
+    ('mmdet', 'vit'): _mm(_vit_inside, 'mmpretrain'),
     ('mmdet', 'resnet'): _mm(_mmdet_resnet, 'mmdet'),
     ('mmdet', 'convnext'): _mm(_convnext, 'mmpretrain'),
     ('mmdet', 'swin'): _mm(_swin, 'mmpretrain'),
-    ('mmseg', 'vit'): _mm(_vit, 'mmpretrain'),
+    ('mmseg', 'vit'): _mm(_vit_inside, 'mmpretrain'),
     ('mmseg', 'beit'): _mm(_beit, 'mmpretrain'),
     ('mmseg', 'resnet'): _mm(_mmdet_resnet, 'mmseg'),
     ('mmseg', 'convnext'): _mm(_convnext, 'mmpretrain'),

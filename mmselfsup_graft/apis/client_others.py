@@ -96,7 +96,10 @@ def _timm_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tenso
     if arch.stem_kernel != 7 or arch.width != 64:
         raise NoClient(f'no ResNet of timm with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
     block = _class(f'timm.models.resnet.{_block(state)}')
-    arguments = {'block': block, 'layers': arch.blocks, 'num_classes': 0, 'in_chans': arch.in_channels}
+    arguments: dict[str, Any] = {'block': block, 'layers': arch.blocks, 'num_classes': 0, 'in_chans': arch.in_channels}
+    groups, width = _groups(state)
+    arguments |= {'cardinality': groups} if groups != 1 else {}
+    arguments |= {'base_width': width} if width != 64 else {}
     return _called('timm', 'timm.models.resnet.ResNet', arguments)
 
 
@@ -106,6 +109,14 @@ def _class(name: str) -> Code:
 
 def _block(state: Mapping[str, torch.Tensor]) -> str:
     return 'Bottleneck' if 'layer1.0.conv3.weight' in state else 'BasicBlock'
+
+
+def _groups(state: Mapping[str, torch.Tensor]) -> tuple[int, int]:
+    """Groups of the 3 x 3 convolutions of bottlenecks, and channels of each in the first stage: 1 and 64 as a rule."""
+    if 'layer1.0.conv3.weight' not in state:
+        return 1, 64
+    out, each = state['layer1.0.conv2.weight'].shape[:2]
+    return out // each, each
 
 
 def _timm_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
@@ -124,7 +135,13 @@ def _torchvision_resnet(arch: Architecture, heads: int, state: Mapping[str, torc
     _only_colour(arch)
     if arch.stem_kernel != 7 or arch.width != 64:
         raise NoClient(f'no ResNet of torchvision with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
-    arguments = {'block': _class(f'torchvision.models.resnet.{_block(state)}'), 'layers': list(arch.blocks)}
+    arguments: dict[str, Any] = {
+        'block': _class(f'torchvision.models.resnet.{_block(state)}'),
+        'layers': list(arch.blocks),
+    }
+    groups, width = _groups(state)
+    arguments |= {'groups': groups} if groups != 1 else {}
+    arguments |= {'width_per_group': width} if width != 64 else {}
     return _headless(_called('torchvision', 'torchvision.models.resnet.ResNet', arguments), 'fc')
 
 
@@ -174,6 +191,8 @@ def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.T
         return _called('transformers', 'transformers.ViTModel', arguments)
     if arch.hidden % arch.width:
         raise NoClient('a Dinov2Model whose feed-forward layers are not a whole multiple as wide')
+    if arch.img_size[0] != arch.img_size[1]:
+        raise NoClient('a Dinov2Model for images that are not square, which its position table must be for')
     config['mlp_ratio'] = arch.hidden // arch.width
     kind = 'Dinov2'
     if arch.registers:

@@ -15,6 +15,7 @@ from mmselfsup_graft.files import write_json
 from mmselfsup_graft.version import __version__
 
 from .client import Client, NoClient
+from .client_mm import OWN_VIT
 from .clients import Fit, check_client, client_of, heads_of
 from .setup import register_all_modules
 
@@ -283,6 +284,11 @@ def _usage(done: Conversion, path: Path) -> str:
     part = f', prefix={done.prefix!r}' if done.prefix else ''
     built = '...' if client is None else client.config()
     lines = [f"use: backbone=dict({built}, init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part}))"]
+    if client is not None and client.name == OWN_VIT:
+        lines = [
+            f'use: backbone=dict({built})',
+            f'     with graft=[dict(checkpoint={str(path)!r})] beside it in the model',
+        ]
     lines += _remarks(done)
     if target in ('mmdet', 'mmseg') and done.architecture.family == 'resnet':
         lines.append(

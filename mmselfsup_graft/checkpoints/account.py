@@ -8,14 +8,17 @@ from collections.abc import Collection, Iterable
 
 from .rename import grouped_names
 
-# no part of the features: heads, decoders, projectors, queues, mask tokens, counters, what a model computes for itself
+# no part of the features: heads, decoders, projectors, queues, mask tokens, counters, what a model computes for itself.
+# Whole names: a longer one (head_norm, overhead) may be part of an encoder
 _HARMLESS = re.compile(
-    r'(\w*decoder\w*|\w*head(_\w+)?|neck|projector|projection_head|predictor|prototypes\d*|classifier|fc|pooler|'
-    r'queue\w*|logit_scale|mask_token|masked_embed|mask_gamma)(\.|$)'
+    r'((\w+_)?decoder(_\w+)?|(\w+_)?head|head_dist|projector|projection_head|predictor|prototypes\d*|classifier|fc|'
+    r'queue\d*(_ptr)?|logit_scale|mask_token|masked_embed|mask_gamma)(\.|$)'
     r'|(.*\.)?(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask)$'
-    r'|norm\d+\.'  # of the outputs of stages
-    r'|ln1\.'  # after the last block; a model without it says so in its config
 )
+# norms whose output is not the feature of a model without them, as that says in its config
+_VIT_NORM = re.compile(r'ln1\.')  # after the last block
+_STAGE_NORM = re.compile(r'norm\d+\.(weight|bias)$')  # of the outputs of stages
+_STAGE = re.compile(r'stages\.\d+\.')
 
 # canonical names -> what they are, and what takes them
 _REMEDIES = (
@@ -43,14 +46,27 @@ _REMEDIES = (
 )
 
 
-def changes_features(name: str) -> bool:
-    """Whether an encoder without this tensor, under its canonical name, has other features."""
-    return not _HARMLESS.match(name)
+def changes_features(name: str, staged: bool) -> bool:
+    """Whether an encoder without this tensor, under its canonical name, has other features.
+
+    Args:
+        name: Canonical name.
+        staged: Whether the encoder is one of several stages with norms of their own (Swin, ConvNeXt); see
+            :func:`is_staged`.
+    """
+    return not (_HARMLESS.match(name) or (_STAGE_NORM if staged else _VIT_NORM).match(name))
+
+
+def is_staged(names: Iterable[str]) -> bool:
+    """Whether canonical names are those of an encoder of stages, as Swin and ConvNeXt."""
+    return any(_STAGE.match(name) for name in names)
 
 
 def unplaced(given: Iterable[str], wanted: Collection[str]) -> list[str]:
     """Canonical names of an encoder's tensors that the model has no place for though they change its features."""
-    return [name for name in given if name not in wanted and changes_features(name)]
+    given = list(given)
+    staged = is_staged(given)
+    return [name for name in given if name not in wanted and changes_features(name, staged)]
 
 
 def has_remedy(name: str) -> bool:

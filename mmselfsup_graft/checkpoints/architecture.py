@@ -20,7 +20,8 @@ class Architecture:
         in_channels: Channels of the images.
         hidden: Width inside the feed-forward layers of a ViT, otherwise 0.
         patch_size: Pixels of a patch of a ViT or Swin, otherwise 0.
-        img_size: (H, W) in pixels that a ViT's position table is for; (0, 0) where nothing tells.
+        img_size: (H, W) in pixels that absolute positions, or a ViT's relative ones, are for; (0, 0) where nothing
+            tells.
         stem_kernel: Kernel of the first convolution in pixels.
         num_heads: Attention heads of a ViT; 0 where neither shapes nor the file tell.
         registers: Register tokens of a ViT.
@@ -63,7 +64,7 @@ _BLOCK_NAMES = {
 }
 # dimensions of tensors from which sizes are read
 _DIMENSIONS = {
-    r'pos_embed$': 3,
+    r'(absolute_)?pos_embed$': 3,
     r'.*relative_position_bias_table$': 2,
     r'stages\.\d+\.0\.depthwise_conv\.weight$': 4,
     r'layer1\.0\.conv1\.weight$': 4,
@@ -97,7 +98,11 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         needed['pos_embed'] = 3
     for name, dimensions in needed.items():
         if name not in state:
-            raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
+            there = [each for each in state if each.startswith(name.partition('.')[0])] or list(state)
+            raise CheckpointError(
+                f'{encoder.origin}: {name} is missing, there are {", ".join(there[:3])} ...; is the file complete, or '
+                f'holds it another kind of {family}?'
+            )
         _check_dimensions(encoder, name, dimensions)
     for pattern, dimensions in _DIMENSIONS.items():
         for name in (name for name in state if re.match(pattern, name)):
@@ -117,7 +122,7 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         in_channels,
         hidden=_hidden(state) if is_vit else 0,
         patch_size=kernel if is_vit or family == 'swin' else 0,
-        img_size=(img_size or _size_of(encoder, kernel)) if is_vit else (0, 0),
+        img_size=(img_size or _size_of(encoder, kernel)) if is_vit or 'absolute_pos_embed' in state else (0, 0),
         stem_kernel=kernel,
         num_heads=_heads_of(encoder, width) if is_vit else 0,
         registers=state['register_tokens'].shape[1] if 'register_tokens' in state else 0,
@@ -191,6 +196,8 @@ def _square_size(state: StateDict, patch_size: int) -> tuple[int, int]:
     tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
     if 'pos_embed' in state:
         patches = state['pos_embed'].shape[1] - ('cls_token' in state)
+    elif 'absolute_pos_embed' in state:
+        patches = state['absolute_pos_embed'].shape[1]
     elif tables:  # (2 n - 1)^2 + 3 rows for n x n patches
         patches = ((round(max(0, tables[0].shape[0] - 3) ** 0.5) + 1) // 2) ** 2
     else:

@@ -134,7 +134,12 @@ def join_qkv(entries: Entries) -> Entries:
         names = [f'{match[1]}{part}{match[3]}' for part in _PARTS]
         missing = [name for name in names if name not in by_name]
         if missing:
-            raise CheckpointError(f'query, key and value cannot be joined: {missing[0]} is missing')
+            beit = (
+                "; is it a BEiT, whose keys have no bias? Take the release's file"
+                if missing[0].endswith('bias')
+                else ''
+            )
+            raise CheckpointError(f'query, key and value cannot be joined: {missing[0]} is missing{beit}')
         if match[2] == 'query':
             three = [by_name[name] for name in names]
             _check_equal_shapes(three)

@@ -12,7 +12,7 @@ from .computed import IDENTITY, Entries
 from .formats import Encoder, Normalisation, StateDict, beside, locate, take_encoder
 from .pos_embed import resize_position_table, resize_relative_table
 from .rename import grouped_names
-from .targets import TARGETS, Target, family_of, to_target
+from .targets import TARGETS, Target, check_places, family_of, to_target
 from .tokens import check_assumed
 from .traits import UNKNOWN, Traits
 
@@ -89,7 +89,7 @@ def convert(
         branch: Which encoder of the file; None takes the format's first.
         keep_head: Keep the projection head that lies inside the encoder, as MMDetection's converter does.
         final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
-        img_size: (H, W) in pixels to which position tables of a ViT are resized; None leaves them.
+        img_size: (H, W) in pixels to which position tables are resized; None leaves them.
         prefix: Text to put before every name.
         grid: Patches per column and per row, (H, W), for which the position tables of the file are; None takes what the
             file tells, else a square.
@@ -107,6 +107,7 @@ def convert(
     encoder = take_encoder(located, keep_head, grid)
     if num_heads is not None:
         encoder = replace(encoder, traits=replace(encoder.traits, num_heads=num_heads))
+    check_places(encoder, where)  # names what is there, where the shapes would only tell what is missing
     architecture = architecture_of(encoder, img_size)
     if img_size is not None:
         encoder = replace(encoder, entries=_resized(encoder, img_size), traits=_resized_traits(encoder, img_size))
@@ -137,8 +138,8 @@ def convert(
 # ---------------------------------------------------------------- position tables
 def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
     """Entries whose position tables fit images of this size."""
-    if family_of(encoder) not in ('vit', 'beit'):
-        raise CheckpointError(f'{encoder.origin} holds no ViT: only position tables of a ViT depend on the image size')
+    if family_of(encoder) not in ('vit', 'beit') and 'absolute_pos_embed' not in encoder.state:
+        raise CheckpointError(f'{encoder.origin} holds no position table that depends on the image size')
     patch = tuple(encoder.state['patch_embed.projection.weight'].shape[-2:])
     if img_size[0] % patch[0] or img_size[1] % patch[1]:
         raise CheckpointError(
@@ -149,12 +150,12 @@ def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
     extra = 1 if 'cls_token' in encoder.state else 0
     done = []
     for entry in encoder.entries:
-        if entry.name.endswith('relative_position_index'):
+        if entry.name.endswith('relative_position_index') and not entry.name.startswith('stages.'):
             continue  # the target makes its own for the new size
         new = entry.tensor
-        if entry.name == 'pos_embed':
+        if entry.name in ('pos_embed', 'absolute_pos_embed'):  # the latter is Swin's
             new = resize_position_table(entry.tensor, grid, extra, encoder.traits.grid)
-        elif entry.name.endswith('relative_position_bias_table'):
+        elif entry.name.endswith('relative_position_bias_table') and not entry.name.startswith('stages.'):
             new = resize_relative_table(entry.tensor, grid, 3 * extra, encoder.traits.grid)
         done.append(entry if new is entry.tensor else entry.changed('resize', new))
     return done

@@ -64,6 +64,7 @@ class Format:
         normalisation: How images were normalised; None where the format alone does not tell.
         refusal: Why such a file cannot be read, if it cannot.
         bare: A backbone alone: nothing is left to extract from such a file.
+        heads: Width -> attention heads, where a release has others than 64 channels each.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Format:
     normalisation: Normalisation | None = field(default_factory=Normalisation)
     refusal: str = ''
     bare: bool = False
+    heads: Mapping[int, int] = field(default_factory=dict)
 
 
 def _one(prefix: str) -> dict[str, Branch]:
@@ -104,7 +106,17 @@ _VIT_HEAD, _RESNET_FC, _NECK = ('{}head.0', '{}head.1'), ('{}fc.0', '{}fc.1'), (
 # order matters: the first format whose marks are all found is taken
 FORMATS: tuple[Format, ...] = (
     Format('moco', {'base': Branch('encoder_q.'), 'momentum': Branch('encoder_k.')}, (_RESNET,), r'fc\.', _KEEP_NAMES),
-    Format('mocov3', _MOCOV3, _TIMM_MARKS, r'head\.', VIT_TIMM, _PLAIN, _VIT_HEAD, also=('layer_grafted',)),
+    Format(
+        'mocov3',
+        _MOCOV3,
+        _TIMM_MARKS,
+        r'head\.',
+        VIT_TIMM,
+        _PLAIN,
+        _VIT_HEAD,
+        also=('layer_grafted',),
+        heads={384: 12},
+    ),
     Format(
         'mocov3-conv-stem',
         _MOCOV3,
@@ -176,7 +188,7 @@ FORMATS: tuple[Format, ...] = (
         'timm',
         _one(''),
         _TIMM_MARKS,
-        rf'decoder_|head(_dist)?\.|fc\.|{_MASK}',
+        rf'decoder_|head(_dist)?\.|pre_logits\.|fc\.|{_MASK}',
         VIT_TIMM,
         _PLAIN,
         also=('mae', 'mocov3', 'layer_grafted', 'tec', 'ibot', 'dino', 'deit'),

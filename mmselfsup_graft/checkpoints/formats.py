@@ -235,10 +235,15 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
         entries = step(entries)
     timm = found.table is VIT_TIMM
     traits = replace(located.traits, grid=_grid(located.traits, grid, entries, origin, timm))
+    untold = _untold(entries, traits)
+    if timm and traits.norm_eps is None and any(entry.name.startswith('pre_norm.') for entry in entries):
+        traits = replace(traits, norm_eps=_CLIP_EPS)
+    if traits.num_heads is None:
+        traits = replace(traits, num_heads=_heads(found, entries))
     entries = place_positions(entries, traits.grid, origin, timm)
     used = {source for entry in entries for source, _ in entry.origins}
     dropped = tuple(name for name in located.holder.file_names.values() if name not in used)
-    notes = [*located.notes, *_assumed(entries, traits.grid)]
+    notes = [*located.notes, *_assumed(entries, traits.grid), *untold]
     norm = _normalisation(traits) or found.normalisation
     return Encoder(entries, found.name, located.branch, dropped, origin, norm, frozenset(head), traits, tuple(notes))
 
@@ -263,6 +268,30 @@ def _assumed(entries: Entries, grid: tuple[int, int] | None) -> list[str]:
         return []
     side = round((rows[0] - 1) ** 0.5)
     return [f'position table without a row for the class token: {side} x {side} patches assumed (see --source-grid)']
+
+
+_CLIP_EPS = 1e-5  # of the only ViTs of timm with a norm before the blocks
+
+
+def _heads(found: Format, entries: Entries) -> int | None:
+    """Attention heads of a release by its width, where the format tells."""
+    tokens = [entry.tensor for entry in entries if entry.name == 'cls_token' and entry.tensor.ndim]
+    return found.heads.get(tokens[0].shape[-1]) if tokens else None
+
+
+def _untold(entries: Entries, traits: Traits) -> list[str]:
+    """What may change the features of such an encoder and is in no tensor."""
+    if traits.norm_eps is not None:  # a file of this toolbox, which makes none of these
+        return []
+    notes = []
+    if any(entry.name.startswith('pre_norm.') for entry in entries):
+        notes.append(
+            'warning: a norm before the blocks, as in CLIP; no tensor tells its activation (GELU is assumed, not '
+            'QuickGELU), the epsilon of its norms (1e-5 in CLIP) and whether it has rotary positions (not assumed)'
+        )
+    elif any(re.search(r'blocks\.\d+\.gamma_1$', source) for entry in entries for source, _ in entry.origins):
+        notes.append('warning: no tensor tells whether it has rotary positions, as some of timm do; not assumed')
+    return notes
 
 
 def _normalisation(traits: Traits) -> Normalisation | None:

@@ -199,6 +199,9 @@ def graft_weights(
         encoders = [replace(encoder, entries=merge_class_token(encoder.entries)) for encoder in encoders]
     if any(name.endswith(f'.attn.{_RELATIVE_TABLE}') for name in target):
         encoders = [replace(encoder, entries=expand_shared_table(encoder.entries)) for encoder in encoders]
+    left = [_unplaced(source, encoder, target, depth) for source, encoder in zip(sources, encoders)]
+    for encoder, names in zip(encoders, left):
+        _refuse_unplaced(encoder, [name for name in names if has_remedy(name)])  # tells more than what is missing
     weights: StateDict = {}
     report = LoadReport(
         formats={label: e.format for label, e in zip(labels, encoders)},
@@ -225,9 +228,6 @@ def graft_weights(
         else:
             problems.setdefault(encoder.origin, []).append(_describe(name, found, wanted))
     _explain_plain_class_token(problems)
-    left = [_unplaced(source, encoder, target, depth) for source, encoder in zip(sources, encoders)]
-    for encoder, names in zip(encoders, left):
-        _refuse_unplaced(encoder, [name for name in names if has_remedy(name)])  # tells more than what is missing
     _raise_problems(problems)
     for encoder, names in zip(encoders, left):
         _refuse_unplaced(encoder, names)
@@ -307,13 +307,23 @@ def _fitting(
     tensor: torch.Tensor | None, wanted: torch.Tensor, name: str, grid: tuple[int, int] | None, encoder: Encoder
 ) -> torch.Tensor | None:
     """The tensor, resized if it is a table for another grid of patches than the encoder's."""
-    if tensor is None or grid is None or tensor.ndim != wanted.ndim or tensor.shape[-1] != wanted.shape[-1]:
+    if tensor is None or tensor.ndim < 2 or tensor.ndim != wanted.ndim or tensor.shape[-1] != wanted.shape[-1]:
+        return tensor
+    if grid is None and name == 'absolute_pos_embed':  # of mmdet's Swin, for instance
+        raise CheckpointError(
+            f'{encoder.origin} does not fit this backbone: {name} is for one grid of patches, which the class of the '
+            'backbone does not tell; use mmpretrain.SwinTransformer'
+        )
+    if grid is None:
         return tensor
     source, patches = encoder.traits.grid, grid[0] * grid[1]
+    rows = wanted.shape[1] - patches
+    if name == 'pos_embed' and rows == 1 and 'cls_token' not in encoder.state:
+        return tensor  # without a row for the class token, which is missing as well
     try:
         if name in ('pos_embed', 'absolute_pos_embed'):
             check_assumed(encoder.entries, source, grid)
-            return resize_position_table(tensor, grid, wanted.shape[1] - patches, source)
+            return resize_position_table(tensor, grid, rows, source)
         if name.endswith(_RELATIVE_TABLE) and not name.startswith('stages.'):  # of a ViT; Swin's are of windows
             return resize_relative_table(tensor, grid, len(wanted) - (2 * grid[0] - 1) * (2 * grid[1] - 1), source)
     except CheckpointError as error:
@@ -324,7 +334,15 @@ def _fitting(
 def _describe(name: str, found: torch.Tensor | None, wanted: torch.Tensor) -> str:
     if found is None:
         return f'{name} is missing'
-    return f'{name} has shape {tuple(found.shape)}, expected {tuple(wanted.shape)}'
+    return f'{name} has shape {tuple(found.shape)}, expected {tuple(wanted.shape)}{_window_of(name, found)}'
+
+
+def _window_of(name: str, found: torch.Tensor) -> str:
+    """Which windows a table of Swin is for, whose size an option of the backbone sets."""
+    side = round(found.shape[0] ** 0.5) if found.ndim == 2 else 0
+    if not (name.startswith('stages.') and name.endswith(_RELATIVE_TABLE) and side**2 == found.shape[0]):
+        return ''
+    return f' (of windows of {(side + 1) // 2} x {(side + 1) // 2} patches: window_size={(side + 1) // 2})'
 
 
 def _raise_problems(problems: dict[str, list[str]]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import CheckpointError
-from .account import changes_features, explain_unplaced
+from .account import changes_features, explain_unplaced, is_staged
 from .computed import (
     Entries,
     Step,
@@ -249,18 +249,9 @@ def to_target(
     Raises:
         CheckpointError: If the target has no such backbone, or no place for a part of it that matters.
     """
-    family = family_of(encoder)
-    names = [entry.name for entry in encoder.entries]
-    naming = naming_of(target, family, names)
-    if naming is None:
-        others = ', '.join(name for name, each in TARGETS.items() if family in each.families)
-        raise CheckpointError(
-            f'{encoder.origin} holds a backbone of the family {family}, which target {target.name} has no place for; '
-            f'such a backbone can go to {others}'
-        )
+    family, naming = check_places(encoder, target)
     # TEC's class token leaves an MLP that no other library has; once training is over its output is constant
     encoder = replace(encoder, entries=merge_class_token(encoder.entries))
-    _refuse(encoder, target, naming, family)
     steps = naming.steps if expand_shared_rel_pos else tuple(s for s in naming.steps if s is not expand_shared_table)
     if not expand_shared_rel_pos and not naming.shared_table and has_shared_table(encoder.entries):
         raise CheckpointError(
@@ -275,11 +266,31 @@ def to_target(
     return [replace(e, name=naming.table.from_canonical(e.name)) for e in entries]
 
 
+def check_places(encoder: Encoder, target: Target) -> tuple[str, Naming]:
+    """Family of an encoder and its names in a target, which has a place for all of it that matters.
+
+    Raises:
+        CheckpointError: If the target has no such backbone, or no place for a tensor that changes its features.
+    """
+    family = family_of(encoder)
+    naming = naming_of(target, family, [entry.name for entry in encoder.entries])
+    if naming is None:
+        others = ', '.join(name for name, each in TARGETS.items() if family in each.families)
+        raise CheckpointError(
+            f'{encoder.origin} holds a backbone of the family {family}, which target {target.name} has no place for; '
+            f'such a backbone can go to {others}'
+        )
+    _refuse(encoder, target, naming, family)
+    return family, naming
+
+
 def _refuse(encoder: Encoder, target: Target, naming: Naming, family: str) -> None:
     """Refuse tensors that change the features and that the target, or every target, has no place for."""
     names = [e.name for e in encoder.entries if not any(source in encoder.head for source, _ in e.origins)]
-    known = _KNOWN.get(family, '')
-    refused = [n for n in names if re.match(naming.refuses, n) or (changes_features(n) and not re.match(known, n))]
+    known, staged = _KNOWN.get(family, ''), is_staged(names)
+    refused = [
+        n for n in names if re.match(naming.refuses, n) or (changes_features(n, staged) and not re.match(known, n))
+    ]
     if refused:
         registers = encoder.state.get('register_tokens')
         raise CheckpointError(

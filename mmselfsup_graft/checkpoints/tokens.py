@@ -14,6 +14,7 @@ from .computed import Entries, Entry
 from .pos_embed import GRID_OPTION, grid_text
 
 _TABLE, _CLASS, _REGISTERS = 'pos_embed', 'cls_token', 'register_tokens'
+_SWIN_TABLE = 'absolute_pos_embed'
 CLASS_ROW = 'class_row'
 _RELATIVE = re.compile(r'(layers\.\d+\.attn|rel_pos_bias)\.relative_position_bias_table$')
 _DISTILLED = ('dist_token', 'distillation_token', 'embeddings.distillation_token')
@@ -59,8 +60,10 @@ def _check_tables(entries: Entries, grid: tuple[int, int], origin: str) -> None:
     offsets = (2 * grid[0] - 1) * (2 * grid[1] - 1)
     classes = any(entry.name == _CLASS for entry in entries)
     for entry in entries:
-        rows = entry.tensor.shape[entry.name == _TABLE] if entry.tensor.ndim > 1 else 0
-        absolute = entry.name == _TABLE and rows != grid[0] * grid[1] + classes
+        rows = entry.tensor.shape[entry.name in (_TABLE, _SWIN_TABLE)] if entry.tensor.ndim > 1 else 0
+        # DeiT III of mmpretrain has no row for its class token
+        absolute = entry.name == _TABLE and rows - grid[0] * grid[1] not in (0, classes)
+        absolute |= entry.name == _SWIN_TABLE and rows != grid[0] * grid[1]
         relative = _RELATIVE.match(entry.name) and rows not in (offsets, offsets + 3)
         if absolute or relative:
             raise CheckpointError(
@@ -125,6 +128,8 @@ def _form(
         for form, count in forms.items():
             if count == grid[0] * grid[1]:
                 return form
+        if rows == grid[0] * grid[1]:
+            return 'class'  # whose row is not there, which a model that wants one refuses
         raise CheckpointError(
             f'{origin}: its position table has {rows} rows, which is not a grid of {grid_text(grid)} patches'
         )

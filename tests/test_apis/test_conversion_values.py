@@ -58,7 +58,8 @@ def configured(text: str) -> Any:
     found = re.search(r'use: backbone=(dict\(.*\))', text)
     assert found
     config = eval(found[1])
-    file = config.pop('init_cfg')['checkpoint']
+    graft = re.search(r'with graft=(\[.*\])', text)
+    file = eval(graft[1])[0]['checkpoint'] if graft else config.pop('init_cfg')['checkpoint']
     config.pop('out_type', None)
     model = build({**config, 'out_type': 'raw'})
     model.load_state_dict(read_checkpoint(file)['state_dict'])

@@ -12,10 +12,11 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint, traits_of
 from mmselfsup_graft.checkpoints.account import explain_unplaced, has_remedy, unplaced
-from mmselfsup_graft.checkpoints.convert import Conversion, convert
+from mmselfsup_graft.checkpoints.convert import convert
 from mmselfsup_graft.checkpoints.formats import StateDict, unwrap_state_dict
+from mmselfsup_graft.checkpoints.pos_embed import resize_position_table, resize_relative_table
 from mmselfsup_graft.checkpoints.rename import grouped_names
-from mmselfsup_graft.checkpoints.traits import read_traits
+from mmselfsup_graft.checkpoints.traits import patch_grid, read_traits
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.library_files import is_address, refuse_address
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init
@@ -143,6 +144,7 @@ class _Found:
         fresh: Names of the part that the file need not fill.
         unused: Names in the file that are no part of its encoder.
         resized: Names in the file of tables that were resized.
+        notes: What to say about the place where it was found.
     """
 
     state: StateDict
@@ -151,6 +153,7 @@ class _Found:
     fresh: list[str]
     unused: list[str]
     resized: list[str]
+    notes: tuple[str, ...] = ()
 
 
 def _content(part: PretrainedPart) -> dict[str, Any]:
@@ -182,15 +185,14 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
     module, wanted = part.module, part.module.state_dict()
     library = type(module).__module__.partition('.')[0]
     target = _TARGETS.get((library, type(module).__name__), 'mmpretrain')
-    final_norm = any(name.startswith('ln1.') for name in wanted)
+    final_norm = any(name.startswith(('ln1.', 'ln2.')) for name in wanted)
     done = convert(content, part.checkpoint, target, final_norm=final_norm)
-    if done.architecture.family in ('vit', 'beit'):
-        given = done.state
-        tables = [n for n in wanted if n.endswith(('pos_embed', 'relative_position_bias_table')) and n in given]
-        # also where the shapes agree: the grid may be another one of as many patches
-        if any(given[n].shape[-1] == wanted[n].shape[-1] for n in tables):
-            size = _img_size(module, done)
-            done = convert(content, part.checkpoint, target, final_norm=final_norm, img_size=size)
+    given = done.state
+    tables = [n for n in wanted if n in given and _is_table(n)]
+    # also where the shapes agree: the grid may be another one of as many patches
+    if any(given[n].shape[-1] == wanted[n].shape[-1] for n in tables):
+        size = _img_size(part, done.architecture.patch_size)
+        done = convert(content, part.checkpoint, target, final_norm=final_norm, img_size=size)
     _check_heads(part, done.architecture.num_heads)
     naming = done.target.families[done.architecture.family]
     optional: tuple[str, ...] = tuple(getattr(module, 'graft_optional', ()))
@@ -203,6 +205,7 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
         [n for n in absent if re.match(naming.fresh, n) or _is_counter(n) or (optional and n.startswith(optional))],
         list(done.dropped),
         sorted({source for source, _, op in done.rows if 'resize' in op}),
+        done.notes,
     )
 
 
@@ -220,21 +223,43 @@ def _is_counter(name: str) -> bool:
     return name.endswith('num_batches_tracked')
 
 
-def _img_size(module: Any, done: Conversion) -> tuple[int, int]:
-    """Pixels for which a ViT was built."""
-    patch = done.architecture.patch_size
-    if hasattr(module, 'patch_resolution'):  # mmpretrain
-        rows, columns = module.patch_resolution
-        return rows * patch, columns * patch
-    height, width = module.img_size  # mmseg
-    return int(height), int(width)
+def _is_table(name: str) -> bool:
+    """Whether a tensor is a table of positions on the grid of patches; Swin's relative ones are of windows."""
+    relative = name.endswith('relative_position_bias_table') and not name.startswith('stages.')
+    return relative or name in ('pos_embed', 'absolute_pos_embed')
+
+
+def _grid(part: PretrainedPart) -> tuple[int, int]:
+    """Grid of patches (H, W) for which the part's tables are.
+
+    Raises:
+        CheckpointError: If its class does not tell.
+    """
+    module: Any = part.module
+    grid = patch_grid(module)
+    if grid is None and hasattr(module, 'img_size') and hasattr(module, 'patch_size'):  # mmseg, without absolute ones
+        grid = (module.img_size[0] // module.patch_size, module.img_size[1] // module.patch_size)
+    if grid is None:
+        raise CheckpointError(
+            f'{part.checkpoint} cannot be loaded into {part.name} ({type(module).__module__}.{type(module).__name__}): '
+            'its position table is for one grid of patches, which this class does not tell; use the class of the same '
+            'name in mmpretrain'
+        )
+    return grid
+
+
+def _img_size(part: PretrainedPart, patch_size: int) -> tuple[int, int]:
+    """Pixels for which a part with position tables was built."""
+    rows, columns = _grid(part)
+    return rows * patch_size, columns * patch_size
 
 
 def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
     """The tensors of a file that has the very names and shapes of the part; None if it has not.
 
     Raises:
-        CheckpointError: If their values cannot be used, or the file tells another number of attention heads.
+        CheckpointError: If their values cannot be used, the file tells another number of attention heads, or nothing
+            tells for which grid its position table is.
     """
     state, wanted = unwrap_state_dict(content), part.module.state_dict()
     for prefix in ('', 'module.', 'backbone.'):
@@ -243,11 +268,30 @@ def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
         if fits and not _beyond(given, wanted):
             fresh = [name for name in wanted if name not in given]
             unused = [name for name in state if name.removeprefix(prefix) not in wanted]
+            traits = read_traits(content, part.checkpoint)
             kept = {name: value for name, value in given.items() if name in wanted}
             check_fit(part.checkpoint, kept, {name: wanted[name] for name in kept})
-            _check_heads(part, read_traits(content, part.checkpoint).num_heads)
-            return _Found(kept, 'just these names', 'named as in the model', fresh, unused, [])
+            _check_heads(part, traits.num_heads)
+            placed = {name: _on_grid(part, name, value, traits.grid) for name, value in kept.items()}
+            resized = [name for name, value in placed.items() if value is not kept[name]]
+            return _Found(placed, 'just these names', 'named as in the model', fresh, unused, resized)
     return None
+
+
+def _on_grid(part: PretrainedPart, name: str, value: torch.Tensor, source: tuple[int, int] | None) -> torch.Tensor:
+    """A tensor of the part's shape; a table for another grid of as many patches is resized.
+
+    Raises:
+        CheckpointError: If nothing tells for which grid it is.
+    """
+    if not _is_table(name) or value.ndim > 3:  # more dimensions show the grid
+        return value
+    grid = _grid(part)
+    if name.endswith('relative_position_bias_table'):
+        return resize_relative_table(value, grid, len(value) - (2 * grid[0] - 1) * (2 * grid[1] - 1), source)
+    if source is not None and source[0] * source[1] != grid[0] * grid[1]:
+        source = None  # of another encoder in the file
+    return resize_position_table(value, grid, value.shape[1] - grid[0] * grid[1], source)
 
 
 def _beyond(given: StateDict, wanted: StateDict) -> list[str]:
@@ -295,6 +339,7 @@ def _report(part: PretrainedPart, found: _Found) -> Iterator[str]:
     wanted = part.module.state_dict()
     yield f'pre-trained weights of {part.name} ({type(part.module).__name__})'
     yield f'  {sum(n in found.state for n in wanted):4d} tensors from {part.checkpoint} ({found.format})'
+    yield from (f'       {note}' for note in found.notes)
     if found.resized:
         yield f'  {len(found.resized):4d} of them resized: {grouped_names(found.resized, depth=2, most=4)}'
     if found.fresh:

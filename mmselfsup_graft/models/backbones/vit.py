@@ -48,8 +48,8 @@ class SelfSupViT(VisionTransformer):
             learned layer scale, ``layer_cfgs=dict(ffn_type='swiglu_fused')`` for gated MLPs.
 
     Raises:
-        ConfigError: For an unknown ``arch`` or ``init``, an image size that the patch size does not divide, or an
-            output of a block that does not exist.
+        ConfigError: For an unknown ``arch`` or ``init``, an image size that the patch size does not divide, an output
+            of a block that does not exist, or no class token.
     """
 
     arch_zoo = {
@@ -83,6 +83,8 @@ class SelfSupViT(VisionTransformer):
             raise ConfigError(
                 f'SelfSupViT: a width of {settings["embed_dims"]} cannot be shared by {settings["num_heads"]} heads'
             )
+        if not kwargs.get('with_cls_token', True):
+            raise ConfigError('SelfSupViT needs a class token; leave with_cls_token out')
         if num_registers < 0:
             raise ConfigError(f'SelfSupViT: num_registers={num_registers} must not be negative')
         # the blocks are of our own class: the parent builds none
