@@ -23,6 +23,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         '--epochs', type=int, help='length of the longest stage; the others and all schedules in proportion'
     )
     parser.add_argument('--data-root', help='folder of images for all data sets that read a folder')
+    parser.add_argument('--max-left-out', type=float, help='share of the files that may be left out; default: 0.05')
     parser.add_argument('--report-only', action='store_true', help='only score and draw what is there')
     add_cfg_options(parser)
     add_launch_options(parser)
@@ -39,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmselfsup_graft.apis.report import write_report
     from mmselfsup_graft.apis.work_dir import only_writer
 
-    recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs)
+    recipe = load_recipe(
+        args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs, args.max_left_out
+    )
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)
     join_processes(recipe, args.launcher)
     with only_writer(work_dir):
