@@ -27,10 +27,8 @@ class _Short(logging.Filter):
 def shorten_console(logger: logging.Logger) -> None:
     """Let the console of a logger that also writes a file show a short form; ``log_level='DEBUG'`` shows everything."""
     to_file = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
-    if not to_file or logger.isEnabledFor(logging.DEBUG):
-        return
     for handler in logger.handlers:
-        if handler not in to_file and not any(isinstance(each, _Short) for each in handler.filters):
+        if to_file and handler not in to_file and handler.level > logging.DEBUG:
             handler.addFilter(_Short())
 
 
