@@ -41,9 +41,11 @@ def make_room(cfg: Config, overwrite: bool) -> None:
         overwrite: Delete the checkpoints, history and notes of the earlier run.
 
     Raises:
-        ConfigError: If there is an earlier run and it must not be deleted.
+        ConfigError: If there is an earlier run and it must not be deleted, or one is to be resumed whose checkpoints
+            lie where this config does not look.
     """
     if cfg.get('resume'):
+        _refuse_elsewhere(cfg)
         return
     files = _files_of_a_run(cfg) if is_main_process() else []
     answer = [[str(path) for path in files]]
@@ -60,6 +62,21 @@ def make_room(cfg: Config, overwrite: bool) -> None:
     if is_main_process():
         print_log(f'--overwrite: {_some([path.name for path in files])} of the earlier run deleted', logger='current')
     barrier()
+
+
+def _refuse_elsewhere(cfg: Config) -> None:
+    """Refuse to begin anew in the folder of a run that kept its checkpoints in another one."""
+    from mmselfsup_graft.engine.runners import latest_checkpoint
+
+    note = Path(cfg.work_dir) / 'last_checkpoint'  # mmengine's
+    if cfg.get('resume_from') or latest_checkpoint(cfg.work_dir, cfg) is not None or not note.is_file():
+        return
+    newest = Path(note.read_text(errors='replace').strip() or '.')
+    if newest.is_file():
+        raise ConfigError(
+            f'{cfg.work_dir} holds a run whose newest checkpoint is {newest}; continue it with --cfg-options '
+            f'default_hooks.checkpoint.out_dir={newest.parent.parent}, or --resume {newest}'
+        )
 
 
 def _files_of_a_run(cfg: Config) -> list[Path]:

@@ -26,7 +26,7 @@ from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.files import read_json, write_json
 
 from .config_check import apply_cfg_options, check_config
-from .recipe_data import allow_left_out, fit_batch, point_to, without_limits
+from .recipe_data import allow_left_out, fit_batch, point_to, refuse_out_dir, without_limits
 from .report_settings import check_report
 from .train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
 from .work_dir import only_writer
@@ -171,6 +171,7 @@ def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:
 
 def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage:
     """Find out which earlier stages a config builds on, and its fingerprint."""
+    refuse_out_dir(cfg, f'recipe {path}, stage {name!r}')
     known = {stage.name: stage for stage in earlier}
     needs = tuple(dict.fromkeys(value.removeprefix(_REFERENCE) for value in _references(cfg.to_dict())))
     for need in needs:

@@ -68,6 +68,20 @@ def fit_batch(cfg: Config, processes: int) -> str | None:
     return f'only {images} training images{shared}: batch lowered from {size} to {fitting}, learning rate unchanged'
 
 
+def refuse_out_dir(cfg: Config, owner: str) -> None:
+    """Refuse checkpoints outside of a stage's folder, where later stages and the report would not find them.
+
+    Raises:
+        ConfigError: If ``default_hooks.checkpoint.out_dir`` is set.
+    """
+    hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
+    if hook.get('out_dir'):
+        raise ConfigError(
+            f'{owner}: default_hooks.checkpoint.out_dir is {hook["out_dir"]!r}, but the stages of a recipe keep their '
+            'checkpoints in their own folders; leave it out, and choose the place with --work-dir'
+        )
+
+
 def _datasets(cfg: Config) -> list[Any]:
     """The data sets of a stage: to train on, and to score on."""
     scored = [value for value in cfg.get('evaluation', {}).values() if isinstance(value, dict) and 'type' in value]
