@@ -84,7 +84,7 @@ def test_a_few_are_said_once_and_taken(tmp_path):
     finally:
         logger.removeHandler(handler)
     assert [line.partition(': ')[2] for line in lines] == ['1 ignored: .heic 1 (a.heic)']
-    assert data.describe() == '40 images, no labels, 1 ignored (.heic)'
+    assert data.describe() == '40 images, no labels, 1 ignored: .heic 1 (a.heic)'
 
 
 def test_what_lies_beside_images_is_not_counted(image_folder):
@@ -199,7 +199,7 @@ def test_missing_files_are_counted_and_left_out_or_refused(image_folder):
         ImageList(*arguments)
     data = ImageList(*arguments, max_left_out=0.5)
     assert (found(data), data.labels().tolist()) == (['a/1.png', 'b/2.png'], [0, 1])
-    assert data.describe() == '2 images, 2 classes (0 1, 1 1), 2 ignored (missing)'
+    assert data.describe() == '2 images, 2 classes (0 1, 1 1), 2 ignored: missing 2 (a/gone.png, c/3.png)'
     with pytest.raises(DataError, match=r'a/gone\.png.*does not exist; remove its line'):
         ImageList(*arguments, max_left_out=1, test_mode=True)  # a test on fewer images is another test
 
@@ -364,11 +364,10 @@ def test_empty_nested_and_loose_are_said(image_folder):
 
 def test_a_tally_in_words():
     tally = LeftOut()
-    assert (len(tally), tally.short()) == (0, '')
+    assert (len(tally), tally.text()) == (0, '')
     for name in 'abcd':
         tally.add('.heic', f'{name}.heic')
     tally.add('hidden', '.x', expected=True)
-    assert tally.short() == '5 ignored (.heic 4, hidden 1)'
     assert tally.text() == '5 ignored: .heic 4 (a.heic, b.heic, c.heic, …); hidden 1 (.x)'
     tally.check(96, 0.04, 'it')
     with pytest.raises(DataError, match='it: 4 of 99 would be left out, more than 4 %'):

@@ -12,6 +12,8 @@ from mmselfsup_graft.registry import HOOKS
 from ..console import log_file_of
 from .unwrapping import unwrapped_model
 
+_ENDLESS = 10**9  # mmengine's end of a schedule that has none
+
 
 @HOOKS.register_module()
 class RunSummaryHook(Hook):
@@ -29,6 +31,9 @@ class RunSummaryHook(Hook):
             width = max(map(len, rows))
             lines = [f'  {name:{width}}  {text}' for name, text in rows.items()]
             runner.logger.info('\n'.join([f'training {type(unwrapped_model(runner)).__name__}', *lines]))
+            note = _other_end(runner)
+            if note:
+                runner.logger.warning(note)
 
 
 def run_summary(runner: Runner) -> dict[str, str]:
@@ -74,6 +79,23 @@ def _rates(runner: Runner) -> str:
     rates = sorted({float(group.get('initial_lr', group['lr'])) for group in groups})
     text = f'{rates[-1]:.3g}' if len(rates) == 1 else f'{rates[0]:.3g} to {rates[-1]:.3g} by layer'
     return f'{text} at its peak, {type(_wrappers(runner)[0].optimizer).__name__}'
+
+
+def _other_end(runner: Runner) -> str | None:
+    """What to say about learning rates that reach the end of their schedule before or after the training does."""
+    given = runner.param_schedulers or []
+    schedules = [each for group in given.values() for each in group] if isinstance(given, dict) else given
+    rates = [each for each in schedules if each.param_name == 'lr' and each.end < _ENDLESS]
+    if not rates:
+        return None
+    last = max(rates, key=lambda each: each.end * (1 if not each.by_epoch else runner.max_iters / runner.max_epochs))
+    total, unit = (runner.max_epochs, 'epochs') if last.by_epoch else (runner.max_iters, 'iterations')
+    if last.end == total:
+        return None
+    return (
+        f'the learning-rate schedule is {last.end} {unit} long, the training {total}; --epochs N instead of '
+        'train_cfg.max_epochs=N lets the schedule follow'
+    )
 
 
 def _device(runner: Runner) -> str:
