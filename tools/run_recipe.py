@@ -35,17 +35,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     from mmengine.dist import is_main_process
 
+    from mmselfsup_graft.apis.existing import refuse_other_recipe
     from mmselfsup_graft.apis.recipe import load_recipe
     from mmselfsup_graft.apis.recipe_jobs import join_processes, run_recipe
     from mmselfsup_graft.apis.report import write_report
     from mmselfsup_graft.apis.work_dir import only_writer
 
-    recipe = load_recipe(
-        args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs, args.max_left_out
-    )
+    recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs, args.max_left_out)
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)
     join_processes(recipe, args.launcher)
     with only_writer(work_dir):
+        refuse_other_recipe(work_dir, [stage.name for stage in recipe.stages])
         if not args.report_only:
             run_recipe(recipe, work_dir, args.jobs, args.launcher)
         report = write_report(recipe, work_dir)

@@ -18,6 +18,12 @@ import torch
 _WORDS = {'interpolation': ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos', 'box', 'hamming')}
 
 
+def _torchvision_name(target: Callable) -> str:
+    """Name of a class of torchvision, or of one derived from it under the same name; others take other arguments."""
+    chain = target.__mro__ if inspect.isclass(target) else ()
+    return next((each.__name__ for each in chain if each.__module__.startswith('torchvision.')), '')
+
+
 def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value <= 1
 
@@ -47,7 +53,7 @@ def wrong_value(target: Callable, key: str, value: Any) -> str | None:
     """
     if isinstance(value, str) and key in _WORDS:
         return None if value in _WORDS[key] else f'one of {", ".join(_WORDS[key])}'
-    ranged = _RANGES.get(getattr(target, '__name__', ''), {}).get(key)
+    ranged = _RANGES.get(_torchvision_name(target), {}).get(key)
     if ranged is not None and not ranged[0](value):
         return ranged[1]
     annotation = _annotations(target).get(key)

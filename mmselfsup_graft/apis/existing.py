@@ -31,6 +31,23 @@ def refuse_existing(paths: Iterable[str | os.PathLike], overwrite: bool, option:
         )
 
 
+def refuse_other_recipe(work_dir: Path, stages: Iterable[str]) -> None:
+    """Refuse to replace the report of a recipe by that of another one.
+
+    Args:
+        work_dir: Work directory.
+        stages: Names of the stages of the recipe that is to run; each leaves ``stage.json`` in its folder.
+
+    Raises:
+        ConfigError: If there is a report, and none of these stages was ever run there.
+    """
+    found = [name for name in ('table.json', 'report.html') if (work_dir / name).is_file()]
+    if found and not any((work_dir / name / 'stage.json').is_file() for name in stages):
+        raise ConfigError(
+            f'{work_dir} holds {" and ".join(found)} of another recipe; choose another --work-dir, or remove them'
+        )
+
+
 def make_room(cfg: Config, overwrite: bool) -> None:
     """See that a new run does not write over an earlier one in its work directory.
 

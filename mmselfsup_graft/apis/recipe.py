@@ -179,7 +179,9 @@ def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage
             raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which is no earlier stage')
     # how a stage is scored later is no part of what it is
     training = {key: value for key, value in cfg.to_dict().items() if not key.startswith('evaluation')}
-    text = json.dumps(without_limits(training), sort_keys=True, default=str) + ''.join(known[n].fingerprint for n in needs)
+    text = json.dumps(without_limits(training), sort_keys=True, default=str) + ''.join(
+        known[n].fingerprint for n in needs
+    )
     return Stage(name, cfg, needs, hashlib.sha256(text.encode()).hexdigest())
 
 

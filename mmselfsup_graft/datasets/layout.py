@@ -24,7 +24,8 @@ _ANNOTATIONS = {
 _DAY, _MONTH, _YEAR = r'(?:0[1-9]|[12]\d|3[01])', r'(?:0[1-9]|1[0-2])', r'(?:19|20)\d\d'
 # a year, a month or a day, and a day with a name behind it, as albums are called
 _DATE = re.compile(
-    rf'{_YEAR}(?:[-_.]?{_MONTH}(?:[-_.]?{_DAY})?)?|{_YEAR}[-_.]?{_MONTH}[-_.]?{_DAY}[-_. ].*|{_DAY}[-_.]{_MONTH}[-_.]{_YEAR}'
+    rf'{_YEAR}(?:[-_.]?{_MONTH}(?:[-_.]?{_DAY}(?:[-_. ].*)?)?)?|{_DAY}[-_.]{_MONTH}[-_.]{_YEAR}',
+    re.DOTALL,
 )
 _ANYWAY = 'any_folder_is_class=True takes them for classes'
 

@@ -298,6 +298,11 @@ def test_an_index_without_counts_is_still_read(tmp_path):
         (['train_images', 'test_images'], ['test_images', 'train_images']),
         (['train', 'val', 'extra'], ['train', 'val']),
         (['test', 'dev'], ['dev', 'test']),
+        (['cars_train', 'cars_val', 'notes'], ['cars_train', 'cars_val']),
+        (['fold1', 'fold2', 'fold10'], ['fold1', 'fold10', 'fold2']),
+        (['fold1', 'cat'], []),
+        (['bullet_train', 'crash_test'], []),
+        (['road_train', 'road_bike'], []),
         (['train', 'bus', 'car'], []),  # a vehicle
         (['cat', 'dog'], []),
         (['testudo', 'validus'], []),
@@ -342,6 +347,10 @@ def test_dates_are_no_classes_unless_asked_for(image_folder):
     assert 'the folders are dates (with_label=True' in data.describe()
     assert ImageFolder(str(root), with_label=True).labels().tolist() == [0, 1, 2]
     assert ImageFolder(str(root), any_folder_is_class=True).labels().tolist() == [0, 1, 2]
+    assert are_dates(['01-05-2021', '31.12.1999'])
+    assert are_dates(['2021-05-01 Rome', '20220630', '2021_06_02_Oslo'])
+    assert not are_dates(['2021-05-01 Rome', 'Oslo'])
+    assert not are_dates(['2021 models', '1998 cars'])
     assert not are_dates(['00', '01', '02'])
     assert not are_dates(['2021', '0021'])
     assert not are_dates([])

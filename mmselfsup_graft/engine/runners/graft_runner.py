@@ -76,8 +76,8 @@ class GraftRunner(Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
 
-        The data sets are described and checked, see :class:`CheckDataHook`, and the run is summed up. mmengine's own checkpoint hook, in configs
-        of mmdet and mmseg, gives way to one whose files are read safely.
+        The data sets are described and checked, see :class:`CheckDataHook`, and the run is summed up. mmengine's own
+        checkpoint hook, in configs of mmdet and mmseg, gives way to one whose files are read safely.
         """
         wanted = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _OF_MMENGINE}
         saving = wanted.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
