@@ -36,9 +36,9 @@ def _is_range(value: Any) -> bool:
 #: arguments of torchvision's transforms, whose signatures have no types: test -> what is expected
 _RANGES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     'RandomResizedCrop': dict.fromkeys(('scale', 'ratio'), (_is_range, 'two numbers above 0, the smaller one first')),
-    **dict.fromkeys(
-        ('RandomHorizontalFlip', 'RandomVerticalFlip', 'RandomGrayscale'), {'p': (_is_share, 'a number from 0 to 1')}
-    ),
+    'RandomHorizontalFlip': {'p': (_is_share, 'a number from 0 to 1')},
+    'RandomVerticalFlip': {'p': (_is_share, 'a number from 0 to 1')},
+    'RandomGrayscale': {'p': (_is_share, 'a number from 0 to 1')},
 }
 _NUMBERS = (int, float, complex, torch.Tensor)
 
