@@ -14,6 +14,7 @@ was stopped.
   --data fashion-mnist    6,000 images of Fashion-MNIST (Debian's package dataset-fashion-mnist, or downloaded)
   --data DIR              a folder of images, labelled by sub-folder or not at all
   --epochs N              length of the longest training; the others keep their proportion to it
+  --max-left-out SHARE    share of the files that may be left out because they are not images (default: 0.05)
   --work-dir DIR          where to write (default: work_dirs/<name of the recipe>, for a folder
                           work_dirs/layer-grafted_<name of the folder>)
 USAGE

@@ -23,6 +23,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         '--epochs', type=int, help='length of the longest stage; the others and all schedules in proportion'
     )
     parser.add_argument('--data-root', help='folder of images for all data sets that read a folder')
+    parser.add_argument('--max-left-out', type=float, help='share of the files that may be left out; default: 0.05')
     parser.add_argument('--report-only', action='store_true', help='only score and draw what is there')
     add_cfg_options(parser)
     add_launch_options(parser)
@@ -34,15 +35,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     from mmengine.dist import is_main_process
 
+    from mmselfsup_graft.apis.existing import refuse_other_recipe
     from mmselfsup_graft.apis.recipe import load_recipe
     from mmselfsup_graft.apis.recipe_jobs import join_processes, run_recipe
     from mmselfsup_graft.apis.report import write_report
     from mmselfsup_graft.apis.work_dir import only_writer
 
-    recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs)
+    recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs, args.max_left_out)
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)
     join_processes(recipe, args.launcher)
     with only_writer(work_dir):
+        refuse_other_recipe(work_dir, [stage.name for stage in recipe.stages])
         if not args.report_only:
             run_recipe(recipe, work_dir, args.jobs, args.launcher)
         report = write_report(recipe, work_dir)

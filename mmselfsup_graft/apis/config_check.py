@@ -26,9 +26,19 @@ _HARD_TO_SEE = ('mmdet', 'mmseg')
 _ALSO_CALLED = {
     'base_lr': 'lr',
     'learning_rate': 'lr',
-    'epochs': 'max_epochs',
     'bs': 'batch_size',
     'workers': 'num_workers',
+}
+
+
+_LENGTHS = ('epochs', 'max_epochs', 'num_epochs')
+# what helps with keys that no override sets as they are meant
+_INSTEAD = {
+    **dict.fromkeys(
+        ('data_root', 'data_dir', 'data_path'),
+        'no data set of this config reads a folder; take a config for folders (configs/*/*folder*)',
+    ),
+    **dict.fromkeys(_LENGTHS, 'give the option --epochs N, which the learning-rate schedule follows'),
 }
 
 
@@ -149,7 +159,9 @@ def _entries(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 def _check_new_key(place: _Place, part: str, where: str, option: str, config: dict) -> None:
     if not place.path:
         if part not in known_top_level():
-            meant = _meant(place.node, option.split('.'))
+            meant = _meant(place.node, option.split('.')) if part not in _LENGTHS else ''
+            if not meant and option in _INSTEAD:
+                raise ConfigError(f"unknown key '{option}': {_INSTEAD[option]}")
             known = {*known_top_level(), *place.node}
             raise ConfigError(f"unknown key '{option}'{meant}" if meant else _unknown(where, 'a config', known))
         return

@@ -16,6 +16,30 @@ import torch
 
 #: words of arguments whose signatures say no more than ``str``
 _WORDS = {'interpolation': ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos', 'box', 'hamming')}
+
+
+def _torchvision_name(target: Callable) -> str:
+    """Name of a class of torchvision, or of one derived from it under the same name; others take other arguments."""
+    chain = target.__mro__ if inspect.isclass(target) else ()
+    return next((each.__name__ for each in chain if each.__module__.startswith('torchvision.')), '')
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_range(value: Any) -> bool:
+    pair = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(each, int | float) for each in value)
+    return pair and 0 < value[0] <= value[1]
+
+
+#: arguments of torchvision's transforms, whose signatures have no types: test -> what is expected
+_RANGES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
+    'RandomResizedCrop': dict.fromkeys(('scale', 'ratio'), (_is_range, 'two numbers above 0, the smaller one first')),
+    'RandomHorizontalFlip': {'p': (_is_share, 'a number from 0 to 1')},
+    'RandomVerticalFlip': {'p': (_is_share, 'a number from 0 to 1')},
+    'RandomGrayscale': {'p': (_is_share, 'a number from 0 to 1')},
+}
 _NUMBERS = (int, float, complex, torch.Tensor)
 
 
@@ -29,6 +53,9 @@ def wrong_value(target: Callable, key: str, value: Any) -> str | None:
     """
     if isinstance(value, str) and key in _WORDS:
         return None if value in _WORDS[key] else f'one of {", ".join(_WORDS[key])}'
+    ranged = _RANGES.get(_torchvision_name(target), {}).get(key)
+    if ranged is not None and not ranged[0](value):
+        return ranged[1]
     annotation = _annotations(target).get(key)
     if annotation is None or value is None or _takes(annotation, value):
         return None

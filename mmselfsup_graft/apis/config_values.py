@@ -11,6 +11,12 @@ from mmselfsup_graft.registry import MODELS
 
 # whose data preprocessors take no notice of what a fast pipeline leaves to the device
 _UNAWARE = ('mmpretrain', 'mmengine')
+_SWITCHES = (
+    *('resume', 'resume_anyway', 'find_unused_parameters', 'auto_scale_lr.enable', 'env_cfg.cudnn_benchmark'),
+    *('randomness.deterministic', 'randomness.diff_rank_seed', 'optim_wrapper.paramwise_cfg.no_decay_1d'),
+)
+_LOG_LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
+_ARCH = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
 
 
 def check_values(cfg: Config) -> None:
@@ -31,11 +37,53 @@ def check_values(cfg: Config) -> None:
     counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if isinstance(counts, bool) or not isinstance(counts, int) or counts < 1:
         raise ConfigError(f'optim_wrapper.accumulative_counts must be a whole number of at least 1, got {counts!r}')
+    _check_switches(cfg)
+    _check_arch(cfg.get('model'), 'model')
+    _check_pixel_values(cfg)
     _check_ranges(cfg)
     modes = [fast for key in cfg if key.endswith('_dataloader') for fast in _fast_of(cfg[key])]
     deferring = [fast for fast in modes if resolve_mode(fast) not in (None, 'cpu')]
     if deferring:
         _check_preprocessor(cfg, deferring[0])
+
+
+def _check_switches(cfg: Config) -> None:
+    """Refuse values of switches that untyped sections hold: any text would count as true."""
+    for path in _SWITCHES:
+        value: Any = cfg
+        for key in path.split('.'):
+            value = value.get(key) if isinstance(value, dict | Config) else None
+        if value is not None and not isinstance(value, bool) and value not in (0, 1):
+            raise ConfigError(f'{path} is {value!r}, expected True or False')
+    level = cfg.get('log_level', 'INFO')
+    if isinstance(level, str) and level not in _LOG_LEVELS:
+        raise ConfigError(f'log_level is {level!r}, expected one of {", ".join(_LOG_LEVELS)}')
+
+
+def _check_arch(node: Any, path: str) -> None:
+    """Refuse sizes of a network, which stand in a dict without a type, that are not whole numbers."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in items:
+        if str(path).endswith('.arch') and key in _ARCH and (type(value) is not int or value < 1):
+            raise ConfigError(f'{path}.{key} is {value!r}, expected a whole number of at least 1')
+        _check_arch(value, f'{path}.{key}')
+
+
+def _check_pixel_values(cfg: Config) -> None:
+    """Refuse means and deviations of channels that are not numbers, or deviations that nothing can be divided by."""
+    model = cfg.get('model')
+    given = {'data_preprocessor': cfg.get('data_preprocessor')}
+    if isinstance(model, dict):
+        given['model.data_preprocessor'] = model.get('data_preprocessor')
+    for path, values in given.items():
+        for key in ('mean', 'std'):
+            value = values.get(key) if isinstance(values, dict) else None
+            if value is None:
+                continue
+            numbers = isinstance(value, list | tuple) and all(isinstance(each, int | float) for each in value)
+            if not numbers or len(value) not in (1, 3) or (key == 'std' and min(value) <= 0):
+                above = ' above 0' if key == 'std' else ''
+                raise ConfigError(f'{path}.{key} is {value!r}, expected a list of 1 or 3 numbers{above} (on 0..255)')
 
 
 def _check_ranges(cfg: Config) -> None:
@@ -48,6 +96,9 @@ def _check_ranges(cfg: Config) -> None:
     if isinstance(rate, int | float) and not 0 <= rate < float('inf'):
         raise ConfigError(f'optim_wrapper.optimizer.lr is {rate!r}, expected a learning rate of at least 0')
     for key in cfg:
+        workers = cfg[key].get('num_workers') if key.endswith('_dataloader') and isinstance(cfg[key], dict) else None
+        if isinstance(workers, int | float) and workers < 0:
+            raise ConfigError(f'{key}.num_workers is {workers!r}, expected a number of processes of at least 0')
         size = cfg[key].get('batch_size') if key.endswith('_dataloader') and isinstance(cfg[key], dict) else None
         if isinstance(size, int | float) and size < 1:
             raise ConfigError(f'{key}.batch_size is {size!r}, expected a number of images of at least 1')

@@ -31,6 +31,23 @@ def refuse_existing(paths: Iterable[str | os.PathLike], overwrite: bool, option:
         )
 
 
+def refuse_other_recipe(work_dir: Path, stages: Iterable[str]) -> None:
+    """Refuse to replace the report of a recipe by that of another one.
+
+    Args:
+        work_dir: Work directory.
+        stages: Names of the stages of the recipe that is to run; each leaves ``stage.json`` in its folder.
+
+    Raises:
+        ConfigError: If there is a report, and none of these stages was ever run there.
+    """
+    found = [name for name in ('table.json', 'report.html') if (work_dir / name).is_file()]
+    if found and not any((work_dir / name / 'stage.json').is_file() for name in stages):
+        raise ConfigError(
+            f'{work_dir} holds {" and ".join(found)} of another recipe; choose another --work-dir, or remove them'
+        )
+
+
 def make_room(cfg: Config, overwrite: bool) -> None:
     """See that a new run does not write over an earlier one in its work directory.
 
@@ -41,9 +58,11 @@ def make_room(cfg: Config, overwrite: bool) -> None:
         overwrite: Delete the checkpoints, history and notes of the earlier run.
 
     Raises:
-        ConfigError: If there is an earlier run and it must not be deleted.
+        ConfigError: If there is an earlier run and it must not be deleted, or one is to be resumed whose checkpoints
+            lie where this config does not look.
     """
     if cfg.get('resume'):
+        _refuse_elsewhere(cfg)
         return
     files = _files_of_a_run(cfg) if is_main_process() else []
     answer = [[str(path) for path in files]]
@@ -60,6 +79,21 @@ def make_room(cfg: Config, overwrite: bool) -> None:
     if is_main_process():
         print_log(f'--overwrite: {_some([path.name for path in files])} of the earlier run deleted', logger='current')
     barrier()
+
+
+def _refuse_elsewhere(cfg: Config) -> None:
+    """Refuse to begin anew in the folder of a run that kept its checkpoints in another one."""
+    from mmselfsup_graft.engine.runners import latest_checkpoint
+
+    note = Path(cfg.work_dir) / 'last_checkpoint'  # mmengine's
+    if cfg.get('resume_from') or latest_checkpoint(cfg.work_dir, cfg) is not None or not note.is_file():
+        return
+    newest = Path(note.read_text(errors='replace').strip() or '.')
+    if newest.is_file():
+        raise ConfigError(
+            f'{cfg.work_dir} holds a run whose newest checkpoint is {newest}; continue it with --cfg-options '
+            f'default_hooks.checkpoint.out_dir={newest.parent.parent}, or --resume {newest}'
+        )
 
 
 def _files_of_a_run(cfg: Config) -> list[Path]:

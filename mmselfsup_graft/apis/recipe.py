@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.logging import print_log
 
 from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.files import read_json, write_json
 
 from .config_check import apply_cfg_options, check_config
+from .recipe_data import allow_left_out, fit_batch, point_to, refuse_out_dir, without_limits
 from .report_settings import check_report
 from .stage_note import REPEAT, check_hash, check_values, read_note
 from .train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
@@ -63,6 +65,7 @@ class Recipe:
     amp: bool = False
     data_root: str | None = None
     epochs: int | None = None
+    max_left_out: float | None = None
 
     def stage(self, name: str) -> Stage:
         """The stage of that name.
@@ -83,6 +86,7 @@ def load_recipe(
     amp: bool = False,
     data_root: str | None = None,
     epochs: int | None = None,
+    max_left_out: float | None = None,
 ) -> Recipe:
     """Read a recipe and check every stage before anything runs.
 
@@ -92,6 +96,7 @@ def load_recipe(
         amp: Train all stages in half precision where the machine has it.
         data_root: Folder for every data set that has a ``data_root``.
         epochs: Length of the longest stage; all others keep their proportion to it.
+        max_left_out: Share of the files that every data set may leave out.
 
     Raises:
         ConfigError: For a missing file, unknown keys, a stage used before it is defined, or a faulty stage config.
@@ -114,13 +119,15 @@ def load_recipe(
         for cfg in configs.values():
             enable_amp(cfg)
     if data_root:
-        _point_to(path, list(configs.values()), data_root)
+        point_to(path, list(configs.values()), data_root)
+    if max_left_out is not None:
+        allow_left_out(list(configs.values()), max_left_out)
     stages: list[Stage] = []
     for name, cfg in configs.items():
         stages.append(_link(path, name, cfg, stages))
     report = content.get('report', {})
     check_report(path, report, [stage.name for stage in stages])
-    return Recipe(path, tuple(stages), report, options or {}, amp, data_root, epochs)
+    return Recipe(path, tuple(stages), report, options or {}, amp, data_root, epochs, max_left_out)
 
 
 def _load_entry(path: Path, entry: dict, content: Config) -> Config:
@@ -163,18 +170,9 @@ def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:
         check_config(cfg)
 
 
-def _point_to(path: Path, configs: Sequence[Config], data_root: str) -> None:
-    """Let every data set that reads a folder read this one."""
-    datasets = [d for cfg in configs for d in (cfg.train_dataloader.dataset, *cfg.get('evaluation', {}).values())]
-    with_root = [dataset for dataset in datasets if 'data_root' in dataset]
-    if not with_root:
-        raise ConfigError(f'--data-root: no data set of recipe {path} reads a folder; use the recipe for folders')
-    for dataset in with_root:
-        dataset.data_root = str(Path(data_root).resolve())
-
-
 def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage:
     """Find out which earlier stages a config builds on, and its fingerprint."""
+    refuse_out_dir(cfg, f'recipe {path}, stage {name!r}')
     known = {stage.name: stage for stage in earlier}
     needs = tuple(dict.fromkeys(value.removeprefix(_REFERENCE) for value in _references(cfg.to_dict())))
     for need in needs:
@@ -182,7 +180,9 @@ def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage
             raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which is no earlier stage')
     # how a stage is scored later is no part of what it is
     training = {key: value for key, value in cfg.to_dict().items() if not key.startswith('evaluation')}
-    text = json.dumps(training, sort_keys=True, default=str) + ''.join(known[n].fingerprint for n in needs)
+    text = json.dumps(without_limits(training), sort_keys=True, default=str) + ''.join(
+        known[n].fingerprint for n in needs
+    )
     return Stage(name, cfg, needs, hashlib.sha256(text.encode()).hexdigest())
 
 
@@ -262,13 +262,16 @@ def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
     with only_writer(folder):
         if is_main_process():
             write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
+        lowered = fit_batch(cfg, get_world_size())
+        if lowered and is_main_process():
+            print_log(lowered)
         train(cfg)
         if is_main_process():
-            _finish(folder, stage)
+            _finish(folder, stage, [lowered] if lowered else [])
         barrier()
 
 
-def _finish(folder: Path, stage: Stage) -> None:
+def _finish(folder: Path, stage: Stage, notes: list[str]) -> None:
     from mmselfsup_graft.engine.runners import latest_checkpoint
 
     newest = latest_checkpoint(folder)
@@ -283,7 +286,7 @@ def _finish(folder: Path, stage: Stage) -> None:
         # unknown if an older version began: not there, or NaN
         **{key: progress[key] for key in ('cpu_seconds',) if progress.get(key, math.nan) == progress.get(key)},
         'iterations': progress['max_iters'],
-        'notes': progress['notes'],
+        'notes': notes + progress['notes'],
     }
     check_values(note, folder / 'progress.json')
     write_json(folder / 'done.json', note)

@@ -112,6 +112,7 @@ def _start(recipe: Recipe, stage: Stage, work_dir: Path, jobs: int) -> _Job:
     command += ['--options', json.dumps(recipe.options)] + (['--amp'] if recipe.amp else [])
     command += ['--data-root', recipe.data_root] if recipe.data_root else []
     command += ['--epochs', str(recipe.epochs)] if recipe.epochs else []
+    command += [] if recipe.max_left_out is None else ['--max-left-out', str(recipe.max_left_out)]
     log = folder / 'train.log'
     with log.open('a') as file:
         log_begins = file.tell()
@@ -155,6 +156,7 @@ class ProgressView:
         self.inplace = sys.stdout.isatty()
         self._started = time.time()
         self._last = 0.0
+        self._noted: dict[str, str] = {}
 
     def show(self, running: list[str]) -> None:
         """Draw the present state."""
@@ -169,9 +171,11 @@ class ProgressView:
         print(f'{_CLEAR}{line}' if self.inplace else line, end='' if self.inplace else '\n', flush=True)
 
     def note(self, name: str) -> None:
-        """Show what a stage that has ended wants people to know."""
+        """Show what a stage that has ended wants people to know, unless another stage said the same."""
         done = read_done(self.work_dir, name) or {}
         for text in done.get('notes', []):
+            if self._noted.setdefault(text, name) != name:
+                continue
             print(f'{_CLEAR if self.inplace else ""}note on {name}: {text}', flush=True)
 
     def __enter__(self) -> 'ProgressView':

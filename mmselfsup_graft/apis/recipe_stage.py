@@ -20,10 +20,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--amp', action='store_true')
     parser.add_argument('--data-root')
     parser.add_argument('--epochs', type=int)
+    parser.add_argument('--max-left-out', type=float)
     parser.add_argument('--options', type=json.loads, default={})
     args = parser.parse_args(argv)
     die_with_parent()
-    recipe = load_recipe(args.recipe, args.options, args.amp, args.data_root, args.epochs)
+    recipe = load_recipe(args.recipe, args.options, args.amp, args.data_root, args.epochs, args.max_left_out)
     run_stage(recipe.stage(args.only), Path(args.work_dir))
 
 

@@ -188,6 +188,11 @@ def enable_resume(cfg: Config, source: str) -> None:
     """
     cfg.resume = True
     cfg.resume_from = None if source == 'auto' else source
+    if cfg.resume_from and Path(cfg.resume_from).is_dir():
+        raise CheckpointError(
+            f'--resume {cfg.resume_from}: is a folder, expected a checkpoint; --resume alone takes the newest one of '
+            '--work-dir'
+        )
     if cfg.resume_from and not Path(cfg.resume_from).is_file():
         raise CheckpointError(f'--resume {cfg.resume_from}: no such file')
 

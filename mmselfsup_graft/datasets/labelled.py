@@ -140,7 +140,7 @@ class LabelledDataset(BaseDataset):
     def describe(self) -> str:
         """What the data set holds, in one line: images, classes, what was left out."""
         self.full_init()
-        parts = [f'{len(self):,} images', self._classes_in_words(), self.left_out.short(), *self.notes]
+        parts = [f'{len(self):,} images', self._classes_in_words(), self.left_out.text(), *self.notes]
         return ', '.join(part for part in parts if part)
 
     def _classes_in_words(self) -> str:

@@ -13,21 +13,49 @@ _SPLIT = re.compile(
     r'(?:[-_ ]?(?:\d{1,4}|sets?|images?|imgs?|data|split))?',
     re.IGNORECASE,
 )
+# several parts of one set, which are numbered
+_NUMBERED = re.compile(r'(?:fold|split|part|batch|chunk|shard)[-_ ]?\d{1,4}', re.IGNORECASE)
+_PREFIX = re.compile(r'(?P<prefix>\w+?[-_ ])(?P<rest>.+)')
 _PICTURES = {'images', 'image', 'imgs', 'img', 'jpegimages', 'pictures', 'photos', 'rgb'}
 _ANNOTATIONS = {
     *('labels', 'label', 'annotations', 'annotation', 'anns', 'masks', 'mask', 'segmentation', 'segmentations'),
     *('segmentationclass', 'segmentationobject', 'imagesets', 'gt', 'groundtruth', 'ground_truth', 'bboxes'),
 }
-_DATE = re.compile(r'(?:19|20)\d\d(?:[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?)?')
+_DAY, _MONTH, _YEAR = r'(?:0[1-9]|[12]\d|3[01])', r'(?:0[1-9]|1[0-2])', r'(?:19|20)\d\d'
+# a year, a month or a day, and a day with a name behind it, as albums are called
+_DATE = re.compile(
+    rf'{_YEAR}(?:[-_.]?{_MONTH}(?:[-_.]?{_DAY}(?:[-_. ].*)?)?)?|{_DAY}[-_.]{_MONTH}[-_.]{_YEAR}',
+    re.DOTALL,
+)
 _ANYWAY = 'any_folder_is_class=True takes them for classes'
 
 
 def split_folders(names: Iterable[str]) -> list[str]:
-    """Return which of the folders are splits of a data set: all are named so, or one trains and one is held out."""
-    matches = {name: _SPLIT.fullmatch(name) for name in names}
+    """Return which of the folders are splits of a data set.
+
+    They are if all are named so, if one trains and one is held out, also behind a common word (``cars_train`` and
+    ``cars_val``), or if all are numbered parts (``fold1``, ``fold2``).
+    """
+    listed = list(names)
+    if listed and all(_NUMBERED.fullmatch(name) for name in listed):
+        return sorted(listed)
+    found = _splits({name: name for name in listed})
+    if found:
+        return found
+    parted = {name: match for name in listed if (match := _PREFIX.fullmatch(name))}
+    for prefix in {match['prefix'] for match in parted.values()}:
+        found = _splits({name: match['rest'] for name, match in parted.items() if match['prefix'] == prefix}, both=True)
+        if found:
+            return found
+    return []
+
+
+def _splits(names: dict[str, str], both: bool = False) -> list[str]:
+    """Folders -> what tells the split of their names; ``both``: some must train and some be held out."""
+    matches = {name: _SPLIT.fullmatch(part) for name, part in names.items()}
     splits = {name: match for name, match in matches.items() if match}
-    both = any(match['train'] for match in splits.values()) and any(match['held'] for match in splits.values())
-    return sorted(splits) if splits and (both or len(splits) == len(matches)) else []
+    pair = any(match['train'] for match in splits.values()) and any(match['held'] for match in splits.values())
+    return sorted(splits) if pair or (splits and not both and len(splits) == len(matches)) else []
 
 
 def is_split(name: str) -> bool:

@@ -72,16 +72,10 @@ class LeftOut:
     def __len__(self) -> int:
         return sum(self._counts.values())
 
-    def short(self) -> str:
-        """In a few words: ``2 files ignored (.heic)``, empty if nothing was left out."""
+    def text(self) -> str:
+        """With the first names: ``2 ignored: .heic 2 (a.heic, b.heic)``; empty if nothing was left out."""
         if not len(self):
             return ''
-        counts = self.counts()
-        reasons = list(counts) if len(counts) == 1 else [f'{reason} {count}' for reason, count in counts.items()]
-        return f'{len(self)} ignored ({", ".join(reasons)})'
-
-    def text(self) -> str:
-        """With the first names: ``2 ignored: .heic 2 (a.heic, b.heic)``."""
         parts = []
         for reason, count in self.counts().items():
             names = ', '.join(self._names[reason]) + (', …' if count > len(self._names[reason]) else '')
@@ -103,8 +97,9 @@ class LeftOut:
         if self.unexpected and self.unexpected > most * total:
             raise DataError(
                 f'{owner}: {self.unexpected} of {total} would be left out, more than {100 * most:g} %. {self.text()}. '
-                'Convert, rename or remove them; or allow it with max_left_out=1 of the data set (dataset_tools: '
-                '--max-left-out 1)'
+                'Convert, rename or remove them; or allow it: max_left_out=1 of the data set (--cfg-options '
+                'train_dataloader.dataset.max_left_out=1), or --max-left-out 1 of recipes, the quick start and '
+                'tools/dataset_tools'
             )
         if len(self):
             say_once(f'{owner}: {self.text()}', logging.WARNING if self.unexpected else logging.INFO)

@@ -1,23 +1,28 @@
-"""What must be the same when a run is resumed: data, batch, pipeline, rates; stored in its checkpoints."""
+"""What must be the same when a run is resumed: data, batch, pipeline, model, rates; stored in its checkpoints."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 
 from mmselfsup_graft.datasets import SelfSupDataset
-from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.errors import ConfigError, GraftError
+from mmselfsup_graft.files import open_regular
 
 _LENGTHS = ('begin', 'end', 'T_max', 'warmup', 'milestones', 'step_size')  # these may change: the schedule follows
 _MOST = 200  # characters of a value in a message
+_LOOKED_INTO = 16  # images whose content is compared
+# of a model: where its first weights came from, which a resumed run does not read, or what is compared on its own
+_NOT_COMPARED = ('init_cfg', 'pretrained', 'checkpoint', 'base_checkpoint', 'data_preprocessor')
 
 
 def run_fingerprint(runner: Runner) -> dict[str, Any] | None:
     """What an iteration of this run means, as plain data; None outside of training.
 
-    The list of samples is told by its hash: names relative to the data set's folder, so that the folder may move.
+    The list of samples is told by its hash: names relative to the data set's folder, so that the folder may move. The
+    content of some images is hashed as well, so that another folder with the same names is noticed.
     """
     loop = runner._train_loop
     if loop is None or not isinstance(loop, BaseLoop):
@@ -30,8 +35,10 @@ def run_fingerprint(runner: Runner) -> dict[str, Any] | None:
     groups = [group for each in wrappers for group in each.optimizer.param_groups]
     batch_size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
     return {
+        'model.type': _plain((cfg.get('model') or {}).get('type')),
         'samples': len(loader.dataset),
-        'sample list (SHA-256)': _sample_list(loader.dataset),
+        'sample list (SHA-256)': _hash_of(loader.dataset, _sample_list),
+        f'content of {_LOOKED_INTO} images (SHA-256)': _hash_of(loader.dataset, _some_content),
         'images per process': batch_size,
         'processes': runner.world_size,
         'accumulated micro-batches': max(each._accumulative_counts for each in wrappers),
@@ -39,7 +46,10 @@ def run_fingerprint(runner: Runner) -> dict[str, Any] | None:
         'sampler': _plain(data.get('sampler')),
         'pipeline': _plain(dataset.get('pipeline')),
         'fast': _plain(dataset.get('fast', False)),
+        'data preprocessor': _plain((cfg.get('model') or {}).get('data_preprocessor', cfg.get('data_preprocessor'))),
+        'model': _compared(cfg.get('model')),
         'schedule': _without_lengths(cfg.get('param_scheduler')),
+        'clip_grad': _plain((cfg.get('optim_wrapper') or {}).get('clip_grad')),
         'learning rates': sorted({group.get('initial_lr', group['lr']) for group in groups}),
     }
 
@@ -126,6 +136,15 @@ def _plain(value: Any) -> Any:
     return f'{value.__module__}.{name}' if name else type(value).__name__
 
 
+def _compared(value: Any) -> Any:
+    """A model's config as plain data, without what a resumed run may have otherwise."""
+    if isinstance(value, Mapping):
+        return {str(key): _compared(each) for key, each in value.items() if key not in _NOT_COMPARED}
+    if isinstance(value, list | tuple):
+        return [_compared(each) for each in value]
+    return _plain(value)
+
+
 def _without_lengths(schedules: Any) -> Any:
     if isinstance(schedules, Mapping):
         return {
@@ -138,19 +157,46 @@ def _without_lengths(schedules: Any) -> Any:
     return _plain(schedules)
 
 
-def _sample_list(dataset: Any) -> str | None:
-    """Hash of what a data set of this toolbox reads, in its order; kept with the data set. None for others."""
+def _hash_of(dataset: Any, made: Callable[[SelfSupDataset], str]) -> str | None:
+    """A hash of what a data set of this toolbox holds, made once and kept with it. None for others."""
     if not isinstance(dataset, SelfSupDataset):
         return None
-    known = dataset.__dict__.get('_sample_list')
-    if known is None:
-        digest, root = hashlib.sha256(), str(getattr(dataset, 'data_root', '') or '')
-        for number in range(len(dataset)):
-            info = dataset.get_data_info(number)
-            image = info.get('img')
-            name = str(info.get('img_path') or info.get('number', number)).removeprefix(root).lstrip('/')
-            digest.update(f'{name}\0{info.get("gt_label")}\n'.encode())
-            if image is not None and hasattr(image, 'tobytes'):
-                digest.update(image.tobytes())
-        known = dataset.__dict__['_sample_list'] = digest.hexdigest()[:16]
-    return known
+    known = dataset.__dict__.setdefault('_hashes', {})
+    if made.__name__ not in known:
+        known[made.__name__] = made(dataset)
+    return known[made.__name__]
+
+
+def _sample_list(dataset: SelfSupDataset) -> str:
+    """Hash of the names of the samples, or of their pixels where they lie in memory, and of their labels, in order."""
+    digest, root = hashlib.sha256(), str(getattr(dataset, 'data_root', '') or '')
+    for number in range(len(dataset)):
+        info = dataset.get_data_info(number)
+        image = info.get('img')
+        name = str(info.get('img_path') or info.get('number', number)).removeprefix(root).lstrip('/')
+        digest.update(f'{name}\0{info.get("gt_label")}\n'.encode())
+        if image is not None and hasattr(image, 'tobytes'):
+            digest.update(image.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _some_content(dataset: SelfSupDataset) -> str:
+    """Hash of the content of some images, spread over the data set."""
+    digest, count = hashlib.sha256(), min(_LOOKED_INTO, len(dataset))
+    for place in range(count):
+        digest.update(hashlib.sha256(_content(dataset, place * len(dataset) // count)).digest())
+    return digest.hexdigest()[:16]
+
+
+def _content(dataset: SelfSupDataset, number: int) -> bytes:
+    """Pixels or file of an image; nothing for one that cannot be read."""
+    try:
+        info = dataset.read_image(dataset.get_data_info(number))
+        if 'img' in info:
+            return info['img'].tobytes()
+        if 'img_bytes' in info:
+            return bytes(info['img_bytes'])
+        with open_regular(info['img_path']) as file:
+            return file.read()
+    except (GraftError, OSError, KeyError):
+        return b''

@@ -1,10 +1,12 @@
 """Sizes of a model's parts that follow from another part: filled in, or refused where they are given and differ."""
 
 import inspect
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.logging import print_log
 from mmpretrain.models import SwinTransformer
 from torch import nn
 
@@ -132,3 +134,22 @@ def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
                 f'{owner}: the images have {each.shape[1]} channels (LoadImage.channels of the pipeline), '
                 f'backbone.in_channels is {wanted}; give both the same'
             )
+    _note_image_size(owner, backbone, images)
+
+
+def _note_image_size(owner: str, backbone: nn.Module, images: Any) -> None:
+    """Say once that a transformer resizes its position table for images of another size than its own."""
+    first = images[0] if isinstance(images, list | tuple) and len(images) else images
+    size = getattr(backbone, 'img_size', None)
+    if not isinstance(first, torch.Tensor) or first.dim() != 4 or not isinstance(size, int | list | tuple):
+        return
+    wanted = (size, size) if isinstance(size, int) else tuple(size)
+    if tuple(first.shape[-2:]) != wanted and not getattr(backbone, '_said_image_size', False):
+        backbone._said_image_size = True  # type: ignore[assignment]
+        given, own = (' x '.join(map(str, each)) for each in (first.shape[-2:], wanted))
+        print_log(
+            f'{owner}: images of {given} for a backbone of {own}: its position table is resized for them in every '
+            'step; if that is not meant, set model.backbone.img_size or the size of the crops',
+            logger='current',
+            level=logging.WARNING,
+        )

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import mmpretrain
 import pytest
+import torchvision
 from mmengine.config import Config
 
 from mmselfsup_graft import registry as ours
 from mmselfsup_graft.apis.config_check import apply_cfg_options, check_config, suggest
 from mmselfsup_graft.apis.config_keys import parameters, section_of
+from mmselfsup_graft.apis.config_types import wrong_value
 from mmselfsup_graft.apis.config_values import check_values
 from mmselfsup_graft.errors import ConfigError
 
@@ -359,7 +361,7 @@ def test_words_of_a_closed_list(name, word, is_right):
         ('lr', 'optim_wrapper.optimizer.lr'),
         ('batch_size', 'train_dataloader.batch_size'),
         ('data_root', 'train_dataloader.dataset.data_root'),
-        ('max_epochs', 'train_cfg.max_epochs'),
+        ('max_epochs', '--epochs N'),
         ('img_size', ''),
         ('train_pipeline.1.prob', 'train_dataloader.dataset.pipeline.1.prob'),
         ('training_pipeline.1.prob', 'train_dataloader.dataset.pipeline.1.prob'),
@@ -383,18 +385,58 @@ def test_an_option_that_nothing_reads_is_refused_with_the_place_that_is_read(opt
         ('optim_wrapper.clip_grad', 1.0),
         ('train_dataloader.batch_size', 0),
         ('train_dataloader.batch_size', -4),
+        ('train_dataloader.num_workers', -1),
+        ('resume', 'maybe'),
+        ('log_level', 'LOUD'),
+        ('auto_scale_lr.enable', 'perhaps'),
+        ('env_cfg.cudnn_benchmark', 'maybe'),
+        ('data_preprocessor', dict(mean=[1, 2])),
+        ('data_preprocessor', dict(std=[0.0, 1.0, 1.0])),
+        ('data_preprocessor', dict(std=0)),
     ],
 )
 def test_impossible_numbers_are_refused_at_their_key(key, value):
+    config = set_key(small_config(), key, value)
+    if isinstance(value, dict):
+        ((name, value),) = value.items()
+        key = f'{key}.{name}'
     with pytest.raises(ConfigError, match=rf'{re.escape(key)} is {re.escape(repr(value))}'):
-        check_config(set_key(small_config(), key, value))
+        check_values(config)
+
+
+@pytest.mark.parametrize('sizes', [dict(num_layers='two'), dict(embed_dims=0), dict(num_heads=2.5)])
+def test_impossible_sizes_are_refused_at_their_key(sizes):
+    config = small_config()
+    config.model.backbone.arch = sizes
+    ((name, value),) = sizes.items()
+    with pytest.raises(ConfigError, match=rf'model\.backbone\.arch\.{name} is {value!r}, expected a whole number'):
+        check_values(config)
+
+
+@pytest.mark.parametrize(
+    ('transform', 'key', 'value', 'fits'),
+    [
+        ('RandomResizedCrop', 'scale', 'big', False),
+        ('RandomResizedCrop', 'scale', (1.0, 0.2), False),
+        ('RandomResizedCrop', 'scale', (0.2, 1.0), True),
+        ('RandomResizedCrop', 'ratio', 1.0, False),
+        ('RandomHorizontalFlip', 'p', 'often', False),
+        ('RandomHorizontalFlip', 'p', 1.5, False),
+        ('RandomHorizontalFlip', 'p', 0.5, True),
+    ],
+)
+def test_ranges_of_transforms_without_annotations(transform, key, value, fits):
+    target = getattr(torchvision.transforms, transform)
+    assert (wrong_value(target, key, value) is None) == fits
 
 
 @pytest.mark.parametrize(
     ('option', 'place'),
     [
         ('base_lr', 'optim_wrapper.optimizer.lr'),
-        ('epochs', 'train_cfg.max_epochs'),
+        ('epochs', '--epochs N'),
+        ('max_epochs', '--epochs N'),
+        ('data_dir', 'no data set of this config reads a folder'),
         ('model.backbone.T_max', 'param_scheduler.0.T_max'),
     ],
 )

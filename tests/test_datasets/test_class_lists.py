@@ -308,7 +308,10 @@ def test_a_stored_copy_that_lost_a_class_is_numbered_by_the_names_that_are_left(
     assert sorted(set(copy.labels())) == [1, 2, 3]
     raw = RawShards(str(copied(animals, tmp_path)), split='train')
     assert raw.classes == ALL[1:]
-    assert raw.describe() == '6 images, 3 classes (bee 2, cat 2, dog 2), 2 ignored (unreadable when copied)'
+    assert raw.describe() == (
+        '6 images, 3 classes (bee 2, cat 2, dog 2), 2 ignored: '
+        'unreadable when copied 2 (train/ant/0.png, train/ant/1.png)'
+    )
     assert Image.open(tmp_path / 'copy' / 'train' / 'bee' / '0.png').size == (8, 8)
 
 

@@ -84,7 +84,7 @@ def test_a_few_are_said_once_and_taken(tmp_path):
     finally:
         logger.removeHandler(handler)
     assert [line.partition(': ')[2] for line in lines] == ['1 ignored: .heic 1 (a.heic)']
-    assert data.describe() == '40 images, no labels, 1 ignored (.heic)'
+    assert data.describe() == '40 images, no labels, 1 ignored: .heic 1 (a.heic)'
 
 
 def test_what_lies_beside_images_is_not_counted(image_folder):
@@ -199,7 +199,7 @@ def test_missing_files_are_counted_and_left_out_or_refused(image_folder):
         ImageList(*arguments)
     data = ImageList(*arguments, max_left_out=0.5)
     assert (found(data), data.labels().tolist()) == (['a/1.png', 'b/2.png'], [0, 1])
-    assert data.describe() == '2 images, 2 classes (0 1, 1 1), 2 ignored (missing)'
+    assert data.describe() == '2 images, 2 classes (0 1, 1 1), 2 ignored: missing 2 (a/gone.png, c/3.png)'
     with pytest.raises(DataError, match=r'a/gone\.png.*does not exist; remove its line'):
         ImageList(*arguments, max_left_out=1, test_mode=True)  # a test on fewer images is another test
 
@@ -298,6 +298,11 @@ def test_an_index_without_counts_is_still_read(tmp_path):
         (['train_images', 'test_images'], ['test_images', 'train_images']),
         (['train', 'val', 'extra'], ['train', 'val']),
         (['test', 'dev'], ['dev', 'test']),
+        (['cars_train', 'cars_val', 'notes'], ['cars_train', 'cars_val']),
+        (['fold1', 'fold2', 'fold10'], ['fold1', 'fold10', 'fold2']),
+        (['fold1', 'cat'], []),
+        (['bullet_train', 'crash_test'], []),
+        (['road_train', 'road_bike'], []),
         (['train', 'bus', 'car'], []),  # a vehicle
         (['cat', 'dog'], []),
         (['testudo', 'validus'], []),
@@ -342,6 +347,10 @@ def test_dates_are_no_classes_unless_asked_for(image_folder):
     assert 'the folders are dates (with_label=True' in data.describe()
     assert ImageFolder(str(root), with_label=True).labels().tolist() == [0, 1, 2]
     assert ImageFolder(str(root), any_folder_is_class=True).labels().tolist() == [0, 1, 2]
+    assert are_dates(['01-05-2021', '31.12.1999'])
+    assert are_dates(['2021-05-01 Rome', '20220630', '2021_06_02_Oslo'])
+    assert not are_dates(['2021-05-01 Rome', 'Oslo'])
+    assert not are_dates(['2021 models', '1998 cars'])
     assert not are_dates(['00', '01', '02'])
     assert not are_dates(['2021', '0021'])
     assert not are_dates([])
@@ -364,11 +373,10 @@ def test_empty_nested_and_loose_are_said(image_folder):
 
 def test_a_tally_in_words():
     tally = LeftOut()
-    assert (len(tally), tally.short()) == (0, '')
+    assert (len(tally), tally.text()) == (0, '')
     for name in 'abcd':
         tally.add('.heic', f'{name}.heic')
     tally.add('hidden', '.x', expected=True)
-    assert tally.short() == '5 ignored (.heic 4, hidden 1)'
     assert tally.text() == '5 ignored: .heic 4 (a.heic, b.heic, c.heic, …); hidden 1 (.x)'
     tally.check(96, 0.04, 'it')
     with pytest.raises(DataError, match='it: 4 of 99 would be left out, more than 4 %'):

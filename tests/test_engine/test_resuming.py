@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 from test_tools.tiny_runs import (
     assert_identical,
     assert_same_run,
@@ -459,6 +460,55 @@ def test_counters_that_cannot_be_do_not_tell_that_a_run_is_finished(epoch, itera
     assert stored_counters_or_none(tmp_path / 'file.pth') == ((epoch, iteration) if known else None)
 
 
+def test_a_finished_run_of_another_method_is_not_called_finished(trained, tmp_path):
+    other = write_config(tmp_path / 'mim.py', tiny_config('mim', images=16))
+    before = {path: path.read_bytes() for path in (trained / 'run').glob('*.pth')}
+    message = call_tool('train', other, '--work-dir', trained / 'run', '--resume', *fresh_name()).error()
+    assert 'model.type was ' in message
+    assert {path: path.read_bytes() for path in (trained / 'run').glob('*.pth')} == before
+
+
+def test_other_images_under_the_same_names_are_noticed(tmp_path):
+    content = config()
+    crop = [each for each in content['train_dataloader']['dataset']['pipeline'] if each['type'] != 'LoadImage']
+    for name, shade in (('first', 60), ('moved', 60), ('other', 61)):
+        (tmp_path / name).mkdir()
+        for number in range(16):
+            Image.new('L', (20, 20), shade + number).save(tmp_path / name / f'{number:02d}.png')
+    pipeline = [dict(type='LoadImage', channels=1), *crop]
+    content['train_dataloader']['dataset'] = dict(
+        type='ImageFolder', data_root=str(tmp_path / 'first'), pipeline=pipeline
+    )
+    path, run = write_config(tmp_path / 'cl.py', content), ['--work-dir', tmp_path / 'run']
+    assert call_tool('train', path, *run, *fresh_name()).code == 0
+    file = str(tmp_path / 'run' / 'epoch_1.pth')
+    for name in ('other', 'moved'):
+        content['train_dataloader']['dataset']['data_root'] = str(tmp_path / name)
+        runner = ready(write_config(tmp_path / f'{name}.py', content), tmp_path / f'run_{name}', name)
+        if name == 'other':
+            with pytest.raises(ConfigError, match=r'content of 16 images \(SHA-256\) was'):
+                resume(runner, file, read_plain(file))
+        else:
+            resume(runner, file, read_plain(file))
+            assert (runner.epoch, runner.iter) == (1, 2)
+
+
+def test_a_run_whose_checkpoints_lie_elsewhere_is_not_begun_anew(tmp_path):
+    content = config()
+    content['default_hooks']['checkpoint']['out_dir'] = str(tmp_path / 'elsewhere')
+    run = ['--work-dir', tmp_path / 'run']
+    assert call_tool('train', write_config(tmp_path / 'a.py', content), *run, *fresh_name()).code == 0
+    history = (tmp_path / 'run' / 'history.jsonl').read_bytes()
+    del content['default_hooks']['checkpoint']['out_dir']
+    path = write_config(tmp_path / 'b.py', content)
+    message = call_tool('train', path, *run, '--resume', *fresh_name()).error()
+    assert f'out_dir={tmp_path / "elsewhere"}' in message
+    assert (tmp_path / 'run' / 'history.jsonl').read_bytes() == history
+    assert not list((tmp_path / 'run').glob('*.pth'))
+    message = call_tool('train', path, *run, '--resume', tmp_path, *fresh_name()).error()
+    assert 'is a folder, expected a checkpoint' in message
+
+
 # ---------------------------------------------------------------- another length, other settings
 def rates(folder: Path) -> list[float]:
     return [json.loads(line)['lr'][0] for line in (folder / 'history.jsonl').read_text().splitlines()]
@@ -493,6 +543,13 @@ CHANGES = {
     'batch': (dict(train_dataloader=dict(batch_size=4)), 'images per process was 8, now it is 4'),
     'accumulation': (dict(optim_wrapper=dict(accumulative_counts=2)), 'accumulated micro-batches was 1, now it is 2'),
     'order': (dict(train_dataloader=dict(sampler=dict(shuffle=False))), 'sampler.shuffle was True, now it is False'),
+    'plain': (dict(model=dict(plain=True)), 'plain was False, now it is True'),
+    'temperature': (dict(model=dict(head=dict(temperature=0.5))), 'model.head.temperature was .*, now it is 0.5'),
+    'mean': (
+        dict(data_preprocessor=dict(mean=[1.0])),
+        r'data preprocessor.mean\[0\] was 78.0, now it is 1.0',
+    ),
+    'clipping': (dict(optim_wrapper=dict(clip_grad=dict(max_norm=1.0))), 'clip_grad was None, now it is'),
     'rate': (dict(optim_wrapper=dict(optimizer=dict(lr=5e-3))), 'learning rates'),
     'schedule': (
         dict(param_scheduler=[dict(type='LinearLR', begin=0, end=2, by_epoch=True)]),

@@ -337,12 +337,12 @@ def test_a_second_process_is_kept_out(folder, tmp_path):
 # ---------------------------------------------------------------- failed, unlabelled
 def test_a_failing_stage_is_named_with_its_reason_and_its_log(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe_jobs, 'subprocess', FORKING)
-    arguments = [folder / 'recipe.py', '--work-dir', tmp_path, '--cfg-options', 'train_dataloader.dataset.indices=5']
+    arguments = [folder / 'recipe.py', '--work-dir', tmp_path, '--cfg-options', 'model.mask_ratio=1.5']
     stale = tmp_path / 'mim' / 'train.log'
     stale.parent.mkdir()
     stale.write_text('error: of an earlier run\n')
     message = call_tool('run_recipe', *arguments).error()
-    assert message.startswith('stage mim failed: the training data has 5 images, fewer than one batch of 8')
+    assert message.startswith('stage mim failed: MAE: mask_ratio=1.5 leaves ')
     assert message.endswith(f'(log: {stale})')
     assert not (tmp_path / 'cl').exists()
     assert not list(tmp_path.glob('*/*.pth'))

@@ -12,6 +12,7 @@ from .nonfinite import NonFiniteLossHook
 from .preemption import PreemptionHook
 from .random_state import RandomStateHook
 from .reconstruction import ReconstructionHook
+from .summary import RunSummaryHook
 from .weight_average import WeightAverageHook
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     'RandomStateHook',
     'ReadableCheckpointHook',
     'ReconstructionHook',
+    'RunSummaryHook',
     'SafeCheckpointHook',
     'WeightAverageHook',
     'cosine_momentum',

@@ -159,6 +159,9 @@ def _notes(runner: Runner) -> list[str]:
         )
     if runner.max_iters < _FEW_STEPS:
         notes.append(f'only {runner.max_iters} steps of the optimiser, too few to learn much; train for more epochs')
+    ignored = getattr(loader.dataset, 'left_out', None)
+    if ignored is not None and ignored.unexpected:
+        notes.append(f'training data: {ignored.text()}')
     unreadable = getattr(loader.dataset, 'num_corrupt', 0)
     if unreadable:
         notes.append(f'{unreadable} of {images} images could not be read and were skipped; the log names the first')

@@ -34,6 +34,7 @@ from mmselfsup_graft.registry import RUNNERS
 from mmselfsup_graft.stop_signals import deferred
 
 from ..compiling import compile_blocks
+from ..console import shorten_console
 from ..device_scalars import DeferredMessageHub
 from ..hooks.unwrapping import unwrapped_model
 from ..loader_workers import keep_workers_running
@@ -75,8 +76,8 @@ class GraftRunner(Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
 
-        The data sets are described and checked, see :class:`CheckDataHook`. mmengine's own checkpoint hook, in configs
-        of mmdet and mmseg, gives way to one whose files are read safely.
+        The data sets are described and checked, see :class:`CheckDataHook`, and the run is summed up. mmengine's own
+        checkpoint hook, in configs of mmdet and mmseg, gives way to one whose files are read safely.
         """
         wanted = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _OF_MMENGINE}
         saving = wanted.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
@@ -88,13 +89,16 @@ class GraftRunner(Runner):
             wanted['checkpoint'] = {**saving, 'type': 'mmselfsup_graft.ReadableCheckpointHook'}
         if 'preemption' not in (hooks or {}):
             wanted['preemption'] = {'type': 'mmselfsup_graft.PreemptionHook'}
-        super().register_default_hooks({**wanted, 'check_data': {'type': 'mmselfsup_graft.CheckDataHook'}})
+        added = {'check_data': 'CheckDataHook', 'summary': 'RunSummaryHook'}
+        super().register_default_hooks({**wanted, **{k: {'type': f'mmselfsup_graft.{v}'} for k, v in added.items()}})
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
         """Build as mmengine does; ``num_workers=0`` alone is enough to load in the process that trains."""
         if isinstance(dataloader, dict) and dataloader.get('num_workers') == 0 and dataloader.get('persistent_workers'):
             dataloader = {**dataloader, 'persistent_workers': False}
+        if isinstance(dataloader, dict) and dataloader.get('pin_memory') and not torch.cuda.is_available():
+            dataloader = {**dataloader, 'pin_memory': False}  # torch would warn that there is nothing to pin it for
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict):
             keep_workers_running(loader)
@@ -113,11 +117,13 @@ class GraftRunner(Runner):
         """Build as mmengine does, under a name that no other run of this process has.
 
         mmengine names a run by its config and the second in which it starts; two runs of one name would share their
-        logged scalars and their log file.
+        logged scalars and their log file. The console shows a short form, see :func:`shorten_console`.
         """
         if DeferredMessageHub.check_instance_created(self._experiment_name):
             self._experiment_name += f'_{secrets.token_hex(4)}'
-        return super().build_logger(log_level, log_file, **kwargs)
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        shorten_console(logger)
+        return logger
 
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Make the store of logged scalars, which reads losses from the device when they are logged and not before."""

@@ -90,6 +90,14 @@ def stored_counters_or_none(path: str | os.PathLike) -> tuple[int, int] | None:
     return epoch, iteration
 
 
+def _is_of_another_model(path: str | os.PathLike, cfg: Any) -> bool:
+    """Whether a checkpoint states another type of model than a config has; older ones state none."""
+    run = (read_checkpoint(path).get('meta') or {}).get('run')
+    before = run.get('model.type') if isinstance(run, Mapping) else None
+    now = (cfg.get('model') or {}).get('type')
+    return isinstance(before, str) and isinstance(now, str) and before != now
+
+
 def finished(cfg: Any) -> str | None:
     """What to say about a run that is to be resumed and was trained to its end already; None if there is more to do.
 
@@ -104,7 +112,7 @@ def finished(cfg: Any) -> str | None:
     if name and name[1] == 'epoch' and int(name[2]) < wanted:
         return None  # not worth reading it twice
     counters = stored_counters_or_none(source)
-    if counters is None or counters[0] < wanted:
+    if counters is None or counters[0] < wanted or _is_of_another_model(source, cfg):
         return None
     epoch, iteration = counters
     return (

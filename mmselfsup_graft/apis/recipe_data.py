@@ -1,0 +1,88 @@
+"""The data of a recipe's stages: another folder, what may be left out of it, a batch that it fills."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmselfsup_graft.datasets.left_out import check_share
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.registry import DATASETS
+
+
+def point_to(path: Path, configs: Sequence[Config], data_root: str) -> None:
+    """Let every data set of a recipe that reads a folder read this one.
+
+    Raises:
+        ConfigError: If none reads a folder.
+    """
+    with_root = [dataset for cfg in configs for dataset in _datasets(cfg) if 'data_root' in dataset]
+    if not with_root:
+        raise ConfigError(f'--data-root: no data set of recipe {path} reads a folder; use the recipe for folders')
+    for dataset in with_root:
+        dataset.data_root = str(Path(data_root).resolve())
+
+
+def allow_left_out(configs: Sequence[Config], share: float) -> None:
+    """Set the share of the files that every data set of a recipe may leave out.
+
+    Raises:
+        ConfigError: If it is not a number between 0 and 1.
+    """
+    check_share(share, '--max-left-out')
+    for cfg in configs:
+        for dataset in _datasets(cfg):
+            dataset.max_left_out = share
+
+
+def without_limits(value: Any) -> Any:
+    """A copy of a config without ``max_left_out``, which decides whether data is read, but not what is read."""
+    if isinstance(value, dict):
+        return {key: without_limits(item) for key, item in value.items() if key != 'max_left_out'}
+    if isinstance(value, list | tuple):
+        return [without_limits(item) for item in value]
+    return value
+
+
+def fit_batch(cfg: Config, processes: int) -> str | None:
+    """Lower the batch of a stage, in place, if there are fewer images than one batch; otherwise no step would be made.
+
+    Args:
+        cfg: Its ``train_dataloader`` leaves out incomplete batches, or nothing is changed.
+        processes: Processes that share the images out.
+
+    Returns:
+        What was changed, in words; None if nothing was.
+    """
+    loader = cfg.train_dataloader
+    size = loader.get('batch_size')
+    if not loader.get('drop_last') or not isinstance(size, int):
+        return None
+    images = len(DATASETS.build(loader.dataset))
+    fitting = images // processes
+    if not 0 < fitting < size:
+        return None
+    loader.batch_size = fitting
+    shared = f' for {processes} processes' if processes > 1 else ''
+    return f'only {images} training images{shared}: batch lowered from {size} to {fitting}, learning rate unchanged'
+
+
+def refuse_out_dir(cfg: Config, owner: str) -> None:
+    """Refuse checkpoints outside of a stage's folder, where later stages and the report would not find them.
+
+    Raises:
+        ConfigError: If ``default_hooks.checkpoint.out_dir`` is set.
+    """
+    hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
+    if hook.get('out_dir'):
+        raise ConfigError(
+            f'{owner}: default_hooks.checkpoint.out_dir is {hook["out_dir"]!r}, but the stages of a recipe keep their '
+            'checkpoints in their own folders; leave it out, and choose the place with --work-dir'
+        )
+
+
+def _datasets(cfg: Config) -> list[Any]:
+    """The data sets of a stage: to train on, and to score on."""
+    scored = [value for value in cfg.get('evaluation', {}).values() if isinstance(value, dict) and 'type' in value]
+    return [cfg.train_dataloader.dataset, *scored]

@@ -1,0 +1,109 @@
+"""What a training run is, in a few lines before its first step."""
+
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmselfsup_graft.registry import HOOKS
+
+from ..console import log_file_of
+from .unwrapping import unwrapped_model
+
+_ENDLESS = 10**9  # mmengine's end of a schedule that has none
+
+
+@HOOKS.register_module()
+class RunSummaryHook(Hook):
+    """Log model, parameters, images, steps, batch, rate, device and where the run writes, before the first step.
+
+    :class:`GraftRunner` has it in every run.
+    """
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
+        """Log the summary."""
+        if is_main_process():
+            rows = run_summary(runner)
+            width = max(map(len, rows))
+            lines = [f'  {name:{width}}  {text}' for name, text in rows.items()]
+            runner.logger.info('\n'.join([f'training {type(unwrapped_model(runner)).__name__}', *lines]))
+            note = _other_end(runner)
+            if note:
+                runner.logger.warning(note)
+
+
+def run_summary(runner: Runner) -> dict[str, str]:
+    """Name -> value in words of what a training run is; all that is left to do for one that is resumed."""
+    rows = {
+        'parameters': _parameters(runner),
+        'data': _data(runner),
+        'length': _length(runner),
+        'learning rate': _rates(runner),
+        'device': _device(runner),
+        'writes to': str(runner.work_dir),
+    }
+    file = log_file_of(runner.logger)
+    return {**rows, 'config, full log': file} if file else rows
+
+
+def _parameters(runner: Runner) -> str:
+    parameters = list(unwrapped_model(runner).parameters())
+    whole, trained = (sum(p.numel() for p in parameters if p.requires_grad or all_) for all_ in (True, False))
+    return f'{whole:,}' if whole == trained else f'{whole:,} ({trained:,} of them trained)'
+
+
+def _data(runner: Runner) -> str:
+    loader = runner.train_dataloader
+    size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
+    parts = [f'{size} images' if size else 'unknown size']
+    parts += [f'{runner.world_size} processes'] if runner.world_size > 1 else []
+    accumulated = max(each._accumulative_counts for each in _wrappers(runner))
+    parts += [f'{accumulated} micro-batches per step'] if accumulated > 1 else []
+    return f'{len(loader.dataset):,} images, batches of {" x ".join(parts)}'
+
+
+def _length(runner: Runner) -> str:
+    loop = runner.train_loop
+    whole = f'{runner.max_iters:,} iterations'
+    if isinstance(loop, EpochBasedTrainLoop):
+        whole = f'{loop.max_epochs:,} epochs of {len(loop.dataloader):,} iterations'
+    return whole if not runner.iter else f'{whole}, continued after iteration {runner.iter:,}'
+
+
+def _rates(runner: Runner) -> str:
+    groups = [group for each in _wrappers(runner) for group in each.optimizer.param_groups if group['params']]
+    rates = sorted({float(group.get('initial_lr', group['lr'])) for group in groups})
+    text = f'{rates[-1]:.3g}' if len(rates) == 1 else f'{rates[0]:.3g} to {rates[-1]:.3g} by layer'
+    return f'{text} at its peak, {type(_wrappers(runner)[0].optimizer).__name__}'
+
+
+def _other_end(runner: Runner) -> str | None:
+    """What to say about learning rates that reach the end of their schedule before or after the training does."""
+    given = runner.param_schedulers or []
+    schedules = [each for group in given.values() for each in group] if isinstance(given, dict) else given
+    rates = [each for each in schedules if each.param_name == 'lr' and each.end < _ENDLESS]
+    if not rates:
+        return None
+    last = max(rates, key=lambda each: each.end * (1 if not each.by_epoch else runner.max_iters / runner.max_epochs))
+    total, unit = (runner.max_epochs, 'epochs') if last.by_epoch else (runner.max_iters, 'iterations')
+    if last.end == total:
+        return None
+    return (
+        f'the learning-rate schedule is {last.end} {unit} long, the training {total}; --epochs N instead of '
+        'train_cfg.max_epochs=N lets the schedule follow'
+    )
+
+
+def _device(runner: Runner) -> str:
+    half: Any = getattr(_wrappers(runner)[0], 'dtype', None)
+    device = next(unwrapped_model(runner).parameters()).device
+    return f'{device}, {str(half or "float32").removeprefix("torch.")}'
+
+
+def _wrappers(runner: Runner) -> list[Any]:
+    wrappers = runner.optim_wrapper
+    return list(wrappers.values()) if isinstance(wrappers, OptimWrapperDict) else [wrappers]
