@@ -26,6 +26,7 @@ from mmengine.runner import checkpoint as mmengine_files
 from mmengine.utils import apply_to
 
 from mmselfsup_graft.checkpoints import read_checkpoint
+from mmselfsup_graft.checkpoints.reading import PUBLISH
 from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
 from mmselfsup_graft.errors import CheckpointError
 
@@ -66,7 +67,7 @@ def read_for_library(filename: Any, map_location: Any = None, logger: Any = None
     """
     if is_address(filename):
         raise refuse_address(filename)
-    content = _without_texts(read_checkpoint(filename))
+    content = _without_texts(read_checkpoint(filename, remedy=PUBLISH))
     for state in (content, *map(content.get, _WEIGHTS)):
         if isinstance(state, dict):
             tensors = {str(name): each for name, each in state.items() if isinstance(each, torch.Tensor)}

@@ -15,6 +15,7 @@ from mmselfsup_graft.checkpoints import (
     unwrap_state_dict,
 )
 from mmselfsup_graft.checkpoints.architecture import architecture_of
+from mmselfsup_graft.checkpoints.reading import ALLOW
 from mmselfsup_graft.checkpoints.targets import to_target
 from mmselfsup_graft.checkpoints.traits import read_traits
 from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
@@ -50,7 +51,7 @@ def publish_file(
     Raises:
         CheckpointError: If the file cannot be read, holds no weights, or the destination must not be written.
     """
-    content = read_checkpoint(source, unsafe_pickle)
+    content = read_checkpoint(source, unsafe_pickle, ALLOW)
     check_destination(source, destination, overwrite)
     state = unwrap_state_dict(content)
     if not state:
