@@ -23,8 +23,8 @@ SAFETENSORS = '.safetensors'
 CONVERT = 'if you trust where it comes from, convert it with tools/model_converters/convert.py --unsafe-pickle'
 """What to do about a file of weights that would run code."""
 CONVERT_OR_ALLOW = (
-    f'{CONVERT}, or set unsafe_pickle=True in the config beside checkpoint=... (model.graft; for tools/test.py in '
-    'evaluation.source)'
+    f'{CONVERT}, or set unsafe_pickle=True beside checkpoint=... in model.graft (tools/test.py: --cfg-options '
+    'evaluation.source.unsafe_pickle=True)'
 )
 """The same where a config says how the file is read."""
 ALLOW = 'if you trust where it comes from, add --unsafe-pickle'

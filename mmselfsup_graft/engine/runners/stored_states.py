@@ -12,6 +12,7 @@ from mmengine.optim import _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
+from mmselfsup_graft.checkpoints.values import are_steps
 from mmselfsup_graft.errors import CheckpointError
 
 from .plain import is_number, kind_of, kind_problem, tensor_problem
@@ -214,7 +215,7 @@ def _information(name: str, value: Any, filename: str) -> Any:
         wrong = 'a number'
     elif name == 'best_epoch' and type(value) is not int:
         wrong = 'a whole number'
-    elif name == 'keep_ckpt_ids' and not (isinstance(value, list) and all(type(each) is int for each in value)):
+    elif name == 'keep_ckpt_ids' and not are_steps(value):
         wrong = 'a list of whole numbers'
     if wrong is not None:
         raise CheckpointError(
