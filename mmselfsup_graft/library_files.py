@@ -26,13 +26,15 @@ from mmengine.runner import checkpoint as mmengine_files
 from mmengine.utils import apply_to
 
 from mmselfsup_graft.checkpoints import read_checkpoint
-from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights, refuse_other_values
+from mmselfsup_graft.checkpoints.reading import PUBLISH
+from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, are_steps, check_weights, refuse_other_values
 from mmselfsup_graft.errors import CheckpointError
 
 _ADDRESS = re.compile(r'\s*[A-Za-z][\w.+-]*(:[\w.+-]+)*:/')
 _READER = 'mmselfsup_graft.checkpoints.'  # where unsafe_pickle=True of a graft is obeyed
 _TEXTS = ('config', 'cfg')
-_FILES = ('best_ckpt', 'best_file', 'last_ckpt', 'keep_ckpt_ids')  # of checkpoints that mmengine's hook deletes later
+_FILES = ('best_ckpt', 'best_file', 'last_ckpt')  # names of checkpoints that mmengine's hook deletes later
+_STEPS = 'keep_ckpt_ids'  # epochs or iterations of such checkpoints
 _WEIGHTS = ('state_dict', 'ema_state_dict', 'model', 'model_ema', 'module')
 
 
@@ -53,7 +55,8 @@ def read_for_library(filename: Any, map_location: Any = None, logger: Any = None
     """Stand in for ``CheckpointLoader.load_checkpoint``: a file's content, read without running code.
 
     Texts of a config in it are left out, as mmengine's inferencers and ``Runner.resume`` execute them, and names of
-    other checkpoints, which a resumed run deletes when it has newer or better ones.
+    other checkpoints, which a resumed run deletes when it has newer or better ones. Those that it knows by their epoch
+    or iteration lie in its own folder, and stay.
 
     Args:
         filename: Path of a file.
@@ -62,11 +65,13 @@ def read_for_library(filename: Any, map_location: Any = None, logger: Any = None
 
     Raises:
         CheckpointError: For an address, a file that cannot be read or would run code, or weights that are not finite
-            numbers of floating point; buffers may be of whole numbers.
+            numbers of floating point; buffers may be of whole numbers. Or if ``keep_ckpt_ids`` of mmengine's checkpoint
+            hook is not a list of whole numbers.
     """
     if is_address(filename):
         raise refuse_address(filename)
-    content = _without_texts(read_checkpoint(filename))
+    content = _without_texts(read_checkpoint(filename, remedy=PUBLISH))
+    _check_steps(content.get('message_hub'), filename)
     for state in (content, *map(content.get, _WEIGHTS)):
         if isinstance(state, dict):
             refuse_other_values(str(filename), state)
@@ -92,6 +97,16 @@ def _without_texts(content: dict[str, Any]) -> dict[str, Any]:
                 kept = {k: v for k, v in dict.items(info) if k not in _TEXTS}
                 part['runtime_info'] = {k: v for k, v in kept.items() if not str(k).startswith(_FILES)}
     return content
+
+
+def _check_steps(hub: Any, filename: Any) -> None:
+    info = hub.get('runtime_info') if isinstance(hub, dict) else None
+    steps = info.get(_STEPS, []) if isinstance(info, dict) else []
+    if not are_steps(steps):
+        raise CheckpointError(
+            f'{filename} cannot be used: its message_hub.runtime_info.{_STEPS} is a {type(steps).__name__}, expected a '
+            'list of whole numbers; the file is damaged, take another one'
+        )
 
 
 def _read_local(file: Any, map_location: Any = None, weights_only: Any = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -22,6 +22,7 @@ _SAME_REQUEST = 2.0  # a launcher and its process group can both get a signal, a
 _PARENT = 'GRAFT_PARENT'
 _PARENT_SECONDS = 0.5
 _WATCH = 'watch the parent'
+_AGAIN = 'run the same command again'
 
 
 class Preempted(SystemExit):
@@ -46,11 +47,13 @@ class StopRequest:
     Attributes:
         number: The signal that came while it was deferred; None if there was none.
         since: When it came, by :func:`time.monotonic`.
+        advice: Tells how to continue what this process does, as far as it has come; a training sets it.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.since = 0.0
+        self.advice: Callable[[], str] = lambda: _AGAIN
         self.deferred = False
         self.process = os.getpid()
 
@@ -66,7 +69,7 @@ class StopRequest:
 
     def leave(self, why: str) -> None:
         """End the process here and now."""
-        os.write(2, f'stopped by {why}; run the same command again to continue (with --resume)\n'.encode())
+        os.write(2, f'stopped by {why}; {self.advice()}\n'.encode())
         os._exit(EXIT_PREEMPTED)
 
 
@@ -103,7 +106,7 @@ def deferred() -> Iterator[StopRequest]:
         finally:
             request.deferred = False
         if request.number is not None:
-            raise Preempted(f'stopped by {signal.Signals(request.number).name}; run the same command again to continue')
+            raise Preempted(f'stopped by {signal.Signals(request.number).name}; {request.advice()}')
 
 
 def with_parent(environment: dict[str, str]) -> dict[str, str]:

@@ -5,14 +5,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import mmengine.runner.checkpoint as files
 import pytest
 import torch
 from helpers import build, mae_config, vit_config
-from mmengine.model import BaseModule, PretrainedInit
+from mmengine.model import BaseModel, BaseModule, PretrainedInit
 from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.engine.runners.pretrained import load_pretrained, take_pretrained
@@ -30,6 +32,17 @@ class RunsCode:
 
     def __reduce__(self) -> tuple:
         return (os.mkdir, (str(self.marker),))
+
+
+class Fitted(BaseModel):
+    """A model that a runner of mmengine can train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+
+    def forward(self, inputs: torch.Tensor, target: torch.Tensor, mode: str = 'loss') -> dict[str, torch.Tensor]:
+        return {'loss': (self.linear(inputs) - target).square().mean()}
 
 
 @pytest.fixture
@@ -185,11 +198,36 @@ def test_good_files_arrive_without_texts(tmp_path: Path) -> None:
 
 
 def test_names_of_files_to_delete_do_not_arrive(tmp_path: Path) -> None:
-    info = {'best_ckpt': '/etc/passwd', 'best_ckpt_acc': '/etc/hosts', 'last_ckpt': '/a', 'keep_ckpt_ids': ['/../a']}
-    hub = {'runtime_info': {**info, 'best_score': 0.5}}
+    info = {'best_ckpt': '/etc/passwd', 'best_ckpt_acc': '/etc/hosts', 'last_ckpt': '/a'}
+    hub = {'runtime_info': {**info, 'best_score': 0.5, 'keep_ckpt_ids': [3, 4]}}
     torch.save({'state_dict': {'a': torch.ones(1)}, 'message_hub': hub}, tmp_path / 'file.pth')
     content = CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
-    assert content['message_hub']['runtime_info'] == {'best_score': 0.5}
+    assert content['message_hub']['runtime_info'] == {'best_score': 0.5, 'keep_ckpt_ids': [3, 4]}
+
+
+@pytest.mark.parametrize('steps', [['/../a'], [1.0], [True], [-1], '/etc', {'a': 1}, [[1]], None, torch.arange(2)])
+def test_other_numbers_of_checkpoints_are_refused(steps: object, tmp_path: Path) -> None:
+    hub = {'runtime_info': {'keep_ckpt_ids': steps}}
+    torch.save({'state_dict': {'a': torch.ones(1)}, 'message_hub': hub}, tmp_path / 'file.pth')
+    with pytest.raises(CheckpointError, match=r'file\.pth cannot be used: its message_hub'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
+
+
+def test_a_resumed_run_of_mmengine_deletes_as_many_checkpoints_as_one_that_was_not_stopped(tmp_path: Path) -> None:
+    data = [(torch.ones(1, 2), torch.ones(1))] * 2
+
+    def trained(folder: Path, epochs: int, resume: bool = False) -> list[str]:
+        names = dict(default_scope='mmselfsup_graft', experiment_name=uuid4().hex)
+        options = dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), resume=resume, **names)
+        hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2))
+        loader = DataLoader(data, batch_size=1)
+        loop = dict(by_epoch=True, max_epochs=epochs)
+        Runner(Fitted(), str(folder), loader, train_cfg=loop, default_hooks=hooks, **options).train()
+        return sorted(path.name for path in folder.glob('*.pth'))
+
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    assert trained(parts, 2) == ['epoch_1.pth', 'epoch_2.pth']
+    assert trained(parts, 4, resume=True) == trained(whole, 4) == ['epoch_3.pth', 'epoch_4.pth']
 
 
 BAD_WEIGHTS: dict[str, Any] = {

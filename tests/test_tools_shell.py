@@ -59,6 +59,7 @@ def fake(path: Path) -> Path:
         ('slurm_train.sh', ('partition', 'job', 'config.py')),
         ('slurm_test.sh', ('partition', 'job', 'config.py')),
         ('slurm_finetune.sh', ('partition', 'job', 'config.py')),
+        ('slurm_recipe.sh', ('partition', 'job')),
         ('install.sh', ('--what',)),
         *((f'benchmarks/{library}/dist_{job}.sh', ('config.py', 'model.pth', 'x')) for library, job in DOWNSTREAM),
         *((f'benchmarks/{library}/slurm_{job}.sh', ('partition', 'config.py')) for library, job in DOWNSTREAM),
@@ -113,6 +114,7 @@ def test_one_node_is_the_default_and_the_environment_of_the_checkout_comes_first
         ('slurm_train.sh', 'work', ['train.py', '--launcher', 'slurm', 'c.py', '--work-dir', 'work', '--amp']),
         ('slurm_test.sh', 'm.pth', ['test.py', '--launcher', 'slurm', 'c.py', 'm.pth', '--amp']),
         ('slurm_finetune.sh', 'm.pth', ['finetune.py', '--launcher', 'slurm', 'c.py', 'm.pth', '--amp']),
+        ('slurm_recipe.sh', '--epochs=3', ['run_recipe.py', '--launcher', 'slurm', 'c.py', '--epochs=3', '--amp']),
     ],
 )
 def test_srun_gets_the_resources_and_the_tool_its_arguments(script, last, tail, tmp_path):

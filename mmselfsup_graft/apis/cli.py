@@ -14,7 +14,7 @@ from typing import Any
 
 from mmselfsup_graft.errors import GraftError
 from mmselfsup_graft.files import is_disk_full, is_shared_memory_full
-from mmselfsup_graft.stop_signals import EXIT_PREEMPTED, Preempted, death, exit_together, handled
+from mmselfsup_graft.stop_signals import EXIT_PREEMPTED, Preempted, death, exit_together, handled, request
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
@@ -39,10 +39,7 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
                 exit_together(EXIT_PREEMPTED)
             sys.exit(EXIT_PREEMPTED)
     except KeyboardInterrupt:
-        print(
-            '\ninterrupted; the same command goes on from what was complete (train.py and finetune.py: with --resume)',
-            file=sys.stderr,
-        )
+        print(f'\ninterrupted; {request.advice()}', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if os.environ.get('GRAFT_TRACEBACK'):

@@ -10,6 +10,7 @@ from typing import Any
 from mmselfsup_graft.checkpoints import TARGETS, check_destination, file_sha256, read_checkpoint, save_weights
 from mmselfsup_graft.checkpoints.convert import Conversion, convert, summary
 from mmselfsup_graft.checkpoints.formats import detect_format
+from mmselfsup_graft.checkpoints.reading import ALLOW
 from mmselfsup_graft.errors import CheckpointError, ConfigError, FormatMismatchError
 from mmselfsup_graft.files import write_json
 from mmselfsup_graft.version import __version__
@@ -98,7 +99,7 @@ def convert_file(
             not waived, or the destination is taken.
     """
     source, destination = Path(source), Path(destination)
-    content = read_checkpoint(source, options.unsafe_pickle)
+    content = read_checkpoint(source, options.unsafe_pickle, ALLOW)
     check_destination(source, destination, options.overwrite)
     report = None if report is None else Path(report)
     _check_report(report, source, destination, options.overwrite)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmselfsup_graft.checkpoints import check_destination, read_checkpoint, save_weights, unwrap_state_dict
 from mmselfsup_graft.checkpoints.convert import convert
+from mmselfsup_graft.checkpoints.reading import ALLOW
 from mmselfsup_graft.checkpoints.traits import read_traits
 from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
 from mmselfsup_graft.errors import CheckpointError
@@ -46,7 +47,7 @@ def publish_file(
     Raises:
         CheckpointError: If the file cannot be read, holds no weights, or the destination must not be written.
     """
-    content = read_checkpoint(source, unsafe_pickle)
+    content = read_checkpoint(source, unsafe_pickle, ALLOW)
     check_destination(source, destination, overwrite)
     state = unwrap_state_dict(content, origin=str(source))
     if not state:

@@ -18,7 +18,7 @@ from ..errors import CheckpointError, FormatMismatchError
 from .computed import IDENTITY, Entries, Entry
 from .format_records import FORMATS, Format, Normalisation, format_names
 from .layouts import WRAPPERS, Hit, Holder, StateDict, choose, find_hits, find_holders, other_hits
-from .reading import read_checkpoint
+from .reading import CONVERT_OR_ALLOW, read_checkpoint
 from .rename import VIT_TIMM
 from .tokens import CLASS_ROW, place_positions, refuse_extra_tokens
 from .traits import UNKNOWN, Traits, read_traits
@@ -319,4 +319,4 @@ def read_encoder(
     grid: tuple[int, int] | None = None,
 ) -> Encoder:
     """Read a checkpoint file and take its encoder out; see :func:`locate` and :func:`take_encoder`."""
-    return to_encoder(read_checkpoint(path, unsafe_pickle), str(path), wanted, branch, grid)
+    return to_encoder(read_checkpoint(path, unsafe_pickle, CONVERT_OR_ALLOW), str(path), wanted, branch, grid)

@@ -9,7 +9,7 @@ import torch
 
 from ..errors import CheckpointError
 from .formats import StateDict, in_objective, locate
-from .reading import read_checkpoint
+from .reading import CONVERT_OR_ALLOW, read_checkpoint
 from .values import check_weights
 
 _NORM = ('weight', 'bias', 'running_mean', 'running_var')
@@ -69,4 +69,4 @@ def read_projector_start(
     path: str | os.PathLike, wanted: str = 'auto', branch: str | None = None, unsafe_pickle: bool = False
 ) -> ProjectorStart:
     """Read a checkpoint file and take the first layer of its projector out; see :func:`to_projector_start`."""
-    return to_projector_start(read_checkpoint(path, unsafe_pickle), str(path), wanted, branch)
+    return to_projector_start(read_checkpoint(path, unsafe_pickle, CONVERT_OR_ALLOW), str(path), wanted, branch)

@@ -20,11 +20,24 @@ from .plain import to_plain
 from .stubs import ForeignCall, Refused, Stub, shown
 
 SAFETENSORS = '.safetensors'
+CONVERT = 'if you trust where it comes from, convert it with tools/model_converters/convert.py --unsafe-pickle'
+"""What to do about a file of weights that would run code."""
+CONVERT_OR_ALLOW = (
+    f'{CONVERT}, or set unsafe_pickle=True beside checkpoint=... in model.graft (tools/test.py: --cfg-options '
+    'evaluation.source.unsafe_pickle=True)'
+)
+"""The same where a config says how the file is read."""
+ALLOW = 'if you trust where it comes from, add --unsafe-pickle'
+"""The same in a tool with that option."""
+PUBLISH = (
+    'if you trust where it comes from, tools/model_converters/publish_model.py --unsafe-pickle writes its weights alone'
+)
+"""The same for the weights of a whole model of another library."""
 _MAX_META = 2**20  # characters in that header of what is known about the weights
 _MAX_SAFETENSORS_HEADER = 16 * 2**20  # bytes; its library takes 100 MB, which is a million empty tensors
 
 
-def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False, remedy: str = CONVERT) -> dict[str, Any]:
     """Read a checkpoint file onto the CPU.
 
     Objects of classes that are not plain data come as a dict of their attributes; sets as lists, numbers of numpy as
@@ -34,6 +47,7 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
         path: A file written by ``torch.save``, or a ``.safetensors`` file; of one that this toolbox wrote the tensors
             come as ``state_dict`` and what is known about them as ``meta``.
         unsafe_pickle: Allow the file to run code while it is read. Only for files whose origin you trust.
+        remedy: What the user can do about a file that would run code, for the message.
 
     Returns:
         The mapping at the top of the file, made of dicts, lists, tuples, numbers, text, bytes, plain tensors without
@@ -54,7 +68,7 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False) -> dic
     except CheckpointError:
         raise
     except ForeignCall as error:
-        raise CheckpointError(_explain_call(path, str(error))) from error
+        raise CheckpointError(_explain_call(path, str(error), remedy)) from error
     except Refused as error:
         raise CheckpointError(f'checkpoint {path} was not read: {error}') from error
     except (ImportError, AttributeError) as error:
@@ -82,7 +96,7 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: As of :func:`read_checkpoint`, and if there are none.
     """
-    state = read_checkpoint(path).get('state_dict')
+    state = read_checkpoint(path, remedy='a checkpoint of a training run of this toolbox never does').get('state_dict')
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(
             f'{path} is not a checkpoint of a training run of this toolbox (no tensors in state_dict)'
@@ -145,12 +159,8 @@ def _damaged(path: Path, error: BaseException) -> str:
     return f'checkpoint {path} is damaged or no {kind} file ({first_line(error)}); copy or download it again'
 
 
-def _explain_call(path: Path, name: str) -> str:
-    return (
-        f'checkpoint {path} was not read: it would run code while being read ({shown(name)}); if you trust where it '
-        'comes from, say so: --unsafe-pickle of the converters, dict(checkpoint=..., unsafe_pickle=True) in a graft; '
-        'to use it elsewhere, convert it first'
-    )
+def _explain_call(path: Path, name: str, remedy: str) -> str:
+    return f'checkpoint {path} was not read: it would run code while being read ({shown(name)}); {remedy}'
 
 
 def first_line(error: BaseException) -> str:

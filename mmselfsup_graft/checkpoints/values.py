@@ -17,6 +17,11 @@ ENCODER_COUNTERS = r'(.*\.)?(num_batches_tracked|relative_position_index|positio
 MODEL_BUFFERS = r'(?!.*(weight|bias|embed|token|table|gamma\w*|running_mean|running_var)$)'
 
 
+def are_steps(value: Any) -> bool:
+    """Whether this is a list of epochs or iterations."""
+    return isinstance(value, list) and all(type(each) is int and each >= 0 for each in value)
+
+
 def value_problem(tensor: Any, whole: bool = False) -> str:
     """What is wrong with the values of a tensor; empty if nothing is.
 

@@ -1,6 +1,7 @@
 """All scenarios."""
 
 from .disks import FullDisk
+from .downloads import HostileDownload
 from .files import DamagedFiles
 from .processes import DeadRank, DeadWorker
 from .recipes import Recipe
@@ -22,5 +23,6 @@ SCENARIOS: list[Scenario] = [
     FullDisk(),
     DeadRank(),
     DeadWorker(),
+    HostileDownload(),
     DamagedFiles(),
 ]

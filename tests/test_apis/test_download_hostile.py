@@ -1,74 +1,24 @@
 """Downloads from servers that lie, stall or lead elsewhere, and into folders where something else lies in the way."""
 
 import gzip
-import hashlib
 import os
-import re
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from hostile_server import CONTENT, SHA256, SIZE, Answer, Server, answer, whole
 
 from mmselfsup_graft.apis import part_file
 from mmselfsup_graft.apis.download import Weights, download
 from mmselfsup_graft.apis.http_fetch import Limits
 from mmselfsup_graft.errors import CheckpointError, DiskFullError
 
-CONTENT = bytes(range(256)) * 256  # 64 KiB
-SIZE = len(CONTENT)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
 FAST = Limits(patience=0.0, timeout=0.15, min_rate=SIZE)
-Answer = Callable[[socket.socket, str], None]
-
-
-class Server:
-    """Gives every connection to the next answer, which sends what it likes; the last one answers for ever."""
-
-    def __init__(self) -> None:
-        self.listener = socket.create_server(('127.0.0.1', 0))
-        self.answers: list[Answer] = []
-        self.requests: list[str] = []
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f'http://127.0.0.1:{self.listener.getsockname()[1]}/models/a.pth'
-
-    @property
-    def ranges(self) -> list[str | None]:
-        found = [re.search(r'^Range: (.*)\r$', request, re.MULTILINE) for request in self.requests]
-        return [match and match[1] for match in found]
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            request = b''
-            while b'\r\n\r\n' not in request:
-                request += connection.recv(65536)
-            self.requests.append(request.decode())
-            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-            answer(connection, request.decode())
-            connection.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self._thread.join()
 
 
 @pytest.fixture
@@ -89,24 +39,6 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def kept(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob('[!.]*'))
-
-
-def answer(status: str, body: bytes = b'', *headers: str) -> Answer:
-    head = '\r\n'.join([f'HTTP/1.1 {status}', 'Connection: close', *headers])
-    return lambda connection, _: connection.sendall(f'{head}\r\n\r\n'.encode() + body)
-
-
-def whole(connection: socket.socket, request: str) -> None:
-    """What a good server does."""
-    match = re.search(r'^Range: bytes=(\d+)-\r$', request, re.MULTILINE)
-    if match is None:
-        answer('200 OK', CONTENT, f'Content-Length: {SIZE}')(connection, request)
-    elif int(match[1]) >= SIZE:
-        answer('416 Range Not Satisfiable', b'', 'Content-Length: 0')(connection, request)
-    else:
-        start = int(match[1])
-        headers = (f'Content-Length: {SIZE - start}', f'Content-Range: bytes {start}-{SIZE - 1}/{SIZE}')
-        answer('206 Partial Content', CONTENT[start:], *headers)(connection, request)
 
 
 def cut(size: int, *headers: str, length: int = SIZE) -> Answer:

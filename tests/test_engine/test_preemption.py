@@ -1,6 +1,7 @@
 """A run that is asked to stop by a signal: it writes a checkpoint at once, and resumed it ends with the same bits."""
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -18,6 +19,7 @@ from mmselfsup_graft import stop_signals
 from mmselfsup_graft.apis.train import load_config, train
 from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.runners import latest_checkpoint
+from mmselfsup_graft.engine.runners.latest import advice_to_continue
 from mmselfsup_graft.registry import DATA_SAMPLERS, HOOKS
 from mmselfsup_graft.stop_signals import EXIT_PREEMPTED, Preempted
 
@@ -193,6 +195,18 @@ def test_a_second_signal_ends_at_once_unless_it_is_the_same_one(monkeypatch):
     monkeypatch.setattr(outside, 'leave', left.append)
     outside.handle(signal.SIGUSR1)
     assert left == ['SIGTERM', 'SIGUSR1']
+
+
+def test_the_option_is_advised_where_the_tool_needs_it(config, tmp_path, quick):
+    run = tmp_path / 'run'
+    assert '--resume' not in stop_signals.StopRequest().advice()
+    assert '--resume' not in advice_to_continue(run)
+    run.mkdir()
+    (run / 'history.jsonl').touch()  # the tool refuses to begin anew there
+    assert {'--resume', 'anew'} <= set(re.split(r'[ ,)]+', advice_to_continue(run)))
+    start(config, run)
+    assert stop_signals.request.advice() == advice_to_continue(run)
+    assert {'--resume', 'continue'} <= set(re.split(r'[ ,)]+', advice_to_continue(run)))
 
 
 def test_a_tool_leaves_with_75_and_says_how_to_continue(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OneCycleParamScheduler
 from PIL import Image
 from test_tools.tiny_runs import (
     assert_identical,
@@ -635,6 +636,14 @@ SCHEDULES = {
             dict(type='CosineRestartLR', periods=[2, 2], restart_weights=[1, 1], eta_min=0, by_epoch=False)
         ]
     ),
+    'one cycle': dict(
+        param_scheduler=[dict(type='OneCycleLR', eta_max=0.01, total_steps=4, by_epoch=False, end=4)],
+    ),
+    'one linear cycle': dict(
+        param_scheduler=[
+            dict(type='OneCycleLR', eta_max=0.01, total_steps=4, end=4, anneal_strategy='linear', by_epoch=False)
+        ],
+    ),
     'polynomial': dict(param_scheduler=[dict(type='PolyLR', power=0.9, end=4, by_epoch=False)]),
     'no schedule': dict(param_scheduler=None),
     'scaled rates': dict(auto_scale_lr=dict(enable=True, base_batch_size=16)),
@@ -651,6 +660,10 @@ def test_what_schedules_change_is_resumed(kind, tmp_path):
         if older:  # as versions before wrote it
             for key in ('run', 'optimizer_steps', 'optimizer_entries'):
                 del content['meta'][key]
+            if kind.startswith('one'):
+                how = 'linear' if 'linear' in kind else 'cos'
+                function = getattr(OneCycleParamScheduler, f'_annealing_{how}')
+                content['param_schedulers'][0]['anneal_func'] = function
         folder = tmp_path / f'older {older}'
         save_atomically(content, folder / 'epoch_1.pth')
         done = call_tool('train', path, '--work-dir', folder, '--resume', *fresh_name())

@@ -107,6 +107,26 @@ def test_bad_checkpoints(kind, use, bad_file, trained, tmp_path):
     nothing_written(tmp_path / 'run')
 
 
+def test_the_advice_about_a_file_that_would_run_code_fits_the_tool(bad_file, trained, tmp_path):
+    file, config, executed = bad_file('code'), trained / 'cl.py', tmp_path / 'executed'
+    options = ['--work-dir', tmp_path / 'run', '--protocols', 'knn']
+    message = call_tool('test', config, file, *options).error()
+    (advised,) = re.findall(r'--cfg-options (\S+=True)', message)
+    assert call_tool('test', config, file, *options, '--cfg-options', advised).code == 0
+    executed.rmdir()
+    (advised,) = re.findall(r'tools/(\S+)\.py (--unsafe-pickle)', message)
+    target = tmp_path / 'converted.pth'
+    call = (advised[0], file, target, '--to', 'mmpretrain')
+    assert call_tool(*call, advised[1]).code == 0
+    executed.rmdir()
+    assert call_tool('test', config, target, *options).code == 0
+    message = call_tool('model_converters/convert', *call[1:], '--overwrite').error()
+    assert '--unsafe-pickle' in message
+    message = call_tool('train', config, '--work-dir', tmp_path / 'other', '--resume', file, *fresh_name()).error()
+    assert 'unsafe' not in message
+    assert not executed.exists()
+
+
 def test_a_config_text_inside_a_checkpoint_is_not_executed(trained, tmp_path):
     """mmengine's own resume runs the text under ``meta.config`` as a config file."""
     content = load(trained / 'run' / 'epoch_1.pth')

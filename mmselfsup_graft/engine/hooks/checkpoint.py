@@ -27,14 +27,17 @@ class ReadableCheckpointHook(CheckpointHook):
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace history buffers by lists and numpy's scalars by Python's; note what a resumed run must have, and
-        what no tensor tells of the encoder (:class:`mmselfsup_graft.checkpoints.Traits`).
+        """Replace history buffers by lists and numpy's scalars by Python's, leave functions of schedules out; note what
+        a resumed run must have, and what no tensor tells of the encoder (:class:`mmselfsup_graft.checkpoints.Traits`).
         """
         checkpoint['meta']['run'] = run_fingerprint(runner)
         checkpoint['meta']['encoder'] = traits_of(unwrapped_model(runner)).as_meta()
         if 'optimizer' in checkpoint:
             checkpoint['meta']['optimizer_entries'] = stored_entries(checkpoint['optimizer'])
             checkpoint['meta']['optimizer_steps'] = stored_steps(checkpoint['optimizer'])
+        schedules = checkpoint.get('param_schedulers', [])
+        for states in schedules.values() if isinstance(schedules, dict) else [schedules]:
+            states[:] = [{key: value for key, value in each.items() if not callable(value)} for each in states]
         hub = checkpoint['message_hub']
         hub['log_scalars'] = {
             name: [column.tolist() for column in buffer.data] for name, buffer in hub['log_scalars'].items()

@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from mmselfsup_graft.models.sharding import (
     whole_states,
 )
 from mmselfsup_graft.registry import RUNNERS
-from mmselfsup_graft.stop_signals import deferred
+from mmselfsup_graft.stop_signals import deferred, request
 
 from ..compiling import compile_blocks
 from ..console import shorten_console
@@ -40,7 +41,7 @@ from ..hooks.unwrapping import unwrapped_model
 from ..loader_workers import keep_workers_running
 from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
 from .config_text import FormattedOnce
-from .latest import latest_checkpoint
+from .latest import advice_to_continue, latest_checkpoint
 from .pretrained import load_pretrained, take_pretrained
 from .region_precision import keep_regions_precise, matmul_precision
 from .resumable_loop import ResumableEpochLoop
@@ -221,6 +222,7 @@ class GraftRunner(Runner):
                 f'{needing[0]} needs the whole weights, which no process of a sharded model has; leave out the hook or '
                 'model_wrapper_cfg'
             )
+        request.advice = partial(advice_to_continue, self.work_dir, self.cfg)
         with deferred():
             try:
                 return super().train()

@@ -98,6 +98,23 @@ def _is_of_another_model(path: str | os.PathLike, cfg: Any) -> bool:
     return isinstance(before, str) and isinstance(now, str) and before != now
 
 
+def advice_to_continue(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | None = None) -> str:
+    """How to continue a run that ends now, in words.
+
+    Args:
+        work_dir: Work directory.
+        cfg: See :func:`checkpoint_folders`.
+    """
+    again = 'run the same command again'
+    with_option = '(train.py and finetune.py: with --resume)'
+    names = (path.name for folder in checkpoint_folders(work_dir, cfg) for path in folder.glob('*.pth'))
+    if any(map(_NAME.fullmatch, names)):
+        return f'{again} to continue {with_option}'
+    if (Path(work_dir) / 'history.jsonl').is_file():  # without the option it would be refused
+        return f'there is no checkpoint yet, {again} to start anew {with_option}'
+    return f'there is no checkpoint yet, {again}'
+
+
 def finished(cfg: Any) -> str | None:
     """What to say about a run that is to be resumed and was trained to its end already; None if there is more to do.
 

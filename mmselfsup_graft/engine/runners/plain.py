@@ -66,10 +66,16 @@ def is_number(value: Any) -> bool:
     return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
+def _are_equal(given: Any, own: dict[Any, Any]) -> bool:
+    same_keys = isinstance(given, dict) and given.keys() == own.keys()
+    return same_keys and all(type(each) in _SIMPLE and each == own[key] for key, each in given.items())
+
+
 def kind_problem(given: Any, own: Any) -> str | None:
     """Why a stored value cannot take the place of the run's own; None if it can.
 
-    Numbers must be finite and stand for numbers, sequences have the same length, dicts hold numbers under numbers.
+    Numbers must be finite and stand for numbers, sequences have the same length, dicts hold numbers under numbers or
+    are equal.
     """
     if type(given) in _SIMPLE and type(given) is type(own) and given == own:
         return None
@@ -85,7 +91,8 @@ def kind_problem(given: Any, own: Any) -> str | None:
             return f'is {kind_of(given)}, expected {len(own)} values'
         return next(filter(None, map(kind_problem, given, own)), None)
     elif isinstance(own, dict):
-        fits = isinstance(given, dict) and all(is_number(each) for pair in given.items() for each in pair)
+        numbers = isinstance(given, dict) and all(is_number(each) for pair in given.items() for each in pair)
+        fits = numbers or _are_equal(given, own)
     elif isinstance(own, torch.Tensor):
         fits = is_number(given) or (isinstance(given, torch.Tensor) and tensor_problem(given, own) is None)
     else:

@@ -31,6 +31,7 @@ from .stored_states import (
 )
 from .stored_updates import check_all_schedules, check_options, checked_moments, other_schedules, schedule_pairs
 
+_REMEDY = 'it cannot be resumed, take another checkpoint of the run'
 _TEXTS = ('config', 'cfg')  # of meta: texts of a config, which mmengine executes in some places
 
 
@@ -42,7 +43,7 @@ def read_plain(filename: str) -> dict[str, Any]:
     """
     if is_address(filename):
         raise refuse_address(filename)
-    content = plain_copy(read_checkpoint(filename), filename)
+    content = plain_copy(read_checkpoint(filename, remedy=_REMEDY), filename)
     meta = content.get('meta')
     if isinstance(meta, dict):
         content['meta'] = {key: value for key, value in meta.items() if key not in _TEXTS}
@@ -229,7 +230,8 @@ def _continue_schedules(runner: Runner, content: dict[str, Any], follow: bool) -
         for saved, own in pairs:
             for state, scheduler in zip(saved, own):
                 # dicts hold lengths, which are equal; mmengine's are of a class of their own
-                scheduler.load_state_dict({k: v for k, v in state.items() if not isinstance(v, dict)})
+                mine = {k for k, v in vars(scheduler).items() if isinstance(v, dict) or callable(v)}
+                scheduler.load_state_dict({k: v for k, v in state.items() if k not in mine})
         return
     for _, own in pairs:
         advance(own, runner.iter, runner.epoch)
