@@ -544,7 +544,6 @@ CHANGES = {
     'batch': (dict(train_dataloader=dict(batch_size=4)), 'images per process was 8, now it is 4'),
     'accumulation': (dict(optim_wrapper=dict(accumulative_counts=2)), 'accumulated micro-batches was 1, now it is 2'),
     'order': (dict(train_dataloader=dict(sampler=dict(shuffle=False))), 'sampler.shuffle was True, now it is False'),
-    'plain': (dict(model=dict(plain=True)), 'plain was False, now it is True'),
     'temperature': (dict(model=dict(head=dict(temperature=0.5))), 'model.head.temperature was .*, now it is 0.5'),
     'mean': (
         dict(data_preprocessor=dict(mean=[1.0])),
