@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models import fitting
 from mmselfsup_graft.models.fitting import sizes_of
 from mmselfsup_graft.registry import MODELS
 
@@ -179,3 +180,14 @@ def test_a_patch_size_from_the_command_line_reaches_every_part(path: str, patch:
 def test_images_of_other_channels_are_refused(config: dict[str, Any], images: Any) -> None:
     with pytest.raises(ConfigError, match=r'the images have \d channels .* backbone.in_channels is \d'):
         MODELS.build(config)(images, mode='loss')
+
+
+def test_images_of_another_size_are_said_once(monkeypatch):
+    said = []
+    monkeypatch.setattr(fitting, 'print_log', lambda text, **_: said.append(text))
+    backbone = torch.nn.Module()
+    backbone.img_size = (32, 32)
+    for size in (32, 64, 64):
+        fitting.check_images('MoCoV3', backbone, [torch.zeros(1, 3, size, size), torch.zeros(1, 3, 8, 8)])
+    assert len(said) == 1
+    assert said[0].startswith('MoCoV3: images of 64 x 64 for a backbone of 32 x 32')
