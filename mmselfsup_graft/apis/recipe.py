@@ -286,7 +286,7 @@ def _finish(folder: Path, stage: Stage, notes: list[str]) -> None:
         # unknown if an older version began: not there, or NaN
         **{key: progress[key] for key in ('cpu_seconds',) if progress.get(key, math.nan) == progress.get(key)},
         'iterations': progress['max_iters'],
-        'notes': notes + progress['notes'],
+        'notes': progress['notes'],
     }
     check_values(note, folder / 'progress.json')
-    write_json(folder / 'done.json', note)
+    write_json(folder / 'done.json', {**note, 'notes': notes + note['notes']})
