@@ -16,6 +16,6 @@ _install_operators()
 
 def register_all_modules(init_default_scope: bool = True) -> None:
     """Import every module that registers something and, if asked, make our scope mmengine's default one."""
-    from .apis.setup import register_all_modules as register
+    from .libraries.scopes import register_all_modules as register
 
     register(init_default_scope)

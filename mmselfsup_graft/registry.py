@@ -10,14 +10,15 @@ from mmengine.registry import Registry
 SCOPE = 'mmselfsup_graft'
 
 
-def _child(root: str, name: str, package: str) -> Registry:
-    return Registry(name, parent=getattr(mmengine_roots, root), scope=SCOPE, locations=[f'{SCOPE}.{package}'])
+def _child(root: str, name: str, *packages: str) -> Registry:
+    locations = [f'{SCOPE}.{package}' for package in packages]
+    return Registry(name, parent=getattr(mmengine_roots, root), scope=SCOPE, locations=locations)
 
 
 RUNNERS = _child('RUNNERS', 'runner', 'engine')
 RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS', 'runner constructor', 'engine')
 LOOPS = _child('LOOPS', 'loop', 'engine')
-HOOKS = _child('HOOKS', 'hook', 'engine')
+HOOKS = _child('HOOKS', 'hook', 'engine', 'evaluation', 'analysis')
 LOG_PROCESSORS = _child('LOG_PROCESSORS', 'log processor', 'engine')
 OPTIMIZERS = _child('OPTIMIZERS', 'optimizer', 'engine')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'optimizer wrapper', 'engine')
@@ -28,10 +29,12 @@ DATA_SAMPLERS = _child('DATA_SAMPLERS', 'data sampler', 'datasets')
 TRANSFORMS = _child('TRANSFORMS', 'transform', 'datasets')
 FUNCTIONS = _child('FUNCTIONS', 'function', 'datasets')
 MODELS = _child('MODELS', 'model', 'models')
-MODEL_WRAPPERS = _child('MODEL_WRAPPERS', 'model wrapper', 'models')
+MODEL_WRAPPERS = _child('MODEL_WRAPPERS', 'model wrapper', 'engine')
 WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS', 'weight initializer', 'models')
 TASK_UTILS = _child('TASK_UTILS', 'task util', 'models')
 METRICS = _child('METRICS', 'metric', 'evaluation')
 EVALUATOR = _child('EVALUATOR', 'evaluator', 'evaluation')
-VISUALIZERS = _child('VISUALIZERS', 'visualizer', 'visualization')
-VISBACKENDS = _child('VISBACKENDS', 'vis_backend', 'visualization')
+VISUALIZERS = _child('VISUALIZERS', 'visualizer', 'engine')
+VISBACKENDS = _child('VISBACKENDS', 'vis_backend', 'engine')
+# our own: the protocols of a config's `evaluation` section
+PROTOCOLS = Registry('evaluation protocol', scope=SCOPE, locations=[f'{SCOPE}.evaluation'])

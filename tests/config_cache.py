@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmselfsup_graft.apis import train
+from mmselfsup_graft.engine import train
 
 Content = tuple[dict[str, Any], str, dict[str, Any]]
 _CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -41,5 +41,5 @@ def _checked(path: Path) -> Config:
 
 
 def load_config(path: Path) -> Config:
-    """``mmselfsup_graft.apis.train.load_config``, read and checked once per file; a copy for every caller."""
+    """``mmselfsup_graft.engine.train.load_config``, read and checked once per file; a copy for every caller."""
     return deepcopy(_checked(path))

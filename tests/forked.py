@@ -28,7 +28,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 _IMPORTED = [
-    'mmselfsup_graft.apis.train',
+    'mmselfsup_graft.engine.train',
     'mmselfsup_graft.datasets',
     'mmselfsup_graft.engine',
     'mmselfsup_graft.models',

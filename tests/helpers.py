@@ -29,7 +29,7 @@ PROJECTOR, PREDICTOR = 'base_encoder.head', 'predictor'
 
 def enter_scope() -> None:
     """Register our modules and make our scope the default one."""
-    if importlib.util.find_spec('mmselfsup_graft.apis.setup'):
+    if importlib.util.find_spec('mmselfsup_graft.libraries.scopes'):
         from mmselfsup_graft import register_all_modules
 
         register_all_modules()

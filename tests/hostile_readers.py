@@ -30,14 +30,14 @@ def readers(folder: Path) -> dict[str, Reader]:
     """Everything in the package that reads a checkpoint file."""
     from helpers import build, enter_scope, mae_config
 
-    from mmselfsup_graft.apis.convert import ConvertOptions, convert_file
-    from mmselfsup_graft.apis.interaction import load_classifier
-    from mmselfsup_graft.apis.loading import load_model
-    from mmselfsup_graft.apis.publish import publish_file
-    from mmselfsup_graft.apis.zoo import get_model
+    from mmselfsup_graft.analysis.interaction.report import load_classifier
     from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, read_encoder, read_projector_start
     from mmselfsup_graft.engine.runners.pretrained import PretrainedPart, load_pretrained
     from mmselfsup_graft.evaluation.backbones import load_backbone
+    from mmselfsup_graft.evaluation.whole_model import load_model
+    from mmselfsup_graft.export.convert_file import ConvertOptions, convert_file
+    from mmselfsup_graft.export.publish import publish_file
+    from mmselfsup_graft.zoo.index import get_model
 
     enter_scope()
     model = build(BACKBONE)

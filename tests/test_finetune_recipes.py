@@ -9,7 +9,7 @@ from config_cache import load_config
 from mmengine.config import Config
 
 from mmselfsup_graft.engine import LayerWiseLRConstructor
-from mmselfsup_graft.evaluation.finetune import FineTuneProtocol
+from mmselfsup_graft.evaluation.finetuning.settings import FineTuneProtocol
 from mmselfsup_graft.registry import MODELS
 
 FOLDER = Path(__file__).parents[1] / 'configs' / 'benchmarks' / 'finetune'

@@ -96,7 +96,7 @@ def test_torchrun_gets_the_nodes_and_the_tool_its_arguments(script, arguments, t
     python = fake(tmp_path / 'python')
     nodes = {'NNODES': '3', 'NODE_RANK': '1', 'MASTER_ADDR': '10.0.0.7', 'PORT': '29777'}
     done = call(script, *arguments, folder=tmp_path, GRAFT_PYTHON=str(python), **nodes)
-    expected = ['-m', 'mmselfsup_graft.apis.torchrun', '--nnodes=3', '--node_rank=1', '--master_addr=10.0.0.7']
+    expected = ['-m', 'mmselfsup_graft.cli.torchrun', '--nnodes=3', '--node_rank=1', '--master_addr=10.0.0.7']
     expected += ['--master_port=29777', '--nproc_per_node=2', str(TOOLS / tail[0]), *tail[1:]]
     assert done.stdout.splitlines()[:-1] == expected
 

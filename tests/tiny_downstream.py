@@ -10,8 +10,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import VIT_TIMM, save_atomically
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'

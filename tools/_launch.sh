@@ -35,7 +35,7 @@ pick_python() {
 torchrun_launch() {
     local processes=$1 tool=$2
     shift 2
-    launch "$(pick_python)" -m mmselfsup_graft.apis.torchrun \
+    launch "$(pick_python)" -m mmselfsup_graft.cli.torchrun \
         --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
         --nproc_per_node="$processes" "$TOOLS/$tool" --launcher pytorch "$@"

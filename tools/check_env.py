@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # usable before the package is installed
 
-from mmselfsup_graft.apis.environment import can_pretrain, check_environment, format_report
+from mmselfsup_graft.utils.environment import can_pretrain, check_environment, format_report
 
 
 def main() -> int:

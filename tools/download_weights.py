@@ -4,7 +4,7 @@
 import argparse
 from collections.abc import Sequence
 
-from mmselfsup_graft.apis.cli import run_tool
+from mmselfsup_graft.cli.common import run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -24,7 +24,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """List or download."""
     args = parse(argv)
-    from mmselfsup_graft.apis.zoo import download_weights, find_model, list_models
+    from mmselfsup_graft.zoo.index import download_weights, find_model, list_models
 
     if args.list:
         for name in [each for pattern in args.names or ['*'] for each in list_models(pattern)]:

@@ -8,7 +8,7 @@ tests the best epoch and appends one row to ``results.jsonl`` in the work direct
 import argparse
 from collections.abc import Sequence
 
-from mmselfsup_graft.apis.cli import add_train_options, run_tool
+from mmselfsup_graft.cli.common import add_train_options, run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -29,8 +29,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config, train, test."""
     args = parse(argv)
-    from mmselfsup_graft.apis.finetune import finetune, prepare_finetuning, result_text
-    from mmselfsup_graft.apis.train import training_config
+    from mmselfsup_graft.engine.train import training_config
+    from mmselfsup_graft.evaluation.finetuning.finetune import finetune, prepare_finetuning, result_text
 
     cfg = training_config(args)
     run = prepare_finetuning(cfg, args.checkpoint, args.selection)

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmselfsup_graft.apis.cli import add_cfg_options, add_launch_options, run_tool
+from mmselfsup_graft.cli.common import add_cfg_options, add_launch_options, run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -35,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     from mmengine.dist import is_main_process
 
-    from mmselfsup_graft.apis.existing import refuse_other_recipe
-    from mmselfsup_graft.apis.recipe import load_recipe
-    from mmselfsup_graft.apis.recipe_jobs import join_processes, run_recipe
-    from mmselfsup_graft.apis.report import write_report
-    from mmselfsup_graft.apis.work_dir import only_writer
+    from mmselfsup_graft.engine.launching.existing import refuse_other_recipe
+    from mmselfsup_graft.engine.launching.work_dir import only_writer
+    from mmselfsup_graft.recipes.jobs import join_processes, run_recipe
+    from mmselfsup_graft.recipes.recipe import load_recipe
+    from mmselfsup_graft.recipes.report import write_report
 
     recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs, args.max_left_out)
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)

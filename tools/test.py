@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmselfsup_graft.apis.cli import add_cfg_options, add_launch_options, run_tool
+from mmselfsup_graft.cli.common import add_cfg_options, add_launch_options, run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -36,8 +36,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and score."""
     args = parse(argv)
-    from mmselfsup_graft.apis.train import load_config, prepare_distributed
-    from mmselfsup_graft.apis.work_dir import only_writer
+    from mmselfsup_graft.engine.launching.work_dir import only_writer
+    from mmselfsup_graft.engine.train import load_config, prepare_distributed
 
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem)
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _test(args: argparse.Namespace, cfg: Any) -> None:
     from mmengine.dist import is_main_process
 
-    from mmselfsup_graft.apis.existing import refuse_existing
+    from mmselfsup_graft.engine.launching.existing import refuse_existing
 
     # scores of an encoder are also in results.jsonl, which keeps all of them
     if args.out or cfg.get('test_dataloader') is not None:
@@ -63,7 +63,7 @@ def _test(args: argparse.Namespace, cfg: Any) -> None:
         if is_main_process():
             _write(args, cfg, {'checkpoint': args.checkpoint, 'metrics': metrics})
         return
-    from mmselfsup_graft.apis.results import score_and_record
+    from mmselfsup_graft.evaluation.results import score_and_record
 
     _set_source(args, cfg)
     recorded = score_and_record(cfg, args.config, args.checkpoint, args.protocols, args.block, args.features)
@@ -76,7 +76,7 @@ def _test(args: argparse.Namespace, cfg: Any) -> None:
 
 def _set_source(args: argparse.Namespace, cfg: Any) -> None:
     """Put the options on how the checkpoint is read into the config."""
-    from mmselfsup_graft.apis.convert import parse_grid
+    from mmselfsup_graft.export.convert_file import parse_grid
 
     given = {'format': args.format, 'branch': args.branch, 'grid': parse_grid(args.source_grid)}
     given = {key: value for key, value in given.items() if value is not None}
@@ -85,7 +85,7 @@ def _set_source(args: argparse.Namespace, cfg: Any) -> None:
 
 
 def _write(args: argparse.Namespace, cfg: Any, content: dict[str, Any]) -> None:
-    from mmselfsup_graft.files import write_json
+    from mmselfsup_graft.utils.files import write_json
 
     write_json(_target(args, cfg), content, default=_plain)
 

@@ -4,7 +4,7 @@
 import argparse
 from collections.abc import Sequence
 
-from mmselfsup_graft.apis.cli import add_train_options, run_tool
+from mmselfsup_graft.cli.common import add_train_options, run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -21,7 +21,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and train."""
     args = parse(argv)
-    from mmselfsup_graft.apis.train import resumes, set_pretrained, train, training_config
+    from mmselfsup_graft.engine.train import resumes, set_pretrained, train, training_config
 
     cfg = training_config(args)
     if args.pretrained is not None and not resumes(cfg):
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.print_config:
         print(cfg.pretty_text)
         return
-    from mmselfsup_graft.engine.runners import finished
+    from mmselfsup_graft.engine.resuming.latest import finished
 
     note = finished(cfg)
     if note is not None:

@@ -1,17 +1,18 @@
 """Checkpoints as data: depth, formats, safe reading, grafting, conversion. Pure functions, no framework."""
 
-from ..files import whole_file
-from .convert import Conversion, convert
+from mmselfsup_graft.utils.files import whole_file
+
+from .conversion.convert import Conversion, convert
+from .conversion.targets import TARGETS, Target
 from .depth import Depth, convnext_depth, depth_from_names, depth_of, resnet_depth, vit_depth
-from .formats import FORMATS, Encoder, Format, Normalisation, read_encoder, to_encoder, unwrap_state_dict
+from .formats.encoder import FORMATS, Encoder, Format, Normalisation, read_encoder, to_encoder, unwrap_state_dict
+from .formats.rename import MAE_MODEL, MOCOV3_MODEL, TEC_MODEL, VIT_TIMM, RenameTable
+from .formats.traits import Traits, patch_grid, traits_of
 from .graft import GraftSource, LoadReport, graft_weights, parse_graft, plan_graft
 from .io import check_destination, check_fit, file_sha256, save_atomically, save_weights
 from .pos_embed import resize_position_table, resize_relative_table, sincos_table
 from .projector import ProjectorStart, read_projector_start
-from .reading import read_checkpoint, read_state
-from .rename import MAE_MODEL, MOCOV3_MODEL, TEC_MODEL, VIT_TIMM, RenameTable
-from .targets import TARGETS, Target
-from .traits import Traits, patch_grid, traits_of
+from .reading.reader import read_checkpoint, read_state
 
 __all__ = [
     'FORMATS',

@@ -6,7 +6,7 @@ Every reader asks here: a graft, scoring, fine-tuning, TEC's base model, the con
 import re
 from collections.abc import Collection, Iterable
 
-from .rename import grouped_names
+from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 
 # no part of the features: heads, decoders, projectors, queues, mask tokens, counters, what a model computes for itself.
 # Whole names: a longer one (head_norm, overhead) may be part of an encoder

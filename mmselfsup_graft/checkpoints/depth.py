@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch.nn as nn
 
-from ..errors import ConfigError
+from mmselfsup_graft.errors import ConfigError
 
 # what masked image modelling adds to a backbone counts as stem, whatever layer it acts on
 _MASK = ('mask_token', 'mask_gamma')

@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, ConfigError
+from mmselfsup_graft.checkpoints.formats.computed import TOKEN_MLP, expand_shared_table, merge_class_token
+from mmselfsup_graft.checkpoints.formats.encoder import Encoder, StateDict, read_encoder
+from mmselfsup_graft.checkpoints.formats.rename import grouped_names
+from mmselfsup_graft.checkpoints.formats.traits import UNKNOWN, Traits
+from mmselfsup_graft.errors import CheckpointError, ConfigError
+
 from .account import explain_unplaced, has_remedy, unplaced
-from .computed import TOKEN_MLP, expand_shared_table, merge_class_token
 from .depth import Depth, depth_from_names
-from .formats import Encoder, StateDict, read_encoder
 from .pos_embed import resize_position_table, resize_relative_table
-from .rename import grouped_names
 from .tokens import check_assumed
-from .traits import UNKNOWN, Traits
 
 # batch-norm step counters are missing in files of old PyTorch versions and mean nothing to a transplanted encoder
 _NEVER_REQUIRED = ('num_batches_tracked',)

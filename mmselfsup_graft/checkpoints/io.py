@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, NonFiniteWeightsError
-from ..files import open_regular, whole_file
-from .reading import SAFETENSORS, first_line, safetensors
+from mmselfsup_graft.checkpoints.reading.reader import SAFETENSORS, first_line, safetensors
+from mmselfsup_graft.errors import CheckpointError, NonFiniteWeightsError
+from mmselfsup_graft.utils.files import open_regular, whole_file
+
 from .values import is_finite, value_problem
 
 _SUFFIXES = ('.pth', '.pt', '.tar', '.bin', SAFETENSORS)
@@ -54,7 +55,7 @@ def _misfit(tensor: Any, model: torch.Tensor) -> str:
 
 
 def save_atomically(content: Any, path: str | os.PathLike) -> None:
-    """Write ``content`` with ``torch.save``, see :func:`mmselfsup_graft.files.whole_file`."""
+    """Write ``content`` with ``torch.save``, see :func:`mmselfsup_graft.utils.files.whole_file`."""
     with whole_file(path) as file:
         torch.save(content, file)
 
@@ -66,7 +67,7 @@ def save_weights(
     overwrite: bool = False,
     hash_name: bool = False,
 ) -> Path:
-    """Write weights and what is known about them, see :func:`mmselfsup_graft.files.whole_file`.
+    """Write weights and what is known about them, see :func:`mmselfsup_graft.utils.files.whole_file`.
 
     Args:
         state: Name -> tensor.

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..errors import CheckpointError, ConfigError
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 
 
 def sincos_table(grid: tuple[int, int], width: int, layout: str = 'mae') -> torch.Tensor:

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
-from .formats import StateDict, in_objective, locate
-from .reading import CONVERT_OR_ALLOW, read_checkpoint
+from mmselfsup_graft.checkpoints.formats.encoder import StateDict, in_objective, locate
+from mmselfsup_graft.checkpoints.reading.reader import CONVERT_OR_ALLOW, read_checkpoint
+from mmselfsup_graft.errors import CheckpointError
+
 from .values import check_weights
 
 _NORM = ('weight', 'bias', 'running_mean', 'running_var')

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 import torch
 
-from ..errors import CheckpointError
-from .computed import Entries, Entry
+from mmselfsup_graft.checkpoints.formats.computed import Entries, Entry
+from mmselfsup_graft.errors import CheckpointError
+
 from .pos_embed import GRID_OPTION, grid_text
 
 _TABLE, _CLASS, _REGISTERS = 'pos_embed', 'cls_token', 'register_tokens'

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, NonFiniteWeightsError
+from mmselfsup_graft.errors import CheckpointError, NonFiniteWeightsError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NOT_FINITE = 'holds NaN or infinite values'

@@ -1,20 +1,21 @@
 """Datasets whose samples depend on (seed, epoch, index) only, their transforms and their sampler."""
 
-from . import libraries  # noqa: F401  (first)
-from .base import SelfSupDataset
-from .cifar import CIFAR
-from .digits import Digits
-from .fashion_mnist import FashionMNIST
-from .image_folder import ImageFolder
-from .image_list import ImageList, parse_image_list
-from .imagenet import ImageNet
+from mmselfsup_graft.libraries import mmpretrain_datasets as libraries  # noqa: F401  (first)
+
+from .image_sets.cifar import CIFAR
+from .image_sets.digits import Digits
+from .image_sets.fashion_mnist import FashionMNIST
+from .image_sets.image_folder import ImageFolder
+from .image_sets.image_list import ImageList, parse_image_list
+from .image_sets.imagenet import ImageNet
+from .image_sets.sample_photos import SamplePhotos
 from .part import Part
-from .raw_shards import RawShards
-from .sample_photos import SamplePhotos
-from .samplers import RepeatedAugSampler, SeededSampler
-from .shard_sampler import ShardSampler
+from .samplers.seeded import RepeatedAugSampler, SeededSampler
+from .samplers.shard_sampler import ShardSampler
+from .self_sup_dataset import SelfSupDataset
+from .shards.raw_shards import RawShards
+from .shards.tar_shards import TarShards
 from .splits import balanced_indices, balanced_subset, dataset_entries, write_image_list
-from .tar_shards import TarShards
 from .transforms import LoadImage, PILGaussianBlur, PILGaussianNoise, RandomApply, TwoViews, Views
 
 __all__ = [

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.files import why_not_regular
+from mmselfsup_graft.utils.files import why_not_regular
 
 from .left_out import LeftOut
 

@@ -6,15 +6,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmselfsup_graft.datasets.image_sets.image_folder import ImageFolder
+from mmselfsup_graft.datasets.image_sets.image_list import (
+    ListEntry,
+    names_beside,
+    names_of_labels,
+    parse_image_list,
+    read_image_list,
+)
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.files import whole_file
+from mmselfsup_graft.utils.files import whole_file
 
-from .base import SelfSupDataset
 from .classes import are_numbers
-from .image_folder import ImageFolder
-from .image_list import ListEntry, names_beside, names_of_labels, parse_image_list, read_image_list
 from .part import shuffled_classes
 from .scanning import class_folders
+from .self_sup_dataset import SelfSupDataset
 
 
 def balanced_indices(

@@ -1,21 +1,18 @@
-"""What mmengine needs to train our models: runner, loop, hooks, optimiser constructors, schedules."""
+"""What mmengine needs to train our models: runner, loop, hooks, optimizer constructors, schedules."""
 
 from .device_scalars import DeferredMessageHub
+from .execution.sharding import FullySharded
 from .hooks import (
     CheckDataHook,
-    CollapseHook,
     ExportBackboneHook,
-    GradientConflictHook,
     HistoryHook,
-    KNNHook,
     MomentumScheduleHook,
-    NonFiniteLossHook,
     RandomStateHook,
     ReadableCheckpointHook,
-    ReconstructionHook,
     SafeCheckpointHook,
     WeightAverageHook,
 )
+from .nonfinite.hook import NonFiniteLossHook
 from .optimizers import LARS, AutocastOptimWrapper, DeviceOptimWrapper, LayerWiseLRConstructor
 from .runners import GraftRunner, ResumableEpochLoop
 from .schedulers import WarmupCosineLR
@@ -24,20 +21,17 @@ __all__ = [
     'LARS',
     'AutocastOptimWrapper',
     'CheckDataHook',
-    'CollapseHook',
     'DeferredMessageHub',
     'DeviceOptimWrapper',
     'ExportBackboneHook',
-    'GradientConflictHook',
+    'FullySharded',
     'GraftRunner',
     'HistoryHook',
-    'KNNHook',
     'LayerWiseLRConstructor',
     'MomentumScheduleHook',
     'NonFiniteLossHook',
     'RandomStateHook',
     'ReadableCheckpointHook',
-    'ReconstructionHook',
     'ResumableEpochLoop',
     'SafeCheckpointHook',
     'WarmupCosineLR',

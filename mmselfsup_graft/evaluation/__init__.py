@@ -3,23 +3,24 @@
 from .backbones import BlockFeature, load_backbone
 from .cache import FeatureCache, samples_sha256
 from .features import AugmentedBatches, Embedded, embed, extract_features, pixel_encoder, pixels_as_features
-from .few_shot import FewShotProtocol, few_shot_accuracies
-from .heads import LinearHeads
-from .knn import KNNProtocol, knn_accuracy, knn_grid
-from .linear import CachedBatches, LinearProtocol, linear_accuracy
-from .logistic import LogisticProtocol, centre_and_normalise, fit_logistic, logistic_accuracy
+from .knn_hook import KNNHook
 from .pooling import FEATURES, check_features, default_feature, encode_images, has_class_token
-from .protocols import PROTOCOLS, Protocol, make_protocol, score_features
+from .protocols.few_shot import FewShotProtocol, few_shot_accuracies
+from .protocols.knn import KNNProtocol, knn_accuracy, knn_grid
+from .protocols.linear import CachedBatches, LinearProtocol, linear_accuracy
+from .protocols.linear_heads import LinearHeads
+from .protocols.logistic import LogisticProtocol, centre_and_normalise, fit_logistic, logistic_accuracy
+from .protocols.names import Protocol, make_protocol, score_features
 
 __all__ = [
     'FEATURES',
-    'PROTOCOLS',
     'AugmentedBatches',
     'BlockFeature',
     'CachedBatches',
     'Embedded',
     'FeatureCache',
     'FewShotProtocol',
+    'KNNHook',
     'KNNProtocol',
     'LinearHeads',
     'LinearProtocol',

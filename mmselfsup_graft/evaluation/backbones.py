@@ -7,14 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmselfsup_graft.checkpoints import (
-    GraftSource,
-    depth_of,
-    graft_weights,
-    parse_graft,
-    patch_grid,
-    traits_of,
-)
+from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft, patch_grid, traits_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.registry import MODELS

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from mmselfsup_graft.files import open_regular, whole_file
+from mmselfsup_graft.utils.files import open_regular, whole_file
 from mmselfsup_graft.version import __version__
 
 from .features import Embedded, join_parts

@@ -11,13 +11,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from mmselfsup_graft.errors import DataError
+from mmselfsup_graft.evaluation.protocols.linear import Batch, LinearProtocol, batch_shares
+from mmselfsup_graft.evaluation.protocols.logistic import FeatureSet
 from mmselfsup_graft.registry import MODELS
+from mmselfsup_graft.utils.progress import Progress
 
 from .backbones import Pixels
-from .linear import Batch, LinearProtocol, batch_shares
-from .logistic import FeatureSet
 from .pooling import check_features, encode_images, feature_parts
-from .progress import Progress
 
 _NO_LABEL = -1
 _UNLABELLED = 'evaluation needs labelled images: put them into one sub-folder per class'

@@ -1,8 +1,10 @@
 """Models: backbones, necks, heads, losses and the algorithms put together from them."""
 
-from mmselfsup_graft import library_files  # noqa: F401  (before anything can read a file)
+from mmselfsup_graft.libraries import (
+    mmpretrain_models,  # noqa: F401  (first)
+    weight_files,  # noqa: F401  (before anything can read a file)
+)
 
-from . import libraries  # noqa: F401  (first)
 from .algorithms import A2MIM, MAE, TEC, GraftedClassifier, JointEmbedding, MoCoV3, MultiTask, SelfSupAlgorithm, SimMIM
 from .backbones import (
     MaskedBEiT,
@@ -17,7 +19,6 @@ from .backbones import (
     TargetViT,
     TECViT,
 )
-from .checkpointing import checkpoint_activations
 from .data_preprocessor import ClsDataPreprocessor, SelfSupDataPreprocessor
 from .heads import (
     A2MIMHead,
@@ -31,7 +32,6 @@ from .heads import (
 )
 from .momentum import MomentumEncoder
 from .necks import MAEDecoder, PixelShuffleNeck, PortableSyncBN, TECDecoder
-from .sharding import FullySharded
 
 __all__ = [
     'A2MIM',
@@ -41,7 +41,6 @@ __all__ = [
     'ClsDataPreprocessor',
     'ContrastiveHead',
     'FirstFCHead',
-    'FullySharded',
     'GraftedClassifier',
     'JointEmbedding',
     'MAEDecoder',
@@ -70,5 +69,4 @@ __all__ = [
     'TECViT',
     'TargetViT',
     'VICRegHead',
-    'checkpoint_activations',
 ]

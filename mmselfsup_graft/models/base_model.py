@@ -8,8 +8,7 @@ from mmengine.logging import print_log
 
 from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft, patch_grid, traits_of
 from mmselfsup_graft.errors import CheckpointError, ConfigError
-
-from .backbones.tec_vit import Targets, TargetViT, TECViT
+from mmselfsup_graft.models.backbones.tec_vit import Targets, TargetViT, TECViT
 
 
 class FrozenBaseModel:

@@ -96,7 +96,7 @@ def context() -> Any:
         forked._IMPORTED += [
             'sklearn.datasets',
             'test_tools.tiny_runs',
-            'mmselfsup_graft.apis.finetune',
+            'mmselfsup_graft.evaluation.finetuning.finetune',
             'chaos.children',
         ]
         joined = os.pathsep.join(filter(None, [str(TESTS), os.environ.get('PYTHONPATH')]))

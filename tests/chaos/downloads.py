@@ -10,9 +10,9 @@ from pathlib import Path
 
 from hostile_server import CONTENT, SHA256, SIZE, Answer, Server, answer, begin_of, whole
 
-from mmselfsup_graft.apis.cli import run_tool
-from mmselfsup_graft.apis.download import Weights, download
-from mmselfsup_graft.apis.http_fetch import Limits
+from mmselfsup_graft.cli.common import run_tool
+from mmselfsup_graft.zoo.download import Weights, download
+from mmselfsup_graft.zoo.http_fetch import Limits
 
 from .children import Ended, Kill, Measure, measured, run
 from .scenario import Failure, Scenario

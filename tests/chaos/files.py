@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 from test_datasets.shard_data import folder_of
 
-from mmselfsup_graft.apis.make_shards import make_shards
-from mmselfsup_graft.apis.recipe import read_done
-from mmselfsup_graft.apis.stored_copy import store_resized
+from mmselfsup_graft.analysis.figures.curves import read_history
 from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.datasets import ImageFolder, ImageList, RawShards, TarShards
+from mmselfsup_graft.datasets.shards.make_shards import make_shards
+from mmselfsup_graft.datasets.shards.stored_copy import store_resized
 from mmselfsup_graft.errors import GraftError
 from mmselfsup_graft.evaluation.cache import _read_all
-from mmselfsup_graft.visualization.curves import read_history
+from mmselfsup_graft.recipes.recipe import read_done
 
 from .children import run
 from .mutate import damaged

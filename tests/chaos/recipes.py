@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from test_recipe.test_running import weights, write_recipe
+from test_recipes.test_running import weights, write_recipe
 from test_tools.tiny_runs import assert_same_run
 
 from .children import ROOT, Measure, measured, run, start, tool
@@ -73,7 +73,7 @@ class Recipe(Scenario):
 
 def recipe_main(recipe: Path, work: Path) -> None:
     """``run_recipe``, whose stages are forks of its process: they start in no time."""
-    from mmselfsup_graft.apis import recipe_jobs
+    from mmselfsup_graft.recipes import jobs as recipe_jobs
 
     sys.path.insert(0, str(recipe.parent))  # for the module that the configs import
     recipe_jobs.subprocess = SimpleNamespace(**{**vars(subprocess), 'Popen': _Fork})

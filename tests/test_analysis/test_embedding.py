@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmselfsup_graft.analysis.embedding import (
+from mmselfsup_graft.analysis.embedding.measure import (
     align,
     layout,
     nearest_neighbors,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmselfsup_graft.analysis import propose_graft
-from mmselfsup_graft.analysis.graft_proposal import best_cut
+from mmselfsup_graft.analysis.conflict.proposal import best_cut
 
 
 def cosines(profile: list[float], batches: int = 40, noise: float = 0.1, seed: int = 0) -> np.ndarray:

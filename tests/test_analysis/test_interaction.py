@@ -9,7 +9,7 @@ from helpers import assert_close
 from torch import nn
 
 from mmselfsup_graft.analysis import InteractionSettings, interaction_strength, measure_interactions
-from mmselfsup_graft.analysis.interaction import (
+from mmselfsup_graft.analysis.interaction.measure import (
     ORDERS,
     check_image_size,
     class_scores,

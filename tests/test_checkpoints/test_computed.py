@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmpretrain.models.utils import PatchMerging
 from torch import nn
 
-from mmselfsup_graft.checkpoints.computed import (
+from mmselfsup_graft.checkpoints.formats.computed import (
     IDENTITY,
     Entries,
     Entry,
@@ -18,7 +18,7 @@ from mmselfsup_graft.checkpoints.computed import (
     split_qkv,
     split_qv_bias,
 )
-from mmselfsup_graft.checkpoints.computed_stages import (
+from mmselfsup_graft.checkpoints.formats.computed_stages import (
     number_final_norm,
     swin_merge_from_mm,
     swin_merge_to_mm,

@@ -9,12 +9,12 @@ import pytest
 import torch
 from helpers import build
 
-from mmselfsup_graft.apis.zoo import get_model
 from mmselfsup_graft.checkpoints import convert, graft_weights, parse_graft, read_checkpoint, resize_relative_table
 from mmselfsup_graft.checkpoints.pos_embed import resize_position_table
 from mmselfsup_graft.engine.runners.pretrained import PretrainedPart, load_pretrained
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.evaluation import load_backbone
+from mmselfsup_graft.zoo.index import get_model
 
 Grid = tuple[int, int]
 HEAD = {

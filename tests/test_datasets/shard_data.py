@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmselfsup_graft.apis.make_shards import make_shards
 from mmselfsup_graft.datasets import TarShards
+from mmselfsup_graft.datasets.shards.make_shards import make_shards
 
 
 def picture(number: int, size: tuple[int, int] = (12, 10)) -> np.ndarray:

@@ -173,7 +173,7 @@ def test_corrupt_images_are_counted_across_workers(image_folder):
 
 def test_one_warning_for_each_corrupt_image(image_folder, monkeypatch):
     said = []
-    monkeypatch.setattr('mmselfsup_graft.datasets.base.print_log', lambda text, **_: said.append(text))
+    monkeypatch.setattr('mmselfsup_graft.datasets.self_sup_dataset.print_log', lambda text, **_: said.append(text))
     root = image_folder('0.png', '1.png')
     spoil(root / '0.png')
     dataset = ImageFolder(str(root), pipeline=[{'type': 'LoadImage'}])

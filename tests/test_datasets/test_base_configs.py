@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from PIL import Image
 
-from mmselfsup_graft.apis.make_shards import make_shards
+from mmselfsup_graft.datasets.shards.make_shards import make_shards
 from mmselfsup_graft.registry import MODELS
 
 FOLDER = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'

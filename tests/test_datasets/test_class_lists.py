@@ -9,8 +9,6 @@ from PIL import Image
 from test_datasets.conftest import write_image
 from test_datasets.shard_data import png, write_tar
 
-from mmselfsup_graft.apis.make_shards import index_shards, make_shards
-from mmselfsup_graft.apis.stored_copy import store_resized
 from mmselfsup_graft.datasets import (
     CIFAR,
     Digits,
@@ -23,6 +21,8 @@ from mmselfsup_graft.datasets import (
     TarShards,
 )
 from mmselfsup_graft.datasets.classes import read_classes, renumbering, share_classes
+from mmselfsup_graft.datasets.shards.make_shards import index_shards, make_shards
+from mmselfsup_graft.datasets.shards.stored_copy import store_resized
 from mmselfsup_graft.errors import ConfigError, DataError
 
 ALL = ('ant', 'bee', 'cat', 'dog')

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torchvision
 
-from mmselfsup_graft.datasets import FashionMNIST, fashion_mnist
-from mmselfsup_graft.datasets.fashion_mnist import read_idx
+from mmselfsup_graft.datasets import FashionMNIST
+from mmselfsup_graft.datasets.image_sets import fashion_mnist
+from mmselfsup_graft.datasets.image_sets.fashion_mnist import read_idx
 from mmselfsup_graft.errors import ConfigError, DataError
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (5, 28, 28), dtype=np.uint8)

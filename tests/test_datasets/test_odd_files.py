@@ -16,12 +16,12 @@ from PIL import Image
 from test_datasets.shard_data import archives_of, png
 from test_tools.tiny_runs import call_tool
 
-from mmselfsup_graft.apis.make_shards import index_shards, make_shards
-from mmselfsup_graft.apis.reconstruct import images_of_files
-from mmselfsup_graft.apis.stored_copy import store_resized
+from mmselfsup_graft.analysis.reconstruction.report import images_of_files
 from mmselfsup_graft.datasets import ImageFolder, ImageList, RawShards, TarShards
 from mmselfsup_graft.datasets.left_out import LeftOut
 from mmselfsup_graft.datasets.scanning import Scan
+from mmselfsup_graft.datasets.shards.make_shards import index_shards, make_shards
+from mmselfsup_graft.datasets.shards.stored_copy import store_resized
 from mmselfsup_graft.errors import DataError
 
 PIPELINE = [dict(type='LoadImage'), dict(type='mmpretrain.PackInputs')]
@@ -155,10 +155,10 @@ def test_raw_copies_and_archives(folder: Path, tmp_path: Path) -> None:
 
 def test_a_file_that_became_a_pipe_meanwhile(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Scan(['a.png', 'pipe.jpg'], LeftOut(), [])
-    monkeypatch.setattr('mmselfsup_graft.apis.stored_copy.scan_folder', lambda _: found)
+    monkeypatch.setattr('mmselfsup_graft.datasets.shards.stored_copy.scan_folder', lambda _: found)
     manifest = store_resized(folder, tmp_path / 'copy')
     assert list(manifest['skipped']) == ['pipe.jpg']
-    monkeypatch.setattr('mmselfsup_graft.datasets.image_folder.scan_folder', lambda *_: found)
+    monkeypatch.setattr('mmselfsup_graft.datasets.image_sets.image_folder.scan_folder', lambda *_: found)
     with pytest.raises(DataError, match=r'pipe\.jpg'):
         make_shards(folder, tmp_path / 'tar')
 

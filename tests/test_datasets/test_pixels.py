@@ -10,10 +10,10 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 from test_datasets.conftest import pixels
 
-from mmselfsup_graft.apis.stored_copy import store_resized
 from mmselfsup_graft.datasets import ImageFolder, LoadImage, RawShards
 from mmselfsup_graft.datasets.fast.decode import Decoder
-from mmselfsup_graft.datasets.pixels import UnknownRange, to_rgb
+from mmselfsup_graft.datasets.image_modes import UnknownRange, to_rgb
+from mmselfsup_graft.datasets.shards.stored_copy import store_resized
 from mmselfsup_graft.datasets.transforms import CorruptImage
 from mmselfsup_graft.errors import DataError
 

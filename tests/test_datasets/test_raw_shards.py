@@ -11,8 +11,8 @@ from PIL import Image
 from test_datasets.shard_data import PIPELINE, folder_of, picture
 from torch.utils.data import DataLoader
 
-from mmselfsup_graft.apis.stored_copy import store_resized
 from mmselfsup_graft.datasets import ImageFolder, RawShards, ShardSampler
+from mmselfsup_graft.datasets.shards.stored_copy import store_resized
 from mmselfsup_graft.errors import DataError
 
 COUNT = 11

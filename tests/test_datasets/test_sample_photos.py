@@ -11,8 +11,9 @@ import skimage.data
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from mmselfsup_graft.datasets import SamplePhotos, sample_photos
-from mmselfsup_graft.datasets.sample_photos import PHOTOS, sample_photo
+from mmselfsup_graft.datasets import SamplePhotos
+from mmselfsup_graft.datasets.image_sets import sample_photos
+from mmselfsup_graft.datasets.image_sets.sample_photos import PHOTOS, sample_photo
 from mmselfsup_graft.errors import ConfigError, DataError
 
 COLOUR = dict(library='scikit-image', channels=3)

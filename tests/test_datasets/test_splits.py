@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmselfsup_graft.datasets import Digits, ImageFolder, ImageList, balanced_indices, balanced_subset, write_image_list
-from mmselfsup_graft.datasets.image_list import ListEntry, parse_image_list
+from mmselfsup_graft.datasets.image_sets.image_list import ListEntry, parse_image_list
 from mmselfsup_graft.datasets.splits import folder_entries, image_list_text, list_entries
 from mmselfsup_graft.errors import ConfigError, DataError
 

@@ -18,10 +18,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from test_datasets.shard_data import archives_of, folder_of, open_shards, picture, png, write_tar
 from torch.utils.data import DataLoader
 
-from mmselfsup_graft.apis.make_shards import index_shards, make_shards
 from mmselfsup_graft.datasets import ShardSampler
-from mmselfsup_graft.datasets.shard_cache import ShardCache
-from mmselfsup_graft.datasets.stores import Piece, Store
+from mmselfsup_graft.datasets.shards.make_shards import index_shards, make_shards
+from mmselfsup_graft.datasets.shards.shard_cache import ShardCache
+from mmselfsup_graft.datasets.shards.stores import Piece, Store
 from mmselfsup_graft.errors import ConfigError, DataError
 
 COUNT = 23
@@ -105,7 +105,7 @@ def test_neighbours_are_one_request_and_a_batch_is_asked_for_at_once(written, mo
     names = [piece.name for piece in asked[0]]
     assert names == ['images-000000.tar', 'images-000001.tar', 'images-000004.tar']
     assert len(asked) == 1 + 6
-    monkeypatch.setattr('mmselfsup_graft.datasets.tar_shards._GAP', 0)  # images that do not touch
+    monkeypatch.setattr('mmselfsup_graft.datasets.shards.tar_shards._GAP', 0)  # images that do not touch
     data.__getitems__([5, 7])
     assert len(asked[-1]) == 2
     assert all(piece.end - piece.start < 2048 for piece in asked[-1])
@@ -211,7 +211,7 @@ def test_a_missing_index_and_wrong_addresses(tmp_path, monkeypatch):
     def lacking(*_, **__):
         raise ImportError('Install s3fs to access S3')
 
-    monkeypatch.setattr('mmselfsup_graft.datasets.stores.url_to_fs', lacking)
+    monkeypatch.setattr('mmselfsup_graft.datasets.shards.stores.url_to_fs', lacking)
     with pytest.raises(ConfigError, match='Install s3fs to access S3'):
         open_shards('s3://bucket')
 
@@ -385,7 +385,7 @@ def test_a_download_waits_for_those_of_others_that_leave_no_room(bucket, tmp_pat
             (tmp_path / '0123456789abcdef.tar').write_bytes(bytes(size))
             lock.release()
 
-    monkeypatch.setattr('mmselfsup_graft.datasets.shard_cache.time.sleep', finish)
+    monkeypatch.setattr('mmselfsup_graft.datasets.shards.shard_cache.time.sleep', finish)
     data = open_shards(bucket, cache_dir=str(tmp_path), cache_bytes=2 * size - 1)
     check(data[0])
     assert waited == [[], []]
@@ -429,7 +429,7 @@ def test_the_cache_of_another_user(bucket, tmp_path, monkeypatch, denied):
         raise PermissionError(13, 'Permission denied')
 
     data = open_shards(bucket, cache_dir=str(tmp_path))
-    monkeypatch.setattr(f'mmselfsup_graft.datasets.shard_cache.{denied}', refuse)
+    monkeypatch.setattr(f'mmselfsup_graft.datasets.shards.shard_cache.{denied}', refuse)
     with pytest.raises(DataError, match=r"is another user's .*choose a folder of your own"):
         data[0]
 

@@ -37,9 +37,9 @@ def score(folder: str, augment: bool) -> dict[str, Any]:
     """What one process sees: all results, and the features."""
     from mmengine.config import Config
 
-    from mmselfsup_graft.apis.embedding import preprocessor_of
-    from mmselfsup_graft.apis.scoring import score_checkpoint
     from mmselfsup_graft.evaluation import extract_features, load_backbone
+    from mmselfsup_graft.evaluation.encoders import preprocessor_of
+    from mmselfsup_graft.evaluation.scoring import score_checkpoint
     from mmselfsup_graft.registry import DATASETS
 
     evaluation = section()
@@ -57,7 +57,7 @@ def score(folder: str, augment: bool) -> dict[str, Any]:
 def heads() -> dict[str, torch.Tensor]:
     """Weights, running statistics and correct answers after some steps on shares of different sizes."""
     from mmselfsup_graft.evaluation import LinearHeads
-    from mmselfsup_graft.evaluation.linear import CachedBatches, LinearProtocol
+    from mmselfsup_graft.evaluation.protocols.linear import CachedBatches, LinearProtocol
 
     rng = np.random.default_rng(0)
     train = (3 * rng.normal(size=(TRAIN, 6)).astype(np.float32) + 1, rng.integers(0, 4, TRAIN))
@@ -78,8 +78,9 @@ def refused() -> list[str]:
     from mmengine.config import Config
     from mmengine.dist import barrier, is_main_process
 
-    from mmselfsup_graft.apis import report, scoring
     from mmselfsup_graft.errors import DataError
+    from mmselfsup_graft.evaluation import scoring
+    from mmselfsup_graft.recipes import report
 
     def fail(*arguments: Any) -> None:
         if is_main_process():

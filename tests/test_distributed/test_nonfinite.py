@@ -10,7 +10,7 @@ from helpers import run_ranks
 from mmengine.hooks import Hook
 from test_tools.tiny_runs import tiny_config, write_config
 
-from mmselfsup_graft.apis.train import load_config, train
+from mmselfsup_graft.engine.train import load_config, train
 from mmselfsup_graft.errors import GraftError
 from mmselfsup_graft.registry import HOOKS
 

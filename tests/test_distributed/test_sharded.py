@@ -29,9 +29,16 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import LayerWiseLRConstructor
+from mmselfsup_graft.engine.execution.recompute import checkpoint_activations
+from mmselfsup_graft.engine.execution.sharding import (
+    FullySharded,
+    gathered,
+    is_sharded,
+    shared_moments,
+    shared_weights,
+    whole_states,
+)
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models import FullySharded, checkpoint_activations
-from mmselfsup_graft.models.sharding import gathered, is_sharded, shared_moments, shared_weights, whole_states
 
 WORLD, BATCH, STEPS = 2, 8, 3
 Result = dict[str, Any]

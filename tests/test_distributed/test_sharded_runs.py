@@ -12,8 +12,8 @@ from helpers import build, run_ranks
 from mmengine.config import Config
 from test_tools.tiny_runs import evaluation, tiny_config, write_config
 
-from mmselfsup_graft.apis.train import load_config, train
 from mmselfsup_graft.checkpoints import read_encoder
+from mmselfsup_graft.engine.train import load_config, train
 from mmselfsup_graft.errors import ConfigError
 
 WORLD, HALF, LAST = 2, 2, 4  # two epochs of two iterations

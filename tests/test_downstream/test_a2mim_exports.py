@@ -7,10 +7,10 @@ import pytest
 import torch
 from helpers import build
 
-from mmselfsup_graft.apis.clients import build_client, check_client
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import convert, save_atomically
 from mmselfsup_graft.engine.runners.pretrained import PretrainedPart, load_pretrained
+from mmselfsup_graft.engine.train import load_config
+from mmselfsup_graft.export.clients import build_client, check_client
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'a2mim'
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=48)

@@ -8,11 +8,11 @@ import torch
 from helpers import build, tec_config, vit_config
 from torch import nn
 
-from mmselfsup_graft.apis.clients import build_client, check_client
 from mmselfsup_graft.checkpoints import convert, save_atomically
-from mmselfsup_graft.checkpoints.formats import StateDict, to_encoder
+from mmselfsup_graft.checkpoints.formats.encoder import StateDict, to_encoder
 from mmselfsup_graft.engine.runners.pretrained import PretrainedPart, load_pretrained
 from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.export.clients import build_client, check_client
 
 ARCH = {'embed_dims': 24, 'num_layers': 3, 'num_heads': 3, 'feedforward_channels': 48}
 VIT = {'type': 'mmpretrain.VisionTransformer', 'arch': ARCH, 'img_size': 32, 'patch_size': 8, 'final_norm': False}

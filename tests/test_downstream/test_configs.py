@@ -10,9 +10,9 @@ from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from tiny_downstream import CONFIGS, DETECTION, SEGMENTATION, SIZE, method_of, shrunk_downstream, write_pretrained
 
-from mmselfsup_graft.apis.train import load_config, set_pretrained
 from mmselfsup_graft.checkpoints import resize_position_table, resize_relative_table
 from mmselfsup_graft.engine import GraftRunner
+from mmselfsup_graft.engine.train import load_config, set_pretrained
 from mmselfsup_graft.registry import MODELS
 
 FOUR = [
@@ -114,7 +114,7 @@ def plain(value: Any) -> Any:
 
 # mmdet's and mmseg's own tools find mmcv's operators by it
 OPERATORS = {
-    'custom_imports.imports': ['mmselfsup_graft', 'mmselfsup_graft.library_files'],
+    'custom_imports.imports': ['mmselfsup_graft', 'mmselfsup_graft.libraries.weight_files'],
     'custom_imports.allow_failed_imports': False,
 }
 

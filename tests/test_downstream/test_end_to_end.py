@@ -16,9 +16,9 @@ from tiny_downstream import CONFIGS, shrunk_downstream, write_pretrained
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from mmselfsup_graft.apis import train
-from mmselfsup_graft.apis.train import load_config, set_epochs
+from mmselfsup_graft.engine import train
 from mmselfsup_graft.engine.optimizers import autocast
+from mmselfsup_graft.engine.train import load_config, set_epochs
 
 COCO = CONFIGS / 'mmdetection' / 'mask-rcnn_r50-mocov2-pre_fpn_1x_coco.py'
 ADE = CONFIGS / 'mmsegmentation' / 'upernet_vit-base-p16-layer-grafted-pre_8xb2-160k_ade20k-512x512.py'

@@ -9,9 +9,9 @@ import yaml
 from helpers import build
 from tiny_downstream import CONFIGS
 
-from mmselfsup_graft.apis.train import load_config
-from mmselfsup_graft.apis.zoo import get_model, list_models
 from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.engine.train import load_config
+from mmselfsup_graft.zoo.index import get_model, list_models
 
 FOLDERS = [CONFIGS / name for name in ('mmdetection', 'mmsegmentation')]
 MODELS = [model for folder in FOLDERS for model in yaml.safe_load((folder / 'metafile.yml').read_text())['Models']]

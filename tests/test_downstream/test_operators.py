@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import nn
 from torchvision.ops import box_iou
 
-from mmselfsup_graft.engine.runners.region_precision import keep_regions_precise
+from mmselfsup_graft.engine.execution.region_precision import keep_regions_precise
 from mmselfsup_graft.registry import MODELS
 
 DETECTORS = {

@@ -6,9 +6,9 @@ import torch
 from test_tools.tiny_runs import call_tool
 from tiny_downstream import CONFIGS, shrunk_downstream
 
-from mmselfsup_graft.apis.recipe import load_recipe
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import GraftRunner
+from mmselfsup_graft.recipes.recipe import load_recipe
 from mmselfsup_graft.registry import MODELS
 
 ROOT = CONFIGS.parent

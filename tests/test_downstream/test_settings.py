@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 from tiny_downstream import CONFIGS, DETECTION, SEGMENTATION
 
-from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.engine.train import load_config
 
 RGB = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
 SYNCBN = dict(type='SyncBN', requires_grad=True)

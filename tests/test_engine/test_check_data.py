@@ -10,11 +10,11 @@ from test_tools.tiny_runs import ROOT, call_tool, tiny_config, write_config
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mmselfsup_graft.apis.scoring import Evaluation, evaluation_sets, score_pixels
 from mmselfsup_graft.datasets import ImageFolder, ImageList
 from mmselfsup_graft.engine.hooks.check_data import check_last_batch, check_num_classes
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import make_protocol
+from mmselfsup_graft.evaluation.scoring import Evaluation, evaluation_sets, score_pixels
 
 PIPELINE = [dict(type='LoadImage', channels=1), dict(type='mmpretrain.PackInputs')]
 NAMES = ('ant', 'bee', 'cat', 'dog')
@@ -86,7 +86,7 @@ def test_classes_without_a_readable_image_are_said(animals, monkeypatch):
     for file in (animals / 'seen' / 'cat').iterdir():
         file.write_bytes(b'damaged')
     said = []
-    monkeypatch.setattr('mmselfsup_graft.apis.scoring.say_once', lambda text, *_: said.append(text))
+    monkeypatch.setattr('mmselfsup_graft.evaluation.scoring.say_once', lambda text, *_: said.append(text))
     protocols = {'knn': make_protocol('knn', PROTOCOLS['knn'], 'knn')}
     evaluation = Evaluation({'train': side(animals, 'seen'), 'test': side(animals, 'new')}, protocols)
     assert score_pixels(evaluation).results['knn']['accuracy'] == 100
@@ -220,7 +220,7 @@ def test_the_knn_hook_scores_by_name(animals, tmp_path):
 
     config = write_config(tmp_path / 'c.py', tiny_config('mim', epochs=1, custom_hooks=[hook]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmselfsup_graft.engine.hooks.knn.score_features', keep)
+        patch.setattr('mmselfsup_graft.evaluation.knn_hook.score_features', keep)
         done = call_tool('train', config, '--work-dir', tmp_path / 'w')
     assert done.code == 0, done.err
     assert np.bincount(seen['train']).tolist() == [12, 12, 12, 12]

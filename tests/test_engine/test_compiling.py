@@ -13,9 +13,9 @@ from test_tools.tiny_runs import call_tool, fresh_name, load, tiny_config, write
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from mmselfsup_graft.engine.compiling import compile_blocks
+from mmselfsup_graft.engine.execution.compiling import compile_blocks
+from mmselfsup_graft.engine.execution.recompute import checkpoint_activations
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.checkpointing import checkpoint_activations
 
 ARCH = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
 ENCODERS: dict[str, tuple[dict[str, Any], int]] = {

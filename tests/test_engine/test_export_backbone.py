@@ -5,9 +5,9 @@ import torch
 from helpers import build, mae_config, tec_config, vit_config
 from test_tools.tiny_runs import tiny_config, write_config
 
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import ExportBackboneHook, GraftRunner
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError
 
 

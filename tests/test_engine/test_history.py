@@ -12,9 +12,9 @@ from helpers import build, moco_config, vit_config
 from mmengine.fileio.backends import local_backend
 from torch.utils.data import DataLoader, TensorDataset
 
-from mmselfsup_graft import files
 from mmselfsup_graft.engine import HistoryHook
 from mmselfsup_graft.errors import DataError, DiskFullError
+from mmselfsup_graft.utils import files
 
 
 class Rates:

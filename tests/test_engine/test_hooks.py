@@ -13,14 +13,9 @@ from helpers import build, moco_config, vit_config
 from mmengine.logging import HistoryBuffer
 from torch.utils.data import DataLoader, TensorDataset
 
-from mmselfsup_graft.engine import (
-    HistoryHook,
-    LayerWiseLRConstructor,
-    RandomStateHook,
-    SafeCheckpointHook,
-)
-from mmselfsup_graft.engine.runners import latest_checkpoint
-from mmselfsup_graft.engine.runners.stored_states import stored_log
+from mmselfsup_graft.engine import HistoryHook, LayerWiseLRConstructor, RandomStateHook, SafeCheckpointHook
+from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
+from mmselfsup_graft.engine.resuming.stored_states import stored_log
 from mmselfsup_graft.errors import ConfigError
 
 

@@ -11,11 +11,11 @@ from mmengine.logging import MessageHub
 from test_tools.tiny_runs import DEPTH, merged, tiny_config, write_config
 
 from mmselfsup_graft.analysis import HostReads
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import DeferredMessageHub, GraftRunner, device_scalars
 from mmselfsup_graft.engine.device_scalars import read_scalars
 from mmselfsup_graft.engine.runners import ResumableEpochLoop
+from mmselfsup_graft.engine.train import load_config
 
 LOGGED = 4  # iterations between two lines of log and history
 BACKBONE = vit_config(depth=DEPTH, in_channels=1, drop_path_rate=0.2)

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from mmselfsup_graft.engine.loader_workers import keep_workers_running
+from mmselfsup_graft.engine.launching.loader_workers import keep_workers_running
 
 
 class Pids(torch.utils.data.Dataset):

@@ -8,8 +8,8 @@ import torch
 from mmengine.hooks import Hook
 from test_tools.tiny_runs import merged, tiny_config, write_config
 
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.engine import GraftRunner
+from mmselfsup_graft.engine.train import load_config
 
 EPOCHS, BATCHES, BATCH = 3, 2, 8
 

@@ -11,11 +11,11 @@ import torch
 from mmengine.hooks import Hook
 from test_tools.tiny_runs import assert_same_run, load, merged, tiny_config, write_config
 
-from mmselfsup_graft.analysis import find_nonfinite, nonfinite_names
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.engine import GraftRunner
-from mmselfsup_graft.engine.hooks import nonfinite
-from mmselfsup_graft.engine.step_guard import DeviceMail, StepGuard, gradient_norm
+from mmselfsup_graft.engine.nonfinite import hook as nonfinite
+from mmselfsup_graft.engine.nonfinite.origin import find_nonfinite, nonfinite_names
+from mmselfsup_graft.engine.nonfinite.step_guard import DeviceMail, StepGuard, gradient_norm
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.registry import HOOKS
 

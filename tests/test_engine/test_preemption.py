@@ -15,13 +15,12 @@ from test_tools.test_finetune import BACKBONE, WIDTH, finetune_config
 from test_tools.tiny_runs import assert_same_run, load, merged, run_tool_process, tiny_config, write_config
 from tiny_finetuning import write_contrastive
 
-from mmselfsup_graft import stop_signals
-from mmselfsup_graft.apis.train import load_config, train
 from mmselfsup_graft.engine import GraftRunner
-from mmselfsup_graft.engine.runners import latest_checkpoint
-from mmselfsup_graft.engine.runners.latest import advice_to_continue
+from mmselfsup_graft.engine.resuming.latest import advice_to_continue, latest_checkpoint
+from mmselfsup_graft.engine.train import load_config, train
 from mmselfsup_graft.registry import DATA_SAMPLERS, HOOKS
-from mmselfsup_graft.stop_signals import EXIT_PREEMPTED, Preempted
+from mmselfsup_graft.utils import stop_signals
+from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted
 
 LENGTH = 8  # iterations: 2 epochs of 4
 

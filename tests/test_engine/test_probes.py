@@ -12,8 +12,9 @@ from mmengine.hooks import Hook
 from test_tools.tiny_runs import assert_same_run, tiny_config, write_config
 
 from mmselfsup_graft.analysis import ConflictProfile
-from mmselfsup_graft.apis.train import load_config
-from mmselfsup_graft.engine import CollapseHook, GraftRunner
+from mmselfsup_graft.analysis.collapse.hook import CollapseHook
+from mmselfsup_graft.engine import GraftRunner
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.models.joint_views import JointViews
 

@@ -23,10 +23,10 @@ from test_tools.tiny_runs import (
     write_config,
 )
 
-from mmselfsup_graft.apis.train import load_config, set_epochs
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import GraftRunner
-from mmselfsup_graft.engine.runners import latest_checkpoint
+from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
+from mmselfsup_graft.engine.train import load_config, set_epochs
 from mmselfsup_graft.registry import HOOKS, MODELS
 
 SCHEDULES = Path(__file__).parents[2] / 'configs' / '_base_' / 'schedules'

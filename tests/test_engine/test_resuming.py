@@ -25,12 +25,11 @@ from test_tools.tiny_runs import (
     write_config,
 )
 
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import GraftRunner
-from mmselfsup_graft.engine.runners import latest_checkpoint
-from mmselfsup_graft.engine.runners.latest import stored_counters_or_none
-from mmselfsup_graft.engine.runners.resuming import load_weights, read_plain, resume
+from mmselfsup_graft.engine.resuming.latest import latest_checkpoint, stored_counters_or_none
+from mmselfsup_graft.engine.resuming.resume import load_weights, read_plain, resume
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
 NAN = float('nan')

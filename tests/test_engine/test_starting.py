@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from test_tools.tiny_runs import tiny_config, write_config
 
-from mmselfsup_graft.apis.train import load_config, train
+from mmselfsup_graft.engine.train import load_config, train
 from mmselfsup_graft.errors import ConfigError
 
 

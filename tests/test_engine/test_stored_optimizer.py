@@ -10,9 +10,9 @@ from mmengine.optim import OptimWrapperDict, StepLR
 from torch import nn
 
 from mmselfsup_graft.engine.optimizers import AutocastOptimWrapper, DeviceOptimWrapper
-from mmselfsup_graft.engine.runners.stored_optimizer import checked_optimizer
-from mmselfsup_graft.engine.runners.stored_states import check_averages
-from mmselfsup_graft.engine.runners.stored_updates import check_options, checked_moments
+from mmselfsup_graft.engine.resuming.stored_optimizer import checked_optimizer
+from mmselfsup_graft.engine.resuming.stored_states import check_averages
+from mmselfsup_graft.engine.resuming.stored_updates import check_options, checked_moments
 from mmselfsup_graft.errors import CheckpointError
 
 NAN = float('nan')

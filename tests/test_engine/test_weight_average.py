@@ -11,10 +11,10 @@ from test_tools.tiny_runs import assert_identical, call_tool, fresh_name, load, 
 from tiny_finetuning import write_contrastive
 from torch import nn
 
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.engine import GraftRunner, WeightAverageHook
 from mmselfsup_graft.engine.hooks.weight_average import RampedAverage
 from mmselfsup_graft.engine.runners import ResumableEpochLoop
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import DATASETS
 

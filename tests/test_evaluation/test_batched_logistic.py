@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmselfsup_graft.evaluation import FewShotProtocol, centre_and_normalise, few_shot, few_shot_accuracies
-from mmselfsup_graft.evaluation.batched_logistic import fit_logistic_batch
-from mmselfsup_graft.evaluation.few_shot import draw_shots
-from mmselfsup_graft.evaluation.logistic import fit_logistic
+from mmselfsup_graft.evaluation import FewShotProtocol, centre_and_normalise, few_shot_accuracies
+from mmselfsup_graft.evaluation.protocols import few_shot
+from mmselfsup_graft.evaluation.protocols.batched_logistic import fit_logistic_batch
+from mmselfsup_graft.evaluation.protocols.few_shot import draw_shots
+from mmselfsup_graft.evaluation.protocols.logistic import fit_logistic
 
 STRENGTH = 0.00025
 

@@ -6,10 +6,10 @@ import torch
 from helpers import build, mae_config, moco_config, vit_config
 from torch.utils.data import Dataset
 
-from mmselfsup_graft.apis.embedding import preprocessor_of
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.errors import CheckpointError, DataError
 from mmselfsup_graft.evaluation import embed, extract_features, load_backbone, pixels_as_features
+from mmselfsup_graft.evaluation.encoders import preprocessor_of
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 MEAN, STD = [10.0, 20.0, 30.0], [50.0, 60.0, 70.0]

@@ -6,8 +6,8 @@ from sklearn.linear_model import LogisticRegression
 
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import FewShotProtocol, centre_and_normalise, few_shot_accuracies
-from mmselfsup_graft.evaluation.few_shot import draw_shots
-from mmselfsup_graft.evaluation.logistic import fit_logistic
+from mmselfsup_graft.evaluation.protocols.few_shot import draw_shots
+from mmselfsup_graft.evaluation.protocols.logistic import fit_logistic
 
 
 def blobs(count: int, seed: int, classes: int = 4, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +84,7 @@ def test_impossible_settings_are_refused(options):
 
 def test_all_rows_of_a_table_see_the_same_draws(monkeypatch):
     """What is drawn depends on labels and protocol, never on the features or on what was drawn before."""
-    from mmselfsup_graft.evaluation import few_shot
+    from mmselfsup_graft.evaluation.protocols import few_shot
 
     seen: list[list[np.ndarray]] = []
 

@@ -6,7 +6,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation import KNNProtocol, knn_accuracy, knn_grid
-from mmselfsup_graft.evaluation.selection import split_holdout
+from mmselfsup_graft.evaluation.protocols.selection import split_holdout
 
 
 def slow_knn(train, test, k: int, temperature: float) -> float:

@@ -8,8 +8,8 @@ from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation import CachedBatches, LinearHeads, LinearProtocol, linear_accuracy
-from mmselfsup_graft.evaluation.linear import Batch, batch_shares, train_heads
-from mmselfsup_graft.evaluation.selection import split_holdout
+from mmselfsup_graft.evaluation.protocols.linear import Batch, batch_shares, train_heads
+from mmselfsup_graft.evaluation.protocols.selection import split_holdout
 
 SMALL = {'scales': (0.1, 1.0), 'factors': (1.0, 3.0), 'weight_decays': (0.0, 0.1), 'epochs': 3, 'batch_size': 16}
 

@@ -12,14 +12,14 @@ from helpers import build, mae_config, tec_config
 from mmengine.config import Config
 from PIL import Image
 
-from mmselfsup_graft.apis import embedding
-from mmselfsup_graft.apis.embedding import embed_images, load_encoder
-from mmselfsup_graft.apis.feature_spectrum import load_backbone as of_the_spectrum
-from mmselfsup_graft.apis.zoo import get_model
+from mmselfsup_graft.analysis.spectrum.report import load_backbone as of_the_spectrum
 from mmselfsup_graft.checkpoints import convert, read_checkpoint
 from mmselfsup_graft.engine.runners.pretrained import PretrainedPart, load_pretrained
 from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.evaluation import encoders as embedding
 from mmselfsup_graft.evaluation import load_backbone
+from mmselfsup_graft.evaluation.encoders import embed_images, load_encoder
+from mmselfsup_graft.zoo.index import get_model
 
 HEAD = {
     'type': 'mmpretrain.LinearClsHead',

@@ -5,7 +5,7 @@ import pytest
 
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation import KNNProtocol, LinearProtocol
-from mmselfsup_graft.evaluation.selection import split_holdout
+from mmselfsup_graft.evaluation.protocols.selection import split_holdout
 
 
 def test_the_same_share_of_every_class_and_nothing_twice():

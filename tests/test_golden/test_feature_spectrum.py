@@ -7,7 +7,7 @@ from golden_sets import golden_file, golden_names, some
 from helpers import assert_close, tensor
 
 from mmselfsup_graft.analysis import log_amplitude, relative_log_amplitude, spatial_variance
-from mmselfsup_graft.analysis.feature_spectrum import as_maps
+from mmselfsup_graft.analysis.spectrum.measure import as_maps
 
 METHOD = 'a2mim'
 

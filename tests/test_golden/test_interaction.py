@@ -12,7 +12,7 @@ from golden_sets import golden_file, golden_names, some
 from helpers import assert_close, tensor
 from torch import nn
 
-from mmselfsup_graft.analysis.interaction import (
+from mmselfsup_graft.analysis.interaction.measure import (
     InteractionSettings,
     class_scores,
     coalitions,

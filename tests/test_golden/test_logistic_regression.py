@@ -8,7 +8,7 @@ from golden_sets import golden
 from helpers import assert_close
 
 from mmselfsup_graft.evaluation import LogisticProtocol, centre_and_normalise, fit_logistic, logistic_accuracy
-from mmselfsup_graft.evaluation.logistic import logistic_objective
+from mmselfsup_graft.evaluation.protocols.logistic import logistic_objective
 
 
 @pytest.fixture(scope='module')

@@ -14,15 +14,9 @@ import torch.nn.functional as F
 from golden_sets import golden_file, golden_names, some, starting
 from helpers import assert_close, candidate_heads, tensor
 
-from mmselfsup_graft.apis.clients import build_client
-from mmselfsup_graft.checkpoints import (
-    TARGETS,
-    Conversion,
-    convert,
-    resize_position_table,
-    resize_relative_table,
-)
-from mmselfsup_graft.checkpoints.formats import detect_format
+from mmselfsup_graft.checkpoints import TARGETS, Conversion, convert, resize_position_table, resize_relative_table
+from mmselfsup_graft.checkpoints.formats.encoder import detect_format
+from mmselfsup_graft.export.clients import build_client
 
 LIBRARIES = {'transformers': 'hf', 'huggingface': 'hf'}  # that our targets call otherwise
 # classes of mmseg with names of their own -> our targets

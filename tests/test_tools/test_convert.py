@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_tools.tiny_runs import Outcome, call_tool, load, start_tool
 
-from mmselfsup_graft.checkpoints import whole_file
+from mmselfsup_graft.utils.files import whole_file
 
 State = dict[str, torch.Tensor]
 CONVERT, MMDET = 'model_converters/convert', 'model_converters/selfsup2mmdet'

@@ -12,8 +12,8 @@ from test_tools.tiny_runs import call_tool, digits, tiny_config, write_config
 from tiny_configs import fresh_source
 
 from mmselfsup_graft.analysis import measure_spectrum
-from mmselfsup_graft.apis import feature_spectrum
-from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.analysis.spectrum import report as feature_spectrum
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.evaluation import load_backbone
 from mmselfsup_graft.registry import DATASETS
 

@@ -12,11 +12,12 @@ from mmengine.dataset import default_collate
 from test_tools.tiny_runs import ROOT, assert_identical, call_tool, digits, fresh_name, load, merged, write_config
 from tiny_finetuning import HIDDEN, write_contrastive
 
-from mmselfsup_graft.apis.finetune import prepare_finetuning
-from mmselfsup_graft.apis.results import file_sha256
-from mmselfsup_graft.apis.train import load_config
-from mmselfsup_graft.engine.runners import ResumableEpochLoop, latest_checkpoint
+from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
+from mmselfsup_graft.engine.runners import ResumableEpochLoop
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.evaluation.finetuning.finetune import prepare_finetuning
+from mmselfsup_graft.evaluation.results import file_sha256
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 WIDTH, EPOCHS, IMAGES = 16, 4, 60

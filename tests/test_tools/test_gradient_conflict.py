@@ -5,7 +5,7 @@ import pytest
 from test_tools.tiny_runs import call_tool, fresh_name, tiny_config, write_config
 
 from mmselfsup_graft.analysis import ConflictProfile
-from mmselfsup_graft.analysis.conflict import ConflictRow
+from mmselfsup_graft.analysis.conflict.measure import ConflictRow
 
 TOOL = 'analysis_tools/gradient_conflict'
 

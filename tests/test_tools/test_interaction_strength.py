@@ -12,8 +12,8 @@ from test_tools.test_finetune import finetune_config
 from test_tools.tiny_runs import call_tool, load, tiny_config, write_config
 
 from mmselfsup_graft.analysis import measure_interactions
-from mmselfsup_graft.apis.interaction import draw_training_images, load_classifier
-from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.analysis.interaction.report import draw_training_images, load_classifier
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 TOOL = 'analysis_tools/interaction_strength'

@@ -13,11 +13,11 @@ import pytest
 from test_datasets.shard_data import folder_of, png, write_tar
 from test_tools.tiny_runs import assert_same_run, call_tool, fresh_name, tiny_config, write_config
 
-import mmselfsup_graft.apis.destination as destination
-from mmselfsup_graft.apis.make_shards import index_shards, make_shards
+import mmselfsup_graft.datasets.shards.destination as destination
 from mmselfsup_graft.datasets import TarShards
-from mmselfsup_graft.datasets.shard_index import expand_braces
-from mmselfsup_graft.datasets.stores import Store
+from mmselfsup_graft.datasets.shards.make_shards import index_shards, make_shards
+from mmselfsup_graft.datasets.shards.shard_index import expand_braces
+from mmselfsup_graft.datasets.shards.stores import Store
 from mmselfsup_graft.errors import ConfigError, DataError
 
 TOOL = 'dataset_tools/make_shards'

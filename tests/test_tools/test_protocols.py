@@ -14,10 +14,10 @@ from mmengine.config import Config
 from PIL import Image
 from test_tools.tiny_runs import call_tool, digits, evaluation, tiny_config, write_config
 
-from mmselfsup_graft.apis.scoring import evaluate_checkpoint, read_evaluation, score_pixels
-from mmselfsup_graft.apis.table import table_text
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.engine.train import load_config
+from mmselfsup_graft.evaluation.score_table import table_text
+from mmselfsup_graft.evaluation.scoring import evaluate_checkpoint, read_evaluation, score_pixels
 from mmselfsup_graft.registry import MODELS
 
 PIPELINE = [dict(type='LoadImage', channels=3), dict(type='mmpretrain.PackInputs')]
@@ -118,7 +118,7 @@ def extraction_is_forbidden(*args, **kwargs):
 def test_features_are_extracted_once(scored, tmp_path, monkeypatch):
     folder, _, rows = scored
     assert len(list((folder / 'work' / 'features').iterdir())) == 2
-    from mmselfsup_graft.apis import embedding
+    from mmselfsup_graft.evaluation import encoders as embedding
 
     monkeypatch.setattr(embedding, 'embed', extraction_is_forbidden)
     arguments = ['test', folder / 'resnet.py', folder / 'resnet18.pth', '--work-dir', folder / 'work']

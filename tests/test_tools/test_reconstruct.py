@@ -8,8 +8,8 @@ from helpers import tec_config, vit_config
 from PIL import Image
 from test_tools.tiny_runs import call_tool, digits, evaluation, fresh_name, tiny_config, write_config
 
-from mmselfsup_graft import visualization
-from mmselfsup_graft.apis.reconstruct import checkpoint_labels
+from mmselfsup_graft.analysis.figures import picture_grid as drawing
+from mmselfsup_graft.analysis.reconstruction.report import checkpoint_labels
 from mmselfsup_graft.registry import DATASETS
 
 TOOL = 'analysis_tools/reconstruct'
@@ -31,13 +31,13 @@ def run(tmp_path_factory):
 def drawn(monkeypatch):
     """What is drawn, besides being drawn."""
     calls: list[dict[str, np.ndarray]] = []
-    draw = visualization.draw_rows
+    draw = drawing.draw_rows
 
     def keep(rows, target, title=''):
         calls.append({name: np.stack(row) for name, row in rows.items()})
         draw(rows, target, title)
 
-    monkeypatch.setattr(visualization, 'draw_rows', keep)
+    monkeypatch.setattr(drawing, 'draw_rows', keep)
     return calls
 
 
@@ -102,7 +102,7 @@ def test_photos_are_resized_and_cropped_to_what_the_model_takes(run, drawn, tmp_
 def test_photos_as_a_whole(run, tmp_path, monkeypatch):
     config, folder = run
     calls = []
-    monkeypatch.setattr(visualization, 'draw_titled_rows', lambda rows, target: calls.append(rows))
+    monkeypatch.setattr(drawing, 'draw_titled_rows', lambda rows, target: calls.append(rows))
     files = [photo(tmp_path / 'wide.png', 60, 40), photo(tmp_path / 'high.png', 30, 45)]
     both = [folder / 'epoch_1.pth', folder / 'epoch_2.pth']
     options = ['--images', *files, '--side', 20, '--out', tmp_path / 'whole.png']

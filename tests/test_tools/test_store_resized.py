@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from test_tools.tiny_runs import call_tool, run_tool_process
 
-import mmselfsup_graft.apis.destination as destination
-from mmselfsup_graft.apis.stored_copy import resized, store_resized
+import mmselfsup_graft.datasets.shards.destination as destination
 from mmselfsup_graft.datasets import ImageFolder, ImageNet, LoadImage, RawShards
+from mmselfsup_graft.datasets.shards.stored_copy import resized, store_resized
 from mmselfsup_graft.errors import ConfigError, DataError
 
 TOOL = 'dataset_tools/store_resized'

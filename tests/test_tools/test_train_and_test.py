@@ -7,8 +7,8 @@ import pytest
 from mmengine.config import Config
 from test_tools.tiny_runs import Outcome, call_tool, fresh_name, load, tiny_config, write_config
 
-from mmselfsup_graft.apis.scoring import evaluate_checkpoint
-from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.engine.train import load_config
+from mmselfsup_graft.evaluation.scoring import evaluate_checkpoint
 
 
 @pytest.fixture(scope='module')

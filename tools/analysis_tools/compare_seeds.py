@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mmselfsup_graft.apis.cli import run_tool
+from mmselfsup_graft.cli.common import run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,9 +32,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, average, judge."""
     args = parse(argv)
-    from mmselfsup_graft.apis.existing import refuse_existing
-    from mmselfsup_graft.apis.seeds import judge, read_tables, seeds_text, verdicts_text
-    from mmselfsup_graft.files import write_json
+    from mmselfsup_graft.engine.launching.existing import refuse_existing
+    from mmselfsup_graft.recipes.seeds import judge, read_tables, seeds_text, verdicts_text
+    from mmselfsup_graft.utils.files import write_json
 
     refuse_existing([args.out] if args.out else [], args.overwrite, '--out')
     table = read_tables(args.work_dirs)

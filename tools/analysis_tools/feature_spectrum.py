@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmselfsup_graft.apis.cli import add_cfg_options, run_tool
+from mmselfsup_graft.cli.common import add_cfg_options, run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,10 +32,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, draw, tell."""
     args = parse(argv)
-    from mmselfsup_graft.apis.compared import measuring_device, read_compared
-    from mmselfsup_graft.apis.existing import refuse_existing
-    from mmselfsup_graft.apis.feature_spectrum import encoder_of, report_spectrum, spectrum_of_checkpoint
+    from mmselfsup_graft.analysis.spectrum.report import encoder_of, report_spectrum, spectrum_of_checkpoint
+    from mmselfsup_graft.engine.launching.existing import refuse_existing
     from mmselfsup_graft.errors import ConfigError
+    from mmselfsup_graft.evaluation.compared import measuring_device, read_compared
 
     for name in ('batches', 'batch_size'):
         if getattr(args, name) < 1:

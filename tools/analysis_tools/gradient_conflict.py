@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmselfsup_graft.apis.cli import add_cfg_options, run_tool
+from mmselfsup_graft.cli.common import add_cfg_options, run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure or read, draw, propose."""
     args = parse(argv)
     from mmselfsup_graft.analysis import ConflictProfile
-    from mmselfsup_graft.apis.conflict import profile_of_checkpoint, report_conflict
-    from mmselfsup_graft.apis.existing import refuse_existing
-    from mmselfsup_graft.apis.train import load_config
+    from mmselfsup_graft.analysis.conflict.report import profile_of_checkpoint, report_conflict
+    from mmselfsup_graft.engine.launching.existing import refuse_existing
+    from mmselfsup_graft.engine.train import load_config
     from mmselfsup_graft.errors import ConfigError
 
     if bool(args.csv) == bool(args.config) or bool(args.config) != bool(args.checkpoint):

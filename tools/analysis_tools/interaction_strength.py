@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmselfsup_graft.apis.cli import add_cfg_options, run_tool
+from mmselfsup_graft.cli.common import add_cfg_options, run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -38,10 +38,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, draw, tell."""
     args = parse(argv)
-    from mmselfsup_graft.analysis.interaction import ORDERS
-    from mmselfsup_graft.apis.compared import measuring_device, read_compared
-    from mmselfsup_graft.apis.existing import refuse_existing
-    from mmselfsup_graft.apis.interaction import compare_interactions, report_interaction
+    from mmselfsup_graft.analysis.interaction.measure import ORDERS
+    from mmselfsup_graft.analysis.interaction.report import compare_interactions, report_interaction
+    from mmselfsup_graft.engine.launching.existing import refuse_existing
+    from mmselfsup_graft.evaluation.compared import measuring_device, read_compared
 
     out_dir = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'interaction_strength'
     refuse_existing([out_dir / 'interaction_strength.csv'], args.overwrite, '--out-dir')

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmselfsup_graft.apis.cli import add_cfg_options, run_tool
+from mmselfsup_graft.cli.common import add_cfg_options, run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -42,9 +42,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Load, reconstruct, draw."""
     args = parse(argv)
-    from mmselfsup_graft.apis.existing import refuse_existing
-    from mmselfsup_graft.apis.reconstruct import draw_checkpoints
-    from mmselfsup_graft.apis.train import load_config
+    from mmselfsup_graft.analysis.reconstruction.report import draw_checkpoints
+    from mmselfsup_graft.engine.launching.existing import refuse_existing
+    from mmselfsup_graft.engine.train import load_config
 
     first = args.checkpoints[0]
     out = args.out or first.with_name(f'{first.stem}_reconstructions.png')

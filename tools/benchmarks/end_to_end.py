@@ -20,7 +20,7 @@ from harness.photos import photo_folder
 from harness.tables import fact, rate, ratio, timing
 from harness.task import Settings
 
-from mmselfsup_graft.apis.cli import run_tool
+from mmselfsup_graft.cli.common import run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmselfsup_graft.apis.cli import run_tool
-from mmselfsup_graft.files import write_json
+from mmselfsup_graft.cli.common import run_tool
+from mmselfsup_graft.utils.files import write_json
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -36,9 +36,9 @@ def epochs_of(args: argparse.Namespace) -> dict[str, Callable[[], Iterator[Any]]
     import numpy as np
     import torch
 
-    from mmselfsup_graft.apis.setup import register_all_modules
     from mmselfsup_graft.evaluation import CachedBatches, LinearProtocol, load_backbone
-    from mmselfsup_graft.evaluation.linear import Batch
+    from mmselfsup_graft.evaluation.protocols.linear import Batch
+    from mmselfsup_graft.libraries.scopes import register_all_modules
 
     register_all_modules()
     device = 'cuda' if torch.cuda.is_available() else 'cpu'

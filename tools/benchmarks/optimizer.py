@@ -16,7 +16,7 @@ from harness.options import chosen, compare, parser
 from harness.tables import fact, ratio, timing
 from harness.task import Settings
 
-from mmselfsup_graft.apis.cli import run_tool
+from mmselfsup_graft.cli.common import run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -18,7 +18,7 @@ from harness.step import IMPLEMENTATIONS, MMPRETRAIN, MODELS, SLOW, TUNED
 from harness.tables import Column, fact, rate, ratio, timing
 from harness.task import Settings
 
-from mmselfsup_graft.apis.cli import run_tool
+from mmselfsup_graft.cli.common import run_tool
 
 DEFAULT_MODELS = ('mae-vit-b', 'mocov3-vit-s', 'lgp-vit-b', 'simmim-vit-b', 'tec-vit-b', 'a2mim-r50')
 

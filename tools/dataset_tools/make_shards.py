@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # usable before the package is installed
 
-from mmselfsup_graft.apis.cli import run_tool
+from mmselfsup_graft.cli.common import run_tool
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -70,8 +70,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write and say what was written."""
     args = parse(argv)
-    from mmselfsup_graft.apis.make_shards import index_shards, make_shards
     from mmselfsup_graft.datasets.classes import read_classes
+    from mmselfsup_graft.datasets.shards.make_shards import index_shards, make_shards
 
     options = {} if args.max_left_out is None else {'max_left_out': args.max_left_out}
     if args.index_only:

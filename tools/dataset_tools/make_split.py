@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # usable before the package is installed
 
-from mmselfsup_graft.apis.cli import run_tool
+from mmselfsup_graft.cli.common import run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Choose and write."""
     args = parse(argv)
     from mmselfsup_graft.datasets.splits import balanced_indices, folder_entries, list_entries, write_image_list
-    from mmselfsup_graft.files import write_json
+    from mmselfsup_graft.utils.files import write_json
 
     options = {} if args.max_left_out is None else {'max_left_out': args.max_left_out}
     if args.list:

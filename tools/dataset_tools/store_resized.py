@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # usable before the package is installed
 
-from mmselfsup_graft.apis.cli import run_tool
+from mmselfsup_graft.cli.common import run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -34,7 +34,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Store and say what became of it."""
     args = parse(argv)
-    from mmselfsup_graft.apis.stored_copy import store_resized
+    from mmselfsup_graft.datasets.shards.stored_copy import store_resized
 
     options = {name: getattr(args, name) for name in ('short_side', 'quality', 'subsampling', 'per_shard', 'jobs')}
     if args.max_left_out is not None:

@@ -4,13 +4,13 @@
 import argparse
 from collections.abc import Sequence
 
-from mmselfsup_graft.apis.cli import add_convert_options, run_tool
+from mmselfsup_graft.cli.common import add_convert_options, run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     from mmselfsup_graft.checkpoints import TARGETS
-    from mmselfsup_graft.checkpoints.formats import format_names
+    from mmselfsup_graft.checkpoints.formats.encoder import format_names
 
     parser = argparse.ArgumentParser(description='Carry a backbone from a checkpoint to another library')
     parser.add_argument('source', help='checkpoint of any known format')
@@ -27,7 +27,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert and tell."""
     args = parse(argv)
-    from mmselfsup_graft.apis.convert import convert_command
+    from mmselfsup_graft.export.convert_file import convert_command
 
     print(convert_command(args, args.to))
 

@@ -4,7 +4,7 @@
 import argparse
 from collections.abc import Sequence
 
-from mmselfsup_graft.apis.cli import run_tool
+from mmselfsup_graft.cli.common import run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -22,7 +22,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Publish and tell."""
     args = parse(argv)
-    from mmselfsup_graft.apis.publish import publish_file
+    from mmselfsup_graft.export.publish import publish_file
 
     options = (args.keep_followers, args.overwrite, args.unsafe_pickle, args.unverified)
     _, text = publish_file(args.in_file, args.out_file, *options)

@@ -8,12 +8,12 @@ and the projection head is left out unless ``--keep-head`` asks for it.
 import argparse
 from collections.abc import Sequence
 
-from mmselfsup_graft.apis.cli import add_convert_options, run_tool
+from mmselfsup_graft.cli.common import add_convert_options, run_tool
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    from mmselfsup_graft.checkpoints.formats import format_names
+    from mmselfsup_graft.checkpoints.formats.encoder import format_names
 
     parser = argparse.ArgumentParser(description='Convert a self-supervised checkpoint for MMDetection')
     parser.add_argument('source', metavar='src', help='checkpoint of self-supervised pre-training')
@@ -28,7 +28,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert and tell."""
     args = parse(argv)
-    from mmselfsup_graft.apis.convert import convert_command
+    from mmselfsup_graft.export.convert_file import convert_command
 
     print(convert_command(args, 'mmdet'))
 

@@ -1,6 +1,6 @@
 """The quick way from image files to batches: the same random numbers as the PIL pipeline, other kernels."""
 
-from .compiling import MODES, compile_pipeline, resolve_mode
+from .compile_pipeline import MODES, compile_pipeline, resolve_mode
 from .decode import Decoder
 from .gathered import Gathered, LazySamples, collate
 from .pipeline import FastPipeline

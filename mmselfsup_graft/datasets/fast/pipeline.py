@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from mmpretrain.structures import DataSample
 
+from mmselfsup_graft.datasets.seeding import seed_torch
 from mmselfsup_graft.errors import ConfigError
 
-from ..seeding import seed_torch
 from . import cpu_ops
 from .decode import JPEG_START, Decoder
 from .gathered import Gathered, LazySamples

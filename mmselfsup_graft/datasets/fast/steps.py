@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torchvision import transforms
 
+from mmselfsup_graft.datasets.transforms import PILGaussianBlur, PILGaussianNoise, RandomApply
 from mmselfsup_graft.errors import ConfigError
 
-from ..transforms import PILGaussianBlur, PILGaussianNoise, RandomApply
 from . import cpu_ops
 
 _scratch = torch.empty(1)

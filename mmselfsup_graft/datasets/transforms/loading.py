@@ -9,11 +9,10 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from mmselfsup_graft.datasets.image_modes import Mode, UnknownRange, to_rgb
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.files import open_regular, why_not_regular
 from mmselfsup_graft.registry import TRANSFORMS
-
-from ..pixels import Mode, UnknownRange, to_rgb
+from mmselfsup_graft.utils.files import open_regular, why_not_regular
 
 _MODES: dict[int, Mode] = {1: 'L', 3: 'RGB'}
 
@@ -28,7 +27,7 @@ class LoadImage(BaseTransform):
 
     Args:
         channels: 3 for mode ``RGB``, 1 for mode ``L``; images of another mode are converted, see
-            :func:`mmselfsup_graft.datasets.pixels.to_rgb`.
+            :func:`mmselfsup_graft.datasets.image_modes.to_rgb`.
         backend_args: Arguments of mmengine's file backend; ``None`` reads the local file system.
 
     An in-memory ``img`` is a uint8 array of shape (H, W), (H, W, 1) or (H, W, 3) in RGB order and wins over

@@ -8,10 +8,10 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import traits_of
+from mmselfsup_graft.engine.resuming.fingerprint import run_fingerprint, stored_entries, stored_steps
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
 
-from ..fingerprint import run_fingerprint, stored_entries, stored_steps
 from .unwrapping import unwrapped_model
 
 
@@ -20,7 +20,7 @@ class ReadableCheckpointHook(CheckpointHook):
     """mmengine's checkpoint hook with all its options, whose files can be read without unpickling code.
 
     Logged scalars are stored as plain numbers, so ``torch.load(weights_only=True)`` reads the file, together with what
-    must be the same when the run is resumed (:func:`mmselfsup_graft.engine.fingerprint.run_fingerprint`).
+    must be the same when the run is resumed (:func:`mmselfsup_graft.engine.resuming.fingerprint.run_fingerprint`).
     :class:`GraftRunner` puts it in the place of mmengine's.
 
     Args are those of :class:`mmengine.hooks.CheckpointHook`.

@@ -7,8 +7,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import TARGETS, convert, save_weights, traits_of
+from mmselfsup_graft.engine.execution.sharding import gathered
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.sharding import gathered
 from mmselfsup_graft.registry import HOOKS
 from mmselfsup_graft.version import __version__
 

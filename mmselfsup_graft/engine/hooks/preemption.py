@@ -12,7 +12,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 
 from mmselfsup_graft.registry import HOOKS
-from mmselfsup_graft.stop_signals import Preempted, request
+from mmselfsup_graft.utils.stop_signals import Preempted, request
 
 _EXCHANGE_SECONDS = 1.0
 _STUCK_SECONDS = 5.0

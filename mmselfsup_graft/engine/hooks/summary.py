@@ -7,9 +7,9 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmselfsup_graft.engine.console import log_file_of
 from mmselfsup_graft.registry import HOOKS
 
-from ..console import log_file_of
 from .unwrapping import unwrapped_model
 
 _ENDLESS = 10**9  # mmengine's end of a schedule that has none

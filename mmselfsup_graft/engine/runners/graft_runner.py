@@ -20,32 +20,27 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
+from mmselfsup_graft.engine.console import shorten_console
+from mmselfsup_graft.engine.device_scalars import DeferredMessageHub
+from mmselfsup_graft.engine.execution.compiling import compile_blocks
+from mmselfsup_graft.engine.execution.recompute import checkpoint_activations
+from mmselfsup_graft.engine.execution.region_precision import keep_regions_precise, matmul_precision
+from mmselfsup_graft.engine.execution.sharding import FullySharded, is_sharded, shards, whole_states
+from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
+from mmselfsup_graft.engine.launching.loader_workers import keep_workers_running
+from mmselfsup_graft.engine.resuming.latest import advice_to_continue, latest_checkpoint
+from mmselfsup_graft.engine.resuming.resume import load_weights, newest_readable, read_plain, resume
 from mmselfsup_graft.errors import CheckpointError, ConfigError
-from mmselfsup_graft.files import writing
-from mmselfsup_graft.library_files import weights_alone
-from mmselfsup_graft.models.checkpointing import checkpoint_activations
+from mmselfsup_graft.libraries.weight_files import weights_alone
 from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
-from mmselfsup_graft.models.sharding import (
-    FullySharded,
-    is_sharded,
-    shards,
-    whole_states,
-)
 from mmselfsup_graft.registry import RUNNERS
-from mmselfsup_graft.stop_signals import deferred, request
+from mmselfsup_graft.utils.files import writing
+from mmselfsup_graft.utils.stop_signals import deferred, request
 
-from ..compiling import compile_blocks
-from ..console import shorten_console
-from ..device_scalars import DeferredMessageHub
-from ..hooks.unwrapping import unwrapped_model
-from ..loader_workers import keep_workers_running
 from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
 from .config_text import FormattedOnce
-from .latest import advice_to_continue, latest_checkpoint
 from .pretrained import load_pretrained, take_pretrained
-from .region_precision import keep_regions_precise, matmul_precision
 from .resumable_loop import ResumableEpochLoop
-from .resuming import load_weights, newest_readable, read_plain, resume
 
 _DDP = 'MMDistributedDataParallel'
 _OF_MMENGINE = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
@@ -340,7 +335,7 @@ class GraftRunner(Runner):
         resume_param_scheduler: bool = True,
         map_location: Any = 'default',
     ) -> None:
-        """Continue from a checkpoint, see :func:`mmselfsup_graft.engine.runners.resuming.resume`.
+        """Continue from a checkpoint, see :func:`mmselfsup_graft.engine.resuming.resume.resume`.
 
         Raises:
             CheckpointError: If the file is not a whole checkpoint of such a run; nothing is loaded then.

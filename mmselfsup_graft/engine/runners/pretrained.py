@@ -12,13 +12,13 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint, traits_of
 from mmselfsup_graft.checkpoints.account import explain_unplaced, has_remedy, unplaced
-from mmselfsup_graft.checkpoints.convert import convert
-from mmselfsup_graft.checkpoints.formats import StateDict, unwrap_state_dict
+from mmselfsup_graft.checkpoints.conversion.convert import convert
+from mmselfsup_graft.checkpoints.formats.encoder import StateDict, unwrap_state_dict
+from mmselfsup_graft.checkpoints.formats.rename import grouped_names
+from mmselfsup_graft.checkpoints.formats.traits import patch_grid, read_traits
 from mmselfsup_graft.checkpoints.pos_embed import resize_position_table, resize_relative_table
-from mmselfsup_graft.checkpoints.rename import grouped_names
-from mmselfsup_graft.checkpoints.traits import patch_grid, read_traits
 from mmselfsup_graft.errors import CheckpointError, ConfigError
-from mmselfsup_graft.library_files import is_address, refuse_address
+from mmselfsup_graft.libraries.weight_files import is_address, refuse_address
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init
 
 # backbones whose names are not mmpretrain's: (library, class) -> target of the converter

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.masking import expand_mask, fill_with_mean
 from mmselfsup_graft.registry import MODELS
 
-from ..masking import expand_mask, fill_with_mean
 from .simmim import SimMIM
 
 

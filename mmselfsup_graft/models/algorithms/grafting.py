@@ -18,8 +18,7 @@ from mmselfsup_graft.checkpoints import (
     traits_of,
 )
 from mmselfsup_graft.errors import ConfigError
-
-from ..memory_format import usual_format
+from mmselfsup_graft.models.memory_format import usual_format
 
 
 class Grafting(BaseModule):

@@ -5,10 +5,8 @@ from typing import Any
 import torch
 
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.registry import MODELS
-
-from ..fitting import EncoderSizes, fit
-from ..masking import (
+from mmselfsup_graft.models.fitting import EncoderSizes, fit
+from mmselfsup_graft.models.masking import (
     PatchMask,
     check_image_size,
     check_mask_ratio,
@@ -17,7 +15,9 @@ from ..masking import (
     groups_of_masks,
     take_tokens,
 )
-from ..necks import MAEDecoder
+from mmselfsup_graft.models.necks import MAEDecoder
+from mmselfsup_graft.registry import MODELS
+
 from .base import SelfSupAlgorithm
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.fitting import EncoderSizes, fit
+from mmselfsup_graft.models.masking import draw_patch_mask
+from mmselfsup_graft.models.momentum import MomentumEncoder
 from mmselfsup_graft.registry import MODELS
 
-from ..fitting import EncoderSizes, fit
-from ..masking import draw_patch_mask
-from ..momentum import MomentumEncoder
 from .two_views import TwoViewAlgorithm, predict_views, project_views
 
 

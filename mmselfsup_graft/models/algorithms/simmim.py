@@ -5,11 +5,11 @@ from typing import Any
 import torch
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.backbones import MaskToken
+from mmselfsup_graft.models.fitting import EncoderSizes, fit
+from mmselfsup_graft.models.masking import block_grid, block_mask_from_noise, expand_mask
 from mmselfsup_graft.registry import MODELS
 
-from ..backbones import MaskToken
-from ..fitting import EncoderSizes, fit
-from ..masking import block_grid, block_mask_from_noise, expand_mask
 from .base import SelfSupAlgorithm
 
 

@@ -6,13 +6,19 @@ from typing import Any
 import torch
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.backbones.tec_vit import Targets, TargetViT, TECViT
+from mmselfsup_graft.models.base_model import FrozenBaseModel
+from mmselfsup_graft.models.fitting import fit
+from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
+from mmselfsup_graft.models.masking import (
+    PatchMask,
+    check_image_size,
+    check_mask_ratio,
+    check_square_grid,
+    draw_patch_mask,
+)
 from mmselfsup_graft.registry import MODELS, SCOPE
 
-from ..backbones.tec_vit import Targets, TargetViT, TECViT
-from ..base_model import FrozenBaseModel
-from ..fitting import fit
-from ..foreign_weights import refuse_pretrained_init
-from ..masking import PatchMask, check_image_size, check_mask_ratio, check_square_grid, draw_patch_mask
 from .base import SelfSupAlgorithm
 
 

@@ -7,8 +7,8 @@ from mmengine.dist import get_world_size
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.joint_views import JointViews
 
-from ..joint_views import JointViews
 from .base import SelfSupAlgorithm
 
 

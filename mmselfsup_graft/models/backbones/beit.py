@@ -10,9 +10,8 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import Depth, vit_depth
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.registry import MODELS
-
-from ..foreign_weights import refuse_pretrained_init
 
 
 class FusedBEiTAttention(BEiTAttention):

@@ -13,10 +13,10 @@ from mmpretrain.models import ConvNeXt, ResNet_CIFAR, SwinTransformer
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
+from mmselfsup_graft.models.masking import expand_mask, mix_mask_token
 from mmselfsup_graft.registry import MODELS
 
-from ..foreign_weights import refuse_pretrained_init
-from ..masking import expand_mask, mix_mask_token
 from .beit import SelfSupBEiT, init_linear_layers
 from .resnet import SelfSupResNet
 from .vit import SelfSupViT

@@ -9,9 +9,9 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import Depth, vit_depth
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.blocks import norm_queries
 from mmselfsup_graft.registry import MODELS
 
-from ..blocks import norm_queries
 from .vit import SelfSupViT
 
 

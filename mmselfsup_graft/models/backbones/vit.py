@@ -14,11 +14,10 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import Depth, sincos_table, vit_depth
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.blocks import EncoderBlock, run_blocks
+from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
+from mmselfsup_graft.models.masking import take_patches, take_tokens
 from mmselfsup_graft.registry import MODELS
-
-from ..blocks import EncoderBlock, run_blocks
-from ..foreign_weights import refuse_pretrained_init
-from ..masking import take_patches, take_tokens
 
 CLASS_TOKEN = slice(0, 1)
 

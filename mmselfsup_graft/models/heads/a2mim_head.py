@@ -4,9 +4,16 @@ import torch
 from mmengine.model import BaseModule
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.losses import (
+    ERROR_MODES,
+    at_least_float32,
+    focal_frequency_loss,
+    fourier_error,
+    masked_mean,
+    regression_error,
+)
 from mmselfsup_graft.registry import MODELS
 
-from ..losses import ERROR_MODES, at_least_float32, focal_frequency_loss, fourier_error, masked_mean, regression_error
 from .simmim_head import pixel_mask
 
 _REPLACEMENTS = ('target', 'prediction', 'mean', 'mixed')

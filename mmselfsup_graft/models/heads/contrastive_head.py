@@ -4,9 +4,8 @@ import torch
 from mmengine.model import BaseModule
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.losses import info_nce
 from mmselfsup_graft.registry import MODELS
-
-from ..losses import info_nce
 
 
 @MODELS.register_module()

@@ -10,9 +10,8 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import GraftSource, ProjectorStart, parse_graft, read_projector_start
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.models.necks import PortableSyncBN
 from mmselfsup_graft.registry import MODELS
-
-from ..necks import PortableSyncBN
 
 
 @MODELS.register_module()

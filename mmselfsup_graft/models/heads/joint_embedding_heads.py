@@ -6,9 +6,8 @@ import torch
 from mmengine.model import BaseModule
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.losses import nt_xent, vicreg
 from mmselfsup_graft.registry import MODELS
-
-from ..losses import nt_xent, vicreg
 
 
 @MODELS.register_module()

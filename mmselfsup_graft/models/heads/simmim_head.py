@@ -4,10 +4,9 @@ import torch
 from mmengine.model import BaseModule
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.losses import masked_l1
+from mmselfsup_graft.models.masking import expand_mask
 from mmselfsup_graft.registry import MODELS
-
-from ..losses import masked_l1
-from ..masking import expand_mask
 
 
 @MODELS.register_module()

@@ -4,11 +4,10 @@ import torch
 from mmengine.model import BaseModule
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.backbones.tec_vit import Targets
+from mmselfsup_graft.models.losses import attention_row_loss, hidden_feature_loss
+from mmselfsup_graft.models.necks.tec_decoder import TECPrediction
 from mmselfsup_graft.registry import MODELS
-
-from ..backbones.tec_vit import Targets
-from ..losses import attention_row_loss, hidden_feature_loss
-from ..necks.tec_decoder import TECPrediction
 
 
 @MODELS.register_module()

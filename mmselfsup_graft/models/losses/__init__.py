@@ -1,9 +1,9 @@
 """Losses as pure, typed functions: tensors in, tensors out; modules elsewhere only hold options."""
 
 from .contrastive import info_nce, nt_xent, vicreg
+from .distillation import attention_row_loss, hidden_feature_loss
 from .frequency import focal_frequency_loss, fourier_error
 from .pixels import ERROR_MODES, at_least_float32, masked_l1, masked_mean, regression_error
-from .targets import attention_row_loss, hidden_feature_loss
 from .weight_distance import l1_weight_distance
 
 __all__ = [

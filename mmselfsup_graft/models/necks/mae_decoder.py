@@ -7,10 +7,9 @@ from mmpretrain.models import MAEPretrainDecoder
 from torch import nn
 
 from mmselfsup_graft.checkpoints import sincos_table
+from mmselfsup_graft.models.blocks import EncoderBlock, run_blocks
+from mmselfsup_graft.models.masking import PatchMask, take_tokens
 from mmselfsup_graft.registry import MODELS
-
-from ..blocks import EncoderBlock, run_blocks
-from ..masking import PatchMask, take_tokens
 
 
 @MODELS.register_module()

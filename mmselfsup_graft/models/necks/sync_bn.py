@@ -6,9 +6,8 @@ from torch import nn
 from torch.distributed.nn.functional import all_gather
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.batch_norm import ViewNorm
 from mmselfsup_graft.registry import MODELS
-
-from ..batch_norm import ViewNorm
 
 
 @MODELS.register_module()

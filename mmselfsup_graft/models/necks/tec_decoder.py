@@ -9,11 +9,10 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import sincos_table
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.backbones.tec_vit import TokenMLP
+from mmselfsup_graft.models.blocks import EncoderBlock, run_blocks
+from mmselfsup_graft.models.masking import PatchMask, take_tokens
 from mmselfsup_graft.registry import MODELS
-
-from ..backbones.tec_vit import TokenMLP
-from ..blocks import EncoderBlock, run_blocks
-from ..masking import PatchMask, take_tokens
 
 
 class ConditionalAdaptor(nn.Module):

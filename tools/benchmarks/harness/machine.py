@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mmselfsup_graft.apis.environment import versions
+from mmselfsup_graft.utils.environment import versions
 
 _GPU_FIELDS = ('name', 'driver_version', 'clocks.sm', 'clocks.max.sm', 'power.draw', 'power.limit', 'temperature.gpu')
 

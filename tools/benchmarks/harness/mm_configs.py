@@ -7,9 +7,9 @@ import mmpretrain
 import torch
 from mmengine.config import Config
 
-from mmselfsup_graft.apis.config_check import check_config
-from mmselfsup_graft.apis.train import load_config
 from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.engine.config.check import check_config
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.registry import MODELS
 
 from .mm_runner import no_images

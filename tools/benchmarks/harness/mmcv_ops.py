@@ -87,7 +87,7 @@ def _mask_rcnn(settings: Settings) -> Callable[[], Any]:
     from mmengine.registry import init_default_scope
     from mmengine.structures import InstanceData
 
-    from mmselfsup_graft.apis.setup import import_scope
+    from mmselfsup_graft.libraries.scopes import import_scope
     from mmselfsup_graft.registry import MODELS
 
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.files import write_json
+from mmselfsup_graft.utils.files import write_json
 
 from .contest import Contest
 from .machine import machine, software

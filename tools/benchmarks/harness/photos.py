@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmselfsup_graft.datasets.sample_photos import PHOTOS, sample_photo
+from mmselfsup_graft.datasets.image_sets.sample_photos import PHOTOS, sample_photo
 from mmselfsup_graft.errors import DataError
 
 WIDTH, HEIGHT, QUALITY = 500, 400, 97

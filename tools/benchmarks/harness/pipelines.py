@@ -13,8 +13,8 @@ from torch.utils.data import default_collate
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from mmselfsup_graft.apis.config_check import check_config
-from mmselfsup_graft.apis.train import load_config
+from mmselfsup_graft.engine.config.check import check_config
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 _CONFIGS = Path(__file__).resolve().parents[3] / 'configs'

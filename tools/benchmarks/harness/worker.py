@@ -69,7 +69,7 @@ def serve(requests: Any, reply: Callable[[dict[str, Any]], None]) -> None:
             reply({'missing': str(missing)})
             return
         except Exception as error:
-            from mmselfsup_graft.apis.cli import describe
+            from mmselfsup_graft.cli.common import describe
 
             traceback.print_exc()
             reply({'failed': describe(error)})

@@ -1,0 +1,1 @@
+"""Gradient conflict of two objectives over depth, and where to graft."""

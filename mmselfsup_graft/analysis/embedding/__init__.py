@@ -1,0 +1,1 @@
+"""Features in the plane, and nearest neighbors."""

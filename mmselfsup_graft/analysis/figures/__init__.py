@@ -1,0 +1,1 @@
+"""What several figures share: grids of pictures, curves, the axis of layers."""

@@ -1,0 +1,1 @@
+"""Multi-order interaction strength."""

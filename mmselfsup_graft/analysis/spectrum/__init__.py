@@ -1,0 +1,1 @@
+"""Spectrum and variance of features over depth."""

@@ -1,0 +1,1 @@
+"""From the canonical names to those of other libraries."""

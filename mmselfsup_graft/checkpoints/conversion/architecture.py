@@ -1,0 +1,207 @@
+"""What the shapes of an encoder and its file tell of its architecture."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from mmselfsup_graft.checkpoints.formats.encoder import Encoder, StateDict
+from mmselfsup_graft.errors import CheckpointError
+
+from .targets import family_of
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the shapes of an encoder and its file tell of its architecture.
+
+    Attributes:
+        family: ``vit``, ``beit``, ``swin``, ``convnext`` or ``resnet``.
+        blocks: Blocks per stage; a ViT has one stage.
+        widths: Channels of the blocks in each stage; a bottleneck's before it widens.
+        in_channels: Channels of the images.
+        hidden: Width inside the feed-forward layers of a ViT, otherwise 0.
+        patch_size: Pixels of a patch of a ViT or Swin, otherwise 0.
+        img_size: (H, W) in pixels that absolute positions, or a ViT's relative ones, are for; (0, 0) where nothing
+            tells.
+        stem_kernel: Kernel of the first convolution in pixels.
+        num_heads: Attention heads of a ViT; 0 where neither shapes nor the file tell.
+        registers: Register tokens of a ViT.
+        norm_eps: Epsilon of the layer norms; 0 where the file does not tell.
+    """
+
+    family: str
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+    in_channels: int = 3
+    hidden: int = 0
+    patch_size: int = 0
+    img_size: tuple[int, int] = (0, 0)
+    stem_kernel: int = 0
+    num_heads: int = 0
+    registers: int = 0
+    norm_eps: float = 0.0
+
+    @property
+    def width(self) -> int:
+        """Channels of the first stage."""
+        return self.widths[0]
+
+    def __str__(self) -> str:
+        blocks, widths = ('-'.join(map(str, each)) for each in (self.blocks, self.widths))
+        patch = f', patches of {self.patch_size} px' if self.patch_size else ''
+        size = f', images of {" x ".join(map(str, self.img_size))} px' if all(self.img_size) else ''
+        heads = f', {self.num_heads} heads' if self.num_heads else ''
+        tokens = f', {self.registers} registers' if self.registers else ''
+        inputs = '' if self.in_channels == 3 else f', input channels: {self.in_channels}'
+        return f'{self.family} with {blocks} blocks, {widths} channels{heads}{tokens}{patch}{size}{inputs}'
+
+
+_BLOCK_NAMES = {
+    'vit': r'(layers)\.(\d+)\.',
+    'beit': r'(layers)\.(\d+)\.',
+    'resnet': r'(layer\d+)\.(\d+)\.',
+    'convnext': r'(stages\.\d+)\.(\d+)\.',
+    'swin': r'(stages\.\d+)\.blocks\.(\d+)\.',
+}
+# dimensions of tensors from which sizes are read
+_DIMENSIONS = {
+    r'(absolute_)?pos_embed$': 3,
+    r'.*relative_position_bias_table$': 2,
+    r'stages\.\d+\.0\.depthwise_conv\.weight$': 4,
+    r'layer1\.0\.conv1\.weight$': 4,
+}
+# far more than any model has, and little enough to build one
+_MOST_BLOCKS = 1000
+_FAR_MORE, _HARMLESS = 4, 2**24  # times what the file holds; numbers
+_MOST_TABLE_ROWS = (2 * 64) ** 2  # windows of 64 x 64 patches
+_STEMS = {'resnet': 'conv1.weight', 'convnext': 'downsample_layers.0.0.weight'}  # others: a patch projection
+
+
+def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -> Architecture:
+    """Read the architecture off the shapes of an encoder under canonical names.
+
+    Args:
+        encoder: The encoder.
+        img_size: (H, W) in pixels if known; None takes the grid that the file tells, else a square position table.
+
+    Raises:
+        CheckpointError: If a tensor that tells it is missing or has not the shape it must have, or shapes contradict
+            each other.
+    """
+    family, state = family_of(encoder), encoder.state
+    stem = _STEMS.get(family, 'patch_embed.projection.weight')
+    is_vit = family in ('vit', 'beit')
+    needed = {stem: 4}
+    if is_vit:
+        gated = 'layers.0.ffn.w12.weight' in state
+        needed['layers.0.ffn.w12.weight' if gated else 'layers.0.ffn.layers.0.0.weight'] = 2
+    if family == 'vit':
+        needed['pos_embed'] = 3
+    for name, dimensions in needed.items():
+        if name not in state:
+            there = [each for each in state if each.startswith(name.partition('.')[0])] or list(state)
+            raise CheckpointError(
+                f'{encoder.origin}: {name} is missing, there are {", ".join(there[:3])} ...; is the file complete, or '
+                f'holds it another kind of {family}?'
+            )
+        _check_dimensions(encoder, name, dimensions)
+    for pattern, dimensions in _DIMENSIONS.items():
+        for name in (name for name in state if re.match(pattern, name)):
+            _check_dimensions(encoder, name, dimensions)
+    found = {m.groups() for name in state if (m := re.match(_BLOCK_NAMES[family], name))}
+    blocks = Counter(stage for stage, _ in found)
+    width, in_channels, _, kernel = state[stem].shape
+    num_stages = len(blocks)
+    if family == 'convnext':
+        widths = tuple(_width_of_stage(encoder, stage) for stage in sorted(blocks))
+    else:
+        widths = tuple(width * 2**i for i in range(num_stages))
+    found_architecture = Architecture(
+        family,
+        tuple(blocks[stage] for stage in sorted(blocks)),
+        widths,
+        in_channels,
+        hidden=_hidden(state) if is_vit else 0,
+        patch_size=kernel if is_vit or family == 'swin' else 0,
+        img_size=(img_size or _size_of(encoder, kernel)) if is_vit or 'absolute_pos_embed' in state else (0, 0),
+        stem_kernel=kernel,
+        num_heads=_heads_of(encoder, width) if is_vit else 0,
+        registers=state['register_tokens'].shape[1] if 'register_tokens' in state else 0,
+        norm_eps=encoder.traits.norm_eps or 0.0,
+    )
+    _check_plausible(encoder, found_architecture)
+    return found_architecture
+
+
+def _check_plausible(encoder: Encoder, arch: Architecture) -> None:
+    """Refuse shapes that contradict each other: a model built from them could be far larger than the file."""
+    per_block = [4 * w * w + 2 * w * arch.hidden if arch.hidden else 8 * w * w for w in arch.widths]
+    stem = arch.width * arch.in_channels * arch.stem_kernel**2
+    needed = stem + sum(count * size for count, size in zip(arch.blocks, per_block))
+    given = sum(entry.tensor.numel() for entry in encoder.entries)
+    rows = [e.tensor.shape[0] for e in encoder.entries if e.name.endswith('relative_position_bias_table')]
+    if (
+        needed > max(_FAR_MORE * given, _HARMLESS)
+        or sum(arch.blocks) > _MOST_BLOCKS
+        or max(rows, default=0) > _MOST_TABLE_ROWS
+    ):
+        raise CheckpointError(
+            f'{encoder.origin}: the shapes of its tensors contradict each other ({arch} would need {needed:,} numbers, '
+            f'it holds {given:,}); a broken file?'
+        )
+
+
+def _check_dimensions(encoder: Encoder, name: str, expected: int) -> None:
+    shape = tuple(encoder.state[name].shape)
+    if len(shape) != expected:
+        raise CheckpointError(f'{encoder.origin}: {name} has {len(shape)} dimensions, expected {expected}')
+    if 0 in shape:
+        raise CheckpointError(f'{encoder.origin}: {name} is empty, its shape is {shape}')
+
+
+def _width_of_stage(encoder: Encoder, stage: str) -> int:
+    name = f'{stage}.0.depthwise_conv.weight'
+    if name not in encoder.state:
+        raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
+    return encoder.state[name].shape[0]
+
+
+def _hidden(state: StateDict) -> int:
+    """Width inside the feed-forward layers: of a gated one what its class is told, which is half as much again."""
+    if 'layers.0.ffn.w12.weight' in state:
+        return state['layers.0.ffn.w12.weight'].shape[0] // 2 * 3 // 2
+    return state['layers.0.ffn.layers.0.0.weight'].shape[0]
+
+
+def _heads_of(encoder: Encoder, width: int) -> int:
+    """Attention heads as relative position tables or the file tell them; 0 where neither does.
+
+    Raises:
+        CheckpointError: If they do not divide the width.
+    """
+    tables = [v for n, v in encoder.state.items() if n.endswith('relative_position_bias_table') and v.ndim == 2]
+    heads = tables[0].shape[1] if tables else encoder.traits.num_heads or 0
+    if heads and width % heads:
+        raise CheckpointError(f'{encoder.origin}: {heads} attention heads cannot share a width of {width}')
+    return heads
+
+
+def _size_of(encoder: Encoder, patch_size: int) -> tuple[int, int]:
+    """Size of the images in pixels for which position tables are; (0, 0) if nothing tells."""
+    grid = encoder.traits.grid
+    return (grid[0] * patch_size, grid[1] * patch_size) if grid else _square_size(encoder.state, patch_size)
+
+
+def _square_size(state: StateDict, patch_size: int) -> tuple[int, int]:
+    """Size of the square images for which position tables are; (0, 0) if they are not for square ones."""
+    tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
+    if 'pos_embed' in state:
+        patches = state['pos_embed'].shape[1] - ('cls_token' in state)
+    elif 'absolute_pos_embed' in state:
+        patches = state['absolute_pos_embed'].shape[1]
+    elif tables:  # (2 n - 1)^2 + 3 rows for n x n patches
+        patches = ((round(max(0, tables[0].shape[0] - 3) ** 0.5) + 1) // 2) ** 2
+    else:
+        patches = 0
+    side = round(patches**0.5)
+    return (side * patch_size,) * 2 if side * side == patches else (0, 0)

@@ -1,0 +1,300 @@
+"""Where a backbone can go: the names that other libraries give to the same tensors.
+
+The counterpart of :mod:`formats`: an encoder under canonical names becomes the state dict of a target.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from mmselfsup_graft.checkpoints.account import changes_features, explain_unplaced, is_staged
+from mmselfsup_graft.checkpoints.formats.computed import (
+    Entries,
+    Step,
+    expand_shared_table,
+    fuse_qv_bias,
+    has_shared_table,
+    merge_class_token,
+    split_qkv,
+)
+from mmselfsup_graft.checkpoints.formats.computed_stages import scale_to_map, swin_merge_from_mm, unnumber_final_norm
+from mmselfsup_graft.checkpoints.formats.encoder import Encoder
+from mmselfsup_graft.checkpoints.formats.rename import (
+    CONVNEXT_OFFICIAL,
+    CONVNEXT_TIMM,
+    CONVNEXT_TORCHVISION,
+    DINOV2_HUGGINGFACE,
+    SWIN_OFFICIAL,
+    VIT_HUGGINGFACE,
+    VIT_MMSEG,
+    VIT_MMSEG_MAE,
+    VIT_TIMM,
+    RenameTable,
+)
+from mmselfsup_graft.checkpoints.tokens import merge_class_row
+from mmselfsup_graft.errors import CheckpointError
+
+_CANONICAL = RenameTable(())
+_MASK = r'mask_token|mask_gamma'
+_FINAL_NORM = r'ln[12]\.'
+_LAYER_SCALE = r'layers\.\d+\.(attn\.gamma1|ffn\.gamma2)\.weight'
+_INDEX = r'.*relative_position_index$'
+_REGISTERS = r'register_tokens$'
+_QK_NORM = r'layers\.\d+\.attn\.[qk]_norm\.'
+_GATED = r'layers\.\d+\.ffn\.w(12|3)\.'
+_PRE_NORM = r'pre_norm\.'
+_BEYOND_PLAIN = '|'.join((_REGISTERS, _QK_NORM, _GATED, _PRE_NORM))  # what an ordinary ViT lacks
+
+# every tensor of a ViT that has a canonical name; another one would be left out by whatever takes the backbone
+_KNOWN = {
+    'vit': (
+        r'(cls_token|pos_embed|register_tokens)$|patch_embed\.(projection|norm)\.|pre_norm\.|ln[12]\.|cls_token_mlp\.'
+        r'|layers\.\d+\.(ln[12]|attn\.(qkv|proj|gamma1|[qk]_norm)|ffn\.(layers\.0\.0|layers\.1|w12|w3|gamma2))\.'
+    ),
+    'beit': (
+        r'(cls_token|pos_embed)$|patch_embed\.(projection|norm)\.|rel_pos_bias\.|ln[12]\.'
+        r'|layers\.\d+\.(ln[12]\.|attn\.(qkv|proj)\.|attn\.[qv]_bias$|attn\.relative_position_(bias_table|index)$'
+        r'|gamma_[12]$|ffn\.(layers\.0\.0|layers\.1)\.)'
+    ),
+}
+
+# which kind of backbone an encoder is: the first whose mark is found among the canonical names
+_FAMILIES = (
+    ('beit', r'rel_pos_bias\.|layers\.\d+\.attn\.(q_bias|relative_position)'),
+    ('vit', r'layers\.\d+\.attn\.qkv\.'),
+    ('swin', r'stages\.\d+\.blocks\.\d+\.attn\.w_msa\.'),
+    ('convnext', r'stages\.\d+\.\d+\.depthwise_conv\.'),
+    ('resnet', r'layer1\.0\.'),
+)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What one family of backbones is called in a target.
+
+    Args:
+        table: Names there -> canonical names.
+        steps: What is computed before renaming.
+        final_norm: Whether the target has the norm after a ViT's last block.
+        lacks: Regular expression for canonical names that the target makes anew or does without.
+        refuses: Regular expression for canonical names without which the features would be others, and for which the
+            target has no place.
+        fresh: Regular expression for names there that stay as initialised.
+        shared_table: Whether all blocks may share one table of relative positions there.
+    """
+
+    table: RenameTable = _CANONICAL
+    steps: tuple[Step, ...] = ()
+    final_norm: bool = True
+    lacks: str = r'$^'
+    refuses: str = r'$^'
+    fresh: str = r'$^'
+    shared_table: bool = True
+
+
+@dataclass(frozen=True)
+class Target:
+    """One place where a backbone can go.
+
+    Args:
+        name: What users call it.
+        families: Family of backbones -> its names there.
+        about: What takes the file, in a few words.
+        prefix: Whether the names may be given ``backbone.`` as prefix.
+        by_mmengine: Whether mmengine loads the file.
+    """
+
+    name: str
+    families: Mapping[str, Naming]
+    about: str
+    prefix: bool = True
+    by_mmengine: bool = True
+
+
+_STAGE_NORMS = r'norm\d+\.'  # before the outputs of stages: pre-training has at most the last one
+_MM_OTHERS = {
+    'resnet': Naming(),
+    'convnext': Naming(fresh=_STAGE_NORMS),
+    'swin': Naming(fresh=rf'{_STAGE_NORMS}|{_INDEX}'),
+    'beit': Naming(steps=(expand_shared_table,), fresh=_INDEX),
+}
+_HEADLESS_VIT = Naming(final_norm=False)
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target('mmpretrain', {'vit': Naming(), **_MM_OTHERS}, 'backbones of mmpretrain'),
+        Target(
+            'mmdet',
+            {'vit': _HEADLESS_VIT, **{k: v for k, v in _MM_OTHERS.items() if k != 'beit'}},
+            'backbones of mmdet, and mmpretrain.VisionTransformer (final_norm=False) inside a detector',
+        ),
+        Target(
+            'mmseg',
+            {
+                **_MM_OTHERS,
+                'vit': _HEADLESS_VIT,
+                'beit': Naming(steps=(expand_shared_table,), final_norm=False, fresh=_INDEX),
+            },
+            'backbones of mmseg, and mmpretrain.VisionTransformer (final_norm=False) inside a segmentor',
+        ),
+        Target(
+            'mmseg-vit',
+            {'vit': Naming(VIT_MMSEG, final_norm=False, refuses=f'{_LAYER_SCALE}|{_BEYOND_PLAIN}')},
+            'mmseg.VisionTransformer (patch_bias=True)',
+            prefix=False,
+        ),
+        Target(
+            'mmseg-mae',
+            {
+                'vit': Naming(
+                    VIT_MMSEG_MAE,
+                    final_norm=False,
+                    fresh=r'layers\.\d+\.(gamma_[12]|attn\.relative_position_)',
+                    refuses=_BEYOND_PLAIN,
+                ),
+                'beit': Naming(
+                    steps=(expand_shared_table, fuse_qv_bias),
+                    final_norm=False,
+                    fresh=rf'pos_embed$|{_INDEX}',
+                    shared_table=False,
+                ),
+            },
+            'mmseg.MAE (init_values=1.0 unless the file has layer scale)',
+            prefix=False,
+        ),
+        Target(
+            'timm',
+            {
+                'vit': Naming(VIT_TIMM, (merge_class_row,), refuses=_GATED),
+                'beit': Naming(VIT_TIMM, lacks=_INDEX),
+                'resnet': Naming(),
+                'convnext': Naming(CONVNEXT_TIMM),
+            },
+            'timm models with num_classes=0',
+            prefix=False,
+            by_mmengine=False,
+        ),
+        Target(
+            'torchvision',
+            {'resnet': Naming(), 'convnext': Naming(CONVNEXT_TORCHVISION, (scale_to_map,))},
+            'torchvision models without their classifier',
+            prefix=False,
+            by_mmengine=False,
+        ),
+        Target(
+            'hf',
+            {
+                'vit': Naming(
+                    VIT_HUGGINGFACE, (split_qkv,), refuses=rf'{_BEYOND_PLAIN}|ln2\.', fresh=r'embeddings\.mask_token$'
+                ),
+                'vit-scaled': Naming(
+                    DINOV2_HUGGINGFACE,
+                    (split_qkv,),
+                    refuses=rf'{_QK_NORM}|{_PRE_NORM}|{_GATED}|ln2\.',
+                    fresh=r'embeddings\.mask_token$',
+                ),
+            },
+            'ViTModel of Hugging Face transformers (add_pooling_layer=False, layer_norm_eps=1e-6), with layer scale '
+            'Dinov2Model or Dinov2WithRegistersModel',
+            prefix=False,
+            by_mmengine=False,
+        ),
+        Target(
+            'official',
+            {
+                'swin': Naming(SWIN_OFFICIAL, (swin_merge_from_mm, unnumber_final_norm)),
+                'convnext': Naming(CONVNEXT_OFFICIAL, (unnumber_final_norm,)),
+            },
+            'the releases of Swin Transformer and ConvNeXt',
+            prefix=False,
+            by_mmengine=False,
+        ),
+    )
+}
+
+
+def family_of(encoder: Encoder) -> str:
+    """Kind of backbone: ``vit``, ``beit`` (a ViT with relative positions), ``swin``, ``convnext`` or ``resnet``.
+
+    Raises:
+        CheckpointError: If the names tell of none of them.
+    """
+    names = [entry.name for entry in encoder.entries]
+    for family, mark in _FAMILIES:
+        if any(re.match(mark, name) for name in names):
+            return family
+    raise CheckpointError(f'{encoder.origin}: cannot tell what backbone this is; its tensors are {names[0]} ...')
+
+
+def naming_of(target: Target, family: str, names: Iterable[str]) -> Naming | None:
+    """Names of a family of backbones in a target; a ViT with layer scale may be another class there."""
+    if family == 'vit' and any(re.match(_LAYER_SCALE, name) for name in names):
+        return target.families.get('vit-scaled', target.families.get(family))
+    return target.families.get(family)
+
+
+def to_target(
+    encoder: Encoder, target: Target, final_norm: bool | None = None, expand_shared_rel_pos: bool = True
+) -> Entries:
+    """Give an encoder the names and values of a target; what that has no place for is left out.
+
+    Args:
+        encoder: An encoder under canonical names.
+        target: Where it goes.
+        final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
+        expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share, where
+            the target's default is a table per block.
+
+    Raises:
+        CheckpointError: If the target has no such backbone, or no place for a part of it that matters.
+    """
+    family, naming = check_places(encoder, target)
+    # TEC's class token leaves an MLP that no other library has; once training is over its output is constant
+    encoder = replace(encoder, entries=merge_class_token(encoder.entries))
+    steps = naming.steps if expand_shared_rel_pos else tuple(s for s in naming.steps if s is not expand_shared_table)
+    if not expand_shared_rel_pos and not naming.shared_table and has_shared_table(encoder.entries):
+        raise CheckpointError(
+            f'{encoder.origin}: in target {target.name} blocks cannot share a table of relative positions; leave '
+            '--no-expand-shared-rel-pos out'
+        )
+    with_norm = naming.final_norm if final_norm is None else final_norm
+    lacks = [_MASK, naming.lacks, *([_FINAL_NORM] if family in ('vit', 'beit') and not with_norm else [])]
+    entries = [e for e in encoder.entries if not any(re.match(each, e.name) for each in lacks)]
+    for step in steps:
+        entries = step(entries)
+    return [replace(e, name=naming.table.from_canonical(e.name)) for e in entries]
+
+
+def check_places(encoder: Encoder, target: Target) -> tuple[str, Naming]:
+    """Family of an encoder and its names in a target, which has a place for all of it that matters.
+
+    Raises:
+        CheckpointError: If the target has no such backbone, or no place for a tensor that changes its features.
+    """
+    family = family_of(encoder)
+    naming = naming_of(target, family, [entry.name for entry in encoder.entries])
+    if naming is None:
+        others = ', '.join(name for name, each in TARGETS.items() if family in each.families)
+        raise CheckpointError(
+            f'{encoder.origin} holds a backbone of the family {family}, which target {target.name} has no place for; '
+            f'such a backbone can go to {others}'
+        )
+    _refuse(encoder, target, naming, family)
+    return family, naming
+
+
+def _refuse(encoder: Encoder, target: Target, naming: Naming, family: str) -> None:
+    """Refuse tensors that change the features and that the target, or every target, has no place for."""
+    names = [e.name for e in encoder.entries if not any(source in encoder.head for source, _ in e.origins)]
+    known, staged = _KNOWN.get(family, ''), is_staged(names)
+    refused = [
+        n for n in names if re.match(naming.refuses, n) or (changes_features(n, staged) and not re.match(known, n))
+    ]
+    if refused:
+        registers = encoder.state.get('register_tokens')
+        raise CheckpointError(
+            f'{encoder.origin} has {len(refused)} tensors ({refused[0]} ...) that change its features, and target '
+            f'{target.name} has no place for them: '
+            f'{explain_unplaced(refused, 0 if registers is None else registers.shape[1])}'
+        )

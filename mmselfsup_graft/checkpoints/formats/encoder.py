@@ -1,0 +1,323 @@
+"""Checkpoint formats: where the encoder lies in a file, what it is called there, what else the file holds.
+
+Each format is one small record in :mod:`format_records`. :func:`read_encoder` finds the format of a file, takes the
+encoder out and gives it canonical (mmpretrain) names; every source key ends as kept or dropped, exactly once.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import getitem
+from typing import Any
+
+import torch
+
+from mmselfsup_graft.checkpoints.reading.reader import CONVERT_OR_ALLOW, read_checkpoint
+from mmselfsup_graft.checkpoints.tokens import CLASS_ROW, place_positions, refuse_extra_tokens
+from mmselfsup_graft.checkpoints.values import check_weights, refuse_other_values
+from mmselfsup_graft.errors import CheckpointError, FormatMismatchError
+
+from .computed import IDENTITY, Entries, Entry
+from .layouts import WRAPPERS, Hit, Holder, StateDict, choose, find_hits, find_holders, other_hits
+from .records import FORMATS, Format, Normalisation, format_names
+from .rename import VIT_TIMM
+from .traits import UNKNOWN, Traits, read_traits
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where an encoder lies in a file.
+
+    Args:
+        format: The format that was found.
+        branch: Which of its encoders.
+        state: The tensors of the file among which it lies, without what ``torch.compile`` puts into their names.
+        prefix: What stands before the encoder's names.
+        origin: The file, for messages.
+        holder: The mapping that holds the tensors.
+        traits: What the file tells of the encoder beside its tensors.
+        notes: What to say about the choice.
+    """
+
+    format: Format
+    branch: str
+    state: StateDict
+    prefix: str
+    origin: str
+    holder: Holder
+    traits: Traits = UNKNOWN
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder taken out of a checkpoint.
+
+    Args:
+        entries: Its tensors under canonical names, with where they came from, in the order of the file.
+        format: Name of the format it was found in.
+        branch: Which encoder of the file.
+        dropped: Names (as in the file) of tensors that are no part of the encoder.
+        origin: The file, for messages.
+        normalisation: How images were normalised, if that is known.
+        head: Names (as in the file) of tensors that were kept on request though they are no part of the encoder.
+        traits: What is known of it beside its tensors.
+        notes: What to say about the place where it was found.
+    """
+
+    entries: Entries
+    format: str
+    branch: str
+    dropped: tuple[str, ...]
+    origin: str
+    normalisation: Normalisation | None = None
+    head: frozenset[str] = frozenset()
+    traits: Traits = UNKNOWN
+    notes: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> StateDict:
+        """Canonical name -> tensor."""
+        return {entry.name: entry.tensor for entry in self.entries}
+
+
+# ---------------------------------------------------------------- the tensors of a file
+def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None, origin: str | None = None) -> StateDict:
+    """Take the tensors out of a checkpoint, under the names that they have there.
+
+    Args:
+        content: What :func:`read_checkpoint` returned.
+        wrapper: Key that holds them; None looks for ``state_dict``, ``model`` and other usual keys, else takes the top.
+        origin: The file, for the message; None leaves what is not a tensor out, whatever its name.
+
+    Raises:
+        CheckpointError: If something else than a tensor has the name of a weight.
+    """
+    key = _holder_key(content, wrapper)
+    if key is not None:
+        content = content[key]
+    elif wrapper:
+        content = {}
+    if origin is not None:
+        refuse_other_values(origin, content)
+    return {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, torch.Tensor)}
+
+
+def _holder_key(content: Mapping[str, Any], wrapper: str | None) -> str | None:
+    """The key at the top of a checkpoint that holds its tensors; None if they lie at the top themselves."""
+    keys = (wrapper,) if wrapper else WRAPPERS
+    return next((key for key in keys if isinstance(content.get(key), Mapping)), None)
+
+
+def beside(content: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    """What a checkpoint holds at its top beside the mapping at ``path``: optimiser, epoch."""
+    if path:
+        return [str(name) for name in content if name != path[0]]
+    return [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
+
+
+def in_objective(prefix: str, names: Iterable[str], origin: str) -> str:
+    """``prefix``, or where no name begins with it ``objectives.NAME.prefix``: parts of a multi-task model lie there.
+
+    Raises:
+        CheckpointError: If several objectives have it.
+    """
+    names = list(names)
+    if not prefix or any(name.startswith(prefix) for name in names):
+        return prefix
+    matches = (re.match(rf'objectives\.[^.]+\.{re.escape(prefix)}', name) for name in names)
+    found = sorted({match[0] for match in matches if match})
+    if len(found) > 1:
+        raise CheckpointError(
+            f'{origin} has several objectives with such a part ({", ".join(found)}); keep one of them'
+        )
+    return found[0] if found else prefix
+
+
+# ---------------------------------------------------------------- the format and the encoder
+def detect_format(content: Mapping[str, Any]) -> Format | None:
+    """First format that fits checkpoint content; None if none does."""
+    found = _detect(find_holders(content))
+    return found[0] if found else None
+
+
+def _detect(holders: Sequence[Holder]) -> tuple[Format, list[Hit]] | None:
+    for candidate in FORMATS:
+        hits = find_hits(candidate, holders)
+        if hits:
+            return candidate, hits
+    return None
+
+
+def _sample(holders: Sequence[Holder]) -> str:
+    """Some names of a file, with the key above them, to show what it holds."""
+    if not holders:
+        return 'no tensors at all'
+    largest = max(holders, key=lambda holder: len(holder.state))
+    below = f' (under {".".join(largest.path)!r})' if largest.path else ''
+    return ', '.join(list(largest.file_names.values())[:3]) + f' ...{below}'
+
+
+def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str | None = None) -> Located:
+    """Find the encoder in checkpoint content.
+
+    Args:
+        content: What :func:`read_checkpoint` returned.
+        origin: File name for messages.
+        wanted: Name of a format or method, or ``auto`` to detect it.
+        branch: Name of one of the encoders in the file: a branch of its format, a key of the file or a prefix of its
+            names; None takes the usual one.
+
+    Raises:
+        FormatMismatchError: If it is another format than the one that was asked for.
+        CheckpointError: If the format is unknown, cannot be read, has no such branch, or holds several encoders and
+            nothing tells which one is meant.
+    """
+    known = format_names()
+    if wanted != 'auto' and wanted not in known:
+        raise CheckpointError(f'unknown checkpoint format {wanted!r}; known: auto, {", ".join(known)}')
+    holders = find_holders(content)
+    detected = _detect(holders)
+    if detected is None:
+        expected = (
+            f'a checkpoint of format {wanted}' if wanted != 'auto' else f'one of the known formats ({", ".join(known)})'
+        )
+        raise CheckpointError(f'{origin} is not {expected}: its tensors are named {_sample(holders)}')
+    found, hits = detected
+    if wanted not in ('auto', found.name, *found.also):
+        raise FormatMismatchError(
+            f'{origin} is not a checkpoint of format {wanted}: its tensors are named as in format {found.name}; '
+            f'say {found.name} or auto'
+        )
+    if found.refusal:
+        raise CheckpointError(f'{origin} (format {found.name}) is {found.refusal}')
+    others = other_hits(hits, [each for each in FORMATS if each.table is found.table], holders)
+    hit, notes = choose(found, hits, others, branch, origin)
+    refuse_other_values(origin, reduce(getitem, hit.holder.path, content), hit.prefix)
+    if found.normalisation is None and wanted in found.also:
+        found = replace(found, normalisation=Normalisation())  # the method that was named tells
+    traits = read_traits(content, origin)
+    return Located(
+        found, hit.branch or str(branch), hit.holder.state, hit.prefix, origin, hit.holder, traits, tuple(notes)
+    )
+
+
+def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int] | None = None) -> Encoder:
+    """Take a located encoder out and give it canonical names.
+
+    Args:
+        located: Where it lies.
+        keep_head: Keep everything behind the prefix, under its own name where it is no part of the encoder.
+        grid: Patches per column and per row, (H, W), for which its position tables are; None takes what the file tells.
+
+    Raises:
+        CheckpointError: If there is nothing, its tensors are not finite numbers of floating point, a value that must be
+            computed cannot be, or the grid is another one.
+    """
+    found, prefix, origin = located.format, located.prefix, located.origin
+    entries: Entries = []
+    head = set()
+    for name, tensor in located.state.items():
+        inner, source = name[len(prefix) :], located.holder.file_names[name]
+        if not name.startswith(prefix):
+            continue
+        if not re.match(found.not_encoder, inner):
+            entries.append(Entry(found.table.to_canonical(inner), tensor, ((source, IDENTITY),)))
+        elif keep_head:
+            entries.append(Entry(inner, tensor, ((source, IDENTITY),)))
+            head.add(source)
+    if len(entries) == len(head):
+        raise CheckpointError(f'{origin} (format {found.name}) holds no tensors of a {located.branch} encoder')
+    check_weights(origin, {source: each.tensor for each in entries for source, _ in each.origins})
+    refuse_extra_tokens((entry.name for entry in entries), origin)
+    for step in found.steps:
+        entries = step(entries)
+    timm = found.table is VIT_TIMM
+    traits = replace(located.traits, grid=_grid(located.traits, grid, entries, origin, timm))
+    untold = _untold(entries, traits)
+    if timm and traits.norm_eps is None and any(entry.name.startswith('pre_norm.') for entry in entries):
+        traits = replace(traits, norm_eps=_CLIP_EPS)
+    if traits.num_heads is None:
+        traits = replace(traits, num_heads=_heads(found, entries))
+    entries = place_positions(entries, traits.grid, origin, timm)
+    used = {source for entry in entries for source, _ in entry.origins}
+    dropped = tuple(name for name in located.holder.file_names.values() if name not in used)
+    notes = [*located.notes, *_assumed(entries, traits.grid), *untold]
+    norm = _normalisation(traits) or found.normalisation
+    return Encoder(entries, found.name, located.branch, dropped, origin, norm, frozenset(head), traits, tuple(notes))
+
+
+def _grid(
+    traits: Traits, given: tuple[int, int] | None, entries: Entries, origin: str, timm: bool
+) -> tuple[int, int] | None:
+    """The grid that was given, else the one that the file tells if the position table can be of it."""
+    if given is not None or traits.grid is None:
+        return given
+    try:
+        place_positions(entries, traits.grid, origin, timm)
+    except CheckpointError:
+        return None
+    return traits.grid
+
+
+def _assumed(entries: Entries, grid: tuple[int, int] | None) -> list[str]:
+    """What was taken for granted where nothing tells the grid of patches."""
+    rows = [e.tensor.shape[1] for e in entries for _, op in e.origins if op == CLASS_ROW]
+    if grid is not None or not rows:
+        return []
+    side = round((rows[0] - 1) ** 0.5)
+    return [f'position table without a row for the class token: {side} x {side} patches assumed (see --source-grid)']
+
+
+_CLIP_EPS = 1e-5  # of the only ViTs of timm with a norm before the blocks
+
+
+def _heads(found: Format, entries: Entries) -> int | None:
+    """Attention heads of a release by its width, where the format tells."""
+    tokens = [entry.tensor for entry in entries if entry.name == 'cls_token' and entry.tensor.ndim]
+    return found.heads.get(tokens[0].shape[-1]) if tokens else None
+
+
+def _untold(entries: Entries, traits: Traits) -> list[str]:
+    """What may change the features of such an encoder and is in no tensor."""
+    if traits.norm_eps is not None:  # a file of this toolbox, which makes none of these
+        return []
+    notes = []
+    if any(entry.name.startswith('pre_norm.') for entry in entries):
+        notes.append(
+            'warning: a norm before the blocks, as in CLIP; no tensor tells its activation (GELU is assumed, not '
+            'QuickGELU), the epsilon of its norms (1e-5 in CLIP) and whether it has rotary positions (not assumed)'
+        )
+    elif any(re.search(r'blocks\.\d+\.gamma_1$', source) for entry in entries for source, _ in entry.origins):
+        notes.append('warning: no tensor tells whether it has rotary positions, as some of timm do; not assumed')
+    return notes
+
+
+def _normalisation(traits: Traits) -> Normalisation | None:
+    if traits.mean is None or traits.std is None:
+        return None
+    return Normalisation(tuple(v / 255 for v in traits.mean), tuple(v / 255 for v in traits.std))
+
+
+def to_encoder(
+    content: Mapping[str, Any],
+    origin: str,
+    wanted: str = 'auto',
+    branch: str | None = None,
+    grid: tuple[int, int] | None = None,
+) -> Encoder:
+    """Take the encoder out of checkpoint content and give it canonical names; see :func:`locate`."""
+    return take_encoder(locate(content, origin, wanted, branch), grid=grid)
+
+
+def read_encoder(
+    path: str | os.PathLike,
+    wanted: str = 'auto',
+    branch: str | None = None,
+    unsafe_pickle: bool = False,
+    grid: tuple[int, int] | None = None,
+) -> Encoder:
+    """Read a checkpoint file and take its encoder out; see :func:`locate` and :func:`take_encoder`."""
+    return to_encoder(read_checkpoint(path, unsafe_pickle, CONVERT_OR_ALLOW), str(path), wanted, branch, grid)

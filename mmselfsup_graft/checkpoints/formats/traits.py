@@ -1,0 +1,255 @@
+"""What no tensor tells of an encoder: heads, grid of patches, epsilon of norms, normalization of images.
+
+A run of this toolbox writes it into its checkpoints as ``meta['encoder']``, a dict of plain values. Older files hold
+the run's config as text; that text is parsed as data and never executed.
+"""
+
+import ast
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from mmselfsup_graft.errors import CheckpointError
+
+# heads of the architectures that configs name: (width, heads), see the arch_zoo of SelfSupViT
+ARCH_HEADS = {
+    's': (768, 8),
+    'small': (768, 8),
+    'b': (768, 12),
+    'base': (768, 12),
+    'l': (1024, 16),
+    'large': (1024, 16),
+    'h': (1280, 16),
+    'huge': (1280, 16),
+    'eva-g': (1408, 16),
+    'eva-giant': (1408, 16),
+    'deit-t': (192, 3),
+    'deit-tiny': (192, 3),
+    'deit-s': (384, 6),
+    'deit-small': (384, 6),
+    'dinov2-s': (384, 6),
+    'dinov2-small': (384, 6),
+    'deit-b': (768, 12),
+    'deit-base': (768, 12),
+    'dinov2-g': (1536, 24),
+    'dinov2-giant': (1536, 24),
+    'mocov3-small': (384, 12),
+}
+_TEXTS = ('cfg', 'config')  # where mmengine keeps the config
+_CONV = ('ResNet', 'ConvNeXt', 'Swin')  # their maps have no fixed grid
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is known of an encoder beside its tensors; None where it is not known.
+
+    Args:
+        num_heads: Attention heads, the same in all blocks.
+        grid: Patches per column and per row, (H, W), for which position tables are.
+        img_size: (H, W) of the images in pixels.
+        norm_eps: Epsilon of the layer norms.
+        mean: Subtracted from the pixels, per channel, 0..255.
+        std: Divided by, likewise.
+    """
+
+    num_heads: int | None = None
+    grid: tuple[int, int] | None = None
+    img_size: tuple[int, int] | None = None
+    norm_eps: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def as_meta(self) -> dict[str, Any]:
+        """Plain values for ``meta['encoder']``; what is not known is left out."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
+
+    def updated(self, other: 'Traits') -> 'Traits':
+        """These traits, where ``other`` knows nothing else."""
+        return replace(self, **{k: getattr(other, k) for k in other.as_meta()})
+
+
+UNKNOWN = Traits()
+
+
+# ---------------------------------------------------------------- of a built model
+def traits_of(model: nn.Module) -> Traits:
+    """Traits of a built backbone, or of a model that has one and a preprocessor."""
+    backbone: Any = getattr(model, 'backbone', model)
+    heads = {m.num_heads for m in backbone.modules() if isinstance(getattr(m, 'num_heads', None), int)}
+    eps = {module.eps for module in backbone.modules() if isinstance(module, nn.LayerNorm)}
+    grid = patch_grid(backbone)
+    size = getattr(backbone, 'img_size', None) if grid else None
+    mean, std = _normalization(getattr(model, 'data_preprocessor', None))
+    return Traits(
+        num_heads=heads.pop() if len(heads) == 1 else None,
+        grid=grid,
+        img_size=_pair(size),
+        norm_eps=eps.pop() if len(eps) == 1 else None,
+        mean=mean,
+        std=std,
+    )
+
+
+def patch_grid(backbone: Any) -> tuple[int, int] | None:
+    """Grid of patches (H, W) for which a transformer's position tables are; None for other backbones."""
+    grid = getattr(backbone, 'patch_resolution', None)
+    if grid is None and getattr(backbone, 'absolute_pos_embed', None) is not None:  # Swin
+        grid = backbone.patch_embed.init_out_size
+    if grid is None and getattr(backbone, 'pos_embed', None) is not None:  # mmseg
+        size, patch = _pair(getattr(backbone, 'img_size', None)), _pair(getattr(backbone, 'patch_size', None))
+        grid = (size[0] // patch[0], size[1] // patch[1]) if size and patch else None
+    return _pair(grid)
+
+
+def _pair(value: Any) -> tuple[int, int] | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value, value
+    if isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int for v in value):
+        return value[0], value[1]
+    return None
+
+
+def _normalization(preprocessor: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
+    if mean is None or std is None or not getattr(preprocessor, '_enable_normalize', True):
+        return None, None
+    return _numbers(mean.flatten().tolist()), _numbers(std.flatten().tolist())
+
+
+def _numbers(value: Any) -> tuple[float, ...] | None:
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    good = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+    return tuple(round(float(v), 6) for v in value) if good else None
+
+
+# ---------------------------------------------------------------- of a file
+def read_traits(content: Mapping[str, Any], origin: str) -> Traits:
+    """Traits that a checkpoint tells: ``meta['encoder']``, else what its config says as plain data.
+
+    Raises:
+        CheckpointError: If ``meta['encoder']`` holds values that cannot be.
+    """
+    meta = content.get('meta')
+    if not isinstance(meta, Mapping):
+        return UNKNOWN
+    told = meta.get('encoder')
+    if isinstance(told, Mapping):
+        return _from_meta(told, origin)
+    for key in _TEXTS:
+        if isinstance(meta.get(key), str):
+            return _from_config(literal_config(meta[key]))
+    return UNKNOWN
+
+
+def _from_meta(told: Mapping[str, Any], origin: str) -> Traits:
+    checks: dict[str, Callable[[Any], Any]] = {
+        'num_heads': lambda v: v if type(v) is int and v > 0 else None,
+        'grid': _positive_pair,
+        'img_size': _positive_pair,
+        'norm_eps': lambda v: float(v) if isinstance(v, float | int) and 0 < v < 1 else None,
+        'mean': _numbers,
+        'std': lambda v: n if (n := _numbers(v)) and min(n) > 0 else None,
+    }
+    values: dict[str, Any] = {}
+    for name, check in checks.items():
+        if told.get(name) is None:
+            continue
+        values[name] = check(told[name])
+        if values[name] is None:
+            raise CheckpointError(f"{origin}: meta['encoder'][{name!r}] is {told[name]!r}, which cannot be")
+    return Traits(**values)
+
+
+def _positive_pair(value: Any) -> tuple[int, int] | None:
+    pair = _pair(value)
+    return pair if pair and min(pair) > 0 else None
+
+
+def _from_config(config: Mapping[str, Any]) -> Traits:
+    model = config.get('model')
+    model = model if isinstance(model, Mapping) else {}
+    backbone = model.get('backbone')
+    backbone = backbone if isinstance(backbone, Mapping) else {}
+    processing = model.get('data_preprocessor') or config.get('data_preprocessor')
+    processing = processing if isinstance(processing, Mapping) else {}
+    mean, std = _numbers(processing.get('mean')), _numbers(processing.get('std'))
+    traits = Traits(mean=mean, std=std) if mean and std and min(std) > 0 else UNKNOWN
+    kind = str(backbone.get('type', ''))
+    if not kind or any(each in kind for each in _CONV):
+        return traits
+    norm = backbone.get('norm_cfg')
+    eps = norm.get('eps') if isinstance(norm, Mapping) else None
+    size, patch = (_positive_pair(backbone.get(k, d)) for k, d in (('img_size', 224), ('patch_size', 16)))
+    grid = (size[0] // patch[0], size[1] // patch[1]) if size and patch else None
+    return replace(
+        traits,
+        num_heads=_heads_of_config(backbone),
+        grid=grid if grid and min(grid) > 0 else None,
+        img_size=size,
+        norm_eps=float(eps) if isinstance(eps, float) and 0 < eps < 1 else None,
+    )
+
+
+def _heads_of_config(backbone: Mapping[str, Any]) -> int | None:
+    arch = backbone.get('arch', 'base' if 'num_heads' not in backbone else None)
+    if isinstance(arch, str):
+        return ARCH_HEADS.get(arch.lower(), (0, None))[1]
+    heads = arch.get('num_heads') if isinstance(arch, Mapping) else backbone.get('num_heads')
+    return heads if type(heads) is int and heads > 0 else None
+
+
+# ---------------------------------------------------------------- a config as data
+class _NotPlain(Exception):
+    """A value that is not plain data."""
+
+
+def literal_config(text: str) -> dict[str, Any]:
+    """Top-level values of a config's text that are plain data: numbers, text, lists, ``dict(...)``.
+
+    Nothing is executed; a value that is anything else is left out, alone or with the dict entry that holds it.
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            try:
+                found[node.targets[0].id] = _value(node.value)
+            except (_NotPlain, RecursionError):
+                continue
+    return found
+
+
+def _value(node: ast.AST) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(each) for each in node.elts]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        number = _value(node.operand)
+        if isinstance(number, int | float):
+            return -number
+    if isinstance(node, ast.Dict):
+        return _entries((k.value if isinstance(k, ast.Constant) else None, v) for k, v in zip(node.keys, node.values))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
+        return _entries((keyword.arg, keyword.value) for keyword in node.keywords)
+    raise _NotPlain
+
+
+def _entries(pairs: Any) -> dict[str, Any]:
+    found = {}
+    for key, node in pairs:
+        if not isinstance(key, str):
+            continue
+        try:
+            found[key] = _value(node)
+        except _NotPlain:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""Reading checkpoint files as plain data; nothing in a file is executed."""

@@ -1,0 +1,172 @@
+"""Reading checkpoint files: no code of a file is run, and none takes more memory or time than its size allows.
+
+What is read is plain data (:mod:`.plain`): dicts, lists, tuples, numbers, text, tensors and arrays. Files of
+``torch.save`` are read by this package itself (:mod:`.containers`, :mod:`.unpickling`), ``.safetensors`` files by their
+own library.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmselfsup_graft.errors import CheckpointError
+
+from .containers import load_file
+from .plain import to_plain
+from .stubs import ForeignCall, Refused, Stub, shown
+
+SAFETENSORS = '.safetensors'
+CONVERT = 'if you trust where it comes from, convert it with tools/model_converters/convert.py --unsafe-pickle'
+"""What to do about a file of weights that would run code."""
+CONVERT_OR_ALLOW = (
+    f'{CONVERT}, or set unsafe_pickle=True beside checkpoint=... in model.graft (tools/test.py: --cfg-options '
+    'evaluation.source.unsafe_pickle=True)'
+)
+"""The same where a config says how the file is read."""
+ALLOW = 'if you trust where it comes from, add --unsafe-pickle'
+"""The same in a tool with that option."""
+PUBLISH = (
+    'if you trust where it comes from, tools/model_converters/publish_model.py --unsafe-pickle writes its weights alone'
+)
+"""The same for the weights of a whole model of another library."""
+_MAX_META = 2**20  # characters in that header of what is known about the weights
+_MAX_SAFETENSORS_HEADER = 16 * 2**20  # bytes; its library takes 100 MB, which is a million empty tensors
+
+
+def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False, remedy: str = CONVERT) -> dict[str, Any]:
+    """Read a checkpoint file onto the CPU.
+
+    Objects of classes that are not plain data come as a dict of their attributes; sets as lists, numbers of numpy as
+    those of Python. Tensors that share their bytes in the file still do.
+
+    Args:
+        path: A file written by ``torch.save``, or a ``.safetensors`` file; of one that this toolbox wrote the tensors
+            come as ``state_dict`` and what is known about them as ``meta``.
+        unsafe_pickle: Allow the file to run code while it is read. Only for files whose origin you trust.
+        remedy: What the user can do about a file that would run code, for the message.
+
+    Returns:
+        The mapping at the top of the file, made of dicts, lists, tuples, numbers, text, bytes, plain tensors without
+        gradient, and arrays of numbers; keys of dicts are text or whole numbers.
+
+    Raises:
+        CheckpointError: If there is no such file, it is damaged, needs code to be run, holds no mapping, holds tensors
+            that are quantized, sparse or on no device, or would take far more memory than its size.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint {path} does not exist (or is not a file); check the path')
+    try:
+        content = _load(path, unsafe_pickle)
+        if not isinstance(content, Mapping) and not (isinstance(content, Stub) and content.items is not None):
+            raise CheckpointError(f'checkpoint {path} holds a {_kind(content)}, expected a dict of tensors')
+        return to_plain(content, path.stat().st_size)
+    except CheckpointError:
+        raise
+    except ForeignCall as error:
+        raise CheckpointError(_explain_call(path, str(error), remedy)) from error
+    except Refused as error:
+        raise CheckpointError(f'checkpoint {path} was not read: {error}') from error
+    except (ImportError, AttributeError) as error:
+        if not unsafe_pickle:
+            raise CheckpointError(_damaged(path, error)) from error
+        raise CheckpointError(
+            f'checkpoint {path} needs a class that is not installed here ({first_line(error)}); install what it was '
+            'written with, or save its tensors alone there'
+        ) from error
+    except Exception as error:  # a damaged file fails in any way, also with EINVAL where it points outside of itself
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise CheckpointError(f'checkpoint {path} cannot be read ({first_line(error)})') from error
+        raise CheckpointError(_damaged(path, error)) from error
+
+
+def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """Read the weights of a whole model out of a checkpoint of this toolbox.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name -> tensor: what lies under ``state_dict``.
+
+    Raises:
+        CheckpointError: As of :func:`read_checkpoint`, and if there are none.
+    """
+    state = read_checkpoint(path, remedy='a checkpoint of a training run of this toolbox never does').get('state_dict')
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(
+            f'{path} is not a checkpoint of a training run of this toolbox (no tensors in state_dict)'
+        )
+    return state
+
+
+def _load(path: Path, unsafe_pickle: bool) -> Any:
+    if path.suffix == SAFETENSORS:
+        return _load_safetensors(path)
+    if unsafe_pickle:
+        return torch.load(path, map_location='cpu', weights_only=False)  # nosec B614: the caller asked for it
+    with open(path, 'rb') as file:
+        return load_file(file)
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    library = safetensors()
+    with open(path, 'rb') as file:
+        if int.from_bytes(file.read(8), 'little') > _MAX_SAFETENSORS_HEADER:
+            raise ValueError('its header is too large')
+    with library.safe_open(path, 'pt') as opened:
+        meta = _own_meta((opened.metadata() or {}).get('meta', ''))
+    state = library.load_file(path)
+    return {'state_dict': state, 'meta': meta} if meta else state
+
+
+def _own_meta(text: str) -> dict[str, Any]:
+    """What :func:`.io.save_weights` wrote into the header of a file; empty where it holds nothing of that kind."""
+    try:
+        content = json.loads(text) if len(text) <= _MAX_META else None
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def safetensors() -> Any:
+    """The torch part of the package safetensors.
+
+    Raises:
+        CheckpointError: If it is not installed.
+    """
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise CheckpointError(
+            'reading and writing .safetensors files needs the package safetensors: pip install safetensors'
+        ) from error
+    return safetensors.torch
+
+
+def _kind(content: Any) -> str:
+    return shown(content.name) if isinstance(content, Stub) else type(content).__name__
+
+
+def _damaged(path: Path, error: BaseException) -> str:
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f'checkpoint {path} does not fit into the memory of this machine'
+    kind = 'safetensors' if path.suffix == SAFETENSORS else 'PyTorch'
+    return f'checkpoint {path} is damaged or no {kind} file ({first_line(error)}); copy or download it again'
+
+
+def _explain_call(path: Path, name: str, remedy: str) -> str:
+    return f'checkpoint {path} was not read: it would run code while being read ({shown(name)}); {remedy}'
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    text = str(error).strip()
+    if len(text) < 8:  # a bare number or name tells nothing
+        return type(error).__name__
+    return shown(text.splitlines()[0]) if isinstance(error, UnicodeError) else text.splitlines()[0][:160]

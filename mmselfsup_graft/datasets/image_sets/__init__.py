@@ -1,0 +1,1 @@
+"""Data sets of images: folders, lists, ImageNet, CIFAR, Fashion-MNIST, digits, photographs."""

@@ -1,8 +1,0 @@
-"""The first import of mmpretrain's data sets, quietly: it comes before everything here that uses it."""
-
-import importlib
-
-from mmselfsup_graft.quiet import quiet_imports
-
-with quiet_imports():
-    importlib.import_module('mmpretrain.datasets')

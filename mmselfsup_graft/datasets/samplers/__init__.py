@@ -1,0 +1,1 @@
+"""Samplers: seeded, resumable, exact over processes."""

@@ -1,0 +1,1 @@
+"""Data sets in shards: reading and writing them."""

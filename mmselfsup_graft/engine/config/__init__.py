@@ -1,0 +1,1 @@
+"""Strict configs: unknown keys and wrong values are errors."""

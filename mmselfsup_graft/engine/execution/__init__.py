@@ -1,0 +1,1 @@
+"""How a model is executed: compiled, recomputed, sharded, in which precision."""

@@ -1,0 +1,112 @@
+"""Results that are there already are replaced only where that is asked for."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.logging import print_log
+
+from mmselfsup_graft.errors import ConfigError
+
+_NAMED = 3
+
+
+def refuse_existing(paths: Iterable[str | os.PathLike], overwrite: bool, option: str) -> None:
+    """Refuse to replace files before work begins whose results would take their place.
+
+    Args:
+        paths: The files that would be written.
+        overwrite: Replace them.
+        option: The option that names another place.
+
+    Raises:
+        ConfigError: If one of them exists and must not be replaced.
+    """
+    found = [str(path) for path in paths if os.path.lexists(path)]
+    if found and not overwrite:
+        raise ConfigError(
+            f'{_some(found)} exists already; choose another place with {option}, or replace it: --overwrite'
+        )
+
+
+def refuse_other_recipe(work_dir: Path, stages: Iterable[str]) -> None:
+    """Refuse to replace the report of a recipe by that of another one.
+
+    Args:
+        work_dir: Work directory.
+        stages: Names of the stages of the recipe that is to run; each leaves ``stage.json`` in its folder.
+
+    Raises:
+        ConfigError: If there is a report, and none of these stages was ever run there.
+    """
+    found = [name for name in ('table.json', 'report.html') if (work_dir / name).is_file()]
+    if found and not any((work_dir / name / 'stage.json').is_file() for name in stages):
+        raise ConfigError(
+            f'{work_dir} holds {" and ".join(found)} of another recipe; choose another --work-dir, or remove them'
+        )
+
+
+def make_room(cfg: Config, overwrite: bool) -> None:
+    """See that a new run does not write over an earlier one in its work directory.
+
+    All processes call it; the first one looks and deletes.
+
+    Args:
+        cfg: Config with ``work_dir``; a run that is resumed keeps everything.
+        overwrite: Delete the checkpoints, history and notes of the earlier run.
+
+    Raises:
+        ConfigError: If there is an earlier run and it must not be deleted, or one is to be resumed whose checkpoints
+            lie where this config does not look.
+    """
+    if cfg.get('resume'):
+        _refuse_elsewhere(cfg)
+        return
+    files = _files_of_a_run(cfg) if is_main_process() else []
+    answer = [[str(path) for path in files]]
+    broadcast_object_list(answer)
+    if not answer[0]:
+        return
+    if not overwrite:
+        raise ConfigError(
+            f'{cfg.work_dir} holds an earlier run ({_some([Path(each).name for each in answer[0]])}); continue it with '
+            '--resume, take another --work-dir, or start again with --overwrite, which deletes these files'
+        )
+    for path in files:
+        path.unlink()
+    if is_main_process():
+        print_log(f'--overwrite: {_some([path.name for path in files])} of the earlier run deleted', logger='current')
+    barrier()
+
+
+def _refuse_elsewhere(cfg: Config) -> None:
+    """Refuse to begin anew in the folder of a run that kept its checkpoints in another one."""
+    from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
+
+    note = Path(cfg.work_dir) / 'last_checkpoint'  # mmengine's
+    if cfg.get('resume_from') or latest_checkpoint(cfg.work_dir, cfg) is not None or not note.is_file():
+        return
+    newest = Path(note.read_text(errors='replace').strip() or '.')
+    if newest.is_file():
+        raise ConfigError(
+            f'{cfg.work_dir} holds a run whose newest checkpoint is {newest}; continue it with --cfg-options '
+            f'default_hooks.checkpoint.out_dir={newest.parent.parent}, or --resume {newest}'
+        )
+
+
+def _files_of_a_run(cfg: Config) -> list[Path]:
+    from mmselfsup_graft.engine.resuming.latest import checkpoint_folders
+
+    folders = [folder for folder in checkpoint_folders(cfg.work_dir, cfg) if folder.is_dir()]
+    checkpoints = [path for folder in folders for path in sorted(folder.glob('*.pth'))]
+    notes = [Path(cfg.work_dir) / name for name in ('history.jsonl', 'progress.json', 'param_groups.json')]
+    if not checkpoints and not notes[0].is_file():
+        return []  # a run that ended before its first iteration
+    return [path for path in [*checkpoints, *notes] if path.is_file()]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''
+    return ', '.join(names[:_NAMED]) + more

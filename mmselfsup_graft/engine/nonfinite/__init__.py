@@ -1,0 +1,1 @@
+"""Losses, gradients and weights that are not finite."""

@@ -1,0 +1,1 @@
+"""Resuming a run from its checkpoint."""

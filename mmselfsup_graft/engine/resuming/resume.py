@@ -1,0 +1,253 @@
+"""Resuming a run: everything in the file is checked against the run first, then all of it is loaded.
+
+mmengine's ``Runner.resume`` is not called. It runs the text of a config that a file may hold, loads the states one
+after the other, and takes the fields of schedules from the file whatever the config says.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmselfsup_graft.checkpoints import read_checkpoint
+from mmselfsup_graft.engine.execution.sharding import is_sharded, shared_moments, shared_weights
+from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
+from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.libraries.weight_files import is_address, refuse_address
+
+from .continued_schedules import advance
+from .fingerprint import check_fingerprint, run_fingerprint
+from .latest import checkpoints_of
+from .stored_states import check_averages, check_state, place_files, stored_counters, stored_log, training_content
+from .stored_updates import check_all_schedules, check_options, checked_moments, other_schedules, schedule_pairs
+from .stored_values import kind_of, plain_copy
+
+_REMEDY = 'it cannot be resumed, take another checkpoint of the run'
+_TEXTS = ('config', 'cfg')  # of meta: texts of a config, which mmengine executes in some places
+
+
+def read_plain(filename: str) -> dict[str, Any]:
+    """A checkpoint as plain data in new containers, without the text of a config.
+
+    Raises:
+        CheckpointError: If it is an address, or cannot be read.
+    """
+    if is_address(filename):
+        raise refuse_address(filename)
+    content = plain_copy(read_checkpoint(filename, remedy=_REMEDY), filename)
+    meta = content.get('meta')
+    if isinstance(meta, dict):
+        content['meta'] = {key: value for key, value in meta.items() if key not in _TEXTS}
+    return content
+
+
+def newest_readable(runner: Runner) -> tuple[str, dict[str, Any]] | None:
+    """The newest checkpoint of a run that can be read, and its content; None if the run has none.
+
+    Raises:
+        CheckpointError: If there are checkpoints and none of them can be read.
+    """
+    damaged: list[tuple[str, CheckpointError]] = []
+    for path in checkpoints_of(runner.work_dir, runner.cfg):
+        try:
+            content = read_plain(path)
+        except CheckpointError as error:
+            damaged.append((path, error))
+            continue
+        if damaged:
+            runner.logger.warning(f'{damaged[0][1]}. Resuming from the one before it that can be read, {path}')
+        return path, content
+    if damaged:
+        raise CheckpointError(
+            f'none of the {len(damaged)} checkpoints of {runner.work_dir} can be read; the newest: {damaged[0][1]}. '
+            'To start from the beginning, leave out --resume'
+        )
+    return None
+
+
+def load_weights(runner: Runner, content: dict[str, Any], filename: str) -> None:
+    """Load the weights of a checkpoint; every tensor must fit, floating-point types may differ.
+
+    Raises:
+        CheckpointError: If there are none, they do not fit the model, or a parameter holds NaN or infinity.
+    """
+    if 'state_dict' not in content:
+        raise CheckpointError(
+            f'{filename} is not a checkpoint of a training run of this toolbox (no state_dict); '
+            'foreign weights to start from go into model.graft, or --pretrained for detectors and segmentors'
+        )
+    if not isinstance(content.get('meta', {}), dict):
+        raise CheckpointError(f'{filename} is damaged: its meta is {kind_of(content["meta"])}, expected a dict')
+    model = unwrapped_model(runner)
+    names = [name for name, _ in model.named_parameters()]
+    check_state(content['state_dict'], model.state_dict(), filename, False, names)
+    runner.call_hook('after_load_checkpoint', checkpoint=content)
+    _load(runner, content, filename)
+
+
+def resume(
+    runner: Runner, filename: str, content: dict[str, Any], with_optimizer: bool = True, with_schedules: bool = True
+) -> None:
+    """Continue a run from a checkpoint.
+
+    Args:
+        runner: With its training loop built.
+        filename: For messages.
+        content: Of :func:`read_plain`; it is used up.
+        with_optimizer, with_schedules: Whether their states are taken over as well.
+
+    Raises:
+        CheckpointError: If the file is not a whole checkpoint of such a run.
+        ConfigError: If the run has other data, another batch, or other rates than the first start.
+    """
+    loop, model, meta = runner.train_loop, unwrapped_model(runner), content.get('meta')
+    with_optimizer = with_optimizer and ('optimizer' in content or _keeps_optimizer(runner))
+    training_content(content, filename, with_optimizer)
+    meta = content['meta']
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    if runner.param_schedulers is not None:
+        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+    anyway = runner.cfg.get('resume_anyway') is True
+    differing = check_fingerprint(_stored_fingerprint(meta), run_fingerprint(runner) or {}, filename, anyway)
+    epoch, iteration = _counters(meta, loop, filename, bool(differing))
+    seed = _stored_seed(meta, filename)
+    names = [name for name, _ in model.named_parameters()]
+    check_state(content['state_dict'], model.state_dict(), filename, True, names)
+    check_averages(content, runner.hooks, filename, model)
+    log = stored_log(content.get('message_hub'), filename)
+    place_files(log['runtime_info'], runner.hooks, runner.work_dir)
+    moments = checked_moments(runner, content, filename, anyway) if with_optimizer else None
+    follow = bool(differing) or not with_schedules or other_schedules(runner, content)
+    if runner.param_schedulers is not None and not follow:
+        check_all_schedules(runner, content, filename, epoch, iteration)
+    options = check_options(runner, content, moments, filename, follow, anyway)
+    differing, follow = differing + options, follow or bool(options)
+
+    # all is known to fit: from here on nothing is refused
+    for difference in differing:
+        runner.logger.warning(f'resume_anyway: {difference}')
+    runner.call_hook('after_load_checkpoint', checkpoint=content)
+    _load(runner, content, filename)
+    loop._epoch, loop._iter = epoch, iteration
+    _take_seed(runner, seed)
+    _warn_of_classes(runner, meta.get('dataset_meta'))
+    runner.message_hub.load_state_dict(log)
+    if moments is not None:
+        _load_moments(runner, moments, follow)
+    if runner.param_schedulers is not None and with_schedules:
+        _continue_schedules(runner, content, follow)
+    runner._has_loaded = True
+    runner.logger.info(f'resumed epoch: {epoch}, iter: {iteration}')
+
+
+def _keeps_optimizer(runner: Runner) -> bool:
+    saving = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    return all(getattr(hook, 'save_optimizer', True) for hook in saving)
+
+
+def _load(runner: Runner, content: dict[str, Any], filename: str) -> None:
+    model = unwrapped_model(runner)
+    model.load_state_dict(shared_weights(content['state_dict'], model))
+    runner.logger.info(f'loaded {len(content["state_dict"])} tensors from {filename}')
+
+
+# ---------------------------------------------------------------- counters
+def _stored_fingerprint(meta: Mapping[str, Any]) -> Any:
+    """That of a file; of an older one its batch, if that is there."""
+    batch = meta.get('batch')
+    if 'run' in meta or not isinstance(batch, dict):
+        return meta.get('run')
+    return {'images per process': batch.get('size'), 'processes': batch.get('processes')}
+
+
+def _counters(meta: Mapping[str, Any], loop: Any, filename: str, changed: bool) -> tuple[int, int]:
+    """Where to continue; with other data at the beginning of the epoch, as iterations mean something else."""
+    if not changed or not isinstance(loop, EpochBasedTrainLoop):
+        return stored_counters(meta, loop, filename)
+    epoch, _ = stored_counters(meta, loop, filename, same_length=False)
+    return epoch, epoch * len(loop.dataloader)
+
+
+def _stored_seed(meta: Mapping[str, Any], filename: str) -> int | None:
+    seed = meta.get('seed')
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**32):
+        raise CheckpointError(f'{filename} cannot be resumed: its seed is {kind_of(seed)}, expected a whole number')
+    return seed
+
+
+def _take_seed(runner: Runner, seed: int | None) -> None:
+    """Continue with the seed of the first start, on which order and augmentations depend."""
+    current = runner._randomness_cfg.get('seed')
+    if seed is None or seed == current:
+        return
+    if current is not None:
+        runner.logger.warning(f'the seed of the checkpoint, {seed}, is used instead of that of the config, {current}')
+    runner._randomness_cfg.update(seed=seed)
+    runner.set_randomness(**runner._randomness_cfg)
+
+
+def _warn_of_classes(runner: Runner, before: Any) -> None:
+    now = getattr(runner.train_dataloader.dataset, 'metainfo', None)
+    if isinstance(before, dict) and isinstance(now, dict):
+        now = plain_copy(now, 'the data set')
+        differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        if differing:
+            runner.logger.warning(
+                f'{", ".join(map(str, differing))} of the data set (metainfo) differ from those of the checkpoint'
+            )
+
+
+# ---------------------------------------------------------------- optimizer and schedules
+def _load_moments(runner: Runner, states: dict[str, Any], follow: bool) -> None:
+    wrapper = runner.optim_wrapper
+    several = isinstance(wrapper, OptimWrapperDict)
+    pairs = [(wrapper[name], states[name]) for name in states] if several else [(wrapper, states)]
+    for each, state in pairs:
+        if follow:  # rates and other values of this config, from which the schedule is computed anew
+            state.pop('base_param_settings', None)
+            state['param_groups'] = [
+                {**{key: value for key, value in own.items() if key != 'params'}, 'params': group['params']}
+                for group, own in zip(state['param_groups'], each.optimizer.param_groups)
+            ]
+        if is_sharded(unwrapped_model(runner)):
+            state = shared_moments(state, each.optimizer)
+        each.load_state_dict(state)
+
+
+def _continue_schedules(runner: Runner, content: dict[str, Any], follow: bool) -> None:
+    """Take over the states of the schedules, or compute where those of this config are now."""
+    pairs = schedule_pairs(runner, content.get('param_schedulers'))
+    if not follow:
+        for saved, own in pairs:
+            for state, scheduler in zip(saved, own):
+                # dicts hold lengths, which are equal; mmengine's are of a class of their own
+                mine = {k for k, v in vars(scheduler).items() if isinstance(v, dict) or callable(v)}
+                scheduler.load_state_dict({k: v for k, v in state.items() if k not in mine})
+        return
+    for _, own in pairs:
+        advance(own, runner.iter, runner.epoch)
+    before, now = _stored_rate(content), _rate(runner)
+    change = '' if before is None else f' (it was {before:.3g} in the checkpoint)'
+    runner.logger.warning(
+        f'the learning-rate schedule is that of this config, over {_length(runner)}, from where it is after '
+        f'{runner.iter} iterations: the largest rate is now {now:.3g}{change}'
+    )
+
+
+def _length(runner: Runner) -> str:
+    loop = runner.train_loop
+    return f'{loop.max_epochs} epochs' if isinstance(loop, EpochBasedTrainLoop) else f'{runner.max_iters} iterations'
+
+
+def _rate(runner: Runner) -> float:
+    wrapper = runner.optim_wrapper
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    return max(float(group['lr']) for each in wrappers for group in each.optimizer.param_groups)
+
+
+def _stored_rate(content: dict[str, Any]) -> float | None:
+    groups = content['optimizer'].get('param_groups') if isinstance(content.get('optimizer'), dict) else None
+    rates = [group.get('lr') for group in groups or [] if isinstance(group, dict)]
+    return max((float(rate) for rate in rates if isinstance(rate, int | float)), default=None)

@@ -1,0 +1,252 @@
+"""Training one config."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import init_dist
+from mmengine.logging import print_log
+from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner
+
+from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
+from mmselfsup_graft.engine.launching.existing import make_room
+from mmselfsup_graft.engine.launching.slurm import slurm_variables
+from mmselfsup_graft.engine.launching.work_dir import only_writer
+from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.libraries.quiet import quiet_imports
+from mmselfsup_graft.libraries.scopes import import_scope, register_all_modules
+from mmselfsup_graft.ops.finder import VARIABLE as OPERATORS
+from mmselfsup_graft.ops.finder import operators_in_use
+from mmselfsup_graft.registry import SCOPE
+from mmselfsup_graft.utils.files import writing
+from mmselfsup_graft.utils.stop_signals import die_with_parent
+
+
+def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) -> Config:
+    """Read a config file, apply overrides and check every key.
+
+    Raises:
+        ConfigError: If there is no such file, it cannot be read, or a key is unknown.
+    """
+    register_all_modules()
+    if not Path(path).is_file():
+        raise ConfigError(f'config {path} does not exist; configs lie in the folder configs/')
+    try:
+        with quiet_imports():
+            cfg = Config.fromfile(str(path))
+        import_scope(cfg.get('default_scope'))
+    except ImportError as error:
+        raise ConfigError(
+            f'config {path} needs what is not installed ({error}); for detection and segmentation: '
+            'bash tools/install.sh --transfer'
+        ) from error
+    except (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, OSError) as error:
+        raise ConfigError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
+    if options:
+        apply_cfg_options(cfg, options)
+    check_config(cfg)
+    return cfg
+
+
+def training_config(args: argparse.Namespace) -> Config:
+    """The config of a command line with ``config`` and the options of ``cli.common.add_train_options``.
+
+    Raises:
+        ConfigError: See the functions called here.
+        CheckpointError: If there is no checkpoint to go on from.
+    """
+    cfg = load_config(args.config, args.cfg_options)
+    option = args.cfg_options.get('work_dir', args.work_dir)
+    if args.work_dir and option != args.work_dir:
+        raise ConfigError(f'--work-dir {args.work_dir} and --cfg-options work_dir={option} differ; give one of them')
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    cfg.launcher = args.launcher
+    if args.epochs is not None:
+        set_epochs(cfg, args.epochs)
+    if args.amp:
+        enable_amp(cfg)
+    if args.auto_scale_lr:
+        enable_auto_scale_lr(cfg)
+    if args.resume:
+        enable_resume(cfg, args.resume)
+    return cfg
+
+
+def resumes(cfg: Config) -> bool:
+    """Whether the run goes on from a checkpoint, so that it needs no weights to start from."""
+    from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
+
+    return bool(cfg.get('resume') and (cfg.get('resume_from') or latest_checkpoint(cfg.work_dir, cfg)))
+
+
+def set_pretrained(cfg: Config, checkpoint: str) -> None:
+    """Start every part of a detector or segmentor that asks for pre-trained weights from this file.
+
+    Raises:
+        ConfigError: If no part of the model has ``init_cfg=dict(type='Pretrained', ...)``.
+        CheckpointError: If there is no such file.
+    """
+    entries = list(_pretrained_entries(cfg.model))
+    if not entries:
+        raise ConfigError(
+            "--pretrained goes with a model that has init_cfg=dict(type='Pretrained', ...), as those of "
+            'configs/mmdetection and configs/mmsegmentation have; in pre-training use model.graft'
+        )
+    if not Path(checkpoint).is_file():
+        raise CheckpointError(f'--pretrained {checkpoint}: no such file')
+    for entry in entries:
+        entry['checkpoint'] = checkpoint
+
+
+def _pretrained_entries(value: Any) -> Iterator[dict[str, Any]]:
+    from mmselfsup_graft.models.foreign_weights import is_pretrained_init
+
+    if isinstance(value, dict):
+        if is_pretrained_init(value):
+            yield value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _pretrained_entries(each)
+
+
+def enable_amp(cfg: Config) -> None:
+    """Train in half precision where the machine has it (see :class:`AutocastOptimWrapper`)."""
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper').removeprefix(f'{SCOPE}.')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
+        raise ConfigError(f'--amp does not go with optim_wrapper.type={wrapper.type}; use OptimWrapper')
+    of_ours = 'AutocastOptimWrapper'
+    wrapper.type = of_ours if cfg.get('default_scope') == SCOPE else f'{SCOPE}.{of_ours}'
+    wrapper.pop('loss_scale', None)
+    if cfg.get('default_scope') == 'mmdet' and operators_in_use() == 'compiled':  # they have no bfloat16
+        wrapper.dtype = 'float16' if torch.cuda.is_available() else 'float32'
+        print_log(
+            f'--amp: training in {wrapper.dtype}, as the compiled operators of mmcv have no bfloat16; '
+            f'{OPERATORS}=torchvision uses those that have it',
+            logger='current',
+        )
+
+
+def set_epochs(cfg: Config, epochs: int) -> None:
+    """Train for this many epochs, with the learning-rate schedules, warm-up included, scaled likewise.
+
+    Raises:
+        ConfigError: If the number is not positive or the config does not train by epochs.
+    """
+    if epochs < 1:
+        raise ConfigError(f'the number of epochs must be at least 1, got {epochs}')
+    share = epochs / epochs_of(cfg)
+    cfg.train_cfg.max_epochs = epochs
+    for scheduler in cfg.get('param_scheduler') or []:
+        _scale_schedule(scheduler, share)
+
+
+def epochs_of(cfg: Config) -> int:
+    """Number of epochs that a config trains.
+
+    Raises:
+        ConfigError: If it does not train by epochs.
+    """
+    if 'max_epochs' not in cfg.get('train_cfg', {}):
+        raise ConfigError(
+            'this config does not train by epochs (train_cfg.max_epochs); a length in iterations is set by '
+            '--cfg-options train_cfg.max_iters=N, and its schedule with it'
+        )
+    return cfg.train_cfg.max_epochs
+
+
+def _scale_schedule(scheduler: Any, share: float) -> None:
+    """Scale all lengths of a schedule, in place; what has a length keeps one (a warm-up, if no other, of one epoch)."""
+    for key in {'begin', 'end', 'T_max'} & set(scheduler):
+        least = 0 if key == 'begin' else 1
+        scheduler[key] = max(least, round(scheduler[key] * share))
+    if 'milestones' in scheduler:
+        scheduler.milestones = [round(each * share) for each in scheduler.milestones]
+    if 'warmup' in scheduler:
+        scheduler.warmup = scheduler.warmup * share
+
+
+def enable_auto_scale_lr(cfg: Config) -> None:
+    """Scale the learning rate linearly with the real batch size."""
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise ConfigError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')
+    cfg.auto_scale_lr.enable = True
+
+
+def enable_resume(cfg: Config, source: str) -> None:
+    """Go on from a checkpoint; ``auto`` takes the newest one of the work directory.
+
+    Raises:
+        CheckpointError: If there is no such file.
+    """
+    cfg.resume = True
+    cfg.resume_from = None if source == 'auto' else source
+    if cfg.resume_from and Path(cfg.resume_from).is_dir():
+        raise CheckpointError(
+            f'--resume {cfg.resume_from}: is a folder, expected a checkpoint; --resume alone takes the newest one of '
+            '--work-dir'
+        )
+    if cfg.resume_from and not Path(cfg.resume_from).is_file():
+        raise CheckpointError(f'--resume {cfg.resume_from}: no such file')
+
+
+def prepare_distributed(cfg: Config) -> None:
+    """Open the process group if a launcher started us; without a GPU use gloo and wrap models for the CPU.
+
+    mmengine's own launcher code insists on CUDA. What the config says in ``model_wrapper_cfg`` stays. From here on the
+    process ends when its launcher does.
+
+    Raises:
+        ConfigError: If the launcher's variables are missing.
+    """
+    if cfg.get('launcher', 'none') == 'none':
+        return
+    die_with_parent()
+    if cfg.launcher == 'slurm':
+        os.environ.update(slurm_variables(os.environ))
+    if torch.cuda.is_available():
+        if not torch.distributed.is_initialized():
+            init_dist(cfg.launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
+        return
+    if not torch.distributed.is_initialized():
+        if 'RANK' not in os.environ:
+            raise ConfigError(
+                f'--launcher {cfg.launcher} on a machine without GPU needs the variables of torchrun (RANK, '
+                'WORLD_SIZE, ...): start it with tools/dist_train.sh or tools/slurm_train.sh'
+            )
+        torch.distributed.init_process_group('gloo')
+    given, ddp = cfg.get('model_wrapper_cfg') or {}, 'MMDistributedDataParallel'
+    if given.get('type', ddp) in (ddp, f'mmengine.{ddp}', MMDistributedDataParallel):
+        defaults = dict(
+            device_ids=None,  # mmengine would fill in GPU numbers
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+        cfg.model_wrapper_cfg = {**defaults, **given}
+
+
+def train(cfg: Config, overwrite: bool = False) -> Runner:
+    """Train a checked config to its end; returns the runner.
+
+    Args:
+        cfg: ``cfg.work_dir`` must be set. The resolved config is written there by mmengine.
+        overwrite: Delete an earlier run in the work directory; otherwise it is an error, unless it is resumed.
+
+    Raises:
+        ConfigError: If the work directory holds a run that is neither resumed nor to be overwritten.
+    """
+    from mmselfsup_graft.engine.runners.graft_runner import GraftRunner
+
+    prepare_distributed(cfg)
+    # mmengine's own logs may meet a full disk; what we write names its file
+    with only_writer(cfg.work_dir), writing(f'a file in {cfg.work_dir}'):
+        make_room(cfg, overwrite)
+        runner = GraftRunner.from_cfg(cfg)
+        runner.train()
+    return runner

@@ -1,0 +1,151 @@
+"""Features of images by the encoder of a config and a checkpoint, with or without labels."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from torch import nn
+
+from mmselfsup_graft.checkpoints import Traits, file_sha256
+from mmselfsup_graft.registry import DATASETS, MODELS
+
+from .backbones import load_backbone
+from .cache import FeatureCache
+from .features import Embedded, embed, pixel_encoder
+from .pooling import check_features, default_feature, has_class_token
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen encoder with all that is needed to embed images.
+
+    Attributes:
+        backbone: In eval mode, on the GPU if there is one.
+        preprocessor: Normalizes a batch.
+        cache: Keeps features.
+        checkpoint_format: Format of the file, None for a random encoder or pixels.
+        name: What messages call it.
+    """
+
+    backbone: nn.Module
+    preprocessor: nn.Module
+    cache: FeatureCache
+    checkpoint_format: str | None = None
+    name: str = 'the encoder'
+
+    def check(self, features: Sequence[str] | None) -> tuple[str, ...]:
+        """Names of the features; None stands for the encoder's own. See :func:`check_features`."""
+        return check_features(self.backbone, features)
+
+    def own_feature(self) -> str:
+        """The feature that the encoder's output stands for, see :func:`default_feature`."""
+        return default_feature(self.backbone)
+
+    def has_class_token(self) -> bool:
+        """Whether the class token can be asked for."""
+        return has_class_token(self.backbone)
+
+
+def load_encoder(
+    cfg: Config,
+    checkpoint: str | os.PathLike | None,
+    block: int | None = None,
+    cache: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> Encoder:
+    """The encoder of a config with the weights of a checkpoint of any known format.
+
+    Args:
+        cfg: Holds ``model.backbone`` and the preprocessor.
+        checkpoint: File; None for a random encoder.
+        block: Take the feature after so many blocks; None for the final feature.
+        cache: Folder to keep features in; None keeps none.
+        seed: Of a random encoder.
+    """
+    options = source_options(cfg)
+    source = None if checkpoint is None else {'checkpoint': str(checkpoint), **options}
+    backbone: Any = load_backbone(cfg.model.backbone, source, seed, block)
+    found = backbone.checkpoint_format
+    settings, notes = _told_preprocessing(preprocessing(cfg), backbone.checkpoint_traits)
+    for note in [*backbone.checkpoint_notes, *notes]:
+        print_log(f'{checkpoint}: {note}', logger='current', level=logging.WARNING)
+    weights = f'seed {seed}' if checkpoint is None else file_sha256(checkpoint)
+    origin = {'weights': weights, 'backbone': cfg.model.backbone, 'block': block, 'preprocessor': settings}
+    origin |= {'source': options} if options else {}
+    backbone = backbone.cuda() if torch.cuda.is_available() else backbone
+    name = f'a random encoder, seed {seed}' if checkpoint is None else f'the encoder of {checkpoint}'
+    preprocessor = MODELS.build({'type': 'mmpretrain.SelfSupDataPreprocessor', **settings})
+    return Encoder(backbone, preprocessor, FeatureCache(cache, origin), found, name)
+
+
+def source_options(cfg: Config) -> dict[str, Any]:
+    """How the checkpoint is read: ``evaluation.source`` with keys of a graft source (``branch``, ``grid``, ...)."""
+    section = cfg.get('evaluation') or {}
+    return dict(section.get('source') or {})
+
+
+def _told_preprocessing(settings: dict[str, Any], traits: Traits | None) -> tuple[dict[str, Any], list[str]]:
+    """The normalization that the encoder was trained with, if its file tells it, else the config's."""
+    if traits is None or traits.mean is None or traits.std is None:
+        return settings, []
+    told = {'mean': list(traits.mean), 'std': list(traits.std)}
+    own = {key: list(settings.get(key) or []) for key in told}
+    if all(len(own[k]) == len(told[k]) and all(abs(a - b) < 1e-3 for a, b in zip(own[k], told[k])) for k in told):
+        return settings, []
+    note = (
+        f'warning: its images were normalized by mean={told["mean"]}, std={told["std"]}, this config has '
+        f'mean={own["mean"]}, std={own["std"]}; the values of the checkpoint are used'
+    )
+    return {**settings, **told}, [note]
+
+
+def raw_pixels() -> Encoder:
+    """Stands in for an encoder: what is there before any."""
+    return Encoder(*pixel_encoder(), FeatureCache(None, {}), name='raw pixels')
+
+
+def preprocessor_of(cfg: Config) -> nn.Module:
+    """The normalization that a config trains with."""
+    return MODELS.build({'type': 'mmpretrain.SelfSupDataPreprocessor', **preprocessing(cfg)})
+
+
+def preprocessing(cfg: Config) -> dict[str, Any]:
+    """Where mmengine looks for the preprocessor: in the model, else at the top of the config."""
+    return cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+
+
+def embed_images(
+    encoder: Encoder,
+    data: dict,
+    features: Sequence[str] | None = None,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    dataset: Any = None,
+) -> Embedded:
+    """Features of the images of a data set, by one forward pass per image, or from the encoder's cache.
+
+    Args:
+        encoder: What :func:`load_encoder` gave.
+        data: Config of the data set, labelled or not.
+        features: Of :data:`FEATURES`; None is the encoder's own feature.
+        batch_size: Images per forward pass.
+        num_workers: Loader processes.
+        dataset: The data set, if it is built already.
+
+    Raises:
+        ConfigError: If the encoder has no such feature.
+    """
+    names = encoder.check(features)
+    dataset = DATASETS.build(data) if dataset is None else dataset
+    extract = partial(_extract, encoder, batch_size, num_workers)
+    return encoder.cache.get(data, dataset, names, extract)
+
+
+def _extract(encoder: Encoder, batch_size: int, num_workers: int, dataset: Any, features: Sequence[str]) -> Embedded:
+    return embed(encoder.backbone, encoder.preprocessor, dataset, features, batch_size, num_workers)

@@ -1,0 +1,1 @@
+"""Protocols on frozen features: k-NN, few-shot, logistic regression, linear."""

@@ -1,0 +1,234 @@
+"""Linear evaluation: a sweep of heads on frozen features, all trained at once."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.dist import all_reduce, get_rank, get_world_size
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.utils.progress import Progress
+
+from .linear_heads import LinearHeads
+from .logistic import FeatureSet
+from .selection import SELECTIONS, check_selection, split_holdout
+
+_SCORED_AT_A_TIME = 1024
+
+
+@dataclass(frozen=True)
+class LinearProtocol:
+    """The sweep of MoCo v3's and Layer Grafted Pre-training's linear evaluation (arXiv 2302.14138): 70 heads.
+
+    Heads are ordered by scale, then factor, then weight decay; the base learning rate is ``scale * factor`` per 256
+    images. SGD without momentum, cosine from epoch to epoch down to 0. After each epoch all heads are scored; of equal
+    heads the last counts, of equal epochs the first.
+
+    Attributes:
+        scales: Outer loop of base learning rates.
+        factors: Middle loop.
+        weight_decays: Inner loop.
+        epochs: Length.
+        batch_size: Images per step, over all processes.
+        add_batch_norm: Batch norm without affine part (eps 1e-6) before the heads.
+        lr_factor: ``corrected``: rates times batch / 256; ``official``: once more times the number of processes, as in
+            the released code, whose batch was the total already.
+        official_world_size: That number; the release ran on 8 GPUs.
+        augment: True: every epoch the encoder sees ``evaluation.augmented`` anew; False: features of
+            ``evaluation.train``, extracted once.
+        selection: Who chooses epoch and head: ``test`` (the paper's) or ``holdout``.
+        holdout_share: Part of every class that is held out of training.
+        seed: Of initial weights, order, augmentation and held-out part.
+
+    Raises:
+        ConfigError: If a value is outside its range.
+    """
+
+    scales: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    factors: tuple[float, ...] = (1.0, 3.0, 5.0, 7.0, 9.0)
+    weight_decays: tuple[float, ...] = (0.0, 1e-6)
+    epochs: int = 90
+    batch_size: int = 4096
+    add_batch_norm: bool = False
+    lr_factor: str = 'corrected'
+    official_world_size: int = 8
+    augment: bool = True
+    selection: str = 'test'
+    holdout_share: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('scales', 'factors', 'weight_decays'):
+            if not isinstance(getattr(self, name), list | tuple) or not getattr(self, name):
+                raise ConfigError(f'evaluation.linear.{name} must be a list of numbers, got {getattr(self, name)!r}')
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ConfigError('evaluation.linear: epochs and batch_size must be at least 1')
+        if self.lr_factor not in ('corrected', 'official'):
+            raise ConfigError(f"evaluation.linear.lr_factor is {self.lr_factor!r}; choose 'corrected' or 'official'")
+        check_selection('linear', self.selection, self.holdout_share, ('test', 'holdout'))
+
+    def heads(self) -> list[tuple[float, float]]:
+        """(base learning rate, weight decay) of every head, in the official order."""
+        return [(s * f, d) for s in self.scales for f in self.factors for d in self.weight_decays]
+
+    def rate_factor(self) -> float:
+        """What base learning rates are multiplied by."""
+        return self.batch_size / 256 * (self.official_world_size if self.lr_factor == 'official' else 1)
+
+    def cosine(self, epoch: int) -> float:
+        """Factor of the schedule throughout an epoch, counted from 0."""
+        return 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+
+
+class Batch(NamedTuple):
+    """Share of a batch that a process gets: features [B, D], labels [B], and the images of the joined batch."""
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    total: int
+
+
+Batches = Callable[[int], Iterable[Batch]]
+
+
+def batch_shares(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Indices of this process's share of every batch of an epoch, and the size of the joined batch.
+
+    The order depends on (seed, epoch); rank r takes every W-th sample from the r-th on. A last batch that has no sample
+    for every process, or a single one, is left out: batch norm could not use it.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    world = get_world_size()
+    for start in range(0, count, batch_size):
+        batch = order[start : start + batch_size]
+        if start == 0 or len(batch) >= max(2, world):
+            yield batch[get_rank() :: world], len(batch)
+
+
+class CachedBatches:
+    """Batches of features that were extracted once.
+
+    Args:
+        train: Features [N, D] and labels [N].
+        protocol: Says batch size and seed.
+        device: Where to keep them.
+    """
+
+    def __init__(self, train: FeatureSet, protocol: LinearProtocol, device: torch.device | str = 'cpu') -> None:
+        self.features, self.labels = _on_device(train, device)
+        self.protocol = protocol
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Yield the shares of an epoch."""
+        for index, total in batch_shares(len(self.labels), self.protocol.batch_size, self.protocol.seed, epoch):
+            rows = torch.from_numpy(index).to(self.labels.device)
+            yield Batch(self.features[rows], self.labels[rows], total)
+
+
+def _on_device(data: FeatureSet, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(data[0]).float().to(device), torch.from_numpy(data[1]).to(device)
+
+
+class _Scorer:
+    """Accuracy of every head on a set of features; each process scores its share."""
+
+    def __init__(self, data: FeatureSet, device: torch.device | str) -> None:
+        share = slice(get_rank(), None, get_world_size())
+        self.features, self.labels = _on_device((data[0][share], data[1][share]), device)
+        self.count = len(data[1])
+
+    def __call__(self, heads: LinearHeads) -> np.ndarray:
+        right = heads.correct(self.features, self.labels, _SCORED_AT_A_TIME)
+        all_reduce(right)
+        return 100.0 * right.cpu().numpy() / self.count
+
+
+class Best(NamedTuple):
+    """The head that did best on the set that selects, see :func:`train_heads`."""
+
+    accuracy: float
+    epoch: int
+    head: int
+    accuracies: np.ndarray
+    trained: LinearHeads
+
+
+def train_heads(
+    batches: Batches, scored: FeatureSet, classes: int, protocol: LinearProtocol, device: torch.device | str = 'cpu'
+) -> Best:
+    """Train all heads and keep the best one of all epochs on the set that selects.
+
+    Args:
+        batches: Gives the shares of the batches of an epoch.
+        scored: Features [M, D] and labels [M] to select on.
+        classes: Number of classes.
+        protocol: See :class:`LinearProtocol`.
+        device: Where the heads live.
+
+    Returns:
+        Its accuracy (per cent), epoch and number, the accuracies of all heads after that epoch, and a copy of it.
+    """
+    bases, decays = (np.array(column) for column in zip(*protocol.heads()))
+    rates, width = bases * protocol.rate_factor(), scored[0].shape[1]
+    heads = LinearHeads(rates, decays, width, classes, protocol.seed, protocol.add_batch_norm, device)
+    score, progress = _Scorer(scored, device), Progress('linear evaluation', protocol.epochs)
+    best: Best | None = None
+    for epoch in range(protocol.epochs):
+        for batch in batches(epoch):
+            heads.step(batch.features, batch.labels, batch.total, protocol.cosine(epoch))
+        accuracies = score(heads)
+        index = len(accuracies) - 1 - int(accuracies[::-1].argmax())  # of equal heads the last
+        if best is None or accuracies[index] > best.accuracy:
+            best = Best(float(accuracies[index]), epoch, index, accuracies, heads.head(index))
+        progress.step(note=f', best so far {best.accuracy:.2f} %')
+    if best is None:  # the protocol refuses that
+        raise ConfigError('evaluation.linear.epochs must be at least 1')
+    return best
+
+
+def linear_accuracy(
+    train: FeatureSet,
+    test: FeatureSet,
+    protocol: LinearProtocol,
+    batches: Callable[[np.ndarray], Batches] | None = None,
+    device: torch.device | str = 'cpu',
+) -> dict[str, Any]:
+    """Train the sweep and report the best head.
+
+    Args:
+        train: Features [N, D] and labels [N] without augmentation: trained on, or a part of them held out.
+        test: Features [M, D] and labels [M].
+        protocol: See :class:`LinearProtocol`.
+        batches: Makes the source of augmented batches from the indices of the training images; None trains on
+            ``train`` itself.
+        device: Where the heads live.
+
+    Returns:
+        ``accuracy`` (per cent), the head's ``base_lr``, ``lr`` and ``weight_decay``, its number ``head`` and ``epoch``
+        (from 1), ``accuracies`` of all heads after that epoch on the set that selected, ``selection`` in words and
+        ``rate_factor``; with a held-out part also ``holdout_accuracy``.
+    """
+    classes = 1 + int(max(train[1].max(), test[1].max()))
+    holdout = protocol.selection == 'holdout'
+    kept, scored = np.arange(len(train[1])), test
+    if holdout:
+        kept, held = split_holdout(train[1], protocol.holdout_share, protocol.seed)
+        scored = (train[0][held], train[1][held])
+    source = batches(kept) if batches else CachedBatches((train[0][kept], train[1][kept]), protocol, device)
+    best = train_heads(source, scored, classes, protocol, device)
+    base, decay = protocol.heads()[best.head]
+    result = {
+        'accuracy': float(_Scorer(test, device)(best.trained)[0]) if holdout else best.accuracy,
+        'base_lr': base,
+        'lr': base * protocol.rate_factor(),
+        'weight_decay': decay,
+        'head': best.head,
+        'epoch': best.epoch + 1,
+        'selection': SELECTIONS[protocol.selection],
+        'rate_factor': protocol.rate_factor(),
+        'accuracies': best.accuracies.tolist(),
+    }
+    return {**result, 'holdout_accuracy': best.accuracy} if holdout else result

@@ -1,0 +1,158 @@
+"""Result rows: one line of JSON per score, with everything that is needed to repeat it."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_world_size, is_main_process
+
+from mmselfsup_graft.checkpoints import file_sha256
+from mmselfsup_graft.datasets import SelfSupDataset, dataset_entries, write_image_list
+from mmselfsup_graft.evaluation.score_table import row_name
+from mmselfsup_graft.registry import DATASETS
+from mmselfsup_graft.utils.environment import versions
+from mmselfsup_graft.utils.files import append_rows, write_json
+
+from .score_table import notes_text, table_text
+from .scoring import Evaluation, Scores, read_evaluation, score_checkpoint
+
+_NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_from', 'resume_anyway')
+
+
+def config_sha256(cfg: Config) -> str:
+    """Hash of a resolved config, whatever the files it was written in.
+
+    Where it runs, under which name and whether it goes on from a checkpoint do not count.
+    """
+    content = {key: value for key, value in cfg.to_dict().items() if key not in _NOT_CONTENT}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def provenance(
+    config: tuple[str | os.PathLike, str],
+    checkpoint: tuple[str | os.PathLike, str | None],
+    checkpoint_format: str | None,
+) -> dict[str, Any]:
+    """What every result row says about its origin.
+
+    Args:
+        config: The config's file, and the hash of the resolved config.
+        checkpoint: The scored file, and the hash of its content; ``random`` and None for fresh weights.
+        checkpoint_format: Its format, None likewise.
+
+    Returns:
+        ``config``, ``config_sha256``, ``checkpoint``, ``checkpoint_sha256``, ``checkpoint_format``, ``versions``,
+        ``time`` (UTC), ``processes`` (their number) and ``device``.
+    """
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
+    return {
+        'config': str(config[0]),
+        'config_sha256': config[1],
+        'checkpoint': str(checkpoint[0]),
+        'checkpoint_sha256': checkpoint[1],
+        'checkpoint_format': checkpoint_format,
+        'versions': versions(),
+        'time': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'processes': get_world_size(),
+        'device': device,
+    }
+
+
+def result_rows(
+    cfg: Config,
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    evaluation: Evaluation,
+    scores: Scores,
+    block: int | None = None,
+) -> list[dict[str, Any]]:
+    """One row per protocol.
+
+    Args:
+        cfg: The resolved config.
+        config: Its file.
+        checkpoint: The scored file.
+        evaluation: What was asked.
+        scores: What came out.
+        block: Block of the features; None for the final ones.
+
+    Returns:
+        Rows with ``protocol``, its ``settings`` and ``result``, ``selection`` and ``seed`` (None where nothing is
+        selected or random), ``block``, ``feature``, ``images``, ``left_out`` and ``samples_sha256`` (hash of the list
+        of samples) of train and test, and what :func:`provenance` gives.
+    """
+    common = {
+        'block': block,
+        'feature': scores.feature,
+        'images': scores.images,
+        'left_out': scores.left_out,
+        'samples_sha256': scores.samples,
+        **provenance((config, config_sha256(cfg)), (checkpoint, file_sha256(checkpoint)), scores.checkpoint_format),
+    }
+    rows = []
+    for name, protocol in evaluation.protocols.items():
+        settings = asdict(protocol)
+        own = {'selection': settings.get('selection'), 'seed': settings.get('seed')}
+        row = {'protocol': name, 'settings': settings, 'result': scores.results[name], **own, **common}
+        rows.append(json.loads(json.dumps(row)))
+    return rows
+
+
+def keep_config(cfg: Config, digest: str) -> None:
+    """Write the resolved config into its work directory, under the hash that the rows name."""
+    path = Path(cfg.work_dir) / f'config_{digest[:12]}.json'
+    write_json(path, cfg.to_dict(), default=str)
+
+
+def write_drawn(dataset: SelfSupDataset, work_dir: str | os.PathLike) -> None:
+    """Write which labelled images a drawn training set holds, next to its results: ``train_images.txt``, and the names
+    of their classes, which :class:`ImageList` reads.
+    """
+    path = Path(work_dir) / 'train_images.txt'
+    write_image_list(dataset_entries(dataset), str(path), overwrite=True)
+    write_json(Path(f'{path}.json'), {'classes': dataset.classes})
+
+
+def score_and_record(
+    cfg: Config,
+    config: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    protocols: Sequence[str] | None = None,
+    block: int | None = None,
+    features: str | os.PathLike | None = None,
+) -> tuple[list[dict[str, Any]], str] | None:
+    """Score a checkpoint and append its rows to ``results.jsonl`` of ``cfg.work_dir``.
+
+    Args:
+        cfg: The resolved config, with ``work_dir``.
+        config: Its file.
+        checkpoint: The file to score.
+        protocols: Only these; None takes all of the ``evaluation`` section.
+        block: Block of the features; None for the final ones.
+        features: Folder in which extracted features are kept; None is ``features`` in the work directory.
+
+    Returns:
+        The rows, and a table to show; None on all processes but the first.
+    """
+    evaluation = read_evaluation(cfg, protocols)
+    folder = Path(features or Path(cfg.work_dir) / 'features')
+    scores = score_checkpoint(cfg, checkpoint, evaluation, block, folder)
+    if not is_main_process():
+        return None
+    rows = result_rows(cfg, config, checkpoint, evaluation, scores, block)
+    if 'part' in evaluation.data['train']:
+        write_drawn(DATASETS.build(evaluation.data['train']), cfg.work_dir)
+    append_rows(Path(cfg.work_dir) / 'results.jsonl', rows)
+    keep_config(cfg, rows[0]['config_sha256'])
+    settings = {name: asdict(protocol) for name, protocol in evaluation.protocols.items()}
+    name = row_name(Path(checkpoint).stem, scores.feature, scores.feature if evaluation.feature is None else '')
+    table = table_text({'rows': {name: scores.results}, 'protocol': settings})
+    left_out = [f'{count} unreadable {side} images were left out' for side, count in scores.left_out.items() if count]
+    return rows, '\n'.join(text for text in (table, notes_text(scores.results), *left_out) if text)

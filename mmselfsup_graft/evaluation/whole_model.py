@@ -1,0 +1,22 @@
+"""A whole pre-training model from its config and one of its own checkpoints."""
+
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from mmselfsup_graft.checkpoints import check_fit, read_state
+from mmselfsup_graft.registry import MODELS
+
+from .encoders import preprocessing
+
+
+def load_model(cfg: Config, checkpoint: Path) -> torch.nn.Module:
+    """The whole pre-training model of a config with the weights of one of its own checkpoints, in eval mode."""
+    # its weights are all in the checkpoint: nothing is grafted again
+    options = {'graft': None, 'l1_distance': None, 'data_preprocessor': preprocessing(cfg)}
+    model = MODELS.build({**cfg.model, **options})
+    state = read_state(checkpoint)
+    check_fit(checkpoint, state, model.state_dict())
+    model.load_state_dict(state)
+    return model.eval()

@@ -1,0 +1,1 @@
+"""To other libraries: convert, verify, publish."""

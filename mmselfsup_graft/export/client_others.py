@@ -1,0 +1,219 @@
+"""Models of timm, torchvision and Hugging Face for a converted backbone: from its shapes and what its file tells."""
+
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmselfsup_graft.checkpoints.conversion.architecture import Architecture
+
+from .client import EPS, Client, Code, NoClient, arguments_text, need
+from .client_mm import beit_traits, heads_of_tables
+
+
+def _four_stages(arch: Architecture, library: str) -> None:
+    if len(arch.blocks) != 4:
+        raise NoClient(f'a ConvNeXt of {library} has four stages, this one {len(arch.blocks)}')
+
+
+def _called(package: str, name: str, arguments: Mapping[str, Any], after: tuple[str, ...] = ()) -> Client:
+    """A client that is built by the very text that users are shown."""
+
+    def make() -> nn.Module:
+        need(package)
+        values = {k: v.make() if isinstance(v, Code) else v for k, v in arguments.items()}
+        return _imported(name)(**values)
+
+    return Client(name, arguments, make, after)
+
+
+def _imported(name: str) -> Any:
+    module, _, kind = name.rpartition('.')
+    return getattr(importlib.import_module(module), kind)
+
+
+def _timm_norm(arch: Architecture) -> dict[str, Any]:
+    if arch.norm_eps in (0.0, EPS):
+        return {}
+    text = f'functools.partial(torch.nn.LayerNorm, eps={arch.norm_eps!r})'
+    return {'norm_layer': Code(text, lambda: functools.partial(nn.LayerNorm, eps=arch.norm_eps))}
+
+
+def _timm_sizes(arch: Architecture) -> dict[str, Any]:
+    """Arguments that all of timm's transformers have."""
+    return {
+        'img_size': arch.img_size,
+        'patch_size': arch.patch_size,
+        'in_chans': arch.in_channels,
+        'num_classes': 0,
+        'embed_dim': arch.width,
+        'depth': arch.blocks[0],
+    }
+
+
+def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+    pooled = 'fc_norm.weight' in state
+    with_class = 'cls_token' in state
+    arguments: dict[str, Any] = {
+        **_timm_sizes(arch),
+        'num_heads': heads,
+        'mlp_ratio': arch.hidden / arch.width,
+        'qkv_bias': 'blocks.0.attn.qkv.bias' in state,
+        'init_values': 1.0 if any(name.endswith('ls1.gamma') for name in state) else None,
+        'class_token': with_class,
+        'global_pool': 'avg' if pooled else 'token' if with_class else '',
+        'reg_tokens': arch.registers,
+        'no_embed_class': bool(arch.registers),
+        'qk_norm': 'blocks.0.attn.q_norm.weight' in state,
+        'pre_norm': 'norm_pre.weight' in state,
+        'final_norm': 'norm.weight' in state or pooled,
+        **_timm_norm(arch),
+    }
+    return _called('timm', 'timm.models.vision_transformer.VisionTransformer', arguments)
+
+
+def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+    traits = beit_traits(state.keys())
+    arguments: dict[str, Any] = {
+        **_timm_sizes(arch),
+        'num_heads': heads_of_tables(state) or heads,
+        'mlp_ratio': arch.hidden / arch.width,
+        'init_values': 0.1 if traits.layer_scale else None,
+        'use_abs_pos_emb': traits.absolute,
+        'use_rel_pos_bias': traits.per_block,
+        'use_shared_rel_pos_bias': traits.shared,
+        'global_pool': 'avg' if traits.pooled else 'token',
+        **_timm_norm(arch),
+    }
+    return _called('timm', 'timm.models.beit.Beit', arguments)
+
+
+def _timm_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+    if arch.stem_kernel != 7 or arch.width != 64:
+        raise NoClient(f'no ResNet of timm with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
+    block = _class(f'timm.models.resnet.{_block(state)}')
+    arguments: dict[str, Any] = {'block': block, 'layers': arch.blocks, 'num_classes': 0, 'in_chans': arch.in_channels}
+    groups, width = _groups(state)
+    arguments |= {'cardinality': groups} if groups != 1 else {}
+    arguments |= {'base_width': width} if width != 64 else {}
+    return _called('timm', 'timm.models.resnet.ResNet', arguments)
+
+
+def _class(name: str) -> Code:
+    return Code(name, lambda: _imported(name))
+
+
+def _block(state: Mapping[str, torch.Tensor]) -> str:
+    return 'Bottleneck' if 'layer1.0.conv3.weight' in state else 'BasicBlock'
+
+
+def _groups(state: Mapping[str, torch.Tensor]) -> tuple[int, int]:
+    """Groups of the 3 x 3 convolutions of bottlenecks, and channels of each in the first stage: 1 and 64 as a rule."""
+    if 'layer1.0.conv3.weight' not in state:
+        return 1, 64
+    out, each = state['layer1.0.conv2.weight'].shape[:2]
+    return out // each, each
+
+
+def _timm_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+    _four_stages(arch, 'timm')
+    sizes = {'depths': arch.blocks, 'dims': arch.widths, 'patch_size': arch.stem_kernel}
+    arguments = {**sizes, 'num_classes': 0, 'in_chans': arch.in_channels}
+    return _called('timm', 'timm.models.convnext.ConvNeXt', arguments)
+
+
+def _only_colour(arch: Architecture) -> None:
+    if arch.in_channels != 3:
+        raise NoClient(f'models of torchvision take 3 channels, this one {arch.in_channels}')
+
+
+def _torchvision_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+    _only_colour(arch)
+    if arch.stem_kernel != 7 or arch.width != 64:
+        raise NoClient(f'no ResNet of torchvision with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
+    arguments: dict[str, Any] = {
+        'block': _class(f'torchvision.models.resnet.{_block(state)}'),
+        'layers': list(arch.blocks),
+    }
+    groups, width = _groups(state)
+    arguments |= {'groups': groups} if groups != 1 else {}
+    arguments |= {'width_per_group': width} if width != 64 else {}
+    return _headless(_called('torchvision', 'torchvision.models.resnet.ResNet', arguments), 'fc')
+
+
+def _headless(client: Client, head: str) -> Client:
+    """The client without its classifier."""
+
+    def make() -> nn.Module:
+        model = client.make()
+        parent, _, name = head.rpartition('.')
+        setattr(model.get_submodule(parent), name, nn.Identity())
+        return model
+
+    text = head.replace('.2', '[2]')
+    return replace(client, make=make, after=(f'model.{text} = torch.nn.Identity()',))
+
+
+def _torchvision_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+    _only_colour(arch)
+    _four_stages(arch, 'torchvision')
+    if arch.stem_kernel != 4:
+        raise NoClient(f'a ConvNeXt of torchvision has a stem of 4 pixels, this one of {arch.stem_kernel}')
+    after = [*arch.widths[1:], None]
+    stages = ', '.join(
+        f'torchvision.models.convnext.CNBlockConfig({width}, {out}, {count})'
+        for width, out, count in zip(arch.widths, after, arch.blocks)
+    )
+    sizes = list(zip(arch.widths, after, arch.blocks))
+    setting = Code(f'[{stages}]', lambda: [_imported('torchvision.models.convnext.CNBlockConfig')(*s) for s in sizes])
+    client = _called('torchvision', 'torchvision.models.convnext.ConvNeXt', {'block_setting': setting})
+    return _headless(client, 'classifier.2')
+
+
+def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+    config = {
+        'hidden_size': arch.width,
+        'num_hidden_layers': arch.blocks[0],
+        'num_attention_heads': heads,
+        'image_size': arch.img_size,
+        'patch_size': arch.patch_size,
+        'num_channels': arch.in_channels,
+        'layer_norm_eps': arch.norm_eps or EPS,
+        'qkv_bias': 'encoder.layer.0.attention.attention.query.bias' in state,
+    }
+    if not any('.layer_scale1.' in name for name in state):
+        config['intermediate_size'] = arch.hidden
+        arguments = {'config': _config('ViT', config), 'add_pooling_layer': False}
+        return _called('transformers', 'transformers.ViTModel', arguments)
+    if arch.hidden % arch.width:
+        raise NoClient('a Dinov2Model whose feed-forward layers are not a whole multiple as wide')
+    if arch.img_size[0] != arch.img_size[1]:
+        raise NoClient('a Dinov2Model for images that are not square, which its position table must be for')
+    config['mlp_ratio'] = arch.hidden // arch.width
+    kind = 'Dinov2'
+    if arch.registers:
+        kind = 'Dinov2WithRegisters'
+        config['num_register_tokens'] = arch.registers
+    arguments = {'config': _config(kind, config)}
+    return replace(_called('transformers', f'transformers.{kind}Model', arguments), partly=True)  # a mask token
+
+
+def _config(kind: str, settings: Mapping[str, Any]) -> Code:
+    name = f'transformers.{kind}Config'
+    return Code(f'{name}({arguments_text(settings)})', lambda: _imported(name)(**settings))
+
+
+#: (target, family) -> builder
+OTHER_BUILDERS: dict[tuple[str, str], Callable[..., Client]] = {
+    ('timm', 'vit'): _timm_vit,
+    ('timm', 'beit'): _timm_beit,
+    ('timm', 'resnet'): _timm_resnet,
+    ('timm', 'convnext'): _timm_convnext,
+    ('torchvision', 'resnet'): _torchvision_resnet,
+    ('torchvision', 'convnext'): _torchvision_convnext,
+    ('hf', 'vit'): _huggingface_vit,
+}

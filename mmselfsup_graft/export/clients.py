@@ -1,0 +1,127 @@
+"""The models of other libraries that take a converted backbone: built to check that it fits."""
+
+import contextlib
+import re
+from dataclasses import dataclass
+
+from torch import nn
+
+from mmselfsup_graft.checkpoints.conversion.convert import Conversion
+from mmselfsup_graft.errors import CheckpointError
+
+from .client import Client, NoClient
+from .client_mm import MM_BUILDERS
+from .client_others import OTHER_BUILDERS
+
+_BUILDERS = {**MM_BUILDERS, **OTHER_BUILDERS}
+
+
+def heads_of(conversion: Conversion) -> tuple[int, bool]:
+    """Attention heads of a converted ViT, and whether they are only assumed: 64 channels each, or one head."""
+    arch = conversion.architecture
+    if arch.num_heads:
+        return arch.num_heads, False
+    return (arch.width // 64 if arch.width % 64 == 0 else 1), True
+
+
+def client_of(conversion: Conversion, num_heads: int | None = None) -> Client:
+    """The model that takes the converted backbone.
+
+    Args:
+        conversion: What was converted.
+        num_heads: Attention heads of a ViT; None takes what the file tells, see :func:`heads_of`.
+
+    Raises:
+        NoClient: If its target has no such model.
+        CheckpointError: If the shapes are those of no model.
+    """
+    arch = conversion.architecture
+    builder = _BUILDERS.get((conversion.target.name, arch.family))
+    if builder is None:
+        raise NoClient(f'no model of {conversion.target.name} to check against')
+    if arch.family in ('vit', 'beit') and not all(arch.img_size):
+        raise NoClient('its position table is for images that are not square, and nothing tells their size')
+    try:
+        return builder(arch, num_heads or heads_of(conversion)[0], conversion.bare_state)
+    except (KeyError, IndexError, StopIteration, ValueError, TypeError, ArithmeticError) as error:
+        raise _no_model(conversion, error) from error
+
+
+def build_client(conversion: Conversion, num_heads: int | None = None) -> nn.Module:
+    """Build the model that takes the converted backbone, on the CPU, with fresh weights; see :func:`client_of`.
+
+    Raises:
+        NoClient: If its library is not installed or it has no such model.
+        CheckpointError: If the shapes are those of no model.
+    """
+    client = client_of(conversion, num_heads)
+    try:
+        return client.make()
+    except (KeyError, IndexError, StopIteration, ValueError, TypeError, ArithmeticError) as error:
+        raise _no_model(conversion, error) from error
+
+
+def _no_model(conversion: Conversion, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f'no model of {conversion.target.name} has these shapes ({type(error).__name__}: {error}); a broken file?'
+    )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a converted backbone fits its client, as lists of names in the target.
+
+    Attributes:
+        client: The class that was built.
+        missing: What the client has and the file lacks.
+        fresh: The same, where it is meant to stay at its first value.
+        unexpected: What the client has no place for.
+        mismatched: What has another shape there.
+    """
+
+    client: str
+    missing: list[str]
+    fresh: list[str]
+    unexpected: list[str]
+    mismatched: list[str]
+
+    @property
+    def good(self) -> bool:
+        """Whether every tensor has its place and every place its tensor."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def problem(self) -> str:
+        """What does not fit, in a few words."""
+        for names, words in (
+            (self.missing, f'{self.client} has {{}} that the file lacks'),
+            (self.unexpected, f'{self.client} has no place for {{}} of the file'),
+            (self.mismatched, f'{{}} have another shape in {self.client}'),
+        ):
+            if names:
+                shown = ', '.join(names[:3]) + (' ...' if len(names) > 3 else '')
+                return f'{words.format(f"{len(names)} tensors")} ({shown})'
+        return ''
+
+
+def check_client(conversion: Conversion) -> Fit:
+    """Load the converted backbone into its client and compare names and shapes.
+
+    Args:
+        conversion: What was converted.
+
+    Raises:
+        NoClient: If there is nothing to load it into.
+    """
+    with contextlib.redirect_stdout(None):
+        client = build_client(conversion)
+    wanted = client.state_dict()
+    given = conversion.bare_state
+    fresh = conversion.target.families[conversion.architecture.family].fresh
+    absent = [name for name in wanted if name not in given and not name.endswith('num_batches_tracked')]
+    return Fit(
+        client=f'{type(client).__module__.partition(".")[0]}.{type(client).__name__}',
+        missing=[name for name in absent if not re.match(fresh, name)],
+        fresh=[name for name in absent if re.match(fresh, name)],
+        unexpected=[name for name in given if name not in wanted and conversion.prefix + name not in conversion.head],
+        mismatched=[n for n, v in given.items() if n in wanted and wanted[n].shape != v.shape],
+    )

@@ -1,0 +1,325 @@
+"""Converting a checkpoint file: read, convert, verify, write, report."""
+
+import argparse
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmselfsup_graft.checkpoints import TARGETS, check_destination, file_sha256, read_checkpoint, save_weights
+from mmselfsup_graft.checkpoints.conversion.convert import Conversion, convert, summary
+from mmselfsup_graft.checkpoints.formats.encoder import detect_format
+from mmselfsup_graft.checkpoints.reading.reader import ALLOW
+from mmselfsup_graft.errors import CheckpointError, ConfigError, FormatMismatchError
+from mmselfsup_graft.libraries.scopes import register_all_modules
+from mmselfsup_graft.utils.files import write_json
+from mmselfsup_graft.version import __version__
+
+from .client import Client, NoClient
+from .client_mm import OWN_VIT
+from .clients import Fit, check_client, client_of, heads_of
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What can be asked of a conversion.
+
+    Attributes:
+        target: Where the backbone goes, a key of :data:`TARGETS`.
+        method: Format or method of the file, or ``auto``.
+        branch: Which encoder of the file; None takes the usual one of its format.
+        prefix: ``none``, or ``backbone`` to put ``backbone.`` before every name.
+        keep_head: Keep the projection head that lies inside the encoder.
+        final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
+        img_size: (H, W) in pixels to which position tables are resized; None leaves them.
+        overwrite: Replace a file that is there.
+        hash_name: Append ``-`` and 8 hex digits of the file's SHA-256 to its name, as ``torch.hub`` checks it.
+        unsafe_pickle: Allow the file to run code while it is read.
+        allow_converted: Take a file whose backbone was extracted before.
+        verify: Load the result into the target's model.
+        unverified: Write the result also where there is no model to load it into.
+        source_grid: Patches per column and per row, (H, W), of the file's position tables; None takes what it tells.
+        num_heads: Attention heads of a ViT; None takes what the file tells.
+        expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share.
+    """
+
+    target: str = 'mmdet'
+    method: str = 'auto'
+    branch: str | None = None
+    prefix: str = 'none'
+    keep_head: bool = False
+    final_norm: bool | None = None
+    img_size: tuple[int, int] | None = None
+    overwrite: bool = False
+    hash_name: bool = False
+    unsafe_pickle: bool = False
+    allow_converted: bool = False
+    verify: bool = True
+    unverified: bool = False
+    source_grid: tuple[int, int] | None = None
+    num_heads: int | None = None
+    expand_shared_rel_pos: bool = True
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A finished conversion.
+
+    Attributes:
+        conversion: What was taken from where.
+        path: The written file; None for a dry run.
+        text: What to show: counts, how it fits, how to load it.
+    """
+
+    conversion: Conversion
+    path: Path | None
+    text: str
+
+
+def convert_file(
+    source: str | os.PathLike,
+    destination: str | os.PathLike,
+    options: ConvertOptions,
+    dry_run: bool = False,
+    report: str | os.PathLike | None = None,
+) -> Converted:
+    """Convert a checkpoint file.
+
+    Args:
+        source: File of any known format.
+        destination: File to write; its suffix decides on the kind.
+        options: What is asked.
+        dry_run: Do everything but write the destination.
+        report: JSON file for all names; it is also written where the result does not fit its target.
+
+    Raises:
+        FormatMismatchError: If the file is of another format than the one named, or was converted before.
+        CheckpointError: If it cannot be read or converted, does not fit the target, cannot be verified though that was
+            not waived, or the destination is taken.
+    """
+    source, destination = Path(source), Path(destination)
+    content = read_checkpoint(source, options.unsafe_pickle, ALLOW)
+    check_destination(source, destination, options.overwrite)
+    report = None if report is None else Path(report)
+    _check_report(report, source, destination, options.overwrite)
+    if destination.suffix == '.safetensors' and TARGETS[options.target].by_mmengine:
+        raise CheckpointError(
+            f'{destination}: mmengine, which loads it for {options.target}, reads no .safetensors; name it .pth'
+        )
+    method, note = _method(content, source, options)
+    prefix = 'backbone.' if options.prefix == 'backbone' else ''
+    if prefix and not TARGETS[options.target].prefix:
+        raise CheckpointError(f'target {options.target} takes names without prefix; leave --prefix backbone out')
+    done = convert(
+        content,
+        str(source),
+        options.target,
+        method,
+        options.branch,
+        options.keep_head,
+        options.final_norm,
+        options.img_size,
+        prefix,
+        options.source_grid,
+        options.num_heads,
+        options.expand_shared_rel_pos,
+    )
+    fit, verified = _verify(done, options)
+    meta = _meta(done, source)
+    content_of_report = {
+        'source': str(source),
+        'meta': meta,
+        'kept': [list(row) for row in done.rows],
+        'dropped': list(done.dropped),
+        'not_read': list(done.beside),
+        'fit': None if fit is None else asdict(fit),
+    }
+    path = None
+    if fit is not None and not fit.good:
+        _write_report(report, {**content_of_report, 'destination': None})
+        raise CheckpointError(f'the result does not fit: {fit.problem()}; --no-verify writes it all the same')
+    if not dry_run:
+        if fit is None and options.verify and not options.unverified:
+            _write_report(report, {**content_of_report, 'destination': None})
+            raise CheckpointError(f'nothing written: {verified}; --unverified writes the result without that check')
+        path = save_weights(done.state, meta, destination, options.overwrite, options.hash_name)
+    _write_report(report, {**content_of_report, 'destination': None if path is None else str(path)})
+    text = '\n'.join(part for part in (note, summary(done), verified, _usage(done, path or destination)) if part)
+    return Converted(done, path, text)
+
+
+def _check_report(report: Path | None, source: Path, destination: Path, overwrite: bool) -> None:
+    """Refuse a report that would replace something else."""
+    if report is None:
+        return
+    if report.is_dir():
+        raise CheckpointError(f'--report {report} is a folder; name a file in it')
+    if report.absolute() == destination.absolute() or (report.exists() and report.samefile(source)):
+        raise CheckpointError(f'--report {report} is the checkpoint; choose another name')
+    if report.exists() and not overwrite:
+        raise CheckpointError(f'{report} exists; choose another name, or say --overwrite to replace it')
+
+
+def _write_report(report: Path | None, content: dict[str, Any]) -> None:
+    if report is not None:
+        write_json(report, content)
+
+
+def convert_command(args: argparse.Namespace, target: str) -> str:
+    """Convert as a command line with the options of ``cli.common.add_convert_options`` says; returns what to show."""
+    options = ConvertOptions(
+        target=target,
+        method=args.method,
+        branch=args.branch,
+        prefix=args.prefix,
+        keep_head=args.keep_head,
+        final_norm=True if args.keep_norm else False if args.drop_norm else None,
+        img_size=_parse_size(args.img_size),
+        overwrite=args.overwrite,
+        hash_name=args.hash_name,
+        unsafe_pickle=args.unsafe_pickle,
+        allow_converted=args.allow_converted,
+        verify=not args.no_verify,
+        unverified=args.unverified,
+        source_grid=parse_grid(args.source_grid),
+        num_heads=args.num_heads,
+        expand_shared_rel_pos=args.expand_shared_rel_pos,
+    )
+    done = convert_file(args.source, args.destination, options, args.dry_run, args.report)
+    written = 'nothing written (dry run)' if done.path is None else f'written: {done.path}'
+    return f'{done.text}\n{written}'
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    match = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', text) if text is not None else None
+    if text is not None and match is None:
+        raise ConfigError(f'--img-size takes H or HxW in pixels, got {text!r}')
+    return (int(match[1]), int(match[2] or match[1])) if match else None
+
+
+def parse_grid(text: str | None) -> tuple[int, int] | None:
+    """``9x16`` as (9, 16) patches.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', text) if text is not None else None
+    if text is not None and match is None:
+        raise ConfigError(f'--source-grid takes HxW in patches, got {text!r}')
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> tuple[str, str]:
+    """Format to ask for, and what to say about it; a file that was extracted before is named as such."""
+    found = detect_format(content)
+    if options.method == 'auto' or found is None or options.method in (found.name, *found.also):
+        return options.method, ''
+    if found.bare:
+        already = f'{source} holds a bare backbone already, there is no {options.method} checkpoint to extract it from'
+        if not options.allow_converted:
+            raise FormatMismatchError(f'{already}; use it as it is, or say --allow-converted to copy it')
+        return 'auto', f'{already}; copied'
+    return options.method, ''
+
+
+def _verify(done: Conversion, options: ConvertOptions) -> tuple[Fit | None, str]:
+    """Load into the target's model; returns how that fits, and what to say."""
+    if not options.verify:
+        return None, ''
+    register_all_modules()
+    try:
+        fit = check_client(done if done.target.name != 'official' else _back(done))
+    except NoClient as reason:
+        return None, f'not loaded into {options.target}: {reason}'
+    kinds = sorted({name.rpartition('.')[2] for name in fit.fresh})
+    fresh = f', {len(fit.fresh)} of its tensors ({", ".join(kinds)}) stay as initialised, as expected' if kinds else ''
+    head = ' but those of the head' if done.head else ''
+    if done.target.name == 'official':
+        return fit, f'converted back and loaded into {fit.client}: every tensor fits{fresh}'
+    return fit, f'loaded into {fit.client}: every tensor{head} fits{fresh}'
+
+
+def _back(done: Conversion) -> Conversion:
+    """The conversion turned round: a release has no library whose model could take the file."""
+    return convert({'state_dict': done.bare_state}, 'the result', 'mmpretrain')
+
+
+def _meta(done: Conversion, source: Path) -> dict[str, Any]:
+    norm = done.normalisation
+    return {
+        'tool': f'mmselfsup_graft {__version__}',
+        'source': source.name,
+        'source_sha256': file_sha256(source),
+        'format': done.format,
+        'branch': done.branch,
+        'target': done.target.name,
+        'prefix': done.prefix,
+        'architecture': asdict(done.architecture),
+        'encoder': done.traits.as_meta(),
+        # 0..255, as in a data preprocessor
+        'normalisation': None
+        if norm is None
+        else {
+            'order': 'RGB',
+            'mean': [round(255 * v, 6) for v in norm.mean],
+            'std': [round(255 * v, 6) for v in norm.std],
+        },
+    }
+
+
+def _usage(done: Conversion, path: Path) -> str:
+    """How the file is loaded into which model, and what to look out for."""
+    target = done.target.name
+    client = _client(done)
+    if not done.target.by_mmengine:
+        read = (
+            f'safetensors.torch.load_file({str(path)!r})'
+            if path.suffix == '.safetensors'
+            else f'torch.load({str(path)!r}, weights_only=True)["state_dict"]'
+        )
+        steps = [] if client is None else [f'model = {client.call()}', *client.after]
+        partly = ', strict=False' if client is not None and client.partly else ''
+        first, *rest = [*steps, f'model.load_state_dict({read}{partly})']
+        return '\n'.join([f'use: {first}', *(f'     {line}' for line in rest), *_remarks(done)])
+    part = f', prefix={done.prefix!r}' if done.prefix else ''
+    built = '...' if client is None else client.config()
+    lines = [f"use: backbone=dict({built}, init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part}))"]
+    if client is not None and client.name == OWN_VIT:
+        lines = [
+            f'use: backbone=dict({built})',
+            f'     with graft=[dict(checkpoint={str(path)!r})] beside it in the model',
+        ]
+    lines += _remarks(done)
+    if target in ('mmdet', 'mmseg') and done.architecture.family == 'resnet':
+        lines.append(
+            "     with norm_cfg=dict(type='SyncBN'), norm_eval=False: frozen batch norm costs self-supervised "
+            'backbones much accuracy'
+        )
+    if target == 'mmseg-vit':
+        lines.append(
+            "     with patch_bias=True and norm_cfg=dict(type='LN', eps=1e-6): the defaults change the features"
+        )
+    if target == 'mmseg-mae':
+        scale = '' if any(name.endswith('.gamma_1') for name in done.state) else 'init_values=1.0 and '
+        lines.append(f"     with {scale}norm_cfg=dict(type='LN', eps=1e-6): the defaults change the features")
+    return '\n'.join(lines)
+
+
+def _client(done: Conversion) -> Client | None:
+    try:
+        return client_of(done)
+    except (NoClient, CheckpointError):
+        return None
+
+
+def _remarks(done: Conversion) -> list[str]:
+    """What is assumed, and how images are to be normalized."""
+    lines = []
+    heads, assumed = heads_of(done)
+    if assumed and done.architecture.family == 'vit':
+        lines.append(f'     num_heads={heads} is assumed: nothing in the file tells it; --num-heads N if that is wrong')
+    if done.traits.mean and done.traits.std:
+        mean, std = ([round(v, 3) for v in each] for each in (done.traits.mean, done.traits.std))
+        lines.append(f'     with images normalized by mean={mean}, std={std} (0..255)')
+    return lines

@@ -1,0 +1,1 @@
+"""The OpenMMLab libraries below this toolbox: imported quietly, their readers of files made safe."""

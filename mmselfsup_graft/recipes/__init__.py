@@ -1,0 +1,1 @@
+"""Recipes: training stages as one job, their report, and comparisons over seeds."""

@@ -1,0 +1,1 @@
+"""The HTML page at the end of a recipe."""

@@ -1,0 +1,189 @@
+"""The report at the end of a recipe: one table of frozen-feature accuracies, and pictures."""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mmengine.dist import broadcast_object_list, is_main_process
+
+from mmselfsup_graft.analysis import ConflictProfile
+from mmselfsup_graft.analysis.conflict.report import report_conflict
+from mmselfsup_graft.errors import DataError, GraftError, NonFiniteError
+from mmselfsup_graft.evaluation.encoders import load_encoder
+from mmselfsup_graft.evaluation.score_table import row_name, table_text
+from mmselfsup_graft.evaluation.scoring import evaluation_sets, read_evaluation, score_encoder, score_pixels
+from mmselfsup_graft.recipes.page.gather import write_report_page
+from mmselfsup_graft.utils.files import write_json, write_text
+
+from .recipe import Recipe, read_done, stage_checkpoint
+from .report_settings import BASELINES, scored_features
+from .stage_reconstructor import load_reconstructor
+
+_Found = TypeVar('_Found')
+
+
+def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
+    """Score raw pixels, a random encoder and every row that the recipe's report names.
+
+    ``report.features`` names what is scored of each encoder that has it, a row each.
+
+    Returns:
+        ``rows`` (name -> scores, ``encoder``, ``feature`` and cost) and the protocols, as written to ``table.json``;
+        ``not_scored``: name of an encoder that has no row, because it diverged -> why.
+
+    Raises:
+        DataError: If images have no labels, or too few; on all processes.
+    """
+    pixel_row, random_row = BASELINES
+    rows = {entry['name']: recipe.stage(entry['stage']) for entry in recipe.report['rows']}
+    cfg, cache = next(iter(rows.values())).cfg, work_dir / 'features'
+    say = _announce(2 + len(rows))
+    say(pixel_row)
+    evaluation = read_evaluation(cfg)
+    datasets = evaluation_sets(evaluation)
+    pixels = _agreed(lambda: score_pixels(evaluation, datasets))
+    table: dict[str, dict[str, Any]] = {pixel_row: pixels.results}
+    not_scored: dict[str, str] = {}
+    for name, stage in {random_row: None, **rows}.items():
+        say(name)
+        checkpoint = None if stage is None else stage_checkpoint(work_dir, stage.name)
+        cost = {} if stage is None else _cost(recipe, stage.name, work_dir)
+        try:
+            encoder = load_encoder(cfg if stage is None else stage.cfg, checkpoint, cache=cache)
+            features = scored_features(recipe.report, encoder.has_class_token(), encoder.own_feature())
+            found = _agreed(partial(score_encoder, encoder, evaluation, features, datasets))
+        except NonFiniteError as error:
+            not_scored[name] = str(error)
+            continue
+        for feature, scores in found.items():
+            row = row_name(name, feature, encoder.own_feature())
+            table[row] = {**scores.results, 'encoder': name, 'feature': feature, **cost}
+    return {
+        'rows': table,
+        'protocol': {name: asdict(each) for name, each in evaluation.protocols.items()},
+        'images': pixels.images,
+        'left_out': pixels.left_out,
+        'not_scored': not_scored,
+    }
+
+
+def _agreed(work: Callable[[], _Found]) -> _Found:
+    """Do the work on every process; an error of the first one, which alone solves and draws, is raised on all.
+
+    Otherwise the others would wait forever in the next exchange.
+    """
+    outcome: list[GraftError | None] = [None]
+    found: list[_Found] = []
+    try:
+        found.append(work())
+    except GraftError as error:
+        outcome = [error]
+    broadcast_object_list(outcome)
+    if outcome[0] is not None:
+        raise outcome[0]
+    return found[0]
+
+
+def _cost(recipe: Recipe, name: str, work_dir: Path) -> dict[str, Any]:
+    """What a stage took with all it builds on: ``stages``, ``train_seconds``, ``train_cpu_seconds``, ``iterations``."""
+    chain = _with_needs(recipe, name)
+    done = [read_done(work_dir, each) or {} for each in chain]
+    keys = {'train_seconds': 'seconds', 'train_cpu_seconds': 'cpu_seconds', 'iterations': 'iterations'}
+    # stages that an older version trained, or began, do not say what the CPU did
+    known = {name: key for name, key in keys.items() if all(key in each for each in done)}
+    return {'stages': chain, **{name: sum(each[key] for each in done) for name, key in known.items()}}
+
+
+def _announce(total: int) -> Callable[[str], None]:
+    """Say on the first process which row is scored, and how long the rest may take."""
+    started, done = time.monotonic(), itertools.count()
+
+    def say(name: str) -> None:
+        number = next(done)
+        left = f', {(time.monotonic() - started) / number * (total - number):.0f} s left' if number else ''
+        if is_main_process():
+            print(f'scoring {name} ({number + 1}/{total}{left})', flush=True)
+
+    return say
+
+
+def _with_needs(recipe: Recipe, name: str) -> list[str]:
+    """The stage and all it builds on, in order."""
+    earlier = [each for need in recipe.stage(name).needs for each in _with_needs(recipe, need)]
+    return [*dict.fromkeys(earlier), name]
+
+
+def write_report(recipe: Recipe, work_dir: Path) -> str:
+    """Draw the pictures, score all rows, write the table and the page; returns the text to show.
+
+    Over ranks: all must call it, as extraction is shared; the first one draws and writes.
+
+    Raises:
+        GraftError: If a stage is not finished.
+    """
+    for stage in recipe.stages:
+        stage_checkpoint(work_dir, stage.name)
+    _agreed(partial(_draw_on_first, recipe, work_dir))
+    result, text = _write_table(recipe, work_dir)
+    write_report_page(recipe, work_dir, result, '' if result else text)
+    return text
+
+
+def _write_table(recipe: Recipe, work_dir: Path) -> tuple[dict[str, Any] | None, str]:
+    """Score all rows and write ``table.json`` and ``table.txt``; returns the scores, if there are any, and the text."""
+    if not recipe.report.get('rows'):
+        return None, 'this recipe names no rows to compare'
+    try:
+        result = compare(recipe, work_dir)
+    except DataError as error:
+        return None, f'no table: {error}'
+    if not is_main_process():
+        return None, ''
+    write_json(work_dir / 'table.json', result)
+    text = table_text(result)
+    for side, count in result['left_out'].items():
+        if count:
+            text += f'\n{count} {side} images could not be read and are left out; {result["images"][side]} are scored'
+    for name, why in result['not_scored'].items():
+        text += f'\n{name} is not scored: {why}'
+    write_text(work_dir / 'table.txt', f'{text}\n')
+    return result, text
+
+
+def _draw_on_first(recipe: Recipe, work_dir: Path) -> None:
+    if is_main_process():
+        print('drawing ...', flush=True)
+        draw_pictures(recipe, work_dir)
+
+
+def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
+    """Loss curves, learning rate over depth, reconstructions and conflict, in the work directory."""
+    from mmselfsup_graft.analysis.figures.curves import draw_loss_curves, draw_lr_over_depth
+
+    runs = {stage.name: work_dir / stage.name for stage in recipe.stages}
+    draw_loss_curves(runs, work_dir / 'loss_curves.png')
+    draw_lr_over_depth(runs, work_dir / 'lr_over_depth.png')
+    for name in recipe.report.get('reconstruct', []):
+        try:
+            draw_stage_reconstructions(recipe, name, work_dir)
+        except NonFiniteError as error:
+            print(f'no reconstructions by {name}: {error}', flush=True)
+    for name, folder in runs.items():
+        measured = folder / 'gradient_conflict.csv'  # a stage with GradientConflictHook
+        if measured.is_file():
+            report_conflict(ConflictProfile.read_csv(measured), work_dir / f'conflict_{name}')
+
+
+def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> None:
+    """Reconstruct held-out images with a masked-image stage, photographs as a whole."""
+    from mmselfsup_graft.analysis.reconstruction.plot import draw_photo_reconstructions, draw_reconstructions
+
+    stage, target = load_reconstructor(recipe, name, work_dir), work_dir / f'reconstructions_{name}.png'
+    if stage.images is None:
+        draw_photo_reconstructions(stage.model, stage.photos, stage.window, stage.mean, stage.std, target)
+    else:
+        draw_reconstructions(stage.model, stage.images, stage.mean, stage.std, target, 'held-out images')

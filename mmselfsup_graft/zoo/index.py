@@ -1,0 +1,166 @@
+"""The model zoo: what can be built by name, and with which weights."""
+
+import fnmatch
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from torch import nn
+
+import mmselfsup_graft
+from mmselfsup_graft.engine.train import load_config
+from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.registry import MODELS, SCOPE
+
+from .download import Weights, download
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """One entry of a metafile.
+
+    Attributes:
+        name: Name of the model, which is its config's.
+        config: Config file.
+        weights: Where weights lie; None if there are none.
+        weights_by: Who trained and published them.
+    """
+
+    name: str
+    config: Path
+    weights: Weights | None
+    weights_by: str
+
+
+@cache
+def zoo() -> dict[str, ZooModel]:
+    """All models by name, read from the model index beside the configs.
+
+    Raises:
+        ConfigError: If the index was not installed with the package.
+    """
+    root = _root()
+    models = {}
+    for metafile in _read(root / 'model-index.yml')['Import']:
+        for entry in _read(root / metafile)['Models']:
+            others = entry.get('Weights Of Others')
+            weights = Weights(others['URL'], others['SHA256']) if others else None
+            by = others['Source'] if others else ''
+            models[entry['Name']] = ZooModel(entry['Name'], root / entry['Config'], weights, by)
+    return models
+
+
+def _root() -> Path:
+    """The checkout, or the plugin folder of an installed package."""
+    package = Path(mmselfsup_graft.__file__).parent
+    for root in (package.parent, package / '.mim'):
+        if (root / 'model-index.yml').is_file():
+            return root
+    raise ConfigError('model-index.yml is not installed with mmselfsup_graft; install it again')
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding='utf-8'))
+
+
+def list_models(pattern: str = '*', pretrained: bool = False) -> list[str]:
+    """Names of all models that match a pattern with ``*`` and ``?``.
+
+    Args:
+        pattern: A pattern; without wildcards a part of the name is enough.
+        pretrained: Only those for which there are weights.
+    """
+    wild = pattern if any(sign in pattern for sign in '*?[') else f'*{pattern}*'
+    found = {name: model for name, model in zoo().items() if not pretrained or model.weights}
+    return fnmatch.filter(found, wild)
+
+
+def find_model(name: str) -> ZooModel:
+    """The model of this name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    models = zoo()
+    if name not in models:
+        similar = list_models(name)[:3]
+        advice = f'; did you mean {" or ".join(similar)}?' if similar else '; list_models() names all'
+        raise ConfigError(f'there is no model {name!r}{advice}')
+    return models[name]
+
+
+def download_weights(
+    name: str, folder: str | os.PathLike | None = None, mirror: str | None = None, offline: bool | None = None
+) -> Path:
+    """Get the weights of a model, see :func:`mmselfsup_graft.zoo.download.download`.
+
+    Raises:
+        ConfigError: If there is no such model.
+        CheckpointError: If there are no weights for it, or they cannot be had.
+    """
+    model = find_model(name)
+    if model.weights is None:
+        known = ', '.join(list_models(pretrained=True))
+        raise CheckpointError(f'there are no weights for {name}; there are for {known}')
+    return download(model.weights, folder, mirror, offline)
+
+
+def get_model(
+    name: str,
+    pretrained: bool | str | os.PathLike | Mapping[str, Any] = False,
+    folder: str | os.PathLike | None = None,
+    mirror: str | None = None,
+    offline: bool | None = None,
+) -> nn.Module:
+    """Build a model by name, ``get_model(...).backbone`` is its encoder.
+
+    Args:
+        name: Name of a model, see :func:`list_models`.
+        pretrained: True loads the encoder of the zoo's weights, a path that of a checkpoint of any known format, as
+            does ``dict(checkpoint=..., branch=..., grid=(H, W))`` as in a graft; False leaves it freshly initialised.
+        folder: Where downloads are kept, see :func:`mmselfsup_graft.zoo.download.download`.
+        mirror: Where the file is looked for instead, see there.
+        offline: Never open a connection, see there.
+
+    Returns:
+        The algorithm, or the detector or segmentor, on the CPU, initialised.
+
+    Raises:
+        ConfigError: If there is no such model.
+        CheckpointError: If there are no weights for it, or they do not fit.
+    """
+    cfg = load_config(find_model(name).config)
+    if pretrained is True:
+        pretrained = download_weights(name, folder, mirror, offline)
+    if cfg.default_scope != SCOPE:
+        if isinstance(pretrained, Mapping):
+            raise ConfigError(f'{name}: pretrained takes a file for models of {cfg.default_scope}; convert it first')
+        return _of_another_library(cfg, str(pretrained) if pretrained else None)
+    config = cfg.model
+    if 'base_checkpoint' in config:  # what it once learnt from is not needed any more
+        config.base_checkpoint = None
+    given = pretrained if isinstance(pretrained, Mapping) else {'checkpoint': str(pretrained)}
+    config.graft = [dict(given)] if pretrained else None
+    model = MODELS.build(config)
+    model.init_weights()
+    return model
+
+
+def _of_another_library(cfg: Config, pretrained: str | None) -> nn.Module:
+    """A detector or segmentor, its backbone filled if there is a file."""
+    from mmselfsup_graft.engine.runners.pretrained import load_pretrained, take_pretrained
+
+    options = {'data_preprocessor': cfg.data_preprocessor} if 'data_preprocessor' in cfg else {}
+    model = MODELS.build({**cfg.model, **options, '_scope_': cfg.default_scope})
+    parts = take_pretrained(model)
+    model.init_weights()
+    if pretrained:
+        for part in parts:
+            load_pretrained(replace(part, checkpoint=pretrained))
+    return revert_sync_batchnorm(model)  # synchronised norms need several processes with a GPU each

@@ -1,0 +1,210 @@
+"""Converted backbones in the libraries they are for: every tensor fits, and the features are the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from helpers import build, tec_config, vit_config
+from torch import nn
+
+from mmselfsup_graft.checkpoints import convert
+from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.export.clients import Fit, NoClient, build_client, check_client
+from mmselfsup_graft.libraries.scopes import register_all_modules
+
+HEADS = 3
+_ARCH = {'embed_dims': 24, 'num_layers': 3, 'num_heads': HEADS, 'feedforward_channels': 48}
+VIT = {'type': 'mmpretrain.VisionTransformer', 'arch': _ARCH, 'img_size': 32, 'patch_size': 8, 'out_type': 'raw'}
+RESNET = {'type': 'mmpretrain.ResNet', 'depth': 18}
+CONVNEXT = {'type': 'mmpretrain.ConvNeXt', 'arch': {'depths': [1, 2, 1, 1], 'channels': [8, 16, 24, 32]}}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def registered() -> None:
+    register_all_modules()
+
+
+def randomised(config: dict[str, Any]) -> nn.Module:
+    """A backbone in eval mode in which no weight has a special value."""
+    torch.manual_seed(0)
+    model = build(config)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.rand_like(value) + 0.5 if 'var' in name else 0.3 * torch.randn_like(value))
+    return model.train(False) or model
+
+
+def loaded(model: nn.Module, target: str, heads: int | None = None) -> nn.Module:
+    """The target's model with the converted weights."""
+    done = convert({'state_dict': model.state_dict()}, 'file', target)
+    assert check_client(done).good
+    client = build_client(done, heads)
+    missing, unexpected = client.load_state_dict(done.state, strict=False)
+    assert not unexpected
+    assert not missing
+    client.eval()
+    return client
+
+
+READ: dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]] = {
+    'mmpretrain': lambda model, x: model(x)[-1],
+    'timm': lambda model, x: model.forward_features(x),
+    'hf': lambda model, x: model(x).last_hidden_state,
+}
+
+
+@pytest.mark.parametrize('target', READ)
+def test_vit_gives_the_same_tokens(target: str) -> None:
+    model = randomised(VIT)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(x)[-1]  # [2, 17, 24]
+        actual = READ[target](loaded(model, target, HEADS), x)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize('target', READ)
+def test_grey_images(target: str) -> None:
+    model = build({**VIT, 'in_channels': 1})
+    assert check_client(convert(model.state_dict(), 'file', target)).good
+
+
+@pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
+def test_resnet_gives_the_same_map(target: str) -> None:
+    model = randomised(RESNET)
+    client = loaded(model, target)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        if target == 'mmpretrain':
+            actual = client(x)[-1]
+        else:
+            stem = client.maxpool(torch.relu(client.bn1(client.conv1(x))))
+            actual = client.layer4(client.layer3(client.layer2(client.layer1(stem))))
+        expected = model(x)[-1]
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
+def test_convnext_gives_the_same_feature(target: str) -> None:
+    model = randomised(CONVNEXT)
+    client = loaded(model, target)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        actual = client(x)[-1] if target == 'mmpretrain' else client(x)
+        expected = model(x)[-1]  # pooled, then the last norm
+    torch.testing.assert_close(actual.flatten(), expected.flatten(), rtol=1e-4, atol=1e-5)
+
+
+BEIT = {
+    'type': 'mmpretrain.BEiTViT',
+    'arch': _ARCH,
+    'img_size': 32,
+    'patch_size': 8,
+    'use_rel_pos_bias': True,
+    'layer_scale_init_value': 0.1,
+    'final_norm': True,
+    'out_type': 'cls_token',
+}
+SWIN = {
+    'type': 'mmpretrain.SwinTransformer',
+    'arch': {'embed_dims': 8, 'depths': [1, 1, 1, 1], 'num_heads': [1, 2, 2, 4]},
+    'img_size': 128,
+    'window_size': 4,
+}
+
+
+@pytest.mark.parametrize('positions', [True, False])
+@pytest.mark.parametrize('target', ['mmpretrain', 'timm'])
+def test_beit_gives_the_same_feature(target: str, positions: bool) -> None:
+    model = randomised({**BEIT, 'use_abs_pos_emb': positions})
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        client = loaded(model, target)
+        actual = client(x)[-1][:, 0] if target == 'mmpretrain' else client(x)
+        expected = model(x)[-1]  # class token, after the last norm
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize('target', ['mmpretrain', 'mmdet', 'mmseg'])
+def test_swin_gives_the_same_map(target: str) -> None:
+    model = randomised(SWIN)
+    x = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        actual, expected = loaded(model, target)(x)[-1], model(x)[-1]
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
+def test_norms_of_all_stages() -> None:
+    state = build({**CONVNEXT, 'out_indices': [0, 1, 2, 3]}).state_dict()
+    assert check_client(convert(state, 'file', 'mmdet')).good
+
+
+def test_prefix_and_head() -> None:
+    state = {f'module.{name}': value for name, value in randomised(RESNET).state_dict().items()}
+    file = {**state, 'module.projection_head.0.weight': torch.zeros(1)}
+    done = convert(file, 'file', 'mmpretrain', keep_head=True, prefix='backbone.')
+    assert done.head == {'backbone.projection_head.0.weight'}
+    assert check_client(done).good
+
+
+def test_images_that_are_not_square() -> None:
+    state = build(VIT).state_dict()
+    for target in READ:
+        assert check_client(convert(state, 'file', target, img_size=(32, 48))).good
+    oblong = convert(state, 'file', 'mmpretrain', img_size=(32, 48)).state
+    with pytest.raises(NoClient, match='not square'):
+        check_client(convert(oblong, 'file', 'timm'))
+
+
+def test_shapes_of_no_model() -> None:
+    state = build(SWIN).state_dict()
+    without = {name: value for name, value in state.items() if 'relative_position_bias_table' not in name}
+    with pytest.raises(CheckpointError, match='has these shapes'):
+        check_client(convert(without, 'file', 'mmpretrain'))
+
+
+def test_what_does_not_fit_is_named() -> None:
+    state = randomised(RESNET).state_dict()
+    del state['layer2.0.bn1.weight']
+    state['layer3.0.bn1.bias'] = torch.zeros(1)
+    state['layer9.weight'] = torch.zeros(1)
+    fit = check_client(convert(state, 'file', 'mmpretrain'))
+    assert not fit.good
+    assert fit == Fit('mmpretrain.ResNet', ['layer2.0.bn1.weight'], [], ['layer9.weight'], ['layer3.0.bn1.bias'])
+    assert fit.problem() == 'mmpretrain.ResNet has 1 tensors that the file lacks (layer2.0.bn1.weight)'
+
+
+def test_a_model_that_the_library_lacks() -> None:
+    narrow = build({**RESNET, 'stem_channels': 16, 'base_channels': 16}).state_dict()
+    assert check_client(convert(narrow, 'file', 'mmpretrain')).good
+    with pytest.raises(NoClient, match='stem of 16 channels'):
+        check_client(convert(narrow, 'file', 'torchvision'))
+    grey = build({**RESNET, 'in_channels': 1}).state_dict()
+    assert check_client(convert(grey, 'file', 'timm')).good
+    with pytest.raises(NoClient, match='take 3 channels'):
+        check_client(convert(grey, 'file', 'torchvision'))
+
+
+@pytest.mark.parametrize('target', READ)
+def test_tecs_encoder_with_its_class_token_merged(target: str) -> None:
+    """The class token goes through an MLP before, and is an ordinary one after; the same bits in mmpretrain."""
+    backbone = vit_config(width=24, depth=3, heads=HEADS, img_size=32, patch_size=8, feedforward=48)
+    tec = build(tec_config(backbone))
+    for value in tec.state_dict().values():
+        value.copy_(0.3 * torch.randn_like(value))
+    done = convert({'state_dict': tec.state_dict()}, 'file', target)
+    assert [op for source, _, op in done.rows if source.endswith('cls_token')] == ['cls_token_mlp']
+    assert check_client(done).good
+    client = build_client(done, HEADS)
+    client.load_state_dict(done.state)
+    client.eval()
+    encoder = build({**backbone, 'type': 'TECViT', 'out_type': 'raw'})
+    encoder.load_state_dict(tec.backbone.state_dict())
+    encoder.eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        if target == 'mmpretrain':
+            client.out_type = 'raw'
+            assert torch.equal(client(x)[-1], encoder(x)[-1])
+        torch.testing.assert_close(READ[target](client, x), encoder(x)[-1], rtol=0, atol=2e-5)
