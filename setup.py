@@ -81,5 +81,6 @@ setup(
     install_requires=read_requirements('base'),
     extras_require={name: read_requirements(name) for name in ('fast', 'dali', 'tests', 'transfer', 'benchmarks')},
     cmdclass={'build_py': BuildWithMim},
+    entry_points={'console_scripts': [f'graft = {PACKAGE}.cli.graft:console']},
     zip_safe=False,
 )

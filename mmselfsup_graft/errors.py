@@ -2,7 +2,7 @@
 
 Everything that a user can cause (a wrong file, a mistyped key, missing data) is raised as a :class:`GraftError`
 whose message names the thing, what was expected and what to do. The tools print that message as one line and
-leave with a non-zero code; see :func:`mmselfsup_graft.cli.common.run_tool`.
+leave with a non-zero code; see :func:`mmselfsup_graft.cli.running.run_tool`.
 """
 
 

@@ -16,7 +16,7 @@ os.environ.setdefault('GRAFT_MMCV_OPS', 'torchvision')
 # ``tests`` itself is no importable name: some installed packages bring a top-level package of that name
 sys.path.insert(0, str(Path(__file__).parent))
 # the harness of the benchmarks is imported by their scripts only
-sys.path.append(str(Path(__file__).parents[1] / 'tools' / 'benchmarks'))
+sys.path.append(str(Path(__file__).parents[1] / 'benchmarks'))
 
 from config_cache import remember_files
 from helpers import enter_scope

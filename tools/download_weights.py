@@ -1,39 +1,13 @@
 #!/usr/bin/env python
-"""List the model zoo, or download weights: ``download_weights.py [NAME ...] [--list]``."""
+"""``python tools/download_weights.py ...``: the command ``graft download``."""
 
-import argparse
-from collections.abc import Sequence
+import sys
+from pathlib import Path
 
-from mmselfsup_graft.cli.common import run_tool
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout that is not installed
 
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='List the model zoo, or download weights')
-    parser.add_argument('names', nargs='*', metavar='NAME', help='models whose weights are wanted')
-    parser.add_argument('--list', action='store_true', help='name the models, or those that match NAME')
-    parser.add_argument('--folder', help='where to keep files; default: $GRAFT_WEIGHTS, else beside torch hub')
-    parser.add_argument('--mirror', help='folder or address with files of the same names; default: $GRAFT_MIRROR')
-    parser.add_argument('--offline', action='store_true', help='never open a connection; also GRAFT_OFFLINE=1')
-    args = parser.parse_args(argv)
-    if not args.names and not args.list:
-        parser.error('give the name of a model, or --list')
-    return args
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """List or download."""
-    args = parse(argv)
-    from mmselfsup_graft.zoo.index import download_weights, find_model, list_models
-
-    if args.list:
-        for name in [each for pattern in args.names or ['*'] for each in list_models(pattern)]:
-            model = find_model(name)
-            print(f'{name}  {f"weights: {model.weights_by}" if model.weights else ""}'.rstrip())
-        return
-    for name in args.names:
-        print(download_weights(name, args.folder, mirror=args.mirror, offline=args.offline or None))
-
+from mmselfsup_graft.cli.download_weights import main
+from mmselfsup_graft.cli.running import run_tool
 
 if __name__ == '__main__':
     run_tool(main)

@@ -15,7 +15,7 @@ Does nothing, quickly, when the environment is already up to date.
   --compiled-ops also build mmcv's own operators, for those that torchvision does not serve (docs/transfer.md): with an
                  older torch (requirements/compiled_ops.txt), a C++ compiler and some 7 minutes on 2 cores the first
                  time (tools/build_mmcv_ops.sh --help)
-  --benchmarks   also install lightly, a peer that tools/benchmarks compares with
+  --benchmarks   also install lightly, a peer that benchmarks/ compares with
   --dali         also install NVIDIA DALI (900 MB and more), for fast='dali' (docs/speed.md)
 
 Environment:

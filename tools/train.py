@@ -1,44 +1,13 @@
 #!/usr/bin/env python
-"""Train one config: ``python tools/train.py configs/... [--work-dir DIR] [--resume] [--amp] ...``."""
+"""``python tools/train.py ...``: the command ``graft train``."""
 
-import argparse
-from collections.abc import Sequence
+import sys
+from pathlib import Path
 
-from mmselfsup_graft.cli.common import add_train_options, run_tool
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout that is not installed
 
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Train one config')
-    parser.add_argument('config', help='config file')
-    add_train_options(parser)
-    parser.add_argument('--pretrained', metavar='FILE', help="weights for a detector's or segmentor's backbone")
-    parser.add_argument('--no-validate', action='store_true', help='leave validation out')
-    parser.add_argument('--print-config', action='store_true', help='print the resolved config and stop')
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Resolve the config and train."""
-    args = parse(argv)
-    from mmselfsup_graft.engine.train import resumes, set_pretrained, train, training_config
-
-    cfg = training_config(args)
-    if args.pretrained is not None and not resumes(cfg):
-        set_pretrained(cfg, args.pretrained)
-    if args.no_validate:
-        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.print_config:
-        print(cfg.pretty_text)
-        return
-    from mmselfsup_graft.engine.resuming.latest import finished
-
-    note = finished(cfg)
-    if note is not None:
-        print(note)
-        return
-    train(cfg, args.overwrite)
-
+from mmselfsup_graft.cli.running import run_tool
+from mmselfsup_graft.cli.train import main
 
 if __name__ == '__main__':
     run_tool(main)

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmselfsup_graft.recipes.recipe import load_recipe, run_stage
 from mmselfsup_graft.utils.stop_signals import die_with_parent
 
-from .common import run_tool
+from .running import run_tool
 
 
 def main(argv: Sequence[str] | None = None) -> None:

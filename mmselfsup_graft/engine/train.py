@@ -1,6 +1,5 @@
 """Training one config."""
 
-import argparse
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,27 +52,46 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
     return cfg
 
 
-def training_config(args: argparse.Namespace) -> Config:
-    """The config of a command line with ``config`` and the options of ``cli.common.add_train_options``.
+def training_config(
+    config: str | os.PathLike,
+    options: dict[str, Any] | None = None,
+    work_dir: str | os.PathLike | None = None,
+    resume: str | None = None,
+    epochs: int | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    launcher: str = 'none',
+) -> Config:
+    """The resolved and checked config of a training.
+
+    Args:
+        config: Config file.
+        options: Overrides by dotted key.
+        work_dir: Where to write; default: ``work_dirs/<config name>``.
+        resume: Checkpoint to resume, or ``auto`` for the newest one in the work directory.
+        epochs: Length of the run; the learning-rate schedule follows.
+        amp: Half precision where the machine has it.
+        auto_scale_lr: Scale the learning rate with the batch size.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
     Raises:
         ConfigError: See the functions called here.
-        CheckpointError: If there is no checkpoint to go on from.
+        CheckpointError: If there is no checkpoint to resume.
     """
-    cfg = load_config(args.config, args.cfg_options)
-    option = args.cfg_options.get('work_dir', args.work_dir)
-    if args.work_dir and option != args.work_dir:
-        raise ConfigError(f'--work-dir {args.work_dir} and --cfg-options work_dir={option} differ; give one of them')
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
-    cfg.launcher = args.launcher
-    if args.epochs is not None:
-        set_epochs(cfg, args.epochs)
-    if args.amp:
+    options = options or {}
+    cfg = load_config(config, options)
+    if work_dir and options.get('work_dir', work_dir) != work_dir:
+        raise ConfigError(f'--work-dir {work_dir} and --cfg-options work_dir={options["work_dir"]} differ; give one')
+    cfg.work_dir = os.fspath(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(config).stem)
+    cfg.launcher = launcher
+    if epochs is not None:
+        set_epochs(cfg, epochs)
+    if amp:
         enable_amp(cfg)
-    if args.auto_scale_lr:
+    if auto_scale_lr:
         enable_auto_scale_lr(cfg)
-    if args.resume:
-        enable_resume(cfg, args.resume)
+    if resume:
+        enable_resume(cfg, resume)
     return cfg
 
 

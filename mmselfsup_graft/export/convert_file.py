@@ -167,7 +167,7 @@ def _write_report(report: Path | None, content: dict[str, Any]) -> None:
 
 
 def convert_command(args: argparse.Namespace, target: str) -> str:
-    """Convert as a command line with the options of ``cli.common.add_convert_options`` says; returns what to show."""
+    """Convert as a command line with the options of ``cli.running.add_convert_options`` says; returns what to show."""
     options = ConvertOptions(
         target=target,
         method=args.method,

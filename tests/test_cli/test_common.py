@@ -8,7 +8,8 @@ import signal
 import pytest
 import torch
 
-from mmselfsup_graft.cli.common import add_cfg_options, add_launch_options, describe, run_tool
+from mmselfsup_graft.cli.options import add_cfg_options, add_launch_options
+from mmselfsup_graft.cli.running import describe, run_tool
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.utils.stop_signals import request
 

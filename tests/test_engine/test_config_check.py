@@ -11,11 +11,12 @@ import torchvision
 from mmengine.config import Config
 
 from mmselfsup_graft import registry as ours
-from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config, suggest
+from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
 from mmselfsup_graft.engine.config.keys import parameters, section_of
 from mmselfsup_graft.engine.config.run_values import check_values
 from mmselfsup_graft.engine.config.types import wrong_value
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.utils.suggestions import did_you_mean
 
 STOCK = Path(mmpretrain.__file__).parent / '.mim' / 'configs'
 
@@ -247,8 +248,8 @@ def test_default_types_belong_to_the_top_level_only():
 
 
 def test_suggest():
-    assert suggest('stage_on', ['stage_one', 'other']) == " (did you mean 'stage_one'?)"
-    assert suggest('xyz', ['stage_one']) == ''
+    assert did_you_mean('stage_on', ['stage_one', 'other']) == " (did you mean 'stage_one'?)"
+    assert did_you_mean('xyz', ['stage_one']) == ''
 
 
 def test_parts_and_projectors_are_checked():

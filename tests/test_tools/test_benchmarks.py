@@ -14,16 +14,16 @@ from harness import contest
 from harness.clock import BlockClock
 from harness.contest import Contest
 from harness.counting import count_step
-from harness.loader import Loading, endless_batches, enough_steps
 from harness.machine import machine, peak_tflops, software
 from harness.memory import peak_in_use
 from harness.options import chosen
-from harness.photos import make_photos
 from harness.summary import Row, speed_ratios, summarise
 from harness.tables import markdown_table, rate, ratio, text_table, timing
 from harness.task import Settings
 from harness.threads import set_threads
 from PIL import Image
+from subjects.loader import Loading, endless_batches, enough_steps
+from subjects.photos import make_photos
 from test_tools.counted_subjects import WIDTHS, Linear
 from test_tools.piped_forks import FORKING
 from test_tools.sleeping_images import SECONDS, SleepingImages, ThreadCounts
@@ -260,7 +260,7 @@ def tables(path: Path) -> dict[str, dict]:
 
 def test_the_step_benchmark(forks, tmp_path):
     names = ['--implementations', 'mmpretrain', 'ours', '--models', 'mocov3-tiny', 'tec-tiny']
-    done = call_tool('benchmarks/step', *names, '--batch-size', 2, '--rounds', 1, '--out', tmp_path / 'a' / 'r.json')
+    done = call_tool('../benchmarks/step', *names, '--batch-size', 2, '--rounds', 1, '--out', tmp_path / 'a' / 'r.json')
     assert done.code == 0, done.err
     found = tables(tmp_path / 'a' / 'r.json')
     ours, peer = (found['mocov3-tiny'][name] for name in ('ours', 'mmpretrain'))
@@ -280,7 +280,7 @@ def test_the_loader_benchmark(forks, tmp_path):
     make_photos(tmp_path / 'photos', count=4)
     data = ['--data', tmp_path / 'photos', '--recipes', 'mocov3']
     sizes = ['--batch-size', 2, '--rounds', 1, '--steps', 4, '--workers', 0, 1, '--warmup', 0]
-    done = call_tool('benchmarks/loader', *data, *sizes, '--markdown', '--out', tmp_path / 'r.json')
+    done = call_tool('../benchmarks/loader', *data, *sizes, '--markdown', '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
     assert '| mocov3-0 | CPU ms/img |' in done.out
     found = tables(tmp_path / 'r.json')
@@ -302,7 +302,7 @@ def test_the_loader_benchmark(forks, tmp_path):
 
 
 def test_too_few_steps_for_the_loader_processes_are_one_clear_line():
-    error = call_tool('benchmarks/loader', '--workers', '8', '--steps', '4').error()
+    error = call_tool('../benchmarks/loader', '--workers', '8', '--steps', '4').error()
     assert error.startswith('--steps 4: with 8 loader processes')
 
 
@@ -310,7 +310,7 @@ def test_the_whole_loop_benchmark(forks, tmp_path):
     make_photos(tmp_path / 'photos', count=4)
     data = ['--data', tmp_path / 'photos', '--models', 'mae-tiny']
     sizes = ['--batch-size', 2, '--steps', 1, '--rounds', 1, '--workers', 0, '--warmup', 0]
-    done = call_tool('benchmarks/end_to_end', *data, *sizes, '--out', tmp_path / 'r.json')
+    done = call_tool('../benchmarks/end_to_end', *data, *sizes, '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
     found = tables(tmp_path / 'r.json')['mae-tiny']
     assert list(found) == ['pil', 'mmpretrain', 'ours', 'ours-fast-cpu', 'ours-fast-device']
@@ -321,7 +321,7 @@ def test_the_whole_loop_benchmark(forks, tmp_path):
 
 def test_the_optimiser_benchmark(forks, tmp_path):
     sizes = ['--size', 'tiny', '--steps', 1, '--rounds', 1, '--kinds', 'lars', 'ema']
-    done = call_tool('benchmarks/optimizer', *sizes, '--out', tmp_path / 'r.json')
+    done = call_tool('../benchmarks/optimizer', *sizes, '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
     found = tables(tmp_path / 'r.json')
     for subject in ('lars-tiny', 'ema-tiny'):
@@ -331,13 +331,13 @@ def test_the_optimiser_benchmark(forks, tmp_path):
 
 
 def test_a_wrong_name_is_one_clear_line():
-    error = call_tool('benchmarks/step', '--models', 'mae-vit-x').error()
+    error = call_tool('../benchmarks/step', '--models', 'mae-vit-x').error()
     assert error.startswith("there is no model 'mae-vit-x' (did you mean mae-vit-")
 
 
 def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path):
     (tmp_path / 'file').touch()
-    error = call_tool('benchmarks/step', '--models', 'mae-tiny', '--out', tmp_path / 'file' / 'r.json').error()
+    error = call_tool('../benchmarks/step', '--models', 'mae-tiny', '--out', tmp_path / 'file' / 'r.json').error()
     assert error.startswith(f'--out {tmp_path}/file/r.json: cannot be written')
 
 

@@ -8,7 +8,7 @@ from test_tools.tiny_runs import call_tool
 
 def test_the_ratio_of_medians_is_written(tmp_path):
     sizes = ['--images', 16, '--batch-size', 8, '--width', 12, '--depth', 1, '--img-size', 8, '--repeats', 3]
-    done = call_tool('benchmarks/linear_sweep', *sizes, '--out', tmp_path / 'new' / 'ratio.json')
+    done = call_tool('../benchmarks/linear_sweep', *sizes, '--out', tmp_path / 'new' / 'ratio.json')
     assert done.code == 0, done.err
     result = json.loads((tmp_path / 'new' / 'ratio.json').read_text())
     for name in ('cached features', 'shared forward passes'):

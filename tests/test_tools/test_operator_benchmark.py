@@ -3,9 +3,9 @@
 import os
 
 import pytest
-from harness import mmcv_ops
 from harness.clock import BlockClock
 from harness.task import Missing, Settings
+from subjects import mmcv_ops
 
 from mmselfsup_graft.ops import VARIABLE
 

@@ -132,7 +132,7 @@ def tool_main(name: str) -> Any:
 
 def call_tool(name: str, *arguments: Any) -> Outcome:
     """Run a tool inside this process, as ``python tools/NAME.py ARGUMENTS`` would."""
-    from mmselfsup_graft.cli.common import run_tool
+    from mmselfsup_graft.cli.running import run_tool
 
     out, err = io.StringIO(), io.StringIO()
     code: Any = 'never left'

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mmselfsup_graft.checkpoints import save_atomically
-from mmselfsup_graft.cli.common import describe
+from mmselfsup_graft.cli.running import describe
 from mmselfsup_graft.errors import DataError, DiskFullError
 from mmselfsup_graft.utils import files
 from mmselfsup_graft.utils.files import (

@@ -1,51 +1,13 @@
 #!/usr/bin/env python
-"""Mean and spread over seeds: ``compare_seeds.py WORK_DIR WORK_DIR ... [--claim "LGP > CL @ 1 label"]``.
+"""``python tools/analysis_tools/compare_seeds.py ...``: the command ``graft compare-seeds``."""
 
-Each WORK_DIR is the work directory of one recipe run (``tools/run_recipe.py --cfg-options randomness.seed=N``), or a
-folder whose sub-folders are work directories of ``tools/finetune.py``, a row each. A claim is tested on the paired
-differences over seeds: it holds, does not hold, or is undecided.
-"""
-
-import argparse
-from collections.abc import Sequence
-from dataclasses import asdict
+import sys
 from pathlib import Path
 
-from mmselfsup_graft.cli.common import run_tool
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that is not installed
 
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Mean and spread of recipe tables over seeds')
-    parser.add_argument(
-        'work_dirs',
-        nargs='+',
-        type=Path,
-        help='folders with a table.json, or with runs of tools/finetune.py, one per seed',
-    )
-    parser.add_argument('--claim', action='append', default=[], help='"ROW > OTHER ROW @ COLUMN"; may be repeated')
-    parser.add_argument('--out', type=Path, help='JSON file to write')
-    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Read, average, judge."""
-    args = parse(argv)
-    from mmselfsup_graft.engine.launching.existing import refuse_existing
-    from mmselfsup_graft.recipes.seeds import judge, read_tables, seeds_text, verdicts_text
-    from mmselfsup_graft.utils.files import write_json
-
-    refuse_existing([args.out] if args.out else [], args.overwrite, '--out')
-    table = read_tables(args.work_dirs)
-    verdicts = [judge(table, claim) for claim in args.claim]
-    print(seeds_text(table))
-    if verdicts:
-        print(f'\npaired differences in points over seeds, 95 % interval\n{verdicts_text(verdicts)}')
-    if args.out:
-        cells = {row: {c: table.of(row, c).tolist() for c in table.columns} for row in table.rows}
-        write_json(args.out, {'values': cells, 'claims': [asdict(each) for each in verdicts]})
-
+from mmselfsup_graft.cli.analysis_tools.compare_seeds import main
+from mmselfsup_graft.cli.running import run_tool
 
 if __name__ == '__main__':
     run_tool(main)

@@ -1,58 +1,13 @@
 #!/usr/bin/env python
-"""What does a masked-image model make of images? ``reconstruct.py CONFIG CHECKPOINT [CHECKPOINT ...]``.
+"""``python tools/analysis_tools/reconstruct.py ...``: the command ``graft reconstruct``."""
 
-Draws images, their masked form and the reconstruction by MAE, SimMIM, A2MIM or the masked-image objective of a
-MultiTask model. Several checkpoints of one config give a row each, over the same masks.
-"""
-
-import argparse
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 
-from mmselfsup_graft.cli.common import add_cfg_options, run_tool
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that is not installed
 
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Original, masked and reconstructed images')
-    parser.add_argument('config', help='config of a masked-image run')
-    parser.add_argument('checkpoints', nargs='+', type=Path, help='checkpoints of that run')
-    parser.add_argument(
-        '--images',
-        nargs='+',
-        type=Path,
-        default=[],
-        metavar='FILE_OR_FOLDER',
-        help='photos; resized and centre-cropped. Default: of the config: its test data, else its training data',
-    )
-    parser.add_argument(
-        '--side',
-        type=int,
-        metavar='PIXELS',
-        help='show photos whole, their shorter side scaled to this, in overlapping windows of the size the model takes',
-    )
-    parser.add_argument('--num-images', type=int, default=8, help='images of a folder or data set (default: 8)')
-    parser.add_argument('--seed', type=int, default=0, help='of the masks')
-    parser.add_argument('--out', type=Path, help='PNG to write; default: beside the first checkpoint')
-    add_cfg_options(parser)
-    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Load, reconstruct, draw."""
-    args = parse(argv)
-    from mmselfsup_graft.analysis.reconstruction.report import draw_checkpoints
-    from mmselfsup_graft.engine.launching.existing import refuse_existing
-    from mmselfsup_graft.engine.train import load_config
-
-    first = args.checkpoints[0]
-    out = args.out or first.with_name(f'{first.stem}_reconstructions.png')
-    refuse_existing([out], args.overwrite, '--out')
-    cfg = load_config(args.config, args.cfg_options)
-    draw_checkpoints(cfg, args.checkpoints, out, args.images, args.num_images, args.seed, args.side)
-    print(f'picture: {out}')
-
+from mmselfsup_graft.cli.analysis_tools.reconstruct import main
+from mmselfsup_graft.cli.running import run_tool
 
 if __name__ == '__main__':
     run_tool(main)

@@ -1,53 +1,13 @@
 #!/usr/bin/env python
-"""Store a resized copy of a data set: ``python tools/dataset_tools/store_resized.py SOURCE DESTINATION``.
+"""``python tools/dataset_tools/store_resized.py ...``: the command ``graft store-resized``."""
 
-JPEG files in the tree of the source, which the same data sets read, or decoded images in shards for ``RawShards``. The
-same command goes on after it was stopped.
-"""
-
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # usable before the package is installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that is not installed
 
-from mmselfsup_graft.cli.common import run_tool
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Store a resized copy of a data set')
-    parser.add_argument('source', help='folder of images at any depth, e.g. data/imagenet')
-    parser.add_argument('destination', help='folder to write')
-    parser.add_argument('--short-side', type=int, default=256, help='pixels of the shorter side; never enlarged')
-    parser.add_argument('--format', choices=['jpeg', 'raw'], default='jpeg', help='files, or decoded images in shards')
-    parser.add_argument('--quality', type=int, default=95, help='of JPEG')
-    parser.add_argument('--subsampling', choices=['4:2:0', '4:4:4'], default='4:2:0', help="of JPEG's colours")
-    parser.add_argument('--per-shard', type=int, default=1024, help='images of a raw shard')
-    parser.add_argument('--jobs', type=int, default=1, help='processes')
-    parser.add_argument('--on-corrupt', choices=['skip', 'raise'], default='skip', help='what unreadable images do')
-    parser.add_argument('--max-left-out', type=float, help='share of the files that may be left out; default: 0.05')
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Store and say what became of it."""
-    args = parse(argv)
-    from mmselfsup_graft.datasets.shards.stored_copy import store_resized
-
-    options = {name: getattr(args, name) for name in ('short_side', 'quality', 'subsampling', 'per_shard', 'jobs')}
-    if args.max_left_out is not None:
-        options['max_left_out'] = args.max_left_out
-    manifest = store_resized(args.source, args.destination, form=args.format, on_corrupt=args.on_corrupt, **options)
-    counts = manifest['counts']
-    for path, reason in list(manifest['skipped'].items())[:20]:
-        print(f'skipped {path}: {reason}')
-    print(
-        f'{args.destination}: {counts["stored"]} of {counts["found"]} images, {counts["bytes"] / 2**20:.1f} MiB'
-        + (f', {counts["skipped"]} unreadable (all are named in manifest.json)' if counts['skipped'] else '')
-    )
-
+from mmselfsup_graft.cli.dataset_tools.store_resized import main
+from mmselfsup_graft.cli.running import run_tool
 
 if __name__ == '__main__':
     run_tool(main)

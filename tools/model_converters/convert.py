@@ -1,36 +1,13 @@
 #!/usr/bin/env python
-"""Carry a backbone from any known checkpoint to another library: ``convert.py SRC DST --to TARGET``."""
+"""``python tools/model_converters/convert.py ...``: the command ``graft convert``."""
 
-import argparse
-from collections.abc import Sequence
+import sys
+from pathlib import Path
 
-from mmselfsup_graft.cli.common import add_convert_options, run_tool
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that is not installed
 
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    from mmselfsup_graft.checkpoints import TARGETS
-    from mmselfsup_graft.checkpoints.formats.encoder import format_names
-
-    parser = argparse.ArgumentParser(description='Carry a backbone from a checkpoint to another library')
-    parser.add_argument('source', help='checkpoint of any known format')
-    parser.add_argument('destination', help='file to write: .pth, .pt or .safetensors')
-    parser.add_argument('--to', required=True, choices=list(TARGETS), help='where the backbone goes')
-    known = ['auto', *format_names()]
-    parser.add_argument(
-        '--from', dest='method', default='auto', choices=known, help='format or method of the checkpoint'
-    )
-    add_convert_options(parser)
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Convert and tell."""
-    args = parse(argv)
-    from mmselfsup_graft.export.convert_file import convert_command
-
-    print(convert_command(args, args.to))
-
+from mmselfsup_graft.cli.model_converters.convert import main
+from mmselfsup_graft.cli.running import run_tool
 
 if __name__ == '__main__':
     run_tool(main)

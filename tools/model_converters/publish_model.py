@@ -1,33 +1,13 @@
 #!/usr/bin/env python
-"""Make a checkpoint ready for others: ``publish_model.py IN OUT`` writes ``OUT`` with a hash in its name."""
+"""``python tools/model_converters/publish_model.py ...``: the command ``graft publish``."""
 
-import argparse
-from collections.abc import Sequence
+import sys
+from pathlib import Path
 
-from mmselfsup_graft.cli.common import run_tool
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that is not installed
 
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Keep the weights of a checkpoint, leave the rest')
-    parser.add_argument('in_file', help='checkpoint of a training run')
-    parser.add_argument('out_file', help='file to write; 8 digits of its SHA-256 are appended to the name')
-    parser.add_argument('--keep-followers', action='store_true', help='keep momentum encoders, queues and teachers')
-    parser.add_argument('--overwrite', action='store_true', help='replace a file that is there')
-    parser.add_argument('--unsafe-pickle', action='store_true', help='let the file run code while it is read')
-    parser.add_argument('--unverified', action='store_true', help='publish also where no encoder is recognized')
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Publish and tell."""
-    args = parse(argv)
-    from mmselfsup_graft.export.publish import publish_file
-
-    options = (args.keep_followers, args.overwrite, args.unsafe_pickle, args.unverified)
-    _, text = publish_file(args.in_file, args.out_file, *options)
-    print(text)
-
+from mmselfsup_graft.cli.model_converters.publish_model import main
+from mmselfsup_graft.cli.running import run_tool
 
 if __name__ == '__main__':
     run_tool(main)

@@ -1,37 +1,13 @@
 #!/usr/bin/env python
-"""MMDetection's converter, extended: ``selfsup2mmdet.py SRC DST --selfsup METHOD``.
+"""``python tools/model_converters/selfsup2mmdet.py ...``: the command ``graft selfsup2mmdet``."""
 
-The command line is MMDetection's. Unlike there, SwAV is converted too, a wrong method or an empty result is an error,
-and the projection head is left out unless ``--keep-head`` asks for it.
-"""
+import sys
+from pathlib import Path
 
-import argparse
-from collections.abc import Sequence
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that is not installed
 
-from mmselfsup_graft.cli.common import add_convert_options, run_tool
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    from mmselfsup_graft.checkpoints.formats.encoder import format_names
-
-    parser = argparse.ArgumentParser(description='Convert a self-supervised checkpoint for MMDetection')
-    parser.add_argument('source', metavar='src', help='checkpoint of self-supervised pre-training')
-    parser.add_argument('destination', metavar='dst', help='file to write')
-    parser.add_argument(
-        '--selfsup', dest='method', required=True, choices=['auto', *format_names()], help='method, or auto'
-    )
-    add_convert_options(parser)
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Convert and tell."""
-    args = parse(argv)
-    from mmselfsup_graft.export.convert_file import convert_command
-
-    print(convert_command(args, 'mmdet'))
-
+from mmselfsup_graft.cli.model_converters.selfsup2mmdet import main
+from mmselfsup_graft.cli.running import run_tool
 
 if __name__ == '__main__':
     run_tool(main)

@@ -100,12 +100,6 @@ def apply_cfg_options(cfg: Config, options: dict[str, Any]) -> None:
         cfg.merge_from_dict({option: value})
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the nearest known name, or nothing if none is near."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" (did you mean '{near[0]}'?)" if near else ''
-
-
 def _root(cfg: Config) -> _Place:
     return _Place(cfg.to_dict(), '', '', {}, None, cfg.get('default_scope') or 'mmengine')
 

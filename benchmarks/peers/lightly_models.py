@@ -1,0 +1,134 @@
+"""MAE and MoCo v3 put together from lightly's parts, as its examples do; it has no class for either."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from harness.task import Missing, Settings
+from torch import nn
+
+_NOTE = 'put together from its parts, fused AdamW'
+_SIZES = {  # width, blocks, heads of MAE, heads of MoCo v3
+    'tiny': (48, 3, 3, 3),
+    'vit-s': (384, 12, 6, 12),
+    'vit-b': (768, 12, 12, 12),
+    'vit-l': (1024, 24, 16, 16),
+}
+
+
+def lightly_step(algorithm: str, size: str, settings: Settings) -> tuple[Callable[[], Any], str]:
+    """A training step and a note.
+
+    Raises:
+        Missing: If lightly or timm is not installed.
+    """
+    try:
+        import lightly.models.modules  # noqa: F401
+        import timm  # noqa: F401
+    except ImportError as error:
+        raise Missing(f'{error.name} is not installed: bash tools/install.sh --benchmarks') from error
+    width, blocks, mae_heads, moco_heads = _SIZES[size]
+    side = 64 if size == 'tiny' else 224
+    tiny = size == 'tiny'
+    model: nn.Module
+    if algorithm == 'mae':
+        decoder = (48, 1, 3) if tiny else (512, 8, 16)
+        model = _MAE(_timm_vit(side, width, blocks, mae_heads), *decoder)
+        rate, betas, decay = 2.4e-3, (0.9, 0.95), 0.05
+    else:
+        hidden, out = (64, 32) if tiny else (4096, 256)
+        model = _MoCoV3(_timm_vit(side, width, blocks, moco_heads), width, hidden, out)
+        rate, betas, decay = 2.4e-3, (0.9, 0.999), 0.1
+    model.to(settings.device).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=rate, betas=betas, weight_decay=decay, fused=True)
+    views = [
+        torch.randint(0, 256, (settings.batch_size, 3, side, side), dtype=torch.uint8, device=settings.device)
+        for _ in range(1 if algorithm == 'mae' else 2)
+    ]
+    mean = torch.tensor([123.675, 116.28, 103.53], device=settings.device).view(3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375], device=settings.device).view(3, 1, 1)
+
+    def step() -> None:
+        images = [(view.float() - mean) / std for view in views]
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.precision == 'bf16'):
+            loss = model(*images)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step, _NOTE
+
+
+def _timm_vit(side: int, width: int, blocks: int, heads: int) -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(
+        img_size=side, patch_size=16, embed_dim=width, depth=blocks, num_heads=heads, num_classes=0
+    )
+
+
+class _MAE(nn.Module):
+    """Encoder and decoder of lightly, target normalised per patch."""
+
+    def __init__(self, vit: Any, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        from lightly.models.modules import MAEDecoderTIMM, MaskedVisionTransformerTIMM
+
+        self.patch = vit.patch_embed.patch_size[0]
+        self.encoder = MaskedVisionTransformerTIMM(vit=vit)
+        self.decoder = MAEDecoderTIMM(
+            num_patches=vit.patch_embed.num_patches,
+            patch_size=self.patch,
+            embed_dim=vit.embed_dim,
+            decoder_embed_dim=width,
+            decoder_depth=blocks,
+            decoder_num_heads=heads,
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        from lightly.models import utils
+
+        size = (len(images), self.encoder.sequence_length)
+        keep, hidden = utils.random_token_mask(size, mask_ratio=0.75, device=images.device)
+        latent = self.decoder.embed(self.encoder.encode(images=images, idx_keep=keep))
+        tokens = utils.repeat_token(self.decoder.mask_token, size)
+        tokens = utils.set_at_index(tokens, keep, latent.type_as(tokens))
+        decoded = utils.get_at_index(self.decoder.decode(tokens), hidden)
+        prediction = self.decoder.predict(decoded).float()
+        target = utils.get_at_index(utils.patchify(images, self.patch), hidden - 1)
+        target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+        return nn.functional.mse_loss(prediction, target)
+
+
+class _MoCoV3(nn.Module):
+    """Encoders of timm, heads and moving average of lightly; momentum fixed, patch embedding frozen."""
+
+    def __init__(self, vit: Any, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        from lightly.models.modules.heads import MoCoProjectionHead
+
+        vit.patch_embed.requires_grad_(False)
+        vit.pos_embed.requires_grad_(False)
+        self.backbone = vit
+        self.projector = MoCoProjectionHead(width, hidden, out, num_layers=3, batch_norm=True)
+        self.predictor = MoCoProjectionHead(out, hidden, out, num_layers=2, batch_norm=True)
+        self.followers = nn.ModuleList([deepcopy(self.backbone), deepcopy(self.projector)]).requires_grad_(False)
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        from lightly.models.utils import update_momentum
+
+        queries = [self.predictor(self.projector(self.backbone(view))) for view in (first, second)]
+        with torch.no_grad():
+            update_momentum(self.backbone, self.followers[0], 0.99)
+            update_momentum(self.projector, self.followers[1], 0.99)
+            keys = [self.followers[1](self.followers[0](view)) for view in (first, second)]
+        return _one_sided(queries[0], keys[1]) + _one_sided(queries[1], keys[0])
+
+
+def _one_sided(query: torch.Tensor, key: torch.Tensor, temperature: float = 0.2) -> torch.Tensor:
+    """MoCo v3's loss of one direction, in torch: lightly's NT-Xent also compares queries with queries."""
+    logits = nn.functional.normalize(query.float(), dim=1) @ nn.functional.normalize(key.float(), dim=1).T
+    truth = torch.arange(len(logits), device=logits.device)
+    return nn.functional.cross_entropy(logits / temperature, truth) * (2 * temperature)

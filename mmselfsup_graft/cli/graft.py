@@ -1,0 +1,94 @@
+"""The console command ``graft``: one name for all commands.
+
+``graft NAME ...`` is the same as a script of ``tools/``. The module of a command is imported when it is called, so
+``graft --help`` answers at once.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.utils.suggestions import did_you_mean
+from mmselfsup_graft.version import __version__
+
+from .running import run_tool
+
+
+class Command(NamedTuple):
+    """A command of the command line.
+
+    Attributes:
+        module: Below ``mmselfsup_graft.cli``, with ``make_parser`` and ``main``.
+        help: One line.
+    """
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    'train': Command('train', 'train one config'),
+    'test': Command('test', 'score a checkpoint: k-NN, few-shot, logistic regression, linear'),
+    'finetune': Command('finetune', 'fine-tune a checkpoint and test it'),
+    'recipe': Command('run_recipe', 'run several stages as one job, with a report'),
+    'convert': Command('model_converters.convert', 'convert a backbone to another library'),
+    'selfsup2mmdet': Command(
+        'model_converters.selfsup2mmdet', "convert a backbone to MMDetection, by its method's name"
+    ),
+    'publish': Command('model_converters.publish_model', 'strip a checkpoint and put its hash into its name'),
+    'download': Command('download_weights', 'list or download published weights'),
+    'conflict': Command('analysis_tools.gradient_conflict', 'gradient conflict over depth, and where to graft'),
+    'interaction': Command('analysis_tools.interaction_strength', 'multi-order interaction strength'),
+    'spectrum': Command('analysis_tools.feature_spectrum', 'spectrum of features over depth'),
+    'reconstruct': Command('analysis_tools.reconstruct', 'draw reconstructions of masked images'),
+    'compare-seeds': Command('analysis_tools.compare_seeds', 'mean and spread over seeds, and claims'),
+    'make-shards': Command('dataset_tools.make_shards', 'write a folder of images as tar archives'),
+    'make-split': Command('dataset_tools.make_split', 'write the list of a class-balanced part'),
+    'store-resized': Command('dataset_tools.store_resized', 'write a resized copy of a folder of images'),
+    'check-env': Command('check_env', 'what is installed, and the command for what is missing'),
+    'completion': Command('completion', 'print the completion script of a shell'),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Call the command that the first argument names.
+
+    Raises:
+        ConfigError: If there is no such command.
+    """
+    name, *rest = (list(sys.argv[1:]) if argv is None else list(argv)) or ['--help']
+    if name in ('-h', '--help'):
+        print(overview())
+        return 0
+    if name == '--version':
+        print(__version__)
+        return 0
+    if name not in COMMANDS:
+        raise ConfigError(f'graft has no command {name!r}{did_you_mean(name, COMMANDS)}; see graft --help')
+    sys.argv = [f'graft {name}', *rest]  # what argparse takes the name of the program from
+    return importlib.import_module(f'mmselfsup_graft.cli.{COMMANDS[name].module}').main(rest)
+
+
+def overview() -> str:
+    """All commands, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f'  {name:{width}}  {command.help}' for name, command in COMMANDS.items()]
+    return '\n'.join(['usage: graft COMMAND ...', '', *lines, '', 'Options of a command: graft COMMAND --help'])
+
+
+def full_parser() -> argparse.ArgumentParser:
+    """One parser with all commands, for completion scripts."""
+    parser = argparse.ArgumentParser(prog='graft')
+    commands = parser.add_subparsers()
+    for name, command in COMMANDS.items():
+        own = importlib.import_module(f'mmselfsup_graft.cli.{command.module}').make_parser()
+        commands.add_parser(name, parents=[own], add_help=False, help=command.help)
+    return parser
+
+
+def console() -> None:
+    """Entry point of the console command."""
+    run_tool(main)

@@ -1,0 +1,31 @@
+"""Carry a backbone from any known checkpoint to another library: ``convert.py SRC DST --to TARGET``."""
+
+import argparse
+from collections.abc import Sequence
+
+from mmselfsup_graft.cli.options import add_convert_options
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    from mmselfsup_graft.checkpoints import TARGETS
+    from mmselfsup_graft.checkpoints.formats.encoder import format_names
+
+    parser = argparse.ArgumentParser(description='Carry a backbone from a checkpoint to another library')
+    parser.add_argument('source', help='checkpoint of any known format')
+    parser.add_argument('destination', help='file to write: .pth, .pt or .safetensors')
+    parser.add_argument('--to', required=True, choices=list(TARGETS), help='where the backbone goes')
+    known = ['auto', *format_names()]
+    parser.add_argument(
+        '--from', dest='method', default='auto', choices=known, help='format or method of the checkpoint'
+    )
+    add_convert_options(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert and tell."""
+    args = make_parser().parse_args(argv)
+    from mmselfsup_graft.export.convert_file import convert_command
+
+    print(convert_command(args, args.to))

@@ -1,0 +1,140 @@
+"""Running a command: errors as one line, exit codes, signals."""
+
+import atexit
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from mmselfsup_graft.errors import GraftError
+from mmselfsup_graft.utils.files import is_disk_full, is_shared_memory_full
+from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, death, exit_together, handled, request
+
+
+def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
+    """Run ``main`` and leave the process: 0 if all went well, 1 with one clear line if not, 75 if it was asked to stop.
+
+    Set GRAFT_TRACEBACK=1 to see where an error came from.
+    """
+    # schedules step at every iteration, optimisers of accumulated gradients not at the first: nothing is skipped
+    warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
+    logging.raiseExceptions = False  # a log that cannot be written prints no traceback beside the one line below
+    try:
+        with handled():
+            code = main(argv) or 0
+        _leave_process_group(code)
+        sys.exit(code)
+    except Preempted as stopped:
+        with handled():  # the launcher may send the signal again
+            if _is_first():
+                print(f'\n{stopped}', file=sys.stderr)
+            _end_workers()
+            if stopped.together:
+                exit_together(EXIT_PREEMPTED)
+            sys.exit(EXIT_PREEMPTED)
+    except KeyboardInterrupt:
+        print(f'\ninterrupted; {request.advice()}', file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get('GRAFT_TRACEBACK'):
+            raise
+        sys.stdout.flush()
+        print(f'error: {describe(error)}', file=sys.stderr)
+        sys.exit(getattr(error, 'exit_code', 1))
+
+
+def _is_first() -> bool:
+    """Whether this is the first process of a launch, or the only one."""
+    return int(os.environ.get('RANK', 0)) == 0
+
+
+def _end_workers() -> None:
+    """End the workers of data loaders, which torch would wait for."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+
+
+def _leave_process_group(code: int) -> None:
+    """End torch's communication in good order, and the process with it, if it is one of several.
+
+    The threads of a process group that is still referred to (by DDP for example) can abort a process while Python takes
+    itself apart, long after all work was done.
+    """
+    torch = sys.modules.get('torch')
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def describe(error: BaseException) -> str:
+    """One line for an error: our own message, also from below other errors, or its type and first line."""
+    full = _what_is_full(error)
+    if full is not None:
+        return full
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, GraftError):
+            return ' '.join(_own_words(cause).split())
+        cause = cause.__cause__ or cause.__context__
+    killed = _killed_worker(error)
+    if killed:
+        return killed
+    text = ' '.join(str(error).split())
+    if isinstance(error, OSError):
+        return text[:400]
+    if 'Original Traceback' in text:
+        return f'{_last_words(str(error))} (in a data-loading worker; set GRAFT_TRACEBACK=1 to see where)'
+    return f'{type(error).__name__}: {text[:400]} (set GRAFT_TRACEBACK=1 to see where)'
+
+
+def _killed_worker(error: BaseException) -> str | None:
+    """What to say if the cause is the death of a worker, which torch raises wherever the process happens to be."""
+    cause: BaseException | None = error
+    said = None
+    while cause is not None:
+        found = re.search(
+            r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w+)|exited)', str(cause)
+        )
+        if found:
+            said = f'a data-loading worker (PID {found[1]}) was {_killed_by(found[2])}'
+        cause = cause.__cause__ or cause.__context__
+    return said  # by the innermost, which names the signal
+
+
+def _killed_by(description: str | None) -> str:
+    """``killed by SIGKILL (out of memory?)`` for what :func:`signal.strsignal` calls ``Killed``."""
+    numbers = [each for each in signal.Signals if (signal.strsignal(each) or '').startswith(description or '?')]
+    return death(-numbers[0]) if numbers else 'killed'
+
+
+def _last_words(text: str) -> str:
+    """What stands behind the last line of code of a traceback: the error itself, whole."""
+    lines = text.rstrip().splitlines()
+    last = max((number for number, line in enumerate(lines) if line.startswith('  ')), default=-1)
+    return ' '.join(' '.join(lines[last + 1 :]).split())
+
+
+def _what_is_full(error: BaseException) -> str | None:
+    """What to say if shared memory, or a disk that no message of ours names, is full."""
+    if is_shared_memory_full(error):
+        return (
+            'shared memory (/dev/shm), through which loader workers hand over their batches, is full: set '
+            'train_dataloader.num_workers=0, or start the container with more of it (docker run --shm-size=8g)'
+        )
+    if is_disk_full(error) and isinstance(error, OSError):
+        text = ' '.join(str(error).split())[:400]
+        return f'a file could not be written, the disk is full ({text}); free space and run the command again'
+    return None
+
+
+def _own_words(error: GraftError) -> str:
+    """The message alone: a loader's worker wraps it into its whole traceback."""
+    text = str(error)
+    return text.rpartition(f'{type(error).__name__}: ')[2] if 'Original Traceback' in text else text

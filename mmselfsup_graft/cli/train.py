@@ -1,0 +1,39 @@
+"""Train one config: ``python tools/train.py configs/... [--work-dir DIR] [--resume] [--amp] ...``."""
+
+import argparse
+from collections.abc import Sequence
+
+from mmselfsup_graft.cli.options import add_train_options, train_arguments
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description='Train one config')
+    parser.add_argument('config', help='config file')
+    add_train_options(parser)
+    parser.add_argument('--pretrained', metavar='FILE', help="weights for a detector's or segmentor's backbone")
+    parser.add_argument('--no-validate', action='store_true', help='leave validation out')
+    parser.add_argument('--print-config', action='store_true', help='print the resolved config and stop')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Resolve the config and train."""
+    args = make_parser().parse_args(argv)
+    from mmselfsup_graft.engine.train import resumes, set_pretrained, train, training_config
+
+    cfg = training_config(**train_arguments(args))
+    if args.pretrained is not None and not resumes(cfg):
+        set_pretrained(cfg, args.pretrained)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.print_config:
+        print(cfg.pretty_text)
+        return
+    from mmselfsup_graft.engine.resuming.latest import finished
+
+    note = finished(cfg)
+    if note is not None:
+        print(note)
+        return
+    train(cfg, args.overwrite)

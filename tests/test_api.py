@@ -1,0 +1,38 @@
+"""The public functions do what the commands do."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_tools.tiny_runs import tiny_config, write_config
+
+import mmselfsup_graft as graft
+from mmselfsup_graft.checkpoints import read_state
+
+
+def test_importing_the_package_is_light():
+    code = (
+        'import sys, mmselfsup_graft; assert not {"torch", "mmengine.runner"} & set(sys.modules); '
+        'assert "train" in dir(mmselfsup_graft)'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_unknown_names():
+    with pytest.raises(AttributeError, match='no attribute'):
+        graft.trian  # noqa: B018
+
+
+def test_train_evaluate_and_convert(tmp_path):
+    config = write_config(tmp_path / 'tiny.py', tiny_config('mim', epochs=2))
+    runner = graft.train(config, work_dir=tmp_path / 'run', epochs=1)
+    assert runner.epoch == 1
+    checkpoint = tmp_path / 'run' / 'epoch_1.pth'
+    rows = graft.evaluate(config, checkpoint, protocols=['knn'], work_dir=tmp_path / 'scores')
+    assert [row['protocol'] for row in rows] == ['knn']
+    assert rows == [json.loads(line) for line in (tmp_path / 'scores' / 'results.jsonl').read_text().splitlines()]
+    done = graft.convert(checkpoint, tmp_path / 'timm.pth', 'timm')
+    weight = read_state(done.path)['blocks.0.attn.qkv.weight']
+    assert torch.equal(weight, runner.model.backbone.state_dict()['layers.0.attn.qkv.weight'])
