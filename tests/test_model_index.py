@@ -93,3 +93,39 @@ def test_the_readme_links_every_config_of_its_folder(path: Path):
     text = (path.parent / 'README.md').read_text(encoding='utf-8')
     for config in path.parent.glob('*.py'):
         assert f'({config.name})' in text, f'{path.parent.name}/README.md does not link {config.name}'
+
+
+def table_rows(path: Path) -> dict[str, dict[str, str]]:
+    """Name of a config -> header -> cell, of every table of a README that lists configs; notes like ``(1)`` are cut."""
+    rows: dict[str, dict[str, str]] = {}
+    header: list[str] = []
+    for line in path.read_text(encoding='utf-8').splitlines():
+        cells = [cell.strip() for cell in line.strip().strip('|').split('|')] if line.startswith('|') else []
+        if cells and cells[0] == 'config':
+            header = cells
+        link = re.fullmatch(r'\[[^\]]+\]\((?:\S*/)?([\w.-]+)\.py\)', cells[0]) if cells and header else None
+        if link:
+            rows[link[1]] = {name: re.sub(r'\s*\(\d+\)$', '', cell) for name, cell in zip(header, cells, strict=True)}
+        header = header if cells else []
+    return rows
+
+
+TABLES = {path.parent.name: table_rows(path.parent / 'README.md') for path in METAFILES}
+
+
+@pytest.mark.parametrize('model', PRETRAINING, ids=lambda model: model['Name'])
+def test_the_table_of_the_readme_says_what_the_metafile_says(model: dict[str, Any]):
+    row = TABLES[Path(model['Config']).parts[1]].get(model['Name'])
+    if row is None:  # linked in the text
+        return
+    metadata = model['Metadata']
+    assert int(row.get('epochs', metadata['Epochs'])) == metadata['Epochs']
+    assert int(row.get('batch', metadata['Batch Size'])) == metadata['Batch Size']
+    published = [value for result in model.get('Paper Results', []) for value in result['Metrics'].values()]
+    cell = row.get('published figure (paper)', '-')
+    assert [float(number) for number in re.findall(r'\d+\.\d+', cell)] == published
+
+
+@pytest.mark.parametrize('folder', TABLES)
+def test_tables_of_configs_are_found(folder: str):
+    assert TABLES[folder]
