@@ -1,5 +1,7 @@
 """What mmengine needs to train our models: runner, loop, hooks, optimizer constructors, schedules."""
 
+from mmselfsup_graft.libraries import mmpretrain_models  # noqa: F401  (first)
+
 from .device_scalars import DeferredMessageHub
 from .execution.sharding import FullySharded
 from .hooks import (

@@ -30,6 +30,7 @@ from test_tools.tiny_runs import (
     write_config,
 )
 
+from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.errors import GraftError
 from mmselfsup_graft.recipes import jobs as recipe_jobs
 from mmselfsup_graft.recipes.jobs import ProgressView, run_jobs
@@ -387,6 +388,9 @@ def test_diverged_encoders_leave_the_other_rows(folder, finished, tmp_path):
         checkpoint = load(weights(work, name))
         checkpoint['state_dict']['backbone.cls_token'].fill_(math.nan)
         torch.save(checkpoint, weights(work, name))
+        note = work / name / 'done.json'
+        done = {**json.loads(note.read_text()), 'sha256': file_sha256(weights(work, name))}
+        note.write_text(json.dumps(done))
     text = write_report(load_recipe(folder / 'recipe.py'), work)
     before, result = (strict_json(each / 'table.json') for each in (finished[0], work))
     kept = {name: row for name, row in before['rows'].items() if row.get('encoder') not in ('MIM', 'CL')}

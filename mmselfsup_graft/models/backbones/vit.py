@@ -96,7 +96,16 @@ class SelfSupViT(VisionTransformer):
             **kwargs,
         )
         self.arch_settings, self.num_layers = settings, settings['num_layers']
-        self.layers = _build_blocks(settings, qk_norm, **kwargs)
+        self.layers = _build_blocks(
+            settings,
+            qk_norm,
+            drop_rate=kwargs.get('drop_rate', 0.0),
+            drop_path_rate=kwargs.get('drop_path_rate', 0.0),
+            qkv_bias=kwargs.get('qkv_bias', True),
+            norm_cfg=kwargs.get('norm_cfg'),
+            layer_scale_init_value=kwargs.get('layer_scale_init_value', 0.0),
+            layer_cfgs=kwargs.get('layer_cfgs'),
+        )
         self.out_indices = _count_from_zero(out_indices, self.num_layers)
         self.frozen_stages = frozen_stages
         if frozen_stages > 0:
@@ -263,13 +272,13 @@ class SelfSupViT(VisionTransformer):
 def _build_blocks(
     settings: Mapping[str, int],
     qk_norm: bool,
-    drop_rate: float = 0.0,
-    drop_path_rate: float = 0.0,
-    qkv_bias: bool = True,
-    norm_cfg: dict | None = None,
-    layer_scale_init_value: float = 0.0,
-    layer_cfgs: dict | Sequence[dict] | None = None,
-    **_: Any,
+    *,
+    drop_rate: float,
+    drop_path_rate: float,
+    qkv_bias: bool,
+    norm_cfg: dict | None,
+    layer_scale_init_value: float,
+    layer_cfgs: dict | Sequence[dict] | None,
 ) -> ModuleList:
     """The blocks of a ViT with mmpretrain's arguments and defaults; the rate of drop path grows with the depth."""
     depth = settings['num_layers']
