@@ -12,7 +12,7 @@ import torch
 from test_downstream.test_end_to_end import written
 from tiny_downstream import CONFIGS, method_of, shrunk_downstream, write_pretrained
 
-SCRIPTS = CONFIGS.parent / 'benchmarks'
+SCRIPTS = CONFIGS.parent / 'tools' / 'benchmarks'
 
 
 def run(script: str, *arguments: object) -> str:
