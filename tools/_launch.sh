@@ -5,7 +5,7 @@ TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHONPATH=$(dirname "$TOOLS")${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH
 
-# need COUNT "$@" : leave with the caller's usage text unless there are COUNT positional arguments.
+# need COUNT "$@" : exit with the usage text unless there are COUNT positional arguments.
 need() {
     local count=$1
     shift
@@ -16,7 +16,7 @@ need() {
     fi
 }
 
-# need_number NAME VALUE : bash runs commands inside what it computes with, so only digits may get there.
+# need_number NAME VALUE : bash arithmetic runs commands inside values, so only digits are accepted.
 need_number() {
     if ! [[ $2 =~ ^[1-9][0-9]{0,5}$ ]]; then
         echo "$1 must be a positive number, not '$2'" >&2
@@ -61,8 +61,8 @@ srun_launch() {
         ${more[@]+"${more[@]}"} "$(pick_python)" -u "$TOOLS/$tool" --launcher slurm "$@"
 }
 
-# launch COMMAND [args]: become the command. In a job of sbatch with REQUEUE=1 stay beside it instead: what asks this shell
-# to stop (sbatch --signal=B:USR1@60) is passed on, and a job whose command was preempted (75) goes back into the queue.
+# launch COMMAND [args]: exec the command. In a job of sbatch with REQUEUE=1 wait for it instead: signals to this shell
+# (sbatch --signal=B:USR1@60) are passed on, and the job is requeued if the command was preempted (75).
 launch() {
     [[ ${REQUEUE:-0} == 1 && -n ${SLURM_JOB_ID:-} ]] || exec "$@"
     local pid code ended=127 asked=1 # 127: the command is missing, or was waited for before

@@ -8,14 +8,14 @@ Usage: bash tools/build_mmcv_ops.sh [PYTHON]
 
 Installs onedl-mmcv with its compiled ops for the torch of PYTHON (default: the environment of tools/install.sh). They are
 optional: without them torchvision serves the ops that detectors and segmentors usually call (docs/transfer.md). Does
-nothing where they work already. A wheel that was built before is kept and used again; building takes some 7 minutes on
-2 cores without CUDA, and longer with it. It needs torch before 2.14 (requirements/compiled_ops.txt).
+nothing if they already work. Built wheels are kept and reused. Building takes about 7 minutes on 2 cores without CUDA,
+longer with it. It needs torch before 2.14 (requirements/compiled_ops.txt).
 
 Environment:
-  GRAFT_MMCV_WHEEL  a wheel to install instead of building one, e.g. a prebuilt one for your torch and CUDA
+  GRAFT_MMCV_WHEEL  wheel to install instead of building one, e.g. for your torch and CUDA
   GRAFT_WHEELS      folder where built wheels are kept (default: ~/.cache/mmselfsup_graft/wheels)
   FORCE_CUDA=1      build for GPUs on a machine that has none, e.g. the login node of a cluster
-  MAX_JOBS          compilers at once (default: number of cores; each takes up to 2 GB of memory)
+  MAX_JOBS          parallel compilers (default: number of cores; each takes up to 2 GB of memory)
   CFLAGS            flags of the compiler (default without a GPU: "-O1 -g0", which builds in half the time)
 USAGE
 }

@@ -6,21 +6,20 @@ usage() {
     cat <<'USAGE'
 Usage: bash tools/install.sh [--tests] [--transfer] [--compiled-ops] [--benchmarks] [--dali]
 
-Makes a virtual environment and installs mmselfsup-graft (editable) with the tested versions of its requirements, those
-of the fast data path (kornia, simplejpeg) included.
-Does nothing, quickly, when the environment is already up to date.
+Makes a virtual environment and installs mmselfsup-graft (editable) with the tested versions of its requirements,
+including those of the fast data path (kornia, simplejpeg). Does nothing if the environment is up to date.
 
   --tests        also install what the tests, the linter and the type checker need
   --transfer     also install detection and segmentation: mmdet and mmseg; torchvision serves the operators of mmcv
-  --compiled-ops also build mmcv's own operators, for those that torchvision does not serve (docs/transfer.md): with an
-                 older torch (requirements/compiled_ops.txt), a C++ compiler and some 7 minutes on 2 cores the first
-                 time (tools/build_mmcv_ops.sh --help)
-  --benchmarks   also install lightly, a peer that benchmarks/ compares with
+  --compiled-ops also build mmcv's own operators, for those that torchvision does not serve (docs/transfer.md). Installs
+                 an older torch (requirements/compiled_ops.txt) and needs a C++ compiler and about 7 minutes on 2
+                 cores the first time (tools/build_mmcv_ops.sh --help)
+  --benchmarks   also install lightly, for comparison in benchmarks/
   --dali         also install NVIDIA DALI (900 MB and more), for fast='dali' (docs/speed.md)
 
 Environment:
   GRAFT_VENV     folder of the virtual environment (default: .venv in the checkout)
-  GRAFT_PYTHON   Python interpreter to make it from, 3.10 to 3.12 (default: the first suitable python3 found)
+  GRAFT_PYTHON   Python interpreter to create it with, 3.10 to 3.12 (default: the first suitable python3 found)
 USAGE
 }
 

@@ -7,14 +7,14 @@ usage() {
 Usage: bash tools/quickstart.sh [--data digits|fashion-mnist|DIR] [options of tools/run_recipe.py]
 
 Installs what is missing (see tools/install.sh) and runs the cascade (masked image modeling, then contrastive
-learning grafted onto it) beside each objective alone, then scores all of them. The same command goes on where it
-was stopped.
+learning grafted onto it) beside each objective alone, then scores all of them. Run the same
+command again to resume.
 
   --data digits           scikit-learn's 1,797 digits (default, about 5 minutes of training on 2 cores)
   --data fashion-mnist    6,000 images of Fashion-MNIST (Debian's package dataset-fashion-mnist, or downloaded)
-  --data DIR              a folder of images, labelled by sub-folder or not at all
-  --epochs N              length of the longest training; the others keep their proportion to it
-  --max-left-out SHARE    share of the files that may be left out because they are not images (default: 0.05)
+  --data DIR              a folder of images, labeled by sub-folder, or without labels
+  --epochs N              length of the longest training; the others are scaled with it
+  --max-left-out SHARE    share of the files that may be skipped because they are not images (default: 0.05)
   --work-dir DIR          where to write (default: work_dirs/<name of the recipe>, for a folder
                           work_dirs/layer-grafted_<name of the folder>)
 USAGE

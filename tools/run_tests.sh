@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Install what the tests need and run them: bash tools/run_tests.sh [--all] [--no-transfer] [pytest arguments]
 #
-#   --all           also the tests marked slow: processes that are killed and resumed, several that train together
-#   --no-transfer   neither install nor test detection and segmentation
-#   --help          print this and stop
+#   --all           also the tests marked slow: killed and resumed processes, training on several processes
+#   --no-transfer   do not install or test detection and segmentation
+#   --help          print this and exit
 #
 # Without pytest arguments: all tests, in two processes with one computing thread each.
-# GRAFT_GOLDEN=<folder with reference numbers> adds the comparison with them; GRAFT_VENV=<folder> is where to install.
+# GRAFT_GOLDEN=<folder with reference numbers> also compares with them; GRAFT_VENV=<folder> is where to install.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -37,7 +37,7 @@ done
 bash "$ROOT/tools/install.sh" "${parts[@]}"
 cd "$ROOT"
 if (($# == 0)); then
-    # Two processes with one computing thread each: more would only wait for each other. Neighbours share fixtures, so
+    # Two processes with one computing thread each: more would only wait for each other. Neighbors share fixtures, so
     # each process gets a half in order, and the one that is done first takes from the end of the other's.
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
     set -- tests -q -n 2 --dist worksteal

@@ -7,8 +7,8 @@ Usage: bash tools/slurm_recipe.sh PARTITION JOB_NAME RECIPE [arguments of tools/
 
 Environment:
   GPUS (8)  GPUS_PER_NODE (at most 8)  CPUS_PER_TASK (5)  SRUN_ARGS (more arguments for srun)
-  PORT (from the job's number)  GRES (gpu:GPUS_PER_NODE; none: GPUS tasks on CPUs)
-  REQUEUE (0; 1: a job of sbatch that is preempted goes back into the queue)
+  PORT (from the job's number)  GRES (gpu:GPUS_PER_NODE; none: tasks on CPUs)
+  REQUEUE (0; 1: requeue a job of sbatch when it is preempted)
 USAGE
 }
 source "$(dirname "${BASH_SOURCE[0]}")/_launch.sh"

@@ -10,7 +10,7 @@ nodes_help() {
 
 One process per device: GPUS processes on this node. A node without a GPU runs them on its CPU.
 
-Environment, for several nodes (same command on each, NODE_RANK differing):
+Environment, for several nodes (same command on each, with its own NODE_RANK):
   NNODES (1)  NODE_RANK (0)  MASTER_ADDR (127.0.0.1)  PORT (29500)
 USAGE
 }
@@ -20,8 +20,8 @@ slurm_help() {
 
 Environment:
   GPUS (8)  GPUS_PER_NODE (at most 8)  CPUS_PER_TASK (5)  SRUN_ARGS (more arguments for srun)
-  PORT (from the job's number)  GRES (gpu:GPUS_PER_NODE; none: GPUS tasks on CPUs)
-  REQUEUE (0; 1: a job of sbatch that is preempted goes back into the queue)
+  PORT (from the job's number)  GRES (gpu:GPUS_PER_NODE; none: tasks on CPUs)
+  REQUEUE (0; 1: requeue a job of sbatch when it is preempted)
 USAGE
 }
 
