@@ -8,6 +8,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmpretrain.models import ClsDataPreprocessor as MixingPreprocessor
 from mmpretrain.models import SelfSupDataPreprocessor as NormalizingPreprocessor
 
+from mmselfsup_graft.datasets.augment import unpack
 from mmselfsup_graft.datasets.fast import DaliDecoder, augment_batch, decode_views
 from mmselfsup_graft.registry import MODELS
 
@@ -41,8 +42,8 @@ class _Augmenting(BaseDataPreprocessor):
 
     @torch.no_grad()
     def _augmented(self, data: Mapping[str, Any]) -> Any:
-        several = isinstance(data['augment'][0], list)
-        views = data['augment'] if several else [data['augment']]
+        several = not isinstance(data['augment'], Mapping)
+        views = list(map(unpack, data['augment'] if several else [data['augment']]))
         if 'source' in data:
             windows, views = [rows[0] for rows in views], [rows[1:] for rows in views]
             images = self._decoder(data['decoder'][0])(data['inputs'], data['source'], windows, self.device)

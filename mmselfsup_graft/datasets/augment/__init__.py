@@ -10,7 +10,8 @@ from .crop import Crop, CropRow
 from .flip import Flip
 from .grayscale import Grayscale
 from .noise import Noise, PILGaussianNoise
-from .operation import DeferrableRow, Group, Operation, Row, of_images, stacked, tensors
+from .operation import DeferrableRow, Group, Operation, Row
+from .packing import Packed, of_images, pack, pack_batch, unpack
 from .random_apply import AllOrNone, RandomApply
 from .solarize import Solarize
 
@@ -33,10 +34,12 @@ __all__ = [
     'Operation',
     'PILGaussianBlur',
     'PILGaussianNoise',
+    'Packed',
     'RandomApply',
     'Row',
     'Solarize',
     'of_images',
-    'stacked',
-    'tensors',
+    'pack',
+    'pack_batch',
+    'unpack',
 ]

@@ -3,8 +3,8 @@
 An operation draws first and computes later, in the worker (array form) or on the device that trains (batched form). It
 draws from torch's global CPU generator by the calls of the PIL transform it stands for, in their order: for one state
 of the generator both do the same to an image, up to the arithmetic of the kernels. What was drawn is a row, a
-``NamedTuple``. Both forms read it by the names of its fields, and it can travel with a batch between the two:
-:func:`tensors` makes tensors of its fields, which collate functions, pinning and worker processes handle.
+``NamedTuple``. Both forms read it by the names of its fields, and it can travel with a batch between the two, see
+:mod:`mmselfsup_graft.datasets.augment.packing`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ import torch
 
 from mmselfsup_graft.errors import ConfigError
 
-#: value of a field: a number or several, drawn for one image; float32 tensors on their way, [B, ...] in a batch
+#: value of a field: a number, a list of numbers or a tensor, drawn for one image; a tensor [B, ...] in a batch
 Numbers = Any
 Size = tuple[int, int]
 
@@ -73,31 +73,6 @@ def group(function: Callable[..., torch.Tensor], chosen: torch.Tensor, *argument
     images = chosen.nonzero().flatten()
     some = len(images) < len(chosen)
     return Group(function, images, tuple(each[images] for each in arguments) if some else arguments)
-
-
-def _with_fields(row: RowT, fields: Iterable[Numbers]) -> RowT:
-    return type(row)(*fields)  # type: ignore[call-arg]
-
-
-def tensors(row: RowT) -> RowT:
-    """Return the row of one image as it travels: a float32 tensor for each field."""
-    return _with_fields(row, [torch.as_tensor(value, dtype=torch.float32) for value in row])
-
-
-def stacked(rows: Sequence[RowT]) -> RowT:
-    """Return the rows of B images as one of a batch, float32 [B, ...] for each field, as collating :func:`tensors`."""
-    return _with_fields(rows[0], map(_stacked_field, zip(*rows)))
-
-
-def _stacked_field(values: Sequence[Any]) -> torch.Tensor:
-    if isinstance(values[0], torch.Tensor):
-        return torch.stack(values)  # type: ignore[arg-type]
-    return torch.from_numpy(np.array(values, np.float32))
-
-
-def of_images(row: RowT, images: Sequence[int]) -> RowT:
-    """Return the row of a batch for some of its images."""
-    return _with_fields(row, [field[images] for field in row])
 
 
 class Operation:

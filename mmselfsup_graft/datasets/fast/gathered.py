@@ -65,11 +65,9 @@ class Gathered:
 
 
 def _taken(values: Any, index: int) -> Any:
-    """The part of one sample in a batch of nested lists, dicts and rows."""
+    """The part of one sample in a batch of nested lists and dicts."""
     if isinstance(values, dict):
         return {key: _taken(value, index) for key, value in values.items()}
-    if isinstance(values, tuple):
-        return type(values)(*(_taken(value, index) for value in values))
     return [_taken(value, index) for value in values] if isinstance(values, list) else values[index]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from mmpretrain.structures import DataSample
 
-from mmselfsup_graft.datasets.augment import Crop, Flip, Operation, Row, stacked, tensors
+from mmselfsup_graft.datasets.augment import Crop, Flip, Operation, Packed, Row, pack, pack_batch
 from mmselfsup_graft.datasets.augment.flip import flip_planes
 from mmselfsup_graft.datasets.augment.kernels import planes
 from mmselfsup_graft.datasets.seeding import seed_torch
@@ -50,8 +50,8 @@ class View:
         self.flips = tuple(takewhile(lambda each: isinstance(each, Flip), reversed(self.here)))
         self.here = self.here[: len(self.here) - len(self.flips)]
 
-    def __call__(self, image: np.ndarray) -> tuple[torch.Tensor, list[Row]]:
-        """Return the view, uint8 (C, H, W), and the rows of what is left to do, see :meth:`draw`.
+    def __call__(self, image: np.ndarray) -> tuple[torch.Tensor, Packed]:
+        """Return the view, uint8 (C, H, W), and what is left to do, see :meth:`draw`.
 
         Args:
             image: uint8 (H, W, 3) or (H, W).
@@ -66,12 +66,12 @@ class View:
                 view = flip_planes(view)
         return torch.from_numpy(view), self.draw(*view.shape[1:])
 
-    def draw(self, height: int, width: int) -> list[Row]:
-        """Draw what is left to the device, for an image of this size: rows of tensors, in the operations' order."""
-        return [tensors(row) for row in self.numbers(height, width)]
+    def draw(self, height: int, width: int) -> Packed:
+        """Draw what is left to the device, for an image of this size: packed rows, in the operations' order."""
+        return pack(self.rows(height, width))
 
-    def numbers(self, height: int, width: int) -> list[Row]:
-        """Draw as :meth:`draw` does; rows of numbers."""
+    def rows(self, height: int, width: int) -> list[Row]:
+        """Draw as :meth:`draw` does."""
         rows: list[Row] = []
         size = (height, width)
         for operation in self.deferred:
@@ -87,7 +87,7 @@ class FastPipeline:
 
     - ``inputs``: uint8 (C, H, W), or a list of them, one per view; with ``'nvjpeg'`` and ``'dali'`` the bytes of the
       file,
-    - ``augment``, unless everything is done here: a list of rows, see :meth:`View.draw`, or one such list per view,
+    - ``augment``, unless everything is done here: packed rows, see :meth:`View.draw`, or a list of them, one per view,
     - ``source``, with these only: (4,) float32; 1 for a JPEG file and 0 for the bytes of the pixels (H, W, C), then H,
       W and C,
     - ``decoder``, with these only: ``'nvjpeg'`` or ``'dali'``,
@@ -125,14 +125,14 @@ class FastPipeline:
         batch['data_samples'] = LazySamples(len(images), labels)
         return Gathered(batch)
 
-    def _gathered_rows(self, height: int, width: int, seeds: Iterable[int]) -> list[list[Row]]:
-        """For each view its rows of a batch."""
+    def _gathered_rows(self, height: int, width: int, seeds: Iterable[int]) -> list[Packed]:
+        """For each view its rows of a batch, packed."""
         drawn: list[list[list[Row]]] = [[] for _ in self.views]
         for seed in seeds if any(view.deferred for view in self.views) else ():
             seed_torch(seed)
             for view, samples in zip(self.views, drawn):
-                samples.append(view.numbers(height, width))
-        return [list(map(stacked, zip(*samples))) for samples in drawn]
+                samples.append(view.rows(height, width))
+        return list(map(pack_batch, drawn))
 
     def __call__(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """Return the sample.

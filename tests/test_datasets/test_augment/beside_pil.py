@@ -6,6 +6,8 @@ import torchvision.transforms.functional as F
 from PIL import Image
 from test_datasets.test_fast.images import difference, photo
 
+from mmselfsup_graft.datasets.augment import pack_batch, unpack
+
 PHOTOS = [photo(number) for number in range(3)]
 GRAY = [np.array(Image.fromarray(image).convert('L')) for image in PHOTOS]
 NOISE = np.random.RandomState(0).randint(0, 256, (100, 120, 3), dtype=np.uint8)
@@ -16,6 +18,12 @@ FACTORS = (0.6, 1.0, 1.37)
 def batch_of(images) -> torch.Tensor:
     """Arrays as uint8 [B, C, H, W]."""
     return torch.stack([F.pil_to_tensor(Image.fromarray(image)) for image in images])
+
+
+def batched(rows):
+    """Rows of one operation for several images as the device gets them."""
+    (row,) = unpack(pack_batch([[row] for row in rows]))
+    return row
 
 
 def worst(ours, pils, images=(*PHOTOS, NOISE)) -> tuple[int, float]:

@@ -13,7 +13,17 @@ from test_datasets.test_augment.beside_pil import batch_of
 from test_datasets.test_fast.images import difference, photo, seed
 from torchvision import transforms
 
-from mmselfsup_graft.datasets.augment import OPERATIONS, Affine, Blur, ColorJitter, Crop, Noise, stacked, tensors
+from mmselfsup_graft.datasets.augment import (
+    OPERATIONS,
+    Affine,
+    Blur,
+    ColorJitter,
+    Crop,
+    Noise,
+    pack,
+    pack_batch,
+    unpack,
+)
 from mmselfsup_graft.datasets.fast import augment_batch
 
 # A new operation needs an entry only if its transform has no defaults, or where it is further from PIL than BOUNDS
@@ -62,8 +72,8 @@ def drawn_for(operation) -> list:
 
 
 def rows_for(operation, drawn) -> list:
-    """As they travel."""
-    return default_collate([[tensors(row) for row in operation.rows(each, SIZE)] for each in drawn])
+    """As they come out of a batch."""
+    return unpack(default_collate([pack(operation.rows(each, SIZE)) for each in drawn]))
 
 
 def assert_close(kind, found: np.ndarray, expected: np.ndarray) -> None:
@@ -110,18 +120,19 @@ def test_arrays_and_batches_are_those_of_the_pil_transform(kind, channels):
 @operations
 @channels
 def test_rows_travel(kind, channels):
-    """Collated one by one or stacked, between processes: named fields, one float32 tensor each."""
+    """Packed one by one or at once, between processes: every field has the numbers that were drawn."""
     operation = kind(transform_of(kind), channels)
-    drawn = drawn_for(operation)
-    (row,) = rows_for(operation, drawn)
-    others = [stacked([operation.rows(each, SIZE)[0] for each in drawn]), pickle.loads(pickle.dumps(row))]
-    for other in (row, *others):
-        assert type(other) is type(row)
-        assert other._fields == row._fields
+    sent = [operation.rows(each, SIZE) for each in drawn_for(operation)]
+    collated, gathered = default_collate([pack(rows) for rows in sent]), pack_batch(sent)
+    for packed in (collated, gathered, pickle.loads(pickle.dumps(collated))):
+        assert list(packed) == list(collated)
+        (row,) = unpack(packed)
+        assert type(row) is type(sent[0][0])
         for name in row._fields:
-            assert getattr(other, name).dtype == torch.float32
-            assert len(getattr(other, name)) == len(SEEDS)
-            assert torch.equal(getattr(other, name), getattr(row, name))
+            values = getattr(row, name)
+            assert values.dtype == torch.float32
+            for one, (drawn,) in zip(values, sent, strict=True):
+                assert torch.equal(one, torch.as_tensor(getattr(drawn, name), dtype=torch.float32))
 
 
 @deferrable

@@ -8,7 +8,7 @@ from PIL import Image
 from test_datasets.test_augment.beside_pil import batch_of
 from torchvision import transforms
 
-from mmselfsup_graft.datasets.augment import PILGaussianBlur, PILGaussianNoise, RandomApply, tensors
+from mmselfsup_graft.datasets.augment import PILGaussianBlur, PILGaussianNoise, RandomApply, pack, unpack
 from mmselfsup_graft.datasets.fast import augment_batch
 from mmselfsup_graft.datasets.fast.compile_pipeline import operations_of
 from mmselfsup_graft.errors import ConfigError
@@ -43,7 +43,7 @@ def test_arrays_and_batches_do_all_or_nothing():
         drawn.append(operation.draw(32, 32))
         assert torch.equal(torch.rand(1), after)
     found = [image if each is None else operation.apply(image, each) for each in drawn]
-    rows = default_collate([[tensors(row) for row in operation.rows(each, (32, 32))] for each in drawn])
+    rows = unpack(default_collate([pack(operation.rows(each, (32, 32))) for each in drawn]))
     together = augment_batch(batch_of([image] * 12), rows)
     assert 2 < drawn.count(None) < 10
     assert torch.equal(batch_of(found), batch_of(expected))
