@@ -9,7 +9,7 @@ import torchvision
 BREAKS = {
     'ops.torchvision._roi_align_backward': 'the gradient of RoIAlign (ops/roi_align.py)',
     'ops.torchvision._deform_conv2d_backward': 'the gradient of deformable convolutions (ops/deform_conv.py)',
-    'transforms.functional._get_inverse_affine_matrix': 'affine transforms (datasets/fast/affine.py)',
+    'transforms.functional._get_inverse_affine_matrix': 'affine transforms (datasets/augment/affine.py)',
 }
 
 

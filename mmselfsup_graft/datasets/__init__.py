@@ -2,6 +2,7 @@
 
 from mmselfsup_graft.libraries import mmpretrain_datasets as libraries  # noqa: F401  (first)
 
+from .augment import PILGaussianBlur, PILGaussianNoise, RandomApply
 from .image_sets.cifar import CIFAR
 from .image_sets.digits import Digits
 from .image_sets.fashion_mnist import FashionMNIST
@@ -16,7 +17,7 @@ from .self_sup_dataset import SelfSupDataset
 from .shards.raw_shards import RawShards
 from .shards.tar_shards import TarShards
 from .splits import balanced_indices, balanced_subset, dataset_entries, write_image_list
-from .transforms import LoadImage, PILGaussianBlur, PILGaussianNoise, RandomApply, TwoViews, Views
+from .transforms import LoadImage, TwoViews, Views
 
 __all__ = [
     'CIFAR',

@@ -8,9 +8,9 @@ from mmengine.model import BaseDataPreprocessor
 from mmpretrain.models import ClsDataPreprocessor as MixingPreprocessor
 from mmpretrain.models import SelfSupDataPreprocessor as NormalizingPreprocessor
 
+from mmselfsup_graft.datasets.augment import unpack
+from mmselfsup_graft.datasets.fast import DaliDecoder, augment_batch, decode_views
 from mmselfsup_graft.registry import MODELS
-
-from .augment import DaliDecoder, augment_batch, decode_views
 
 
 class _Augmenting(BaseDataPreprocessor):
@@ -31,10 +31,10 @@ class _Augmenting(BaseDataPreprocessor):
             training: As the parent takes it; augmentation does not depend on it.
 
         Returns:
-            ``inputs`` in the same form, float and normalised, and ``data_samples``.
+            ``inputs`` in the same form, float and normalized, and ``data_samples``.
 
         Raises:
-            ConfigError: The batch asks for an operation that is unknown or needs what is not installed.
+            ConfigError: An operation or the decoder needs what is not installed.
             DataError: A file that is decoded here is damaged.
         """
         inputs = self._augmented(data) if 'augment' in data else data['inputs']
@@ -43,10 +43,10 @@ class _Augmenting(BaseDataPreprocessor):
     @torch.no_grad()
     def _augmented(self, data: Mapping[str, Any]) -> Any:
         several = not isinstance(data['augment'], Mapping)
-        views = data['augment'] if several else [data['augment']]
+        views = list(map(unpack, data['augment'] if several else [data['augment']]))
         if 'source' in data:
-            images = self._decoder(data['decoder'][0])(data['inputs'], data['source'], views, self.device)
-            views = [dict(list(rows.items())[1:]) for rows in views]  # the first one was the window
+            windows, views = [rows[0] for rows in views], [rows[1:] for rows in views]
+            images = self._decoder(data['decoder'][0])(data['inputs'], data['source'], windows, self.device)
         else:
             images = self.cast_data(data['inputs'] if several else [data['inputs']])  # type: ignore[assignment]
         augmented = [augment_batch(*each) for each in zip(images, views)]
@@ -62,7 +62,7 @@ class _Augmenting(BaseDataPreprocessor):
 
 @MODELS.register_module()
 class SelfSupDataPreprocessor(_Augmenting, NormalizingPreprocessor):
-    """mmpretrain's: to the device, float, normalised; before that what a fast pipeline left to the device.
+    """mmpretrain's: to the device, float, normalized; before that what a fast pipeline left to the device.
 
     Args:
         non_blocking: Do not wait for the copy of a pinned batch.

@@ -4,6 +4,7 @@ import json
 import math
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,12 @@ import torch
 from mmengine.hooks import Hook
 from test_tools.tiny_runs import assert_same_run, load, merged, tiny_config, write_config
 
+from mmselfsup_graft.datasets.augment import pack_batch
+from mmselfsup_graft.datasets.augment.blur import BlurRow
+from mmselfsup_graft.datasets.augment.flip import FlipRow
 from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.nonfinite import hook as nonfinite
+from mmselfsup_graft.engine.nonfinite.kept_batch import KeptBatch
 from mmselfsup_graft.engine.nonfinite.origin import find_nonfinite, nonfinite_names
 from mmselfsup_graft.engine.nonfinite.step_guard import DeviceMail, StepGuard, gradient_norm
 from mmselfsup_graft.engine.train import load_config
@@ -164,6 +169,18 @@ def test_the_kept_batch_is_that_of_the_fault(tmp_path: Path) -> None:
     kept = load(tmp_path / 'nonfinite_batch.pth')
     assert torch.equal(kept['inputs'], seen[5])
     assert kept['found'] == 'the gradient computed by backbone.layers.1.ffn'
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_what_was_left_to_the_device_is_kept_as_plain_data(tmp_path: Path, several: bool) -> None:
+    packed = pack_batch([[FlipRow(True), BlurRow(0.5, 2.0)], [FlipRow(False), BlurRow(1.5, 2.0)]])
+    data = {'inputs': torch.zeros(2, 3, 4, 4), 'augment': [packed, packed] if several else packed}
+    assert 'is kept' in KeptBatch(3, 1, 0, data).keep(SimpleNamespace(work_dir=tmp_path, train_dataloader=None))
+    views = torch.load(tmp_path / 'nonfinite_batch.pth', weights_only=True)['augment']
+    assert len(views) == 1 + several
+    for flip, blur in views:
+        assert (flip['row'], flip['happens'].tolist()) == ('FlipRow', [1.0, 0.0])
+        assert (blur['row'], blur['sigma'].tolist(), blur['largest'].tolist()) == ('BlurRow', [0.5, 1.5], [2.0, 2.0])
 
 
 def test_it_is_noticed_late_and_still_the_right_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

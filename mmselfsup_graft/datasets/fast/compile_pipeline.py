@@ -5,37 +5,18 @@ from typing import Any
 
 import torch
 from mmpretrain.datasets.transforms import PackInputs
-from torchvision import transforms
 
-from mmselfsup_graft.datasets.transforms import (
-    LoadImage,
-    PILGaussianBlur,
-    PILGaussianNoise,
-    RandomApply,
-    TwoViews,
-    Views,
-    build_pipeline,
-)
+from mmselfsup_graft.datasets.augment import OPERATIONS, AllOrNone, Crop, Operation, RandomApply
+from mmselfsup_graft.datasets.transforms import LoadImage, TwoViews, Views, build_pipeline
 from mmselfsup_graft.errors import ConfigError
 
-from .affine import Affine
 from .decode import Decoder
 from .pipeline import DECODING_THERE, FastPipeline, View
-from .steps import Blur, Crop, Flip, Grayscale, Jitter, Maybe, Noise, Solarize, Step
 
 #: where the work of a fast pipeline is done, see docs/speed.md
 MODES = ('cpu', 'device', *DECODING_THERE)
 
-_STEPS: dict[type, type[Step]] = {
-    transforms.RandomResizedCrop: Crop,
-    transforms.RandomAffine: Affine,
-    transforms.RandomHorizontalFlip: Flip,
-    transforms.ColorJitter: Jitter,
-    transforms.RandomGrayscale: Grayscale,
-    transforms.RandomSolarize: Solarize,
-    PILGaussianBlur: Blur,
-    PILGaussianNoise: Noise,
-}
+_OPERATION_OF = {each.stands_for: each for each in OPERATIONS}
 
 
 def resolve_mode(fast: bool | str) -> str | None:
@@ -73,41 +54,40 @@ def compile_pipeline(pipeline: Sequence[dict[str, Any] | Callable], mode: str) -
             'leave out fast'
         )
     decoder = Decoder(built[0])
-    steps = _Steps(decoder.channels)
     body: list[Any] = list(built[1:-1])
     several = bool(body) and type(body[-1]) in (Views, TwoViews)
     if several and len(body) > 1:
         raise ConfigError(f'fast: {_name(body[0])} stands before {_name(body[-1])}; put it into the views')
     lists = [view.transforms for view in body[-1].views] if several else [body]
-    return FastPipeline(decoder, [View(steps.of(each), mode) for each in lists], several, mode)
+    return FastPipeline(decoder, [View(operations_of(each, decoder.channels), mode) for each in lists], several, mode)
 
 
 def _packs_inputs(transform: Any) -> bool:
     return type(transform) is PackInputs and transform.input_key == 'img' and not transform.algorithm_keys
 
 
-class _Steps:
-    """Translate transforms of images with so many channels."""
+def operations_of(transforms: Sequence[Any], channels: int) -> list[Operation]:
+    """Return the operations that stand for built transforms of images with so many channels.
 
-    def __init__(self, channels: int) -> None:
-        self.channels = channels
+    Raises:
+        ConfigError: A transform has no fast form.
+    """
+    return [_operation_of(getattr(each, 't', each), channels) for each in transforms]  # mmpretrain wraps torchvision's
 
-    def of(self, built: Sequence[Any]) -> list[Step]:
-        return [self._one(transform) for transform in built]
 
-    def _one(self, transform: Any) -> Step:
-        inner = getattr(transform, 't', transform)  # mmpretrain wraps torchvision's transforms
-        if type(inner) is RandomApply:
-            steps = self.of(inner.transforms)
-            if any(isinstance(step, Crop) for step in steps):
-                raise ConfigError('fast: RandomResizedCrop inside RandomApply has no fast form; leave out fast')
-            return Maybe(inner, self.channels, steps)
-        if type(inner) not in _STEPS:
-            raise ConfigError(
-                f'fast: the transform {_name(transform)} has no fast form (there is one of '
-                f'{", ".join(sorted(each.__name__ for each in (*_STEPS, RandomApply)))}); leave out fast'
-            )
-        return _STEPS[type(inner)](inner, self.channels)
+def _operation_of(transform: Any, channels: int) -> Operation:
+    if type(transform) is RandomApply:
+        operations = operations_of(transform.transforms, channels)
+        if any(isinstance(each, Crop) for each in operations):
+            raise ConfigError('fast: RandomResizedCrop inside RandomApply has no fast form; leave out fast')
+        return AllOrNone(transform, channels, operations)
+    if type(transform) not in _OPERATION_OF:
+        known = sorted(each.__name__ for each in (*_OPERATION_OF, RandomApply))
+        raise ConfigError(
+            f'fast: the transform {_name(transform)} has no fast form (there is one of {", ".join(known)}); '
+            'leave out fast'
+        )
+    return _OPERATION_OF[type(transform)](transform, channels)
 
 
 def _name(transform: Any) -> str:

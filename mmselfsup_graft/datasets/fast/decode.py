@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mmselfsup_graft.datasets.augment.kernels import Scratch
 from mmselfsup_graft.datasets.transforms import LoadImage
-
-from .cpu_ops import Scratch
 
 JPEG_START = b'\xff\xd8'
 

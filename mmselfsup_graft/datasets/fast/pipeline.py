@@ -8,85 +8,76 @@ import numpy as np
 import torch
 from mmpretrain.structures import DataSample
 
+from mmselfsup_graft.datasets.augment import Crop, Flip, Operation, Packed, Row, pack, pack_batch
+from mmselfsup_graft.datasets.augment.flip import flip_planes
+from mmselfsup_graft.datasets.augment.kernels import planes
 from mmselfsup_graft.datasets.seeding import seed_torch
 from mmselfsup_graft.errors import ConfigError
 
-from . import cpu_ops
 from .decode import JPEG_START, Decoder
 from .gathered import Gathered, LazySamples
-from .steps import Crop, Flip, Row, Step
-
-Rows = dict[str, torch.Tensor]
 
 #: modes in which the device decodes; all the same here, they name what decodes there
 DECODING_THERE = ('nvjpeg', 'dali')
 
 
-def _stacked(column: Sequence[Row]) -> torch.Tensor:
-    """The numbers of one operation for several images, [B, K]."""
-    values: list[Any] = [numbers for _, numbers in column]
-    if isinstance(values[0], torch.Tensor):
-        return torch.stack(values)
-    return torch.from_numpy(np.array(values, np.float32))
-
-
 class View:
-    """The steps from the decoded image to one view of it.
+    """The operations from the decoded image to one view of it.
 
     Args:
-        steps: In their order.
+        operations: In their order.
         mode: Which of them are left to the device that trains: none (``'cpu'``), those after the last one that must be
             done here (``'device'``), all (``'nvjpeg'``, ``'dali'``).
 
     Raises:
-        ConfigError: The device is to decode and the steps do not begin with a crop, or a later one must be done here.
+        ConfigError: The device is to decode and the operations do not begin with a crop, or a later one must be done
+            here.
     """
 
-    def __init__(self, steps: Sequence[Step], mode: str) -> None:
-        needed = [number for number, step in enumerate(steps) if not step.deferrable]
+    def __init__(self, operations: Sequence[Operation], mode: str) -> None:
+        needed = [number for number, each in enumerate(operations) if not each.deferrable]
         if mode in DECODING_THERE:
-            if needed != [0] or not isinstance(steps[0], Crop):
+            if needed != [0] or not isinstance(operations[0], Crop):
                 raise ConfigError(
                     f"fast='{mode}' decodes on the device and needs views of RandomResizedCrop, then what can be left "
                     "to it only; take 'device'"
                 )
             here = 0
         else:
-            here = len(steps) if mode == 'cpu' else max(needed, default=-1) + 1
-        self.here, self.deferred = tuple(steps[:here]), tuple(steps[here:])
+            here = len(operations) if mode == 'cpu' else max(needed, default=-1) + 1
+        self.here, self.deferred = tuple(operations[:here]), tuple(operations[here:])
         # trailing flips are quicker plane by plane
-        self.flips = tuple(takewhile(lambda step: isinstance(step, Flip), reversed(self.here)))
+        self.flips = tuple(takewhile(lambda each: isinstance(each, Flip), reversed(self.here)))
         self.here = self.here[: len(self.here) - len(self.flips)]
 
-    def __call__(self, image: np.ndarray) -> tuple[torch.Tensor, Rows]:
-        """Return the view, uint8 (C, H, W), and the rows of what is left to do.
+    def __call__(self, image: np.ndarray) -> tuple[torch.Tensor, Packed]:
+        """Return the view, uint8 (C, H, W), and what is left to do, see :meth:`draw`.
 
         Args:
             image: uint8 (H, W, 3) or (H, W).
         """
-        for step in self.here:
-            drawn = step.draw(*image.shape[:2])
+        for operation in self.here:
+            drawn = operation.draw(*image.shape[:2])
             if drawn is not None:
-                image = step.apply(image, drawn)
-        planes = cpu_ops.planes(image)
-        for step in self.flips:
-            if step.draw(*planes.shape[1:]) is not None:
-                planes = cpu_ops.flip_planes(planes)
-        return torch.from_numpy(planes), self.draw(*planes.shape[1:])
+                image = operation.apply(image, drawn)
+        view = planes(image)
+        for operation in self.flips:
+            if operation.draw(*view.shape[1:]) is not None:
+                view = flip_planes(view)
+        return torch.from_numpy(view), self.draw(*view.shape[1:])
 
-    def draw(self, height: int, width: int) -> Rows:
-        """Draw what is left to the device, for an image of this size: ``'<number>.<operation>'`` -> (K,) float32."""
-        drawn = self.numbers(height, width)
-        return {f'{place}.{name}': torch.as_tensor(values) for place, (name, values) in enumerate(drawn)}
+    def draw(self, height: int, width: int) -> Packed:
+        """Draw what is left to the device, for an image of this size: packed rows, in the operations' order."""
+        return pack(self.rows(height, width))
 
-    def numbers(self, height: int, width: int) -> list[Row]:
-        """Draw as :meth:`draw` does; names and numbers in their order."""
-        drawn: list[Row] = []
+    def rows(self, height: int, width: int) -> list[Row]:
+        """Draw as :meth:`draw` does."""
+        rows: list[Row] = []
         size = (height, width)
-        for step in self.deferred:
-            drawn += step.rows(step.draw(*size), size)
-            size = step.size_after(size)
-        return drawn
+        for operation in self.deferred:
+            rows += operation.rows(operation.draw(*size), size)
+            size = operation.size_after(size)
+        return rows
 
 
 class FastPipeline:
@@ -96,7 +87,7 @@ class FastPipeline:
 
     - ``inputs``: uint8 (C, H, W), or a list of them, one per view; with ``'nvjpeg'`` and ``'dali'`` the bytes of the
       file,
-    - ``augment``, unless everything is done here: per view a dict of rows, see :meth:`View.draw`,
+    - ``augment``, unless everything is done here: packed rows, see :meth:`View.draw`, or a list of them, one per view,
     - ``source``, with these only: (4,) float32; 1 for a JPEG file and 0 for the bytes of the pixels (H, W, C), then H,
       W and C,
     - ``decoder``, with these only: ``'nvjpeg'`` or ``'dali'``,
@@ -134,17 +125,14 @@ class FastPipeline:
         batch['data_samples'] = LazySamples(len(images), labels)
         return Gathered(batch)
 
-    def _gathered_rows(self, height: int, width: int, seeds: Iterable[int]) -> list[Rows]:
-        """For each view ``'<number>.<operation>'`` -> [B, K] float32."""
+    def _gathered_rows(self, height: int, width: int, seeds: Iterable[int]) -> list[Packed]:
+        """For each view its rows of a batch, packed."""
         drawn: list[list[list[Row]]] = [[] for _ in self.views]
         for seed in seeds if any(view.deferred for view in self.views) else ():
             seed_torch(seed)
             for view, samples in zip(self.views, drawn):
-                samples.append(view.numbers(height, width))
-        return [
-            {f'{place}.{column[0][0]}': _stacked(column) for place, column in enumerate(zip(*samples))}
-            for samples in drawn
-        ]
+                samples.append(view.rows(height, width))
+        return list(map(pack_batch, drawn))
 
     def __call__(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """Return the sample.

@@ -1,17 +1,10 @@
-"""Transforms of PIL images; packing and everything else comes from mmpretrain and torchvision."""
+"""Transforms that read PIL images and make views of them; packing and the rest come from mmpretrain and torchvision.
 
-from .augment import PILGaussianBlur, PILGaussianNoise, RandomApply
+Augmentations of our own are in :mod:`mmselfsup_graft.datasets.augment`.
+"""
+
 from .building import build_pipeline
 from .loading import CorruptImage, LoadImage
 from .views import TwoViews, Views
 
-__all__ = [
-    'CorruptImage',
-    'LoadImage',
-    'PILGaussianBlur',
-    'PILGaussianNoise',
-    'RandomApply',
-    'TwoViews',
-    'Views',
-    'build_pipeline',
-]
+__all__ = ['CorruptImage', 'LoadImage', 'TwoViews', 'Views', 'build_pipeline']

@@ -1,6 +1,7 @@
 """A batch that is kept until its step is known to be sound."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import save_atomically
+from mmselfsup_graft.datasets.augment import unpack
 
 FILE = 'nonfinite_batch.pth'
 
@@ -46,10 +48,20 @@ class KeptBatch:
     def keep(self, runner: Runner, **facts: Any) -> str:
         """Write the batch and the given facts into the work directory; says where it is, or why it is not."""
         path = Path(runner.work_dir) / FILE
-        tensors = {key: self.data[key] for key in ('inputs', 'augment') if key in self.data}
-        content = {**tensors, 'iter': self.iteration, 'images': self.image_names(runner), **facts}
+        content = {**self._tensors(), 'iter': self.iteration, 'images': self.image_names(runner), **facts}
         try:
             save_atomically(content, path)
         except (OSError, RuntimeError) as error:
             return f'the batch could not be kept in {path} ({error})'
         return f'the batch is kept in {path}'
+
+    def _tensors(self) -> dict[str, Any]:
+        """Images, and what is left to do to them: for each view a list of operations, by name, with named numbers."""
+        found = {'inputs': self.data['inputs']} if 'inputs' in self.data else {}
+        if 'augment' in self.data:
+            packed = self.data['augment']
+            views = [packed] if isinstance(packed, Mapping) else packed
+            found['augment'] = [
+                [{'row': type(row).__name__, **row._asdict()} for row in unpack(each)] for each in views
+            ]
+        return found

@@ -34,6 +34,13 @@ AFFINES = [
     (170.0, (-9, 30), 1.9, (-5.0, 3.0)),
     (0.0, (4, 0), 1.0, (0.0, 0.0)),
 ]
+#: as a config gives them to ``RandomAffine``
+AFFINE_OPTIONS = [
+    dict(degrees=20),
+    dict(degrees=(-5, 30), translate=(0.15, 0.3), scale=(0.75, 1.15), shear=10, interpolation='bilinear'),
+    dict(degrees=0, shear=(-20, 20, -8, 8), fill=77, interpolation='bilinear'),
+    dict(degrees=90, shear=(2, 9), center=[3, 30], interpolation='nearest', fill=[77]),
+]
 MASKED = [dict(type='LoadImage'), CROP, FLIP, dict(type='mmpretrain.PackInputs')]
 TWO_VIEWS = [
     dict(type='LoadImage'),

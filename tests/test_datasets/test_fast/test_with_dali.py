@@ -7,10 +7,12 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from test_datasets.test_augment.beside_pil import batched
 from test_datasets.test_fast.images import difference
 
+from mmselfsup_graft.datasets.augment import CropRow
+from mmselfsup_graft.datasets.fast import DaliDecoder, dali
 from mmselfsup_graft.errors import DataError
-from mmselfsup_graft.models.augment import DaliDecoder, dali
 
 CPU = torch.device('cpu')
 PHOTOS = (skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea())
@@ -28,8 +30,8 @@ def source(count: int) -> torch.Tensor:
     return torch.tensor([[1.0, 0, 0, 3]] * count)
 
 
-def crop(window: tuple, size: tuple, mode: int, count: int) -> dict:
-    return {'0.crop': torch.tensor([[*window, *size, mode]] * count).float()}
+def crop(window: tuple, size: tuple, mode: int, count: int) -> CropRow:
+    return batched([CropRow(window, size, mode)] * count)
 
 
 def by_pil(file: bytes, window: tuple, size: tuple, mode: int) -> np.ndarray:
@@ -75,17 +77,15 @@ def test_resampling_differs_by_few_levels(mode):
 
 
 def test_views_and_images_have_windows_sizes_and_interpolations_of_their_own():
-    rows = torch.tensor([[*WINDOWS[0], 40, 50, 2], [*WINDOWS[1], 40, 50, 0], [*WINDOWS[2], 40, 50, 1]]).float()
+    rows = [CropRow(WINDOWS[0], (40, 50), 2), CropRow(WINDOWS[1], (40, 50), 0), CropRow(WINDOWS[2], (40, 50), 1)]
     other = crop(WINDOWS[3], (31, 17), 2, 3)
     decoder = DaliDecoder()
-    one, two = decoder(FILES, source(3), [{'0.crop': rows}, other], CPU)
+    one, two = decoder(FILES, source(3), [batched(rows), other], CPU)
     assert (one.shape, two.shape) == ((3, 3, 40, 50), (3, 3, 31, 17))
     for number, (file, window, mode) in enumerate(zip(FILES, WINDOWS, (2, 0, 1))):
         assert difference(one[number], by_pil(file, window, (40, 50), mode)).mean() < 0.3
         assert difference(two[number], by_pil(file, WINDOWS[3], (31, 17), 2)).mean() < 0.3
-        alone = decoder(
-            [file], source(1), [{'0.crop': rows[number : number + 1]}, crop(WINDOWS[3], (31, 17), 2, 1)], CPU
-        )
+        alone = decoder([file], source(1), [batched([rows[number]]), crop(WINDOWS[3], (31, 17), 2, 1)], CPU)
         assert torch.equal(alone[0][0], one[number])
         assert torch.equal(alone[1][0], two[number])
 

@@ -5,81 +5,99 @@ import sys
 import pytest
 import torch
 from mmengine.dataset import default_collate
+from test_datasets.test_augment.beside_pil import batched
 from test_datasets.test_fast.images import TWO_VIEWS, dataset, write_photos
 
+from mmselfsup_graft.datasets.augment import color_jitter, unpack
+from mmselfsup_graft.datasets.augment.affine import AffineRow
+from mmselfsup_graft.datasets.augment.blur import BlurRow
+from mmselfsup_graft.datasets.augment.color_jitter import ColorJitterRow
+from mmselfsup_graft.datasets.augment.flip import FlipRow
+from mmselfsup_graft.datasets.augment.grayscale import GrayscaleRow
+from mmselfsup_graft.datasets.augment.noise import NoiseRow
+from mmselfsup_graft.datasets.augment.solarize import SolarizeRow
+from mmselfsup_graft.datasets.fast import augment_batch
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.models.augment import augment_batch, operations
 from mmselfsup_graft.registry import MODELS
 
 IMAGES = torch.randint(0, 256, (4, 3, 20, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-KEEP = [-1.0] * 4 + [1.0] * 4
+KEEP = ColorJitterRow([-1.0] * 4, [1.0] * 4)
 
 
-def rows(**operations_of: list) -> dict[str, torch.Tensor]:
-    return {f'{k}.{name}': torch.tensor(values).float() for k, (name, values) in enumerate(operations_of.items())}
+def flips(*happens: bool) -> FlipRow:
+    return batched([FlipRow(each) for each in happens])
+
+
+def blurs(*sigmas: float, largest: float = 2.0) -> BlurRow:
+    return batched([BlurRow(sigma, largest) for sigma in sigmas])
 
 
 def test_only_the_images_that_are_meant():
     before = IMAGES.clone()
-    out = augment_batch(IMAGES, rows(flip=[[1], [0], [0], [1]], solarize=[[256], [100], [256], [256]]))
+    thresholds = batched([SolarizeRow(each) for each in (256, 100, 256, 256)])
+    out = augment_batch(IMAGES, [flips(True, False, False, True), thresholds])
     assert torch.equal(IMAGES, before)
     assert torch.equal(out[2], IMAGES[2])
     assert torch.equal(out[0], IMAGES[0].flip(-1))
     assert torch.equal(out[3], IMAGES[3].flip(-1))
     assert torch.equal(out[1], torch.where(IMAGES[1] < 100, IMAGES[1], 255 - IMAGES[1]))
-    nothing = rows(flip=[[0]] * 4, color_jitter=[KEEP] * 4, grayscale=[[0]] * 4, blur=[[0, 2]] * 4)
+    nothing = [flips(*[False] * 4), batched([KEEP] * 4), batched([GrayscaleRow(False)] * 4), blurs(*[0.0] * 4)]
     assert torch.equal(augment_batch(IMAGES, nothing), IMAGES)
-    assert torch.equal(augment_batch(IMAGES, {}), IMAGES)
+    assert torch.equal(augment_batch(IMAGES, []), IMAGES)
 
 
 def test_every_image_has_its_own_order_and_factors():
-    jitter = [[2, 0, 1, 3, 0.7, 1.3, 0.8, 0.1], [0, 1, 2, 3, 0.9, 1.2, 1.1, -0.1], KEEP, [3, 1, -1, -1, 0.2, 1.4, 1, 1]]
-    out = augment_batch(IMAGES, rows(color_jitter=jitter))
-    named = (operations.brightness, operations.contrast, operations.saturation, operations.hue)
-    for image, result, row in zip(IMAGES, out, jitter):
+    rows = [
+        ColorJitterRow([2, 0, 1, 3], [0.7, 1.3, 0.8, 0.1]),
+        ColorJitterRow([0, 1, 2, 3], [0.9, 1.2, 1.1, -0.1]),
+        KEEP,
+        ColorJitterRow([3, 1, -1, -1], [0.2, 1.4, 1, 1]),
+    ]
+    out = augment_batch(IMAGES, [batched(rows)])
+    named = [getattr(color_jitter, f'{name}_batch') for name in ('brightness', 'contrast', 'saturation', 'hue')]
+    for image, result, row in zip(IMAGES, out, rows):
         expected = image[None]
-        for number, factor in zip(row[:4], row[4:]):
+        for number, factor in zip(row.order, row.factors):
             if number >= 0:
                 expected = named[int(number)](expected, torch.tensor([factor]))
         assert torch.equal(result, expected[0])
 
 
 def test_affine_and_noise_of_some_images():
-    shift = [1, 0, 3, 0, 1, -2, 1]  # the pixel 3 to the right, 2 up
-    noise = torch.arange(20 * 24 * 3).float().sub(700).div(10)
-    values = torch.stack([torch.full_like(noise, torch.inf), noise] * 2).tolist()
-    out = augment_batch(IMAGES, rows(affine=[[*shift, 9, 8, 7], [0] * 10, [*shift, 9, 8, 7], [0] * 10], noise=values))
+    shift = AffineRow([1, 0, 3, 0, 1, -2], True, [9, 8, 7])  # the pixel 3 to the right, 2 up
+    stay = AffineRow([0] * 6, True, [9, 8, 7])
+    noise = torch.arange(20 * 24 * 3).float().sub(700).div(10).view(20, 24, 3)
+    levels = [NoiseRow(torch.full_like(noise, torch.inf)), NoiseRow(noise)]
+    out = augment_batch(IMAGES, [batched([shift, stay] * 2), batched(levels * 2)])
     moved = torch.tensor([9, 8, 7])[:, None, None].expand(3, 20, 24).clone()
     moved[:, 2:, :-3] = IMAGES[0, :, :-2, 3:]
     assert torch.equal(out[0], moved.byte())
     for number in (1, 3):
-        expected = IMAGES[number] + noise.view(20, 24, 3).permute(2, 0, 1)
+        expected = IMAGES[number] + noise.permute(2, 0, 1)
         assert torch.equal(out[number], expected.round().clamp(0, 255).byte())
-    alone = augment_batch(IMAGES[2:3], rows(affine=[[*shift, 9, 8, 7]]))
+    alone = augment_batch(IMAGES[2:3], [batched([shift])])
     assert torch.equal(out[2], alone[0])
 
 
 def test_blur_does_not_depend_on_the_others_of_the_batch():
-    together = augment_batch(IMAGES, rows(blur=[[0.5, 2], [0, 2], [2.0, 2], [1.2, 2]]))
-    alone = augment_batch(IMAGES[:1], rows(blur=[[0.5, 0.5]]))
+    together = augment_batch(IMAGES, [blurs(0.5, 0.0, 2.0, 1.2)])
+    alone = augment_batch(IMAGES[:1], [blurs(0.5, largest=0.5)])
     assert (together[:1].int() - alone.int()).abs().max() <= 1
     assert torch.equal(together[1], IMAGES[1])
 
 
-def test_unknown_operations_and_a_missing_kornia(monkeypatch):
-    with pytest.raises(ConfigError, match='twirl'):
-        augment_batch(IMAGES, rows(twirl=[[1]] * 4))
+def test_a_missing_kornia(monkeypatch):
     monkeypatch.setitem(sys.modules, 'kornia', None)
-    assert augment_batch(IMAGES, rows(flip=[[1]] * 4)).shape == IMAGES.shape  # needs none
+    assert augment_batch(IMAGES, [flips(*[True] * 4)]).shape == IMAGES.shape  # needs none
     with pytest.raises(ConfigError, match=r'tools/install\.sh installs it'):
-        augment_batch(IMAGES, rows(grayscale=[[1]] * 4))
+        augment_batch(IMAGES, [batched([GrayscaleRow(True)] * 4)])
 
 
 def test_the_host_never_waits(tmp_path):
     """On the meta device there are no values to wait for: asking for one raises."""
     data = dataset(write_photos(tmp_path), TWO_VIEWS, 'device')
     batch = default_collate(data.__getitems__(range(6)))
-    assert any(bool((values != 0).any()) for values in batch['augment'][0].values())
+    assert any(len(group.images) for row in unpack(batch['augment'][0]) for group in row.groups())
     preprocess = MODELS.build(dict(type='SelfSupDataPreprocessor', mean=[1.0] * 3, std=[2.0] * 3)).to('meta')
     out = preprocess(batch)['inputs']
     assert [(view.device.type, view.dtype, tuple(view.shape)) for view in out] == [

@@ -11,8 +11,9 @@ from mmengine.dataset import default_collate
 from PIL import Image
 from test_datasets.test_fast.images import MASKED, TWO_VIEWS, dataset, photo, write_photos
 
+from mmselfsup_graft.datasets.augment import CropRow
+from mmselfsup_graft.datasets.fast import DaliDecoder, dali, decode_views
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.models.augment import DaliDecoder, dali, decode_views
 from mmselfsup_graft.registry import MODELS
 
 CPU = torch.device('cpu')
@@ -28,7 +29,8 @@ class Stand:
         assert stream is None
         assert len(files) <= self.max_batch_size
         assert list(windows) == [f'window{view}' for view in range(self.views)]
-        rows = [{'0.crop': torch.from_numpy(window)} for window in windows.values()]
+        packed = [torch.from_numpy(window) for window in windows.values()]
+        rows = [CropRow(each[:, :4], each[:, 4:6], each[:, 6]) for each in packed]
         source = torch.tensor([[1.0, 0, 0, 3]] * len(files))
         views = decode_views([file.tobytes() for file in files], source, rows, CPU)
         return [SimpleNamespace(as_tensor=lambda view=view: view) for view in views]

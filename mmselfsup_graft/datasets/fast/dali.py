@@ -4,12 +4,13 @@ DALI draws nothing here: the windows are those that travel with the batch. A pip
 cuts each view's window out and resizes it with antialiasing; what it returns is handed to torch without a copy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from mmselfsup_graft.datasets.augment import CropRow, of_images
 from mmselfsup_graft.errors import ConfigError, DataError
 
 from .encoded import decode_views
@@ -55,18 +56,29 @@ def _build(capacity: int, views: int, device: torch.device) -> Any:
         )  # (H, W, 3)
         results = []
         for view in range(views):
-            row = fn.external_source(name=f'window{view}', ndim=1, dtype=types.INT32)  # see steps.Crop
+            top_left, sides, size, interpolation = _inputs_of(fn, types, view)
             # resize has a region of its own, but its filter also reads what lies around it
-            cut = fn.slice(images, start=row[0:2], shape=row[2:4], axes=[0, 1])
+            cut = fn.slice(images, start=top_left, shape=sides, axes=[0, 1])
             resized = fn.resize(
                 cut,
-                size=fn.cast(row[4:6], dtype=types.FLOAT),
-                interp_type=fn.cast(row[6], dtype=types.INTERP_TYPE),  # nearest, linear, cubic in DALI's order too
+                size=fn.cast(size, dtype=types.FLOAT),
+                interp_type=fn.cast(interpolation, dtype=types.INTERP_TYPE),  # DALI's order
                 antialias=True,
             )
             results.append(fn.transpose(resized, perm=[2, 0, 1]))  # (3, h, w)
         pipeline.set_outputs(*results)
     return pipeline
+
+
+def _inputs_of(fn: Any, types: Any, view: int) -> list[Any]:
+    """Describe how a view's windows come in: what :func:`_packed` makes, taken apart."""
+    packed = fn.external_source(name=f'window{view}', ndim=1, dtype=types.INT32)
+    return [packed[0:2], packed[2:4], packed[4:6], packed[6]]  # upper left corner, sides, size, interpolation
+
+
+def _packed(row: CropRow) -> np.ndarray:
+    """One int32 array [B, 7]: window, size, interpolation."""
+    return torch.cat([row.window, row.size, row.interpolation[:, None]], 1).int().numpy()
 
 
 class DaliDecoder:
@@ -87,7 +99,7 @@ class DaliDecoder:
         self,
         files: Sequence[bytes],
         source: torch.Tensor,
-        views: Sequence[Mapping[str, torch.Tensor]],
+        windows: Sequence[CropRow],
         device: torch.device,
     ) -> list[torch.Tensor]:
         """Decode the JPEG files and cut out of them every view; what is no JPEG file was decoded by the worker.
@@ -95,7 +107,7 @@ class DaliDecoder:
         Args:
             files: As :func:`.encoded.decode_views` takes it, as are the others.
             source: [B, 4] on the host.
-            views: For each view its rows, of which the first holds the window.
+            windows: For each view its windows of B images, on the host.
             device: Where to decode, a CUDA device or the CPU.
 
         Returns:
@@ -105,23 +117,22 @@ class DaliDecoder:
             ConfigError: DALI is not installed.
             DataError: A file cannot be decoded whole.
         """
-        windows = [next(iter(rows.values())) for rows in views]  # each [B, 7]
         is_file = source[:, 0] != 0
         coded, plain = is_file.nonzero()[:, 0].tolist(), (~is_file).nonzero()[:, 0].tolist()
         parts = []
         if coded:
-            parts.append(self._run([files[k] for k in coded], [window[coded] for window in windows], device))
+            parts.append(self._run([files[k] for k in coded], [of_images(row, coded) for row in windows], device))
         if plain:
-            rows = [{'crop': window[plain]} for window in windows]
+            rows = [of_images(row, plain) for row in windows]
             parts.append(decode_views([files[k] for k in plain], source[plain], rows, device))
         if len(parts) == 1:
             return parts[0]
         order = np.argsort(coded + plain).tolist()
         return [torch.stack([(*ours, *others)[k] for k in order]) for ours, others in zip(*parts)]
 
-    def _run(self, files: list[bytes], windows: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    def _run(self, files: list[bytes], windows: list[CropRow], device: torch.device) -> list[torch.Tensor]:
         pipeline = self._fitting(len(files), len(windows), device)
-        inputs: dict[str, Any] = {f'window{view}': window.int().numpy() for view, window in enumerate(windows)}
+        inputs: dict[str, Any] = {f'window{view}': _packed(row) for view, row in enumerate(windows)}
         inputs['files'] = [np.frombuffer(file, np.uint8) for file in files]
         # on this stream the results are ready for whatever follows; the host does not wait for them
         stream = torch.cuda.current_stream(device) if device.type == 'cuda' else None

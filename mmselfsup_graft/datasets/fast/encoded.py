@@ -1,27 +1,23 @@
 """Decode and crop a batch on the device that trains (nvJPEG where that is a CUDA device)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
+from mmselfsup_graft.datasets.augment import CropRow
 from mmselfsup_graft.errors import DataError
-
-_MODES = (InterpolationMode.NEAREST, InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
 
 
 def decode_views(
-    files: Sequence[bytes], source: torch.Tensor, views: Sequence[Mapping[str, torch.Tensor]], device: torch.device
+    files: Sequence[bytes], source: torch.Tensor, windows: Sequence[CropRow], device: torch.device
 ) -> list[torch.Tensor]:
     """Decode the images and cut out of them every view.
 
     Args:
         files: For each of B images the bytes of a JPEG file, or of the pixels.
         source: [B, 4] on the host: 1 for a file and 0 for pixels (H, W, C), then H, W and C.
-        views: For each view its rows, of which the first holds the window, see
-            :class:`mmselfsup_graft.datasets.fast.steps.Crop`.
+        windows: For each view its windows of B images, on the host.
         device: Where to decode.
 
     Returns:
@@ -31,15 +27,7 @@ def decode_views(
         DataError: A file cannot be decoded whole.
     """
     images = _decoded(files, source, device)
-    return [_cropped(images, next(iter(rows.values())).int().tolist()) for rows in views]
-
-
-def _cropped(images: Sequence[torch.Tensor], windows: Sequence[Sequence[int]]) -> torch.Tensor:
-    crops = []
-    for image, (top, left, height, width, *size, mode) in zip(images, windows):
-        cut = image[:, top : top + height, left : left + width]
-        crops.append(F.resize_image(cut, size, interpolation=_MODES[mode], antialias=True))
-    return torch.stack(crops)
+    return [row.cut(images) for row in windows]
 
 
 def _decoded(files: Sequence[bytes], source: torch.Tensor, device: torch.device) -> list[torch.Tensor]:
