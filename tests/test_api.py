@@ -36,3 +36,10 @@ def test_train_evaluate_and_convert(tmp_path):
     done = graft.convert(checkpoint, tmp_path / 'timm.pth', 'timm')
     weight = read_state(done.path)['blocks.0.attn.qkv.weight']
     assert torch.equal(weight, runner.model.backbone.state_dict()['layers.0.attn.qkv.weight'])
+
+
+def test_scripts_for_earlier_versions_register_the_modules():
+    from mmselfsup_graft.apis.setup import register_all_modules
+    from mmselfsup_graft.libraries import scopes
+
+    assert register_all_modules is scopes.register_all_modules

@@ -17,7 +17,7 @@ LAYERS = (
     {'evaluation'},
     {'analysis'},
     {'export', 'zoo', 'recipes'},
-    {'cli', 'api'},
+    {'cli', 'api', 'apis'},
 )
 PARTS = {'measure', 'plot', 'report', 'hook'}  # of a capability: modules that may have one name in several folders
 MOST_MODULES = 14
