@@ -64,7 +64,7 @@ setup(
     long_description=read_description(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    keywords='computer vision, self-supervised learning, masked image modelling, contrastive learning',
+    keywords='computer vision, self-supervised learning, masked image modeling, contrastive learning',
     classifiers=[
         'Development Status :: 4 - Beta',
         'Intended Audience :: Science/Research',

@@ -19,7 +19,7 @@ class Row(NamedTuple):
     """One row of the published table.
 
     Attributes:
-        lr, batch: Peak rate and images per step of the optimiser, on all processes.
+        lr, batch: Peak rate and images per step of the optimizer, on all processes.
         floor, warm_up, epochs: Of the cosine.
         layer_decay, drop_path: None for one rate.
         params: Of encoder and head, in millions.

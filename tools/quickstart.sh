@@ -12,7 +12,7 @@ was stopped.
 
   --data digits           scikit-learn's 1,797 digits (default, about 5 minutes of training on 2 cores)
   --data fashion-mnist    6,000 images of Fashion-MNIST (Debian's package dataset-fashion-mnist, or downloaded)
-  --data DIR              a folder of images, labelled by sub-folder or not at all
+  --data DIR              a folder of images, labeled by sub-folder or not at all
   --epochs N              length of the longest training; the others keep their proportion to it
   --max-left-out SHARE    share of the files that may be left out because they are not images (default: 0.05)
   --work-dir DIR          where to write (default: work_dirs/<name of the recipe>, for a folder

@@ -37,7 +37,7 @@ done
 bash "$ROOT/tools/install.sh" "${parts[@]}"
 cd "$ROOT"
 if (($# == 0)); then
-    # Two processes with one computing thread each: more would only wait for each other. Neighbours share fixtures, so
+    # Two processes with one computing thread each: more would only wait for each other. Neighbors share fixtures, so
     # each process gets a half in order, and the one that is done first takes from the end of the other's.
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
     set -- tests -q -n 2 --dist worksteal

@@ -18,7 +18,7 @@ FORWARD, BACKWARD, OPTIMIZER = 'forward', 'backward', 'optimizer'
 class StepCounts(HostReads):
     """Calls by phase of the step, and host reads.
 
-    ``forward`` is everything outside the backward pass and the optimiser's step: moving averages and hooks too.
+    ``forward`` is everything outside the backward pass and the optimizer's step: moving averages and hooks too.
 
     Attributes:
         by_phase: Calls that are no views, by phase.

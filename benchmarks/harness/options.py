@@ -13,7 +13,7 @@ from mmselfsup_graft.utils.files import write_json
 
 from .contest import Contest
 from .machine import machine, software
-from .summary import summarise
+from .summary import summarize
 from .tables import Column, markdown_table, text_table
 from .task import Settings
 
@@ -92,7 +92,7 @@ def compare(
     }
     for subject in subjects:
         rows = Contest(kind, subject, implementations(subject), settings, args.rounds, args.steps, _say).run()
-        entries = summarise(rows, references(subject), clock(subject))
+        entries = summarize(rows, references(subject), clock(subject))
         if finish:
             finish(subject, entries)
         tables.append({'subject': subject, 'clock': clock(subject), 'rows': entries})

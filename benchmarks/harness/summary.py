@@ -59,7 +59,7 @@ def speed_ratios(row: Row, reference: Row, clock: str) -> list[float]:
     return [row.images / mine / (reference.images / its) for mine, its in pairs]
 
 
-def summarise(rows: Sequence[Row], references: Sequence[str], clock: str) -> list[dict[str, Any]]:
+def summarize(rows: Sequence[Row], references: Sequence[str], clock: str) -> list[dict[str, Any]]:
     """Rows as dicts with ``seconds`` per clock, ``images_per_second`` and ``ratios`` to each reference.
 
     Args:

@@ -70,7 +70,7 @@ def _timm_vit(side: int, width: int, blocks: int, heads: int) -> nn.Module:
 
 
 class _MAE(nn.Module):
-    """Encoder and decoder of lightly, target normalised per patch."""
+    """Encoder and decoder of lightly, target normalized per patch."""
 
     def __init__(self, vit: Any, width: int, blocks: int, heads: int) -> None:
         super().__init__()

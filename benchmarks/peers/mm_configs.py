@@ -197,7 +197,7 @@ def _resize_peer(cfg: Config, algorithm: str, size: str, settings: Settings) -> 
         if tiny:
             model.backbone.arch, model.backbone.img_size = arch, TINY_SIDE
             _shrink_projectors(model, TINY_ARCH['embed_dims'])
-        if settings.device == 'cpu':  # its synchronised batch norm refuses a CPU; in one process both do the same
+        if settings.device == 'cpu':  # its synchronized batch norm refuses a CPU; in one process both do the same
             for part in (model.neck, model.head.predictor):
                 part.norm_cfg = dict(type='BN1d')
 

@@ -47,7 +47,7 @@ class NoImages(Dataset):
 
 
 def build_loop(cfg: Config, folder: str) -> Any:
-    """Build by the runner of the config, initialise, and return the loop, ready for ``run_iter(index, batch)``."""
+    """Build by the runner of the config, initialize, and return the loop, ready for ``run_iter(index, batch)``."""
     cfg.work_dir, cfg.experiment_name = folder, f'benchmark_{uuid.uuid4().hex}'
     cfg.launcher, cfg.resume, cfg.log_level = 'none', False, 'ERROR'
     # nothing that happens after an epoch takes part in a step

@@ -1,4 +1,4 @@
-"""Optimisers and moving averages alone, on parameters of a model with random gradients; a step is one update."""
+"""Optimizers and moving averages alone, on parameters of a model with random gradients; a step is one update."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ class HostReads:
     are ``item``, ``float``, ``bool`` and ``if`` on tensors, ``tolist``, ``numpy``, ``cpu``, ``print``, ``torch.tensor``
     of a list with tensors, ``equal``, ``allclose``, the checks of ``torch.linalg``, and operators whose result's size
     depends on values: ``nonzero``, ``unique``, ``bincount``, ``repeat_interleave`` by a tensor without ``output_size``,
-    indexing by a mask. The step counters of an optimiser in its own step are no reads: they lie on the CPU, whatever
+    indexing by a mask. The step counters of an optimizer in its own step are no reads: they lie on the CPU, whatever
     the device.
 
     Copies to the CPU that wait (``to('cpu')``, ``copy_``) are seen only where there is another device to copy from. Not
@@ -87,7 +87,7 @@ class HostReads:
         self._stepping = None
 
     def _is_counter(self, tensor: Any) -> bool:
-        """Whether a tensor is a step counter, on the CPU, of the optimiser at work."""
+        """Whether a tensor is a step counter, on the CPU, of the optimizer at work."""
         states = self._stepping.state.values() if self._stepping else ()
         return any(state.get('step') is tensor and tensor.device.type == 'cpu' for state in states)
 

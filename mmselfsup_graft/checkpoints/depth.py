@@ -14,7 +14,7 @@ import torch.nn as nn
 
 from mmselfsup_graft.errors import ConfigError
 
-# what masked image modelling adds to a backbone counts as stem, whatever layer it acts on
+# what masked image modeling adds to a backbone counts as stem, whatever layer it acts on
 _MASK = ('mask_token', 'mask_gamma')
 
 

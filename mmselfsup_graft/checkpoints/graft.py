@@ -2,7 +2,7 @@
 
 A graft is data: ``[dict(checkpoint='mae.pth', layers=(0, 8)), dict(checkpoint='moco.pth', layers=(8, 12))]`` takes
 blocks 0 to 7 and the stem from the first file, blocks 8 to 11 and the final norm from the second. Blocks that no
-source names stay as they were initialised ("fresh").
+source names stay as they were initialized ("fresh").
 """
 
 from collections import Counter

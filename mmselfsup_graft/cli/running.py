@@ -20,7 +20,7 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
 
     Set GRAFT_TRACEBACK=1 to see where an error came from.
     """
-    # schedules step at every iteration, optimisers of accumulated gradients not at the first: nothing is skipped
+    # schedules step at every iteration, optimizers of accumulated gradients not at the first: nothing is skipped
     warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
     logging.raiseExceptions = False  # a log that cannot be written prints no traceback beside the one line below
     try:

@@ -126,7 +126,7 @@ def naming(
 def share_classes(train: Any, others: Mapping[str, Any]) -> None:
     """Number the labels of other data sets by the classes of the training set, in place.
 
-    Unlabelled data sets, and those of other libraries, are left alone.
+    Unlabeled data sets, and those of other libraries, are left alone.
 
     Args:
         train: A :class:`mmselfsup_graft.datasets.SelfSupDataset`, whose list of classes counts.

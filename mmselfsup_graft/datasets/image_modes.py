@@ -1,4 +1,4 @@
-"""From any image that Pillow opens to 8-bit RGB or grey: one function, used wherever a picture is opened.
+"""From any image that Pillow opens to 8-bit RGB or gray: one function, used wherever a picture is opened.
 
 docs/data.md has the table of all modes. In short: 16 bits are scaled by their range, 32-bit and floating-point pixels
 are refused because their range is not known, an alpha channel is dropped, and color profiles and orientation tags are
@@ -24,7 +24,7 @@ class UnknownRange(Exception):
 
 
 def to_rgb(image: Image.Image, mode: Mode = 'RGB') -> Image.Image:
-    """Return the first frame of an image as ``RGB`` or, for ``mode='L'``, in grey.
+    """Return the first frame of an image as ``RGB`` or, for ``mode='L'``, in gray.
 
     Reads all pixels. An image that has the mode is returned as a copy without its file.
 
@@ -68,8 +68,8 @@ def _scaled(image: Image.Image) -> Image.Image:
     tags = getattr(image, 'tag_v2', {}) if image.format == 'TIFF' else {}
     bits = tags.get(_BITS, (16,))
     depth = int(bits[0] if isinstance(bits, tuple) else bits)
-    grey = _eight_bits(values, 2**depth - 1 if 8 < depth < 16 else _WHOLE)
-    return grey.point(lambda value: 255 - value) if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+    gray = _eight_bits(values, 2**depth - 1 if 8 < depth < 16 else _WHOLE)
+    return gray.point(lambda value: 255 - value) if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else gray
 
 
 def _eight_bits(values: np.ndarray, whole: int) -> Image.Image:

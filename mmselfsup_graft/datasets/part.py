@@ -1,4 +1,4 @@
-"""Seeded, class-balanced parts of a data set: a held-out side for choosing, a small labelled set for fine-tuning."""
+"""Seeded, class-balanced parts of a data set: a held-out side for choosing, a small labeled set for fine-tuning."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

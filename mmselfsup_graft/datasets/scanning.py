@@ -19,7 +19,7 @@ _BESIDE = (
     *('.txt', '.json', '.jsonl', '.csv', '.tsv', '.xml', '.yaml', '.yml', '.md', '.rst', '.html', '.log', '.toml'),
     *('.ini', '.cfg', '.py', '.sh', '.ipynb', '.sha256', '.md5', '.cls', '.index', '.lnk', '.url'),
 )
-_BESIDE_NAMES = {'thumbs.db', 'readme', 'license', 'licence', 'notice', 'sha256sums', 'md5sums', 'checksums', 'icon\r'}
+_BESIDE_NAMES = {'thumbs.db', 'readme', 'licence', 'license', 'notice', 'sha256sums', 'md5sums', 'checksums', 'icon\r'}
 _OF_SYSTEMS = {'__macosx', '@eadir', '$recycle.bin', 'system volume information', 'lost+found'}
 
 

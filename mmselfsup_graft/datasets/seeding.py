@@ -25,7 +25,7 @@ def _mix64(value: int) -> int:
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """Hash (seed, epoch, index) to one 64-bit seed, so that neighbouring triples share no pattern."""
+    """Hash (seed, epoch, index) to one 64-bit seed, so that neighboring triples share no pattern."""
     return _mix64(_mix64(_mix64(seed & _MASK64) ^ (epoch & _MASK64)) ^ (index & _MASK64))
 
 

@@ -12,7 +12,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 
 from .classes import given_classes
 from .fast import FastPipeline, Gathered, compile_pipeline, resolve_mode
-from .labelled import LabelledDataset
+from .labeled_dataset import LabeledDataset
 from .left_out import MOST, LeftOut, check_share
 from .memory import Stacked, stack_samples
 from .part import parse_parts
@@ -24,7 +24,7 @@ _MAX_UNREADABLE_IN_A_ROW = 1000
 _NAMED_UNREADABLE = 20
 
 
-class SelfSupDataset(LabelledDataset):
+class SelfSupDataset(LabeledDataset):
     """Images with or without labels, whose samples depend on (seed, epoch, index) only.
 
     The same sample comes out for any number of workers and after resuming in the middle of an epoch, and the random
@@ -35,7 +35,7 @@ class SelfSupDataset(LabelledDataset):
     of image ``i``, with random numbers of its own.
 
     A subclass implements :meth:`load_data_list`, whose items hold ``img_path`` or ``img`` (uint8, (H, W) or
-    (H, W, C)) and, only if labelled, ``gt_label``; :meth:`read_image` adds images that are read one by one.
+    (H, W, C)) and, only if labeled, ``gt_label``; :meth:`read_image` adds images that are read one by one.
 
     Args:
         data_root: Folder of the data.
@@ -55,7 +55,7 @@ class SelfSupDataset(LabelledDataset):
         part: ``dict(share=..., seed=0, rest=False)``, or a list of such dicts applied in order: keep a class-balanced
             share of the samples, or all but it, see :class:`mmselfsup_graft.datasets.Part`. Before ``indices``.
         fast: Compile the pipeline: the same random numbers, other kernels, see docs/speed.md. ``'cpu'`` does everything
-            in the worker, ``'device'`` leaves flips, colours and blur to the data preprocessor, on the device that
+            in the worker, ``'device'`` leaves flips, colors and blur to the data preprocessor, on the device that
             trains, ``'nvjpeg'`` also decoding and cropping, ``'dali'`` the same by NVIDIA DALI;
             ``True`` is ``'device'`` if there is a CUDA device and ``'cpu'`` otherwise. ``False`` runs the transforms on
             PIL images as they are.
@@ -123,7 +123,7 @@ class SelfSupDataset(LabelledDataset):
             lazy_init=lazy_init,
         )
 
-    # Initialisation
+    # Initialization
 
     def full_init(self) -> None:
         """Read the list of samples; does nothing the second time."""

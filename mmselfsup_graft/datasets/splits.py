@@ -1,4 +1,4 @@
-"""Seeded, class-balanced splits of labelled data: as indices, or as a list file in the official form."""
+"""Seeded, class-balanced splits of labeled data: as indices, or as a list file in the official form."""
 
 import os
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def balanced_indices(
     _check_size(per_class, share, seed)
     values = np.asarray(labels)
     if not len(values):
-        raise DataError('there are no labelled samples to choose from')
+        raise DataError('there are no labeled samples to choose from')
     chosen = []
     for label, members in shuffled_classes(values, seed):
         count = per_class if share is None else max(1, round(share * len(members)))
@@ -72,7 +72,7 @@ def _check_size(per_class: int | None, share: float | None, seed: int) -> None:
 def balanced_subset(
     dataset: SelfSupDataset, per_class: int | None = None, share: float | None = None, seed: int = 0
 ) -> list[int]:
-    """Indices of a balanced part of a labelled data set, also of one in memory, for its argument ``indices``.
+    """Indices of a balanced part of a labeled data set, also of one in memory, for its argument ``indices``.
 
     Args:
         dataset: With labels.
@@ -87,14 +87,14 @@ def balanced_subset(
     return balanced_indices(labels, per_class, share, seed).tolist()
 
 
-class Labelled(NamedTuple):
-    """Labelled images to choose from: paths relative to the data root with labels, and the names of the classes."""
+class Labeled(NamedTuple):
+    """Labeled images to choose from: paths relative to the data root with labels, and the names of the classes."""
 
     entries: list[ListEntry]
     classes: tuple[str, ...]
 
 
-def folder_entries(data_root: str, split: str = '', **options: Any) -> Labelled:
+def folder_entries(data_root: str, split: str = '', **options: Any) -> Labeled:
     """Images of a folder with one sub-folder per class.
 
     A ``val`` or ``test`` beside a training split that has all of its classes is numbered like that.
@@ -110,10 +110,10 @@ def folder_entries(data_root: str, split: str = '', **options: Any) -> Labelled:
     dataset = ImageFolder(data_root, split=split, with_label=True, **options)
     infos = [dataset.get_data_info(number) for number in range(len(dataset))]
     entries = [ListEntry(_relative(info['img_path'], data_root), info['gt_label']) for info in infos]
-    return Labelled(entries, dataset.classes or ())
+    return Labeled(entries, dataset.classes or ())
 
 
-def list_entries(list_file: str, data_root: str = '') -> Labelled:
+def list_entries(list_file: str, data_root: str = '') -> Labeled:
     """Entries of a list file in either form; bare names rank among the class folders of ``data_root/train``, if any.
 
     Raises:
@@ -124,7 +124,7 @@ def list_entries(list_file: str, data_root: str = '') -> Labelled:
     if are_numbers(names):
         told = names_of_labels(listing.entries, data_root) if data_root else None
         names = names_beside(list_file) or told or names
-    return Labelled(listing.entries, names)
+    return Labeled(listing.entries, names)
 
 
 def _relative(path: str, root: str) -> str:
@@ -132,7 +132,7 @@ def _relative(path: str, root: str) -> str:
 
 
 def dataset_entries(dataset: SelfSupDataset) -> list[ListEntry]:
-    """The images that a labelled data set holds after all its parts: paths relative to its root, or numbers in memory.
+    """The images that a labeled data set holds after all its parts: paths relative to its root, or numbers in memory.
 
     Raises:
         DataError: The data set has no labels.

@@ -87,5 +87,5 @@ class DeferredMessageHub(MessageHub):
         return super().state_dict()
 
 
-# who asks mmengine's class for the current hub (optimiser wrappers, log processor) gets this one
+# who asks mmengine's class for the current hub (optimizer wrappers, log processor) gets this one
 DeferredMessageHub._instance_dict = MessageHub._instance_dict  # type: ignore[attr-defined]

@@ -27,7 +27,7 @@ def load_backbone(
         backbone: Config of the encoder.
         checkpoint: File to load all weights from, or ``dict(checkpoint=..., branch=..., format=..., grid=(H, W))`` as
             in a graft; None for a random encoder.
-        seed: Of the fresh initialisation.
+        seed: Of the fresh initialization.
         block: Give the feature after so many blocks (see :class:`BlockFeature`); None for the final feature.
 
     Returns:

@@ -132,7 +132,7 @@ def embed_images(
 
     Args:
         encoder: What :func:`load_encoder` gave.
-        data: Config of the data set, labelled or not.
+        data: Config of the data set, labeled or not.
         features: Of :data:`FEATURES`; None is the encoder's own feature.
         batch_size: Images per forward pass.
         num_workers: Loader processes.

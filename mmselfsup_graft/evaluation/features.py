@@ -20,7 +20,7 @@ from .backbones import Pixels
 from .pooling import check_features, encode_images, feature_parts
 
 _NO_LABEL = -1
-_UNLABELLED = 'evaluation needs labelled images: put them into one sub-folder per class'
+_UNLABELLED = 'evaluation needs labeled images: put them into one sub-folder per class'
 
 
 class Embedded(NamedTuple):
@@ -36,7 +36,7 @@ class Embedded(NamedTuple):
     labels: np.ndarray | None
     indices: np.ndarray
 
-    def labelled(self, name: str) -> FeatureSet:
+    def labeled(self, name: str) -> FeatureSet:
         """One of the features with the labels.
 
         Raises:
@@ -84,7 +84,7 @@ def embed(
     batch_size: int = 256,
     num_workers: int = 0,
 ) -> Embedded:
-    """Features of all samples of a data set, labelled or not, by one forward pass per image.
+    """Features of all samples of a data set, labeled or not, by one forward pass per image.
 
     Over ranks: each process takes a contiguous share, all get the whole in the order of the data set.
 
@@ -139,7 +139,7 @@ def extract_features(
     num_workers: int = 0,
     feature: str | None = None,
 ) -> FeatureSet:
-    """One feature of all samples of a labelled data set; see :func:`embed`.
+    """One feature of all samples of a labeled data set; see :func:`embed`.
 
     Args:
         backbone: See there.
@@ -158,7 +158,7 @@ def extract_features(
     (name,) = check_features(backbone, None if feature is None else [feature])
     if hasattr(dataset, 'labels') and dataset.labels() is None:  # said before the work, not after it
         raise DataError(_UNLABELLED)
-    return embed(backbone, preprocessor, dataset, [name], batch_size, num_workers).labelled(name)
+    return embed(backbone, preprocessor, dataset, [name], batch_size, num_workers).labeled(name)
 
 
 def _gather(share: torch.Tensor) -> torch.Tensor:
@@ -186,8 +186,8 @@ class AugmentedBatches(Sampler):
 
     Args:
         backbone: Encoder in eval mode.
-        preprocessor: Normalises a collated batch on the device.
-        dataset: Augmented, labelled training images; told seed and epoch, on which augmentations depend.
+        preprocessor: Normalizes a collated batch on the device.
+        dataset: Augmented, labeled training images; told seed and epoch, on which augmentations depend.
         indices: [N] samples to train on.
         protocol: Says batch size and seed.
         batch_size: Images per forward pass.

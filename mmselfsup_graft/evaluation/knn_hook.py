@@ -32,8 +32,8 @@ class KNNHook(Hook):
     Over ranks: extraction is shared, the first process scores.
 
     Args:
-        train: Config of a labelled data set to look for neighbours in; its pipeline must not augment.
-        test: Config of a labelled data set to score on.
+        train: Config of a labeled data set to look for neighbors in; its pipeline must not augment.
+        test: Config of a labeled data set to score on.
         interval: Epochs between two scores; the last epoch is always scored.
         knn: Settings of :class:`KNNProtocol`.
         batch_size: Images per forward pass.

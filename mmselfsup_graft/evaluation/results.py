@@ -112,7 +112,7 @@ def keep_config(cfg: Config, digest: str) -> None:
 
 
 def write_drawn(dataset: SelfSupDataset, work_dir: str | os.PathLike) -> None:
-    """Write which labelled images a drawn training set holds, next to its results: ``train_images.txt``, and the names
+    """Write which labeled images a drawn training set holds, next to its results: ``train_images.txt``, and the names
     of their classes, which :class:`ImageList` reads.
     """
     path = Path(work_dir) / 'train_images.txt'

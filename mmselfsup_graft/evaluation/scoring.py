@@ -87,7 +87,7 @@ def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluati
         raise ConfigError(f'evaluation: unknown key {unknown[0]!r}; it takes {known}')
     missing = [name for name in ('train', 'test') if name not in section]
     if missing:
-        raise ConfigError(f'evaluation.{missing[0]} is missing; give the config of a labelled data set')
+        raise ConfigError(f'evaluation.{missing[0]} is missing; give the config of a labeled data set')
     protocols = {
         name: make_protocol(name, section[name], f'evaluation.{name}')
         for name in PROTOCOLS.module_dict
@@ -208,7 +208,7 @@ def score_encoder(
     left_out = {name: len(dataset) - images[name] for name, dataset in datasets.items()}
     scores, failed = {}, None
     for feature in names:
-        sets = {name: each.labelled(feature) for name, each in embedded.items()}
+        sets = {name: each.labeled(feature) for name, each in embedded.items()}
         try:
             results = _score_sets(encoder, evaluation, feature, sets, datasets['train'])
         except DataError as error:  # the others may know nothing of it, and wait in the sweep of the next feature
@@ -273,7 +273,7 @@ def labels_of(dataset: SelfSupDataset) -> np.ndarray:
     labels = dataset.labels()
     if labels is None:
         raise DataError(
-            f'evaluation needs labelled images: put them into one sub-folder per class. This data set: '
+            f'evaluation needs labeled images: put them into one sub-folder per class. This data set: '
             f'{dataset.describe()}'
         )
     return labels

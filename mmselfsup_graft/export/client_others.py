@@ -126,13 +126,13 @@ def _timm_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Ten
     return _called('timm', 'timm.models.convnext.ConvNeXt', arguments)
 
 
-def _only_colour(arch: Architecture) -> None:
+def _only_color(arch: Architecture) -> None:
     if arch.in_channels != 3:
         raise NoClient(f'models of torchvision take 3 channels, this one {arch.in_channels}')
 
 
 def _torchvision_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
-    _only_colour(arch)
+    _only_color(arch)
     if arch.stem_kernel != 7 or arch.width != 64:
         raise NoClient(f'no ResNet of torchvision with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
     arguments: dict[str, Any] = {
@@ -159,7 +159,7 @@ def _headless(client: Client, head: str) -> Client:
 
 
 def _torchvision_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
-    _only_colour(arch)
+    _only_color(arch)
     _four_stages(arch, 'torchvision')
     if arch.stem_kernel != 4:
         raise NoClient(f'a ConvNeXt of torchvision has a stem of 4 pixels, this one of {arch.stem_kernel}')

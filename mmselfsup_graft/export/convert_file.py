@@ -233,7 +233,7 @@ def _verify(done: Conversion, options: ConvertOptions) -> tuple[Fit | None, str]
     except NoClient as reason:
         return None, f'not loaded into {options.target}: {reason}'
     kinds = sorted({name.rpartition('.')[2] for name in fit.fresh})
-    fresh = f', {len(fit.fresh)} of its tensors ({", ".join(kinds)}) stay as initialised, as expected' if kinds else ''
+    fresh = f', {len(fit.fresh)} of its tensors ({", ".join(kinds)}) stay as initialized, as expected' if kinds else ''
     head = ' but those of the head' if done.head else ''
     if done.target.name == 'official':
         return fit, f'converted back and loaded into {fit.client}: every tensor fits{fresh}'
@@ -246,7 +246,7 @@ def _back(done: Conversion) -> Conversion:
 
 
 def _meta(done: Conversion, source: Path) -> dict[str, Any]:
-    norm = done.normalisation
+    norm = done.normalization
     return {
         'tool': f'mmselfsup_graft {__version__}',
         'source': source.name,

@@ -31,7 +31,7 @@ def publish_file(
     unsafe_pickle: bool = False,
     unverified: bool = False,
 ) -> tuple[Path, str]:
-    """Write the weights of a checkpoint under a name with a hash; optimiser, schedules and logs stay behind.
+    """Write the weights of a checkpoint under a name with a hash; optimizer, schedules and logs stay behind.
 
     Args:
         source: Checkpoint of a training run.

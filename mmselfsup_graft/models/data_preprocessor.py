@@ -31,7 +31,7 @@ class _Augmenting(BaseDataPreprocessor):
             training: As the parent takes it; augmentation does not depend on it.
 
         Returns:
-            ``inputs`` in the same form, float and normalised, and ``data_samples``.
+            ``inputs`` in the same form, float and normalized, and ``data_samples``.
 
         Raises:
             ConfigError: The batch asks for an operation that is unknown or needs what is not installed.
@@ -62,7 +62,7 @@ class _Augmenting(BaseDataPreprocessor):
 
 @MODELS.register_module()
 class SelfSupDataPreprocessor(_Augmenting, NormalizingPreprocessor):
-    """mmpretrain's: to the device, float, normalised; before that what a fast pipeline left to the device.
+    """mmpretrain's: to the device, float, normalized; before that what a fast pipeline left to the device.
 
     Args:
         non_blocking: Do not wait for the copy of a pinned batch.
@@ -75,7 +75,7 @@ class SelfSupDataPreprocessor(_Augmenting, NormalizingPreprocessor):
 
 @MODELS.register_module()
 class ClsDataPreprocessor(_Augmenting, MixingPreprocessor):
-    """mmpretrain's for labelled images, which also mixes them; before that what a fast pipeline left to the device.
+    """mmpretrain's for labeled images, which also mixes them; before that what a fast pipeline left to the device.
 
     Args:
         **kwargs: As in mmpretrain.

@@ -210,10 +210,10 @@ def expand_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def fill_with_mean(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Give masked pixels the mean colour of their image, all its pixels counted (A2MIM, arXiv 2205.13943).
+    """Give masked pixels the mean color of their image, all its pixels counted (A2MIM, arXiv 2205.13943).
 
     Args:
-        images: [B, C, H, W], normalised.
+        images: [B, C, H, W], normalized.
         mask: [B, 1, H, W], 1 = masked.
 
     Returns:

@@ -26,7 +26,7 @@ class MomentumEncoder(nn.Module):
         self.requires_grad_(False)
 
     def init_weights(self) -> None:
-        """Nothing of its own to initialise: weights come from :meth:`copy_from`."""
+        """Nothing of its own to initialize: weights come from :meth:`copy_from`."""
 
     @torch.no_grad()
     def copy_from(self, backbone: nn.Module, neck: nn.Module) -> None:

@@ -123,13 +123,13 @@ def get_model(
     Args:
         name: Name of a model, see :func:`list_models`.
         pretrained: True loads the encoder of the zoo's weights, a path that of a checkpoint of any known format, as
-            does ``dict(checkpoint=..., branch=..., grid=(H, W))`` as in a graft; False leaves it freshly initialised.
+            does ``dict(checkpoint=..., branch=..., grid=(H, W))`` as in a graft; False leaves it freshly initialized.
         folder: Where downloads are kept, see :func:`mmselfsup_graft.zoo.download.download`.
         mirror: Where the file is looked for instead, see there.
         offline: Never open a connection, see there.
 
     Returns:
-        The algorithm, or the detector or segmentor, on the CPU, initialised.
+        The algorithm, or the detector or segmentor, on the CPU, initialized.
 
     Raises:
         ConfigError: If there is no such model.
@@ -143,7 +143,7 @@ def get_model(
             raise ConfigError(f'{name}: pretrained takes a file for models of {cfg.default_scope}; convert it first')
         return _of_another_library(cfg, str(pretrained) if pretrained else None)
     config = cfg.model
-    if 'base_checkpoint' in config:  # what it once learnt from is not needed any more
+    if 'base_checkpoint' in config:  # what it once learned from is not needed any more
         config.base_checkpoint = None
     given = pretrained if isinstance(pretrained, Mapping) else {'checkpoint': str(pretrained)}
     config.graft = [dict(given)] if pretrained else None
@@ -163,4 +163,4 @@ def _of_another_library(cfg: Config, pretrained: str | None) -> nn.Module:
     if pretrained:
         for part in parts:
             load_pretrained(replace(part, checkpoint=pretrained))
-    return revert_sync_batchnorm(model)  # synchronised norms need several processes with a GPU each
+    return revert_sync_batchnorm(model)  # synchronized norms need several processes with a GPU each

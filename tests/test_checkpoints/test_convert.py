@@ -156,10 +156,10 @@ def test_layer_scale_in_mmseg_mae_and_in_beits_names() -> None:
     assert convert(timm, 'file', 'mmpretrain').state.keys() == state.keys()
 
 
-def test_normalisation_is_told_by_the_method_only() -> None:
+def test_normalization_is_told_by_the_method_only() -> None:
     state = {f'backbone.{name}': value for name, value in state_of('vit').items()}
-    assert convert({'state_dict': state}, 'file', 'timm').normalisation is None
-    named = convert({'state_dict': state}, 'file', 'timm', wanted='a2mim').normalisation
+    assert convert({'state_dict': state}, 'file', 'timm').normalization is None
+    named = convert({'state_dict': state}, 'file', 'timm', wanted='a2mim').normalization
     assert named is not None
     assert named.mean == (0.485, 0.456, 0.406)
 

@@ -61,7 +61,7 @@ def test_names_come_from_their_file(tmp_path, classes):
         CIFAR(str(tmp_path), classes, 'test', metainfo={'classes': ('a', 'b')})
 
 
-def test_a_pipeline_gets_colour_images(tmp_path):
+def test_a_pipeline_gets_color_images(tmp_path):
     write(tmp_path / 'train.bin', 100, images(2), [0, 99])
     pipeline = [dict(type='LoadImage', channels=3), dict(type='mmpretrain.PackInputs')]
     sample = CIFAR(str(tmp_path), pipeline=pipeline)[1]

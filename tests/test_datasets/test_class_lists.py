@@ -74,7 +74,7 @@ def test_a_split_that_lacks_classes_is_numbered_as_the_training_split(reader, an
 
 
 @pytest.mark.parametrize('reader', ['folder', 'raw', 'folder of the split'])
-def test_a_held_out_split_of_a_single_class_is_labelled(reader, animals, tmp_path):
+def test_a_held_out_split_of_a_single_class_is_labeled(reader, animals, tmp_path):
     (animals / 'val' / 'dog').rename(tmp_path / 'elsewhere')
     assert READERS[reader](animals, tmp_path, 'val').labels().tolist() == [1]
 

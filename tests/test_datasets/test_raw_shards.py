@@ -20,7 +20,7 @@ COUNT = 11
 
 @pytest.fixture
 def copied(tmp_path) -> Path:
-    """Three shards of colour images and a grey one, none of them scaled."""
+    """Three shards of color images and a grey one, none of them scaled."""
     root = folder_of(tmp_path / 'source', COUNT)
     Image.fromarray(picture(99)[..., 0]).save(root / 'train' / 'c1' / 'grey.png')
     folder_of(tmp_path / 'other', 3)

@@ -96,7 +96,7 @@ def test_another_store_gives_the_same(bucket, written):
     assert check(elsewhere[9]) == check(here[9])
 
 
-def test_neighbours_are_one_request_and_a_batch_is_asked_for_at_once(written, monkeypatch):
+def test_neighbors_are_one_request_and_a_batch_is_asked_for_at_once(written, monkeypatch):
     data, asked = open_shards(written), []
     read = Store.read_pieces
     monkeypatch.setattr(Store, 'read_pieces', lambda self, pieces: asked.append(pieces) or read(self, pieces))

@@ -20,7 +20,7 @@ MAPS = {'out_type': 'featmap', 'out_indices': [0, 1, 2]}
 BEIT = {**VIT, 'type': 'mmpretrain.BEiTViT', 'use_rel_pos_bias': True, 'layer_scale_init_value': 0.1}
 
 
-def randomised(config: dict[str, Any]) -> nn.Module:
+def randomized(config: dict[str, Any]) -> nn.Module:
     """A backbone in eval mode in which no weight has a special value."""
     torch.manual_seed(0)
     model = build(config)
@@ -53,7 +53,7 @@ def assert_same_maps(actual: Any, expected: Any) -> None:
 @pytest.mark.parametrize(('target', 'kind'), [('mmseg-vit', 'VisionTransformer'), ('mmseg-mae', 'MAE')])
 @torch.no_grad()
 def test_vit_in_mmsegs_classes(target: str, kind: str) -> None:
-    model = randomised({**VIT, **MAPS})
+    model = randomized({**VIT, **MAPS})
     client = client_of(model.state_dict(), target, heads=3)
     assert (type(client).__module__.partition('.')[0], type(client).__name__) == ('mmseg', kind)
     if kind == 'MAE':  # no relative positions in the file: the class has them, at the values it begins with
@@ -67,7 +67,7 @@ def test_vit_in_mmsegs_classes(target: str, kind: str) -> None:
 @pytest.mark.parametrize('positions', [True, False])
 @torch.no_grad()
 def test_beit_in_mmsegs_mae(positions: bool) -> None:
-    model = randomised({**BEIT, **MAPS, 'use_abs_pos_emb': positions})
+    model = randomized({**BEIT, **MAPS, 'use_abs_pos_emb': positions})
     client = client_of(model.state_dict(), 'mmseg-mae')
     if not positions:
         client.pos_embed.zero_()
@@ -78,7 +78,7 @@ def test_beit_in_mmsegs_mae(positions: bool) -> None:
 @pytest.mark.parametrize('target', ['mmdet', 'mmseg'])
 @torch.no_grad()
 def test_resnet(target: str) -> None:
-    model = randomised({'type': 'mmpretrain.ResNet', 'depth': 50, 'base_channels': 8, 'stem_channels': 8})
+    model = randomized({'type': 'mmpretrain.ResNet', 'depth': 50, 'base_channels': 8, 'stem_channels': 8})
     model.out_indices = (0, 1, 2, 3)
     client = client_of(model.state_dict(), target)
     assert type(client).__module__.partition('.')[0] == target
@@ -90,7 +90,7 @@ def test_resnet(target: str) -> None:
 @pytest.mark.parametrize('target', ['mmdet', 'mmseg'])
 @torch.no_grad()
 def test_vit_in_detectors_and_segmentors(target: str) -> None:
-    model = randomised({**VIT, **MAPS})
+    model = randomized({**VIT, **MAPS})
     client = client_of(model.state_dict(), target, heads=3)
     client.out_type, client.out_indices = 'featmap', [0, 1, 2]
     x = torch.randn(1, 3, 32, 48)
@@ -101,7 +101,7 @@ def test_vit_in_detectors_and_segmentors(target: str) -> None:
 def test_mmsegs_mae_goes_back() -> None:
     """Its fused bias has one of the keys, which softmax does not see."""
     done = convert(
-        {'state_dict': randomised({**BEIT, **MAPS, 'use_abs_pos_emb': True}).state_dict()}, 'file', 'mmseg-mae'
+        {'state_dict': randomized({**BEIT, **MAPS, 'use_abs_pos_emb': True}).state_dict()}, 'file', 'mmseg-mae'
     )
     client = build_client(done)
     client.load_state_dict(done.state, strict=False)
@@ -141,7 +141,7 @@ def test_tecs_encoder_with_its_class_token_merged(target: str) -> None:
 
 @pytest.mark.parametrize('target', ['mmseg-vit', 'mmseg-mae'])
 def test_there_and_back(target: str) -> None:
-    state = randomised(VIT).state_dict()
+    state = randomized(VIT).state_dict()
     there = convert({'state_dict': state}, 'file', target).state
     back = to_encoder({'state_dict': there}, 'file').state
     assert back.keys() == state.keys()
@@ -150,7 +150,7 @@ def test_there_and_back(target: str) -> None:
 
 def test_the_defaults_of_mmseg_would_change_the_features() -> None:
     """Why the converter says what to set: patch_bias=False loses a tensor, eps 1e-5 moves the maps."""
-    model = randomised({**VIT, **MAPS})
+    model = randomized({**VIT, **MAPS})
     done = convert({'state_dict': model.state_dict()}, 'file', 'mmseg-vit')
     client = build_client(done, 3)
     assert client.patch_embed.projection.bias is not None
@@ -172,7 +172,7 @@ def loaded_by_the_runner(config: dict[str, Any], state: StateDict, folder: Path)
 
 @torch.no_grad()
 def test_a_vit_into_mmsegs_vision_transformer(tmp_path: Path) -> None:
-    model = randomised({**VIT, **MAPS})
+    model = randomized({**VIT, **MAPS})
     client, report = loaded_by_the_runner(
         dict(type='mmseg.VisionTransformer', patch_bias=True), model.state_dict(), tmp_path
     )
@@ -189,7 +189,7 @@ def test_a_vit_into_mmsegs_vision_transformer(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_a_vit_into_mmsegs_mae(tmp_path: Path) -> None:
-    model = randomised({**VIT, **MAPS})
+    model = randomized({**VIT, **MAPS})
     client, _ = loaded_by_the_runner(dict(type='mmseg.MAE', init_values=1.0), model.state_dict(), tmp_path)
     for name, value in client.state_dict().items():
         if name.endswith('relative_position_bias_table'):
@@ -202,11 +202,11 @@ def test_a_vit_into_mmsegs_mae(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_a_beit_into_mmsegs_mae_and_beit_at_another_size(tmp_path: Path) -> None:
-    whole = randomised({**BEIT, **MAPS, 'use_abs_pos_emb': True})
+    whole = randomized({**BEIT, **MAPS, 'use_abs_pos_emb': True})
     client, report = loaded_by_the_runner(dict(type='mmseg.MAE', img_size=48), whole.state_dict(), tmp_path)
     assert '4 of them resized: layers.0 (1), layers.1 (1), layers.2 (1), pos_embed (1)' in report
     assert client(torch.randn(1, 3, 48, 48))[0].shape == (1, 24, 6, 6)
-    model = randomised({**BEIT, **MAPS, 'use_abs_pos_emb': False})
+    model = randomized({**BEIT, **MAPS, 'use_abs_pos_emb': False})
     client, _ = loaded_by_the_runner(
         dict(type='mmseg.BEiT', qv_bias=True, init_values=0.1), model.state_dict(), tmp_path
     )

@@ -25,7 +25,7 @@ def registered() -> None:
     register_all_modules()
 
 
-def randomised(config: dict[str, Any]) -> nn.Module:
+def randomized(config: dict[str, Any]) -> nn.Module:
     """A backbone in eval mode in which no weight has a special value."""
     torch.manual_seed(0)
     model = build(config)
@@ -56,7 +56,7 @@ READ: dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]] = {
 
 @pytest.mark.parametrize('target', READ)
 def test_vit_gives_the_same_tokens(target: str) -> None:
-    model = randomised(VIT)
+    model = randomized(VIT)
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = model(x)[-1]  # [2, 17, 24]
@@ -72,7 +72,7 @@ def test_grey_images(target: str) -> None:
 
 @pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
 def test_resnet_gives_the_same_map(target: str) -> None:
-    model = randomised(RESNET)
+    model = randomized(RESNET)
     client = loaded(model, target)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_resnet_gives_the_same_map(target: str) -> None:
 
 @pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
 def test_convnext_gives_the_same_feature(target: str) -> None:
-    model = randomised(CONVNEXT)
+    model = randomized(CONVNEXT)
     client = loaded(model, target)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -117,7 +117,7 @@ SWIN = {
 @pytest.mark.parametrize('positions', [True, False])
 @pytest.mark.parametrize('target', ['mmpretrain', 'timm'])
 def test_beit_gives_the_same_feature(target: str, positions: bool) -> None:
-    model = randomised({**BEIT, 'use_abs_pos_emb': positions})
+    model = randomized({**BEIT, 'use_abs_pos_emb': positions})
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         client = loaded(model, target)
@@ -128,7 +128,7 @@ def test_beit_gives_the_same_feature(target: str, positions: bool) -> None:
 
 @pytest.mark.parametrize('target', ['mmpretrain', 'mmdet', 'mmseg'])
 def test_swin_gives_the_same_map(target: str) -> None:
-    model = randomised(SWIN)
+    model = randomized(SWIN)
     x = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
         actual, expected = loaded(model, target)(x)[-1], model(x)[-1]
@@ -141,7 +141,7 @@ def test_norms_of_all_stages() -> None:
 
 
 def test_prefix_and_head() -> None:
-    state = {f'module.{name}': value for name, value in randomised(RESNET).state_dict().items()}
+    state = {f'module.{name}': value for name, value in randomized(RESNET).state_dict().items()}
     file = {**state, 'module.projection_head.0.weight': torch.zeros(1)}
     done = convert(file, 'file', 'mmpretrain', keep_head=True, prefix='backbone.')
     assert done.head == {'backbone.projection_head.0.weight'}
@@ -165,7 +165,7 @@ def test_shapes_of_no_model() -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    state = randomised(RESNET).state_dict()
+    state = randomized(RESNET).state_dict()
     del state['layer2.0.bn1.weight']
     state['layer3.0.bn1.bias'] = torch.zeros(1)
     state['layer9.weight'] = torch.zeros(1)

@@ -72,7 +72,7 @@ def tensors_of(case: dict[str, Any], content: dict[str, Any]) -> Tensors:
 def methods_of(name: str, content: dict[str, Any]) -> list[str]:
     """``auto``, and the method that the file is named after if it is one of such a file."""
     found = detect_format(content)
-    assert found is not None, f'{name} is not recognised'
+    assert found is not None, f'{name} is not recognized'
     plain = {text: re.sub(r'\W|_', '', text) for text in (name, found.name, *found.also)}
     named = [each for each in (found.name, *found.also) if plain[name].startswith(plain[each])]
     return ['auto', *sorted(named, key=len)[-1:]]

@@ -148,7 +148,7 @@ def test_an_index_made_afterwards_is_the_same(source, tmp_path):
     assert 'exists and was left as it is' in call_tool(TOOL, '--index-only', target).error()
     done = call_tool(TOOL, '--index-only', target, '--force')
     assert done.code == 0, done.err
-    assert '17 images, 17 labelled, in 4 archives' in done.out
+    assert '17 images, 17 labeled, in 4 archives' in done.out
     second = json.loads((target / 'index.json').read_text())
     for old, new in zip(first['shards'], second['shards'], strict=True):
         assert {**old, 'sha256': ''} == new  # known to the writer only

@@ -61,7 +61,7 @@ BAD = ['train/n00000001/bad.JPEG', 'train/n00000002/cut.JPEG']
 
 
 def scaled(path: Path) -> np.ndarray:
-    """What is to be stored, worked out apart from the code: loaded in colour, then antialiased to the short side."""
+    """What is to be stored, worked out apart from the code: loaded in color, then antialiased to the short side."""
     image = LoadImage().transform({'img_path': str(path)})['img']
     ratio = min(1, SIDE / min(image.size))
     size = tuple(int(side * ratio + 0.5) for side in image.size)

@@ -26,7 +26,7 @@ train_pipeline = [
     ),
     dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
     dict(type='mmpretrain.PILToNumpy'),
-    # per pixel, normal with the statistics of the data, i.e. standard normal once normalised (but kept in 0..255)
+    # per pixel, normal with the statistics of the data, i.e. standard normal once normalized (but kept in 0..255)
     dict(
         type='mmpretrain.RandomErasing',
         erase_prob=0.25,

@@ -161,7 +161,7 @@ def measure_conflict(model: Any, inputs: Sequence[torch.Tensor], iteration: int 
 
     Args:
         model: Unwrapped model with ``objective_losses``.
-        inputs: Normalised views, each [B, C, H, W].
+        inputs: Normalized views, each [B, C, H, W].
         iteration: Number to note.
 
     Raises:

@@ -96,6 +96,6 @@ def _reason(measured: str, tested: str, above: np.ndarray) -> str:
     kind = 'the gradients oppose each other above' if above.mean() < 0 else 'even above the gradients agree on average'
     return (
         f'{measured}; the cosine falls at this cut (tested on the half of the batches that did not choose it: {tested} '
-        f'standard error); {kind}. Below the cut the objectives can share: what the one has learnt there the other '
+        f'standard error); {kind}. Below the cut the objectives can share: what the one has learned there the other '
         'does not undo, so keep its weights and train them slowly; above it let the other train at full rate'
     )

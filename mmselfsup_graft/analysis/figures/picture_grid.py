@@ -95,8 +95,8 @@ class _Canvas:
         bottom = self.height - corner[0] - size[0]
         place = (corner[1] / self.width, bottom / self.height, size[1] / self.width, size[0] / self.height)
         axis = self.figure.add_axes(place)
-        colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)  # maps of colours round
-        axis.imshow(colour, interpolation='nearest', aspect='auto')
+        color = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)  # maps of colors round
+        axis.imshow(color, interpolation='nearest', aspect='auto')
         axis.set_axis_off()
 
 

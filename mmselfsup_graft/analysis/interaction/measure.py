@@ -8,7 +8,7 @@ v being the reward: what the classifier thinks of the true class when it sees th
 order m is the mean over contexts of that size, ``I^m(i, j | x) = E_S delta``, its strength is
 ``J(m) = E_x E_ij |I^m| / mean over orders of the same`` (Deng et al., arXiv 2111.06236; A2MIM, arXiv 2205.13943).
 
-Absent patches are 0 after normalisation, the mean of the data set.
+Absent patches are 0 after normalization, the mean of the data set.
 """
 
 import math
@@ -233,8 +233,8 @@ def class_scores(
     """Logits [..., K] float64 of an image that is seen in parts; the model is left as it was.
 
     Args:
-        model: Gives logits [B, K] for normalised images [B, C, H, W].
-        image: [C, H, W] normalised, on the model's device.
+        model: Gives logits [B, K] for normalized images [B, C, H, W].
+        image: [C, H, W] normalized, on the model's device.
         present: [..., n] bool, patches that are seen.
         grid: Patches per side.
         batch_size: Masked images per forward pass; the result depends on it by rounding only.
@@ -284,7 +284,7 @@ def image_interactions(
 
     Args:
         model: See :func:`class_scores`.
-        image: [C, H, W] normalised, on the model's device.
+        image: [C, H, W] normalized, on the model's device.
         label: True class.
         index: Number of the image in its data set; with the seed it decides pairs and contexts.
         settings: See there.
@@ -351,8 +351,8 @@ def measure_interactions(
     """Interactions of several images, [images, R, P].
 
     Args:
-        model: Gives logits [B, K] for normalised images [B, C, H, W].
-        images: Normalised, each [C, H, W].
+        model: Gives logits [B, K] for normalized images [B, C, H, W].
+        images: Normalized, each [C, H, W].
         labels: True classes.
         indices: Numbers of the images in their data set.
         settings: See there.

@@ -209,22 +209,22 @@ def measure_classifier(
     Raises:
         DataError: If the strength is undefined.
     """
-    normalised, title = normalise(model, images.pixels), f'interactions of {name}'
-    found = measure_interactions(model, list(normalised), images.labels, images.indices, settings, batch_size, title)
+    normalized, title = normalize(model, images.pixels), f'interactions of {name}'
+    found = measure_interactions(model, list(normalized), images.labels, images.indices, settings, batch_size, title)
     return ModelInteractions(
-        settings, interaction_strength(found), share_correct(model, normalised, images.labels), len(images.labels)
+        settings, interaction_strength(found), share_correct(model, normalized, images.labels), len(images.labels)
     )
 
 
 @torch.inference_mode()
-def normalise(model: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Images [N, C, H, W] as the model's preprocessor normalises them, on the CPU."""
+def normalize(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Images [N, C, H, W] as the model's preprocessor normalizes them, on the CPU."""
     return torch.cat([model.data_preprocessor({'inputs': part}, False)['inputs'].cpu() for part in pixels.split(64)])
 
 
 @torch.inference_mode()
 def share_correct(model: Any, images: torch.Tensor, labels: Sequence[int], batch_size: int = 64) -> float:
-    """Share of whole images [N, C, H, W], normalised, that a classifier in eval mode puts into their classes."""
+    """Share of whole images [N, C, H, W], normalized, that a classifier in eval mode puts into their classes."""
     device = next(model.parameters()).device
     guesses = torch.cat([model(part.to(device)).argmax(1).cpu() for part in images.split(batch_size)])
     return float((guesses == torch.tensor(labels)).double().mean())

@@ -22,7 +22,7 @@ class Pictures(NamedTuple):
 
     Attributes:
         original: As they are.
-        masked: Hidden pixels grey.
+        masked: Hidden pixels gray.
         prediction: All that the model says, also about what it has seen.
         pasted: The prediction where pixels are hidden, the original elsewhere.
     """
@@ -60,7 +60,7 @@ def find_reconstructor(model: Any) -> tuple[Reconstructor, int | None]:
 
 
 def pixel_statistics(model: Any) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel by which a model's preprocessor normalises pixels 0..255."""
+    """Mean and standard deviation of each channel by which a model's preprocessor normalizes pixels 0..255."""
     preprocessor = model.data_preprocessor
     if not hasattr(preprocessor, 'mean'):  # it leaves pixels as they are
         return [0.0], [1.0]
@@ -98,8 +98,8 @@ def reconstruct_images(
         else:
             prediction, mask = model.reconstruct(inputs)
     prediction, mask = prediction.float(), mask.float()
-    grey = (_GREY - shift) / scale
-    masked = inputs * (1 - mask) + grey * mask
+    gray = (_GREY - shift) / scale
+    masked = inputs * (1 - mask) + gray * mask
     pasted = inputs * (1 - mask) + prediction * mask
     return Pictures(*(_to_pixels(x, shift, scale) for x in (inputs, masked, prediction, pasted)))
 

@@ -212,7 +212,7 @@ def measure_spectrum(backbone: nn.Module, batches: Iterable[torch.Tensor]) -> li
 
     Args:
         backbone: Any encoder that can tell its depth.
-        batches: Normalised square images, each batch [B, C, H, H], on the encoder's device. How they are cut into
+        batches: Normalized square images, each batch [B, C, H, H], on the encoder's device. How they are cut into
             batches makes no difference.
 
     Returns:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmselfsup_graft.checkpoints.formats.computed import IDENTITY, Entries
-from mmselfsup_graft.checkpoints.formats.encoder import Encoder, Normalisation, StateDict, beside, locate, take_encoder
+from mmselfsup_graft.checkpoints.formats.encoder import Encoder, Normalization, StateDict, beside, locate, take_encoder
 from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 from mmselfsup_graft.checkpoints.formats.traits import UNKNOWN, Traits
 from mmselfsup_graft.checkpoints.pos_embed import resize_position_table, resize_relative_table
@@ -29,7 +29,7 @@ class Conversion:
         branch: Which encoder of the file.
         architecture: What the shapes tell of the backbone.
         target: Where it goes.
-        normalisation: How images were normalised, if that is known.
+        normalization: How images were normalized, if that is known.
         head: Names in the target of what was kept on request though it is no part of the encoder.
         prefix: What was put before every name.
         beside: What the file holds at its top beside the tensors among which the encoder lies; not read.
@@ -43,7 +43,7 @@ class Conversion:
     branch: str
     architecture: Architecture
     target: Target
-    normalisation: Normalisation | None
+    normalization: Normalization | None
     head: frozenset[str] = frozenset()
     prefix: str = ''
     beside: tuple[str, ...] = ()
@@ -127,7 +127,7 @@ def convert(
         encoder.branch,
         architecture,
         where,
-        encoder.normalisation,
+        encoder.normalization,
         frozenset(entry.name for entry in entries if any(source in encoder.head for source, _ in entry.origins)),
         prefix,
         tuple(beside(content, located.holder.path)),

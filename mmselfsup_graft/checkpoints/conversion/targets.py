@@ -79,7 +79,7 @@ class Naming:
         lacks: Regular expression for canonical names that the target makes anew or does without.
         refuses: Regular expression for canonical names without which the features would be others, and for which the
             target has no place.
-        fresh: Regular expression for names there that stay as initialised.
+        fresh: Regular expression for names there that stay as initialized.
         shared_table: Whether all blocks may share one table of relative positions there.
     """
 

@@ -12,7 +12,7 @@ from .computed import Entries
 
 # ---------------------------------------------------------------- Swin
 _MERGE = re.compile(r'stages\.\d+\.downsample\.(reduction|norm)\.(weight|bias)')
-_QUARTERS = [0, 2, 1, 3]  # the release stacks the four neighbours by columns, mmcv's unfold by rows; its own inverse
+_QUARTERS = [0, 2, 1, 3]  # the release stacks the four neighbors by columns, mmcv's unfold by rows; its own inverse
 
 
 def swin_merge_to_mm(entries: Entries) -> Entries:

@@ -21,7 +21,7 @@ from mmselfsup_graft.errors import CheckpointError, FormatMismatchError
 
 from .computed import IDENTITY, Entries, Entry
 from .layouts import WRAPPERS, Hit, Holder, StateDict, choose, find_hits, find_holders, other_hits
-from .records import FORMATS, Format, Normalisation, format_names
+from .records import FORMATS, Format, Normalization, format_names
 from .rename import VIT_TIMM
 from .traits import UNKNOWN, Traits, read_traits
 
@@ -61,7 +61,7 @@ class Encoder:
         branch: Which encoder of the file.
         dropped: Names (as in the file) of tensors that are no part of the encoder.
         origin: The file, for messages.
-        normalisation: How images were normalised, if that is known.
+        normalization: How images were normalized, if that is known.
         head: Names (as in the file) of tensors that were kept on request though they are no part of the encoder.
         traits: What is known of it beside its tensors.
         notes: What to say about the place where it was found.
@@ -72,7 +72,7 @@ class Encoder:
     branch: str
     dropped: tuple[str, ...]
     origin: str
-    normalisation: Normalisation | None = None
+    normalization: Normalization | None = None
     head: frozenset[str] = frozenset()
     traits: Traits = UNKNOWN
     notes: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ def _holder_key(content: Mapping[str, Any], wrapper: str | None) -> str | None:
 
 
 def beside(content: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    """What a checkpoint holds at its top beside the mapping at ``path``: optimiser, epoch."""
+    """What a checkpoint holds at its top beside the mapping at ``path``: optimizer, epoch."""
     if path:
         return [str(name) for name in content if name != path[0]]
     return [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
@@ -196,8 +196,8 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
     others = other_hits(hits, [each for each in FORMATS if each.table is found.table], holders)
     hit, notes = choose(found, hits, others, branch, origin)
     refuse_other_values(origin, reduce(getitem, hit.holder.path, content), hit.prefix)
-    if found.normalisation is None and wanted in found.also:
-        found = replace(found, normalisation=Normalisation())  # the method that was named tells
+    if found.normalization is None and wanted in found.also:
+        found = replace(found, normalization=Normalization())  # the method that was named tells
     traits = read_traits(content, origin)
     return Located(
         found, hit.branch or str(branch), hit.holder.state, hit.prefix, origin, hit.holder, traits, tuple(notes)
@@ -245,7 +245,7 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
     used = {source for entry in entries for source, _ in entry.origins}
     dropped = tuple(name for name in located.holder.file_names.values() if name not in used)
     notes = [*located.notes, *_assumed(entries, traits.grid), *untold]
-    norm = _normalisation(traits) or found.normalisation
+    norm = _normalization(traits) or found.normalization
     return Encoder(entries, found.name, located.branch, dropped, origin, norm, frozenset(head), traits, tuple(notes))
 
 
@@ -295,10 +295,10 @@ def _untold(entries: Entries, traits: Traits) -> list[str]:
     return notes
 
 
-def _normalisation(traits: Traits) -> Normalisation | None:
+def _normalization(traits: Traits) -> Normalization | None:
     if traits.mean is None or traits.std is None:
         return None
-    return Normalisation(tuple(v / 255 for v in traits.mean), tuple(v / 255 for v in traits.std))
+    return Normalization(tuple(v / 255 for v in traits.mean), tuple(v / 255 for v in traits.std))
 
 
 def to_encoder(

@@ -40,8 +40,8 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Normalisation:
-    """What the images were normalised with: mean and standard deviation per channel (R, G, B), full range 0..1."""
+class Normalization:
+    """What the images were normalized with: mean and standard deviation per channel (R, G, B), full range 0..1."""
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -61,7 +61,7 @@ class Format:
         projector: Names of the first linear layer of the projector and of the batch norm after it, where the format
             has one; ``{}`` stands for the encoder's prefix without ``backbone.``.
         also: Methods whose files look like this as well, for users who ask by method.
-        normalisation: How images were normalised; None where the format alone does not tell.
+        normalization: How images were normalized; None where the format alone does not tell.
         refusal: Why such a file cannot be read, if it cannot.
         bare: A backbone alone: nothing is left to extract from such a file.
         heads: Width -> attention heads, where a release has others than 64 channels each.
@@ -75,7 +75,7 @@ class Format:
     steps: tuple[Step, ...] = ()
     projector: tuple[str, str] | None = None
     also: tuple[str, ...] = ()
-    normalisation: Normalisation | None = field(default_factory=Normalisation)
+    normalization: Normalization | None = field(default_factory=Normalization)
     refusal: str = ''
     bare: bool = False
     heads: Mapping[int, int] = field(default_factory=dict)
@@ -184,7 +184,7 @@ FORMATS: tuple[Format, ...] = (
         steps=(name_layer_scale, split_qv_bias),
         projector=_NECK,
         also=('mmpretrain', 'mmselfsup', 'a2mim', 'simmim', 'mae', 'moco', 'mocov3', 'swav', 'layer_grafted', 'tec'),
-        normalisation=None,
+        normalization=None,
     ),
     Format(
         name='simmim',
@@ -209,7 +209,7 @@ FORMATS: tuple[Format, ...] = (
         marks=(_RESNET, r'projection_head\.|prototypes\.'),
         not_encoder=r'projection_head\.|prototypes\.',
         table=_KEEP_NAMES,
-        normalisation=Normalisation(std=(0.228, 0.224, 0.225)),
+        normalization=Normalization(std=(0.228, 0.224, 0.225)),
     ),
     Format(
         name='tec',
@@ -235,7 +235,7 @@ FORMATS: tuple[Format, ...] = (
         table=VIT_TIMM,
         steps=_PLAIN,
         also=('mae', 'mocov3', 'layer_grafted', 'tec', 'ibot', 'dino', 'deit'),
-        normalisation=None,
+        normalization=None,
         bare=True,
     ),
     Format(
@@ -254,7 +254,7 @@ FORMATS: tuple[Format, ...] = (
         not_encoder=_HF_OTHERS,
         table=VIT_HUGGINGFACE,
         steps=(join_qkv,),
-        normalisation=None,
+        normalization=None,
         bare=True,
     ),
     Format(
@@ -300,7 +300,7 @@ FORMATS: tuple[Format, ...] = (
         table=_KEEP_NAMES,
         steps=(name_layer_scale, split_qv_bias),
         also=('mmselfsup', 'torchvision', 'timm', 'a2mim', 'simmim'),
-        normalisation=None,
+        normalization=None,
         bare=True,
     ),
 )

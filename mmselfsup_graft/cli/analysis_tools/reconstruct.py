@@ -22,7 +22,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar='FILE_OR_FOLDER',
-        help='photos; resized and centre-cropped. Default: of the config: its test data, else its training data',
+        help='photos; resized and center-cropped. Default: of the config: its test data, else its training data',
     )
     parser.add_argument(
         '--side',

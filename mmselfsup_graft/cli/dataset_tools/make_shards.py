@@ -84,8 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             **options,
         )
         images = sum(len(shard.keys) for shard in shards)
-        labelled = sum(label >= 0 for shard in shards for label in shard.labels)
-        print(f'{args.out or args.source}: {images} images, {labelled} labelled, in {len(shards)} archives')
+        labeled = sum(label >= 0 for shard in shards for label in shard.labels)
+        print(f'{args.out or args.source}: {images} images, {labeled} labeled, in {len(shards)} archives')
         return
     manifest = make_shards(
         args.source,

@@ -16,7 +16,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--short-side', type=int, default=256, help='pixels of the shorter side; never enlarged')
     parser.add_argument('--format', choices=['jpeg', 'raw'], default='jpeg', help='files, or decoded images in shards')
     parser.add_argument('--quality', type=int, default=95, help='of JPEG')
-    parser.add_argument('--subsampling', choices=['4:2:0', '4:4:4'], default='4:2:0', help="of JPEG's colours")
+    parser.add_argument('--subsampling', choices=['4:2:0', '4:4:4'], default='4:2:0', help="of JPEG's colors")
     parser.add_argument('--per-shard', type=int, default=1024, help='images of a raw shard')
     parser.add_argument('--jobs', type=int, default=1, help='processes')
     parser.add_argument('--on-corrupt', choices=['skip', 'raise'], default='skip', help='what unreadable images do')

@@ -60,7 +60,7 @@ _RELEASES = {
 
 @DATASETS.register_module()
 class CIFAR(SelfSupDataset):
-    """CIFAR-10 or CIFAR-100, 32x32 colour, kept in memory: 50,000 training and 10,000 test images.
+    """CIFAR-10 or CIFAR-100, 32x32 color, kept in memory: 50,000 training and 10,000 test images.
 
     Reads the binary releases (Krizhevsky, 2009), unpacked in ``data_root`` or in the folder of the archive's name below
     it. The releases for Python are pickles and are not read, because opening a pickle can run code. Nothing is

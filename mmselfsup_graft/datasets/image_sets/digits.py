@@ -16,7 +16,7 @@ _TEST_PER_CLASS = 40
 
 @DATASETS.register_module()
 class Digits(SelfSupDataset):
-    """The 1,797 digits of scikit-learn, 8x8 grey, scaled once to ``img_size`` and kept in memory.
+    """The 1,797 digits of scikit-learn, 8x8 gray, scaled once to ``img_size`` and kept in memory.
 
     The split is fixed: 400 test images, 40 of each class, and 1,397 training images.
 

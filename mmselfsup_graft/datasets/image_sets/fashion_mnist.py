@@ -20,7 +20,7 @@ _STEMS = {'train': 'train', 'test': 't10k'}
 
 @DATASETS.register_module()
 class FashionMNIST(SelfSupDataset):
-    """Fashion-MNIST, 28x28 grey, kept in memory: 60,000 training and 10,000 test images of 10 classes.
+    """Fashion-MNIST, 28x28 gray, kept in memory: 60,000 training and 10,000 test images of 10 classes.
 
     The four idx files, packed (``.gz``) or not, are looked for in ``data_root`` (also below it in torchvision's
     ``FashionMNIST/raw``), then where Debian's package ``dataset-fashion-mnist`` puts them. If they are nowhere,

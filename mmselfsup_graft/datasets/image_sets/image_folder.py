@@ -1,4 +1,4 @@
-"""Any folder of images, labelled by its sub-folders or not at all."""
+"""Any folder of images, labeled by its sub-folders or not at all."""
 
 import os
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class ImageFolder(SelfSupDataset):
         with_label: ``True``: the first sub-folder of each image is its class. ``False``: no labels. ``'auto'``:
             labels if every image lies in a sub-folder and there are at least two, unless they are dates.
         extensions: Accepted ends of file names, compared without regard to case; a text is one of them.
-        subset: ``'all'``, or one side of a fixed random split of every class (of the whole folder if unlabelled):
+        subset: ``'all'``, or one side of a fixed random split of every class (of the whole folder if unlabeled):
             ``'test'`` is a share ``holdout`` of the images, ``'train'`` the rest.
         holdout: Share of ``'test'``, in (0, 1); at least one image of each class goes to either side. A class with a
             single image stays in ``'train'``.
@@ -66,13 +66,13 @@ class ImageFolder(SelfSupDataset):
         super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List the images and, if labelled, their labels."""
+        """List the images and, if labeled, their labels."""
         folder = os.path.join(self.data_root, self.split)
         found = self.scan(folder)
         self.left_out.update(found.left_out)
         self.num_found = len(found.paths)
         samples: list[dict] = [{'img_path': os.path.join(folder, path)} for path in found.paths]
-        if self._is_labelled(folder, found):
+        if self._is_labeled(folder, found):
             self._note_folders(found)
             names = self._names(folder, found.paths)
             self._metainfo['classes'] = names
@@ -92,7 +92,7 @@ class ImageFolder(SelfSupDataset):
         names = (class_folders(each, self.extensions) for each in training_names(folder))
         return next((each for each in names if each), ())
 
-    def _is_labelled(self, folder: str, found: Scan) -> bool:
+    def _is_labeled(self, folder: str, found: Scan) -> bool:
         if self.with_label is False:
             return False
         loose = [path for path in found.paths if '/' not in path]

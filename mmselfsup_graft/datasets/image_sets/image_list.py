@@ -56,11 +56,11 @@ def parse_image_list(text: str, source: str = 'list', class_folders: Sequence[st
         raise DataError(f'{source} is empty; expected one image per line')
     if _BARE_NAME.fullmatch(lines[0][1]):
         return _parse_bare(lines, source, class_folders)
-    entries = [_parse_labelled(line, f'{source}, line {number}') for number, line in lines]
+    entries = [_parse_labeled(line, f'{source}, line {number}') for number, line in lines]
     return ImageListing(entries, numbers_as_names(1 + max(entry.label for entry in entries)))
 
 
-def _parse_labelled(line: str, where: str) -> ListEntry:
+def _parse_labeled(line: str, where: str) -> ListEntry:
     tokens = line.rsplit(None, 1)
     if len(tokens) != 2 or not _LABEL.fullmatch(tokens[1]):
         hint = ', with a blank and not a comma between them' if ',' in line else ''
@@ -104,7 +104,7 @@ def read_image_list(path: str, class_folders: Sequence[str] = ()) -> ImageListin
 def names_of_labels(
     entries: Sequence[ListEntry], root: str, folders: Sequence[str] | None = None
 ) -> tuple[str, ...] | None:
-    """Return the names of the classes of a labelled list, where its paths tell them.
+    """Return the names of the classes of a labeled list, where its paths tell them.
 
     They do if the labels are the ranks of the entries' class folders among the sorted folders beside them, or if every
     class has one folder of its own and all labels from 0 on occur.

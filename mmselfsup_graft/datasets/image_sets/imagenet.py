@@ -17,7 +17,7 @@ _LAYOUT = 'train/<wnid>/*.JPEG and val/<wnid>/*.JPEG (or val/*.JPEG with meta/va
 
 @DATASETS.register_module()
 class ImageNet(SelfSupDataset):
-    """One split of ImageNet, always labelled; the label is the rank of the wnid among the sorted folders of ``train``.
+    """One split of ImageNet, always labeled; the label is the rank of the wnid among the sorted folders of ``train``.
 
     Args:
         data_root: Folder with ``train/<wnid>/*.JPEG`` and ``val/<wnid>/*.JPEG``, or a flat ``val/*.JPEG`` with

@@ -43,7 +43,7 @@ def sample_photo(name: str, height: int, channels: int, library: str = 'scikit-l
     Args:
         name: File name, see :data:`PHOTOS`.
         height: Height in pixels, reached by bicubic scaling; the width follows.
-        channels: 1 for grey, 3 for colour.
+        channels: 1 for gray, 3 for color.
         library: ``'scikit-learn'`` or ``'scikit-image'``.
 
     Returns:
@@ -63,14 +63,14 @@ def sample_photo(name: str, height: int, channels: int, library: str = 'scikit-l
 
 @DATASETS.register_module()
 class SamplePhotos(SelfSupDataset):
-    """Unlabelled square windows of photographs: real images at hand to learn and to show reconstructions.
+    """Unlabeled square windows of photographs: real images at hand to learn and to show reconstructions.
 
     Args:
         split: ``'train'``: overlapping windows; ``'test'``: the windows that tile other photographs.
         window: Side of the windows in pixels.
         height: Height that every photograph is scaled to.
         channels: 1 or 3.
-        stride: Distance of neighbouring training windows.
+        stride: Distance of neighboring training windows.
         library: ``'scikit-learn'``: a temple to learn from, a flower to test on; ``'scikit-image'``: six photographs to
             learn from (people, things, a microscope's, a telescope's), a cat and a rocket to test on. Or several.
         kwargs: Arguments of :class:`SelfSupDataset`.

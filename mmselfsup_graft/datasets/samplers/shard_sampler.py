@@ -1,4 +1,4 @@
-"""The sampler for data in shards: an order that reads neighbours together, exact over ranks, resumable."""
+"""The sampler for data in shards: an order that reads neighbors together, exact over ranks, resumable."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,8 +20,8 @@ class ShardSampler(SeededSampler):
     The order of an epoch is a function of (seed, epoch) and of the dataset alone:
 
     1. The S shards are permuted and cut, in that order, into ``ceil(S / window)`` windows of (nearly) equally many.
-    2. Every shard is cut into runs of ``run`` neighbours; the first cut lies elsewhere in every epoch, so that a sample
-       meets other neighbours.
+    2. Every shard is cut into runs of ``run`` neighbors; the first cut lies elsewhere in every epoch, so that a sample
+       meets other neighbors.
     3. The runs of a window are permuted. The order is the windows one after the other.
 
     Over ranks: rank r of W gets the r-th of W equally long pieces of the order. So every sample comes exactly once per
@@ -34,7 +34,7 @@ class ShardSampler(SeededSampler):
     of workers: :class:`TarShards` makes one request of it. All workers of a rank work on the same window, so
     a cache of shards must hold ``window`` of them per rank and some more.
 
-    A larger ``run`` means fewer and larger reads, but puts neighbours into the same batch. That is harmless where
+    A larger ``run`` means fewer and larger reads, but puts neighbors into the same batch. That is harmless where
     the archives were written in a random order, as ``make_shards.py`` does; for archives that are sorted by class take
     ``run=1`` and a large ``window``.
 
@@ -44,7 +44,7 @@ class ShardSampler(SeededSampler):
         seed: See :class:`SeededSampler`.
         round_up: Take some samples from the beginning of the order again so that all ranks get equally many.
         window: Shards whose samples are mixed.
-        run: Neighbours in a shard that stay together.
+        run: Neighbors in a shard that stay together.
 
     Raises:
         ConfigError: The dataset knows no shards, or ``window`` or ``run`` is no whole number of at least 1.

@@ -49,7 +49,7 @@ def make_shards(
         split, with_label: See :class:`mmselfsup_graft.datasets.ImageFolder`.
         name: Beginning of the archives' names.
         per_shard: Images of an archive.
-        seed: Of the random order in which images are written, so that every archive holds all classes and neighbours
+        seed: Of the random order in which images are written, so that every archive holds all classes and neighbors
             have nothing in common; ``None`` keeps the order of the paths.
         jobs: Processes.
         max_left_out: Share of the files that may be left out, see :class:`mmselfsup_graft.datasets.SelfSupDataset`.

@@ -50,7 +50,7 @@ class RawShards(ImageFolder):
         return {**self.__dict__, '_maps': {}}
 
     def load_data_list(self) -> list[dict]:
-        """Read manifest and tables; list the images and, if labelled, their labels."""
+        """Read manifest and tables; list the images and, if labeled, their labels."""
         samples = super().load_data_list()
         folder = os.path.join(self.data_root, self.split)
         for sample in samples:

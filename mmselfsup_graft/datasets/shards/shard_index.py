@@ -1,6 +1,6 @@
 """The index of tar archives: which bytes of which archive are which image.
 
-An archive follows the layout of webdataset: neighbouring members that share a key (the name up to the first dot
+An archive follows the layout of webdataset: neighboring members that share a key (the name up to the first dot
 of its last part) are one sample, ``key.jpg`` its image and ``key.cls`` its label as text. Where a key has no such
 image, but images with dots in their names (``scan.v2.png`` and ``scan.v3.png``), the key is the name up to the last
 dot.

@@ -38,7 +38,7 @@ class CopySettings:
         format: ``'jpeg'`` or ``'raw'``.
         short_side: Pixels of the shorter side; smaller images stay as they are.
         quality: Of JPEG, 1 .. 100.
-        subsampling: Of JPEG's colours, ``'4:2:0'`` or ``'4:4:4'``.
+        subsampling: Of JPEG's colors, ``'4:2:0'`` or ``'4:4:4'``.
         per_shard: Images of a raw shard.
     """
 
@@ -96,7 +96,7 @@ def store_resized(
 
     Images are decoded as :class:`mmselfsup_graft.datasets.LoadImage` does (16-bit ones scaled to 8) and scaled by PIL's
     bicubic filter with antialiasing, to whole numbers of pixels nearest to the proportions; smaller ones are never
-    enlarged. Grey images stay grey, all others become RGB; orientation tags and colour profiles, which the loader
+    enlarged. Gray images stay gray, all others become RGB; orientation tags and color profiles, which the loader
     ignores, are dropped.
 
     ``'jpeg'`` keeps all relative paths, also the ends of names (readers go by the content), and text files (``*.txt``:

@@ -17,7 +17,7 @@ from .shard_cache import ShardCache
 from .shard_index import HEADER_BYTES, INDEX_NAME, parse_index
 from .stores import Piece, Store
 
-# Between two images that are read at once; what lies between neighbours (padding, a label) is far smaller, and
+# Between two images that are read at once; what lies between neighbors (padding, a label) is far smaller, and
 # a request costs more than so many bytes.
 _GAP = 64 * 1024
 
@@ -28,8 +28,8 @@ class TarShards(SelfSupDataset):
 
     A map-style dataset: every sample has a number, so it is seen exactly once per epoch over all ranks and workers, is
     augmented as a function of (seed, epoch, index), and a resumed run goes on where it stopped. An image is one
-    ranged read; the images of a batch are requested together, neighbours in an archive by one request. Use it with
-    :class:`ShardSampler`, whose order puts neighbours into one batch.
+    ranged read; the images of a batch are requested together, neighbors in an archive by one request. Use it with
+    :class:`ShardSampler`, whose order puts neighbors into one batch.
 
     ``tools/dataset_tools/make_shards.py`` writes archives and index, or the index of existing archives. Other members
     (``key.json`` …) are not read, and nothing is unpickled.

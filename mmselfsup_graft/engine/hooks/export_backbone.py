@@ -19,7 +19,7 @@ from .unwrapping import unwrapped_model
 class ExportBackboneHook(Hook):
     """After training, write the encoder as a plain backbone into the work directory: the file to publish or carry on.
 
-    What only pre-training needs (decoder, momentum encoder, optimiser) stays behind; TEC's class token is merged, so
+    What only pre-training needs (decoder, momentum encoder, optimizer) stays behind; TEC's class token is merged, so
     that the file is an ordinary ViT.
 
     Args:

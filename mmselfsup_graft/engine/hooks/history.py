@@ -158,7 +158,7 @@ def _notes(runner: Runner) -> list[str]:
             'lower train_dataloader.batch_size'
         )
     if runner.max_iters < _FEW_STEPS:
-        notes.append(f'only {runner.max_iters} steps of the optimiser, too few to learn much; train for more epochs')
+        notes.append(f'only {runner.max_iters} steps of the optimizer, too few to learn much; train for more epochs')
     ignored = getattr(loader.dataset, 'left_out', None)
     if ignored is not None and ignored.unexpected:
         notes.append(f'training data: {ignored.text()}')

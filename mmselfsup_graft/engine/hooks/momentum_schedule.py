@@ -24,7 +24,7 @@ def cosine_momentum(base: float, progress: float) -> float:
 
 @HOOKS.register_module()
 class MomentumScheduleHook(Hook):
-    """Give the model its momentum for the coming iteration, and one update per optimiser step.
+    """Give the model its momentum for the coming iteration, and one update per optimizer step.
 
     Works on every part of the model with the attributes ``base_momentum``, ``momentum`` and ``update_due``: the model
     itself or the objectives inside it. With gradient accumulation only the first micro-batch of a step updates the

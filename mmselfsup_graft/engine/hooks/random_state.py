@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mmselfsup_graft.registry import HOOKS
 
-_MIX = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: neighbouring inputs end far apart
+_MIX = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: neighboring inputs end far apart
 _RANK = 0xD1B54A32D192ED03  # another such number: no rank of one seed draws what a rank of another seed draws
 
 

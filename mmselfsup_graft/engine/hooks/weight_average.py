@@ -68,7 +68,7 @@ class WeightAverageHook(EMAHook):
         decay: Share of the average that each update keeps.
         ramp_epochs: Over so many epochs the decay grows from ``ramp_start`` times its value.
         ramp_start: See there.
-        interval: Iterations between two updates; None: after every step of the optimiser.
+        interval: Iterations between two updates; None: after every step of the optimizer.
 
     Raises:
         ConfigError: If decay or start are outside (0, 1), or a length is negative.
@@ -102,6 +102,6 @@ class WeightAverageHook(EMAHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Average where the optimiser has just made its step: while it accumulates, nothing has moved."""
+        """Average where the optimizer has just made its step: while it accumulates, nothing has moved."""
         if (runner.iter + 1) % self.every == 0 or runner.iter + 1 == runner.max_iters:
             super().after_train_iter(runner, batch_idx, data_batch, outputs)

@@ -67,7 +67,7 @@ class AutocastOptimWrapper(DeviceOptimWrapper):
         self.loss_scaler.update()
 
     def state_dict(self) -> dict:
-        """Optimiser state and that of the loss scaler."""
+        """Optimizer state and that of the loss scaler."""
         return {**super().state_dict(), 'loss_scaler': self.loss_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:

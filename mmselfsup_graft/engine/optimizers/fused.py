@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from mmselfsup_graft.registry import OPTIMIZERS
 
-# a config that names one of these has chosen how its optimiser computes
+# a config that names one of these has chosen how its optimizer computes
 _CHOICES = ('fused', 'foreach', 'capturable', 'differentiable')
 
 # where torch has fused kernels and this toolbox trains; torch itself asks at the first step only, too late for a choice
@@ -17,9 +17,9 @@ _DEVICES = ('cpu', 'cuda')
 
 
 def build_optimizer(cfg: Mapping[str, Any], groups: Iterable[dict]) -> Optimizer:
-    """Build an optimiser over parameter groups, fused if the config leaves that open.
+    """Build an optimizer over parameter groups, fused if the config leaves that open.
 
-    Fused are torch's optimisers that can be (AdamW, Adam, SGD, Adagrad) where every parameter is a floating-point
+    Fused are torch's optimizers that can be (AdamW, Adam, SGD, Adagrad) where every parameter is a floating-point
     tensor on a device with such kernels. They compute the same up to rounding, read nothing back, and let a loss scaler
     skip a step on the device.
 

@@ -66,9 +66,9 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
     - ``lr_layer_wise=[a, b, c]``: one value per equal group of blocks, see :func:`scales_from_list`, or
     - ``layer_wise_decay_ratio=r``: see :func:`scales_from_decay`.
 
-    The optimiser's ``lr`` is multiplied by the scale. Tensors with at most one dimension are not decayed; nothing else
+    The optimizer's ``lr`` is multiplied by the scale. Tensors with at most one dimension are not decayed; nothing else
     is exempt by name, so the class token is decayed. Parameters without gradient are in no group. With neither key
-    there is one group and everything is decayed, which is MoCo v3's behaviour; ``no_decay_1d=True`` exempts 1-D
+    there is one group and everything is decayed, which is MoCo v3's behavior; ``no_decay_1d=True`` exempts 1-D
     tensors then, which is MAE's.
 
     Fine-tuning, where ``layer_wise_decay_ratio`` is BEiT's layer decay, adds three more:
@@ -146,7 +146,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         return _Layers(lambda name: backbone.get_layer_depth(_PREFIX + name, _PREFIX)[0], count - 1)
 
     def param_groups(self, model: nn.Module) -> list[dict]:
-        """One group per pair of learning rate and weight decay: fewer groups are fewer calls of the optimiser.
+        """One group per pair of learning rate and weight decay: fewer groups are fewer calls of the optimizer.
 
         Each has ``lr``, ``weight_decay``, ``lr_scale``, the ``layer_ids`` of its parameters (empty without a layer-wise
         rule) and their names. They are ordered by their first layer, decayed parameters first.
@@ -201,12 +201,12 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         return (by_size and parameter.ndim <= 1) or name.rpartition('.')[2] in self.no_decay_names
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimiser wrapper and log the table of groups."""
+        """Build the optimizer wrapper and log the table of groups."""
         model = cast(nn.Module, model.module) if is_model_wrapper(model) else model
         groups = self.param_groups(model)
         print_log(groups_table(groups), logger='current')
         for group in groups:
-            # names are for reading only: optimisers of some torch versions refuse or duplicate them in checkpoints
+            # names are for reading only: optimizers of some torch versions refuse or duplicate them in checkpoints
             group.pop('param_names')
         optimizer = build_optimizer(self.optimizer_cfg, groups)
         return OPTIM_WRAPPERS.build(

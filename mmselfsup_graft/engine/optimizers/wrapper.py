@@ -1,4 +1,4 @@
-"""Optimiser wrapper without host reads."""
+"""Optimizer wrapper without host reads."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from mmselfsup_graft.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module(name='OptimWrapper')
 class DeviceOptimWrapper(OptimWrapper):
-    """mmengine's optimiser wrapper, whose gradient norm stays on the device until it is logged.
+    """mmengine's optimizer wrapper, whose gradient norm stays on the device until it is logged.
 
     ``type='OptimWrapper'`` in a config of this scope means this one. Args are those of
     :class:`mmengine.optim.OptimWrapper`.
@@ -45,7 +45,7 @@ class DeviceOptimWrapper(OptimWrapper):
             self.message_hub.update_scalar(f'train/{self.grad_name}', norm)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take up the optimiser's state; whether it is computed fused stays as this run's config has it.
+        """Take up the optimizer's state; whether it is computed fused stays as this run's config has it.
 
         Raises:
             CheckpointError: If it was saved with other parameter groups.

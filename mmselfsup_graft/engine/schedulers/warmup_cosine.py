@@ -52,7 +52,7 @@ class WarmupCosineLR(_ParamScheduler):
     computed in closed form, so a resumed run has bit for bit the learning rates of an uninterrupted one.
 
     Args:
-        optimizer: Optimiser or wrapper.
+        optimizer: Optimizer or wrapper.
         warmup: Length of the warm-up (epochs with ``by_epoch``, else iterations).
         end: Length of the whole schedule.
         min_ratio: Floor as a share of each group's peak; 0 if there is no floor at all.

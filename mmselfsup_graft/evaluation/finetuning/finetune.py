@@ -163,7 +163,7 @@ def _finetune(run: FineTuning, config: str, overwrite: bool) -> dict[str, Any] |
     result = score_best(runner, run.protocol.metric)
     if not is_main_process():
         return None
-    # --auto-scale-lr changes the rate when the optimiser is built
+    # --auto-scale-lr changes the rate when the optimizer is built
     rates = [group['initial_lr'] / group.get('lr_scale', 1.0) for group in runner.optim_wrapper.param_groups]
     settings = {**asdict(run.protocol), 'lr': max(rates)}
     settings['effective_batch'] = get_world_size() * run.protocol.batch_size

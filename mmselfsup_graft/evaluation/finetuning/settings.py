@@ -15,7 +15,7 @@ class FineTuneProtocol:
 
     Attributes:
         epochs: Length of the training.
-        batch_size: Images per optimiser step on one process, accumulated ones included.
+        batch_size: Images per optimizer step on one process, accumulated ones included.
         warmup_epochs: Of the learning rate.
         min_lr: Where the cosine ends, of the head.
         lr: Peak learning rate of the head; rates of the layers are shares of it.
@@ -26,14 +26,14 @@ class FineTuneProtocol:
         from_first_fc: Whether the head begins with the first layer of the projector.
         nonlinear: Whether batch norm and ReLU follow that layer.
         frozen_layers: Stem and so many blocks stay as they are.
-        optimizer: Type of the optimiser.
+        optimizer: Type of the optimizer.
         loss: ``cross_entropy``, or ``binary`` for a sigmoid per class (RSB, arXiv 2110.00476).
         repeats: Augmented copies of each image in an epoch, which then sees so many times fewer images.
         average: Decay, ``ramp_epochs`` and ``ramp_start`` of the moving average that is evaluated; None for none.
         clip: Largest norm of all gradients; None for no clipping.
         mixing: Mixup, cutmix and the like: type and settings of each, one is drawn per batch.
         label_smoothing: Share of the label that goes to all classes.
-        augmentation: Types of the training pipeline with their settings, sizes and normalisation included.
+        augmentation: Types of the training pipeline with their settings, sizes and normalization included.
         metric: Of the validation, more is better.
         validate_every: Epochs between two validations; the last epoch is always validated.
         selection: ``test``: the best epoch is chosen on the evaluation set, as in the papers; ``holdout``: on a

@@ -34,9 +34,9 @@ class LogisticFits:
 
 @torch.no_grad()
 def fit_logistic_batch(
-    features: torch.Tensor, labels: torch.Tensor, classes: int, regularisation: float, tol: float, max_iter: int
+    features: torch.Tensor, labels: torch.Tensor, classes: int, regularization: float, tol: float, max_iter: int
 ) -> LogisticFits:
-    """Minimize ``mean cross entropy + regularisation / (2 n) |W|^2`` for each of B problems, in float64.
+    """Minimize ``mean cross entropy + regularization / (2 n) |W|^2`` for each of B problems, in float64.
 
     The optimum lies in the span of the samples: with the singular value decomposition ``X = U S Q`` it is ``W = Q' V``.
     L-BFGS therefore looks for V [r, C], r = min(n, D), on the samples ``U S``. That is exact, and small where there are
@@ -46,12 +46,12 @@ def fit_logistic_batch(
         features: [B, n, D], used as they are.
         labels: [B, n] int64, 0 ... C - 1.
         classes: C.
-        regularisation: See above; the inverse of scikit-learn's ``C``.
+        regularization: See above; the inverse of scikit-learn's ``C``.
         tol: A problem ends when the norm of every column of its gradient is at most this; so is each entry then.
         max_iter: Most iterations of a problem.
     """
     left, singular, right = torch.linalg.svd(features.double(), full_matrices=False)
-    problems = _Problems(left * singular.unsqueeze(1), singular, F.one_hot(labels, classes).double(), regularisation)
+    problems = _Problems(left * singular.unsqueeze(1), singular, F.one_hot(labels, classes).double(), regularization)
     weights = left.new_zeros(len(left), singular.shape[1], classes)  # [B, r, C]
     logits = problems.samples @ weights  # [B, n, C]
     chances = _softmax(logits)
@@ -83,12 +83,12 @@ class _Problems:
     samples: torch.Tensor
     singular: torch.Tensor
     truth: torch.Tensor
-    regularisation: float
+    regularization: float
 
     @property
     def strength(self) -> float:
         """Factor of |V|^2 / 2."""
-        return self.regularisation / self.samples.shape[1]
+        return self.regularization / self.samples.shape[1]
 
     def losses(self, logits: torch.Tensor) -> torch.Tensor:
         """Mean cross entropy [B]."""
@@ -105,7 +105,7 @@ class _Problems:
     def curvature(self, chances: torch.Tensor) -> torch.Tensor:
         """Diagonal of the Hessian [B, r, 1], if all samples and classes had the same p (1 - p), their mean."""
         spread = (1 - chances.square().sum(2)).mean(1, keepdim=True) / chances.shape[2]  # [B, 1]
-        return ((spread * self.singular.square() + self.regularisation) / self.samples.shape[1]).unsqueeze(2)
+        return ((spread * self.singular.square() + self.regularization) / self.samples.shape[1]).unsqueeze(2)
 
 
 def _line_search(

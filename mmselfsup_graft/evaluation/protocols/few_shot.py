@@ -10,7 +10,7 @@ import torch
 from mmselfsup_graft.errors import ConfigError, DataError
 
 from .batched_logistic import fit_logistic_batch
-from .logistic import MAX_ITERATIONS, TOLERANCE, FeatureSet, centre_and_normalise, check_solver
+from .logistic import MAX_ITERATIONS, TOLERANCE, FeatureSet, center_and_normalize, check_solver
 
 _NUMBERS = 2**25  # float64 numbers in memory at a time; draws beyond that are solved in parts
 _SMALL = 2**22  # features of all draws together
@@ -22,7 +22,7 @@ class FewShotProtocol:
 
     Attributes:
         shots: Labels per class.
-        draws: Random draws of the labelled images per number of shots, solved side by side; the same for every row of a
+        draws: Random draws of the labeled images per number of shots, solved side by side; the same for every row of a
             table.
         inverse_regularisation: scikit-learn's C; 4000 equals the official ``lambda = 0.00025 / n``. No intercept.
         tol: Largest norm of a column of the gradient at which the solver stops, see :func:`fit_logistic_batch`.
@@ -79,7 +79,7 @@ def few_shot_accuracies(train: FeatureSet, test: FeatureSet, protocol: FewShotPr
     Raises:
         DataError: If the smallest class has too few training images for any of them.
     """
-    train_x, test_x = centre_and_normalise(train[0]), centre_and_normalise(test[0])
+    train_x, test_x = center_and_normalize(train[0]), center_and_normalize(test[0])
     classes, columns = np.unique(train[1], return_inverse=True)
     truth = np.where(np.isin(test[1], classes), np.searchsorted(classes, test[1]), -1)
     smallest = int(np.bincount(columns).min())

@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification of frozen features."""
+"""Weighted k-nearest-neighbor classification of frozen features."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ class KNNProtocol:
     All pairs of ``k`` and ``temperature`` come from one pass over the similarities.
 
     Attributes:
-        k: Numbers of neighbours; each is cut to the number of training images.
+        k: Numbers of neighbors; each is cut to the number of training images.
         temperature: Of the votes.
         chunk: Test images whose similarities are in memory at a time.
         selection: Which pair is reported: ``first``, or the best on ``test`` or on a ``holdout`` of the training set.
@@ -74,7 +74,7 @@ def knn_grid(train: FeatureSet, test: FeatureSet, protocol: KNNProtocol) -> dict
 
 
 def _vote(near: torch.Tensor, owner: torch.Tensor, temperature: float, classes: int) -> torch.Tensor:
-    """Class with most votes, [B], of neighbours with similarity and class [B, k]."""
+    """Class with most votes, [B], of neighbors with similarity and class [B, k]."""
     weights = ((near - near[:, :1]) / temperature).exp()  # of the nearest: 1, so that nothing overflows
     return near.new_zeros(len(near), classes).scatter_add_(1, owner, weights).argmax(1)
 

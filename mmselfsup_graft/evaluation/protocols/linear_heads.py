@@ -12,7 +12,7 @@ class LinearHeads:
     """H linear heads as one stacked tensor, each with its own learning rate and weight decay.
 
     Plain SGD on the mean cross entropy of every head, gradient written out: it is the product of two matrices. The
-    released code of Layer Grafted Pre-training and MoCo v3 holds H modules and H optimisers instead.
+    released code of Layer Grafted Pre-training and MoCo v3 holds H modules and H optimizers instead.
 
     Over ranks: gradients are summed over the shares of the joined batch, so W processes equal one.
 
@@ -22,7 +22,7 @@ class LinearHeads:
         width: D, length of a feature.
         classes: C.
         seed: Of the initial weights (normal, std 0.01; biases 0).
-        batch_norm: Normalise features first by a batch norm without affine part (eps 1e-6), shared by all heads.
+        batch_norm: Normalize features first by a batch norm without affine part (eps 1e-6), shared by all heads.
         device: Where the heads live.
     """
 

@@ -1,4 +1,4 @@
-"""Losses of masked image modelling on pixels."""
+"""Losses of masked image modeling on pixels."""
 
 import torch
 

@@ -43,7 +43,7 @@ def is_pixelated(image: Image) -> bool:
 
 
 def drawn_in(images: Sequence[Image]) -> str | None:
-    """``light`` or ``dark`` if the images are grey drawings in that ink on an even ground, else None."""
+    """``light`` or ``dark`` if the images are gray drawings in that ink on an even ground, else None."""
     if any(image.ndim == 3 for image in images):
         return None
     border = np.concatenate([np.concatenate([i[0], i[-1], i[:, 0], i[:, -1]]) for i in images])

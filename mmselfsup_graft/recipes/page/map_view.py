@@ -85,7 +85,7 @@ class Thumbnail:
 
 
 def make_sheets(sample: Sample) -> Sheets:
-    """Draw all images of a sample into pictures; grey drawings get the color of their class."""
+    """Draw all images of a sample into pictures; gray drawings get the color of their class."""
     ink = None if sample.labels is None else drawn_in(sample.images)
     pixelated = is_pixelated(sample.images[0])
     side = max(sample.images[0].shape[:2]) if pixelated else _TILE

@@ -106,14 +106,14 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     if 'few_shot' in protocol:
         draws = protocol['few_shot']['draws']
         notes.append(
-            'n labels: logistic regression on the features of n labelled training images per class, scored on all '
+            'n labels: logistic regression on the features of n labeled training images per class, scored on all '
             f'{result["images"]["test"]:,} held-out images; mean ± standard deviation over {draws} draws of the labels.'
         )
         shots = protocol['few_shot']['shots']
         if any(len(row['few_shot']) < len(shots) for row in result['rows'].values()):
             notes.append('-: the smallest class has fewer training images than that.')
     if 'knn' in protocol:
-        notes.append('k-NN: vote of the nearest training images, all of them labelled.')
+        notes.append('k-NN: vote of the nearest training images, all of them labeled.')
     for name, settings in protocol.items():
         if settings.get('selection') == 'test':
             notes.append(f'{name}: the best setting is chosen on the held-out images themselves, as in the papers.')

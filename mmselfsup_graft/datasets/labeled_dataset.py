@@ -17,7 +17,7 @@ from .part import Part, take_parts
 _COUNTED = 10  # classes whose images are counted one by one in a description
 
 
-class LabelledDataset(BaseDataset):
+class LabeledDataset(BaseDataset):
     """mmengine's data set whose labels are numbered by a list of names, and which can say what it holds.
 
     A subclass sets the attributes below before ``super().__init__``. Its ``load_data_list`` puts the names of the
@@ -94,7 +94,7 @@ class LabelledDataset(BaseDataset):
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes in the order of the labels, ``None`` if unlabelled."""
+        """Names of the classes in the order of the labels, ``None`` if unlabeled."""
         names = self._metainfo.get('classes')
         return None if names is None else tuple(names)
 
@@ -147,7 +147,7 @@ class LabelledDataset(BaseDataset):
         labels, names = self.labels(), self.classes
         if labels is None or names is None:
             some = sum('gt_label' in self.get_data_info(idx) for idx in range(len(self)))
-            return f'{some:,} of them labelled' if some else 'no labels'
+            return f'{some:,} of them labeled' if some else 'no labels'
         counts = np.bincount(labels, minlength=len(names))
         text = f'{len(names)} class{"es" if len(names) > 1 else ""}'
         if len(names) <= _COUNTED:
