@@ -21,7 +21,7 @@ class StepCounts(HostReads):
     ``forward`` is everything outside the backward pass and the optimizer's step: moving averages and hooks too.
 
     Attributes:
-        by_phase: Calls that are no views, by phase.
+        by_phase: Calls that are not views, by phase.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# operators that tell the host a value, or whose result's size depends on values
+# operators that return a value to the host, or whose result's size depends on values
 _OPERATORS = {
     '_local_scalar_dense',
     'equal',
@@ -38,7 +38,7 @@ class HostReads:
     are ``item``, ``float``, ``bool`` and ``if`` on tensors, ``tolist``, ``numpy``, ``cpu``, ``print``, ``torch.tensor``
     of a list with tensors, ``equal``, ``allclose``, the checks of ``torch.linalg``, and operators whose result's size
     depends on values: ``nonzero``, ``unique``, ``bincount``, ``repeat_interleave`` by a tensor without ``output_size``,
-    indexing by a mask. The step counters of an optimizer in its own step are no reads: they lie on the CPU, whatever
+    indexing by a mask. The step counters of an optimizer in its own step are not counted: they are on the CPU, whatever
     the device.
 
     Copies to the CPU that wait (``to('cpu')``, ``copy_``) are seen only where there is another device to copy from. Not
@@ -49,7 +49,7 @@ class HostReads:
     Attributes:
         found: One entry per read: the operator and the place in the code, outside of torch, that asked for it.
         syncs: One entry per wait that CUDA itself reported; empty without a GPU.
-        calls: Calls of ATen's operators that are no views (``is_view`` of torch): on a GPU about as many kernels.
+        calls: Calls of ATen's operators that are not views (``is_view`` of torch): on a GPU about as many kernels.
     """
 
     def __init__(self) -> None:

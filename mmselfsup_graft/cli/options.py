@@ -13,7 +13,7 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
 def add_train_options(parser: argparse.ArgumentParser) -> None:
     """Options of every command that trains a config; :func:`train_arguments` reads them."""
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
-    parser.add_argument('--resume', nargs='?', const='auto', help='go on from a checkpoint (default: the newest)')
+    parser.add_argument('--resume', nargs='?', const='auto', help='resume from a checkpoint (default: the newest)')
     parser.add_argument('--overwrite', action='store_true', help='delete an earlier run in the work directory')
     parser.add_argument('--epochs', type=int, help='length of the run; the learning-rate schedule follows')
     parser.add_argument('--amp', action='store_true', help='half precision where the machine has it')
@@ -56,7 +56,7 @@ def add_convert_options(parser: argparse.ArgumentParser) -> None:
     add('--hash-name', action='store_true', help='append 8 digits of the SHA-256 to the name')
     add('--allow-converted', action='store_true', help='take a file whose backbone was extracted before')
     add('--source-grid', metavar='HxW', help="patches per column and per row of the file's position tables")
-    add('--num-heads', type=_positive, metavar='N', help='attention heads of a ViT; default: what the file tells')
+    add('--num-heads', type=_positive, metavar='N', help='attention heads of a ViT; default: as stored in the file')
     add('--unverified', action='store_true', help='write the result also where no model can check it')
     add('--no-verify', action='store_true', help="do not load the result into the target's model")
     add('--unsafe-pickle', action='store_true', help='let the file run code while it is read; only if you trust it')

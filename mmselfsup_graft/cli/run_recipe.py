@@ -1,6 +1,6 @@
 """Run all stages of a recipe and its report: ``python tools/run_recipe.py configs/recipes/... [--work-dir DIR]``.
 
-The same command goes on where an earlier one was stopped, by whatever means. Under a distributed launcher the stages
+Run the same command again to resume after it was stopped by any means. Under a distributed launcher the stages
 run one after the other in the launched processes; otherwise each is a process of its own, ``--jobs`` at a time.
 """
 

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SignalException as error:
         return EXIT_PREEMPTED if error.sigval in _PREEMPTING else 128 + error.sigval
     except ChildFailedError as error:
-        # those that torchrun stopped afterwards are no reason; of one second, a process that was killed is
+        # processes that torchrun stopped afterwards are not the cause; within one second, a killed process is
         ended = EXIT_PREEMPTED, -signal.SIGTERM
         failed = {rank: each for rank, each in error.failures.items() if each.exitcode not in ended}
         if not failed:

@@ -86,7 +86,7 @@ def are_dates(names: Iterable[str]) -> bool:
 
 
 def refuse_no_classes(root: str, holding: Iterable[str], empty: Iterable[str]) -> None:
-    """Refuse folders that are no classes.
+    """Raise an error for folders that are not classes.
 
     Args:
         root: The folder they lie in, for the message.

@@ -48,7 +48,7 @@ def balanced_indices(
     _check_size(per_class, share, seed)
     values = np.asarray(labels)
     if not len(values):
-        raise DataError('there are no labeled samples to choose from')
+        raise DataError('no labeled samples to choose from')
     chosen = []
     for label, members in shuffled_classes(values, seed):
         count = per_class if share is None else max(1, round(share * len(members)))
@@ -162,7 +162,7 @@ def image_list_text(entries: Sequence[ListEntry]) -> str:
             read = []
         if read != [entry] or '\r' in entry.path:  # files are read with universal line ends
             raise DataError(
-                f'the path {entry.path!r} cannot be written into a list: it is no UTF-8 text, has a line break or '
+                f'the path {entry.path!r} cannot be written into a list: it is not UTF-8 text, has a line break or '
                 'begins or ends with blanks; rename the file'
             )
     return ''.join(f'{entry.path} {entry.label}\n' for entry in entries)
@@ -180,7 +180,7 @@ def write_image_list(entries: Sequence[ListEntry], path: str, overwrite: bool = 
         DataError: There is nothing to write, the file exists, or a path cannot be written.
     """
     if not entries:
-        raise DataError(f'{path} was not written: there is no entry')
+        raise DataError(f'{path} was not written: it would have no entry')
     if os.path.lexists(path) and not overwrite:
         raise DataError(f'{path} exists and was left as it is; choose another name or ask to overwrite it (--force)')
     content = image_list_text(entries).encode()

@@ -96,7 +96,7 @@ def training_config(
 
 
 def resumes(cfg: Config) -> bool:
-    """Whether the run goes on from a checkpoint, so that it needs no weights to start from."""
+    """Whether the run resumes from a checkpoint, so that it needs no initial weights."""
     from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
 
     return bool(cfg.get('resume') and (cfg.get('resume_from') or latest_checkpoint(cfg.work_dir, cfg)))

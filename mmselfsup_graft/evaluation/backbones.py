@@ -32,7 +32,7 @@ def load_backbone(
 
     Returns:
         The encoder in eval mode. Its attribute ``checkpoint_format`` names the format of the file, or is None;
-        ``checkpoint_traits`` is what the file tells of its encoder beside tensors, ``checkpoint_notes`` what to say.
+        ``checkpoint_traits`` holds properties stored in the file besides tensors, ``checkpoint_notes`` notes for the user.
 
     Raises:
         CheckpointError: If any tensor of the encoder is missing in the file or has another shape, or the file's encoder
@@ -77,7 +77,7 @@ def _whole(checkpoint: str | os.PathLike | Mapping[str, Any]) -> GraftSource:
 
 
 class BlockFeature(nn.Module):
-    """The feature after block k of an encoder, for any backbone that can tell its depth.
+    """The feature after block k of an encoder, for any backbone with a known depth.
 
     Tokens [B, L, D] give the class token without the final norm (the mean of the tokens where there is no class token),
     maps [B, D, H, W] are averaged over H and W. :func:`encode_images` also takes the mean of the patch tokens.

@@ -91,7 +91,7 @@ def source_options(cfg: Config) -> dict[str, Any]:
 
 
 def _told_preprocessing(settings: dict[str, Any], traits: Traits | None) -> tuple[dict[str, Any], list[str]]:
-    """The normalization that the encoder was trained with, if its file tells it, else the config's."""
+    """The normalization that the encoder was trained with, if its file states it, else the config's."""
     if traits is None or traits.mean is None or traits.std is None:
         return settings, []
     told = {'mean': list(traits.mean), 'std': list(traits.std)}

@@ -29,7 +29,7 @@ _NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_fro
 def config_sha256(cfg: Config) -> str:
     """Hash of a resolved config, whatever the files it was written in.
 
-    Where it runs, under which name and whether it goes on from a checkpoint do not count.
+    The place where it runs, its name and whether it resumes from a checkpoint do not count.
     """
     content = {key: value for key, value in cfg.to_dict().items() if key not in _NOT_CONTENT}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -40,7 +40,7 @@ def provenance(
     checkpoint: tuple[str | os.PathLike, str | None],
     checkpoint_format: str | None,
 ) -> dict[str, Any]:
-    """What every result row says about its origin.
+    """Fields of every result row that describe its origin.
 
     Args:
         config: The config's file, and the hash of the resolved config.

@@ -71,7 +71,7 @@ def _value(value: Any) -> str:
 
 
 def need(package: str) -> None:
-    """Refuse to go on without a package.
+    """Raise an error if a package is missing.
 
     Raises:
         NoClient: If it is not installed.

@@ -1,4 +1,4 @@
-"""Backbones of OpenMMLab's libraries for a converted backbone: built from its shapes and what its file tells."""
+"""Backbones of OpenMMLab's libraries for a converted backbone: built from its shapes and its file."""
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
@@ -100,13 +100,13 @@ def _vit_arch(arch: Architecture, heads: int) -> dict[str, Any]:
 
 
 def heads_of_tables(state: Mapping[str, torch.Tensor]) -> int | None:
-    """Attention heads as relative position tables tell them."""
+    """Attention heads from relative position tables."""
     tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
     return tables[0].shape[1] if tables else None
 
 
 class BEiTTraits(NamedTuple):
-    """What the names of a ViT with relative positions say of the arguments that its class needs.
+    """Arguments of the class of a ViT with relative positions, inferred from the names of its tensors.
 
     Attributes:
         absolute: There are absolute positions as well.
@@ -199,7 +199,7 @@ def _swin(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> 
     size: Any = 32 * window  # the input size is in no tensor
     absolute = 'absolute_pos_embed' in state
     if absolute and not all(arch.img_size):
-        raise NoClient('its position table is for images that are not square, and nothing tells their size')
+        raise NoClient('its position table is for images that are not square, and their size is unknown')
     return {
         'type': 'SwinTransformer',
         'arch': settings,

@@ -1,4 +1,4 @@
-"""Models of timm, torchvision and Hugging Face for a converted backbone: from its shapes and what its file tells."""
+"""Models of timm, torchvision and Hugging Face for a converted backbone: from its shapes and its file."""
 
 import functools
 import importlib

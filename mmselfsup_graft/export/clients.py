@@ -29,7 +29,7 @@ def client_of(conversion: Conversion, num_heads: int | None = None) -> Client:
 
     Args:
         conversion: What was converted.
-        num_heads: Attention heads of a ViT; None takes what the file tells, see :func:`heads_of`.
+        num_heads: Attention heads of a ViT; None uses the value in the file, see :func:`heads_of`.
 
     Raises:
         NoClient: If its target has no such model.
@@ -40,7 +40,7 @@ def client_of(conversion: Conversion, num_heads: int | None = None) -> Client:
     if builder is None:
         raise NoClient(f'no model of {conversion.target.name} to check against')
     if arch.family in ('vit', 'beit') and not all(arch.img_size):
-        raise NoClient('its position table is for images that are not square, and nothing tells their size')
+        raise NoClient('its position table is for images that are not square, and their size is unknown')
     try:
         return builder(arch, num_heads or heads_of(conversion)[0], conversion.bare_state)
     except (KeyError, IndexError, StopIteration, ValueError, TypeError, ArithmeticError) as error:
@@ -63,7 +63,7 @@ def build_client(conversion: Conversion, num_heads: int | None = None) -> nn.Mod
 
 def _no_model(conversion: Conversion, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f'no model of {conversion.target.name} has these shapes ({type(error).__name__}: {error}); a broken file?'
+        f'no model of {conversion.target.name} has these shapes ({type(error).__name__}: {error}); the file may be damaged'
     )
 
 

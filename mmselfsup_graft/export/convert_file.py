@@ -31,16 +31,16 @@ class ConvertOptions:
         branch: Which encoder of the file; None takes the usual one of its format.
         prefix: ``none``, or ``backbone`` to put ``backbone.`` before every name.
         keep_head: Keep the projection head that lies inside the encoder.
-        final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
+        final_norm: Keep the norm after the last block of a ViT; None takes the target's default.
         img_size: (H, W) in pixels to which position tables are resized; None leaves them.
-        overwrite: Replace a file that is there.
+        overwrite: Replace an existing file.
         hash_name: Append ``-`` and 8 hex digits of the file's SHA-256 to its name, as ``torch.hub`` checks it.
         unsafe_pickle: Allow the file to run code while it is read.
         allow_converted: Take a file whose backbone was extracted before.
         verify: Load the result into the target's model.
         unverified: Write the result also where there is no model to load it into.
-        source_grid: Patches per column and per row, (H, W), of the file's position tables; None takes what it tells.
-        num_heads: Attention heads of a ViT; None takes what the file tells.
+        source_grid: Patches per column and per row, (H, W), of the file's position tables; None uses the value in the file.
+        num_heads: Attention heads of a ViT; None uses the value in the file.
         expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share.
     """
 
@@ -88,7 +88,7 @@ def convert_file(
 
     Args:
         source: File of any known format.
-        destination: File to write; its suffix decides on the kind.
+        destination: File to write; its suffix selects the file format.
         options: What is asked.
         dry_run: Do everything but write the destination.
         report: JSON file for all names; it is also written where the result does not fit its target.
@@ -154,11 +154,11 @@ def _check_report(report: Path | None, source: Path, destination: Path, overwrit
     if report is None:
         return
     if report.is_dir():
-        raise CheckpointError(f'--report {report} is a folder; name a file in it')
+        raise CheckpointError(f'--report {report} is a folder; give a file in it')
     if report.absolute() == destination.absolute() or (report.exists() and report.samefile(source)):
         raise CheckpointError(f'--report {report} is the checkpoint; choose another name')
     if report.exists() and not overwrite:
-        raise CheckpointError(f'{report} exists; choose another name, or say --overwrite to replace it')
+        raise CheckpointError(f'{report} exists; choose another name, or use --overwrite to replace it')
 
 
 def _write_report(report: Path | None, content: dict[str, Any]) -> None:
@@ -167,7 +167,7 @@ def _write_report(report: Path | None, content: dict[str, Any]) -> None:
 
 
 def convert_command(args: argparse.Namespace, target: str) -> str:
-    """Convert as a command line with the options of ``cli.running.add_convert_options`` says; returns what to show."""
+    """Convert as requested by the options of ``cli.running.add_convert_options``; returns the lines to show."""
     options = ConvertOptions(
         target=target,
         method=args.method,
@@ -211,20 +211,20 @@ def parse_grid(text: str | None) -> tuple[int, int] | None:
 
 
 def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> tuple[str, str]:
-    """Format to ask for, and what to say about it; a file that was extracted before is named as such."""
+    """Format to ask for, and a note about it; a file that was extracted before is named as such."""
     found = detect_format(content)
     if options.method == 'auto' or found is None or options.method in (found.name, *found.also):
         return options.method, ''
     if found.bare:
         already = f'{source} holds a bare backbone already, there is no {options.method} checkpoint to extract it from'
         if not options.allow_converted:
-            raise FormatMismatchError(f'{already}; use it as it is, or say --allow-converted to copy it')
+            raise FormatMismatchError(f'{already}; use it as it is, or use --allow-converted to copy it')
         return 'auto', f'{already}; copied'
     return options.method, ''
 
 
 def _verify(done: Conversion, options: ConvertOptions) -> tuple[Fit | None, str]:
-    """Load into the target's model; returns how that fits, and what to say."""
+    """Load into the target's model; returns how it fits, and notes."""
     if not options.verify:
         return None, ''
     register_all_modules()
@@ -318,7 +318,7 @@ def _remarks(done: Conversion) -> list[str]:
     lines = []
     heads, assumed = heads_of(done)
     if assumed and done.architecture.family == 'vit':
-        lines.append(f'     num_heads={heads} is assumed: nothing in the file tells it; --num-heads N if that is wrong')
+        lines.append(f'     num_heads={heads} is assumed: the file does not state it; use --num-heads N if that is wrong')
     if done.traits.mean and done.traits.std:
         mean, std = ([round(v, 3) for v in each] for each in (done.traits.mean, done.traits.std))
         lines.append(f'     with images normalized by mean={mean}, std={std} (0..255)')

@@ -18,7 +18,7 @@ from mmselfsup_graft.version import __version__
 from .client import NoClient
 from .clients import check_client
 
-# followers and teachers are no part of the trained model: whoever trains on starts them anew
+# averaged copies and teachers are not part of the trained model: further training starts them again
 _FOLLOWERS = r'(.*\.)?(momentum_encoder|encoder_k|queue\d?|queue\d?_ptr|teacher|target_net|target_generator)(\.|$)'
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -37,12 +37,12 @@ def publish_file(
         source: Checkpoint of a training run.
         destination: File to write; ``-`` and 8 hex digits of its SHA-256 are appended to the name.
         keep_followers: Keep momentum encoders, queues and teachers.
-        overwrite: Replace a file that is there.
+        overwrite: Replace an existing file.
         unsafe_pickle: Allow the file to run code while it is read.
         unverified: Write also where no encoder is recognized whose tensors could be accounted for.
 
     Returns:
-        The file that was written, and what to say about it.
+        The file that was written, and notes about it.
 
     Raises:
         CheckpointError: If the file cannot be read, holds no weights, or the destination must not be written.
@@ -80,7 +80,7 @@ def _check_encoder(content: Mapping[str, Any], kept: Mapping[str, Any], origin: 
     """Refuse weights in which no reader of this toolbox would find a whole encoder.
 
     Raises:
-        CheckpointError: If that is so.
+        CheckpointError: In that case.
     """
     meta = content.get('meta')
     register_all_modules()

@@ -56,7 +56,7 @@ class FrozenBaseModel:
         print_log(f'base model: {report.text()}', logger='current')
 
     def targets(self, images: torch.Tensor) -> Targets:
-        """What the model says about images [B, C, H, W].
+        """The model's predictions for images [B, C, H, W].
 
         Raises:
             ConfigError: If its weights were not read.

@@ -23,7 +23,7 @@ class EncoderSizes(NamedTuple):
         channels: Of the last feature; None if it is not known.
         in_channels: Of the images; likewise.
         stride: Pixels of an image per position of the last feature map, the patch size of a plain transformer; None
-            if the feature is no map.
+            if the feature is not a map.
         num_patches: Of a plain transformer; None for others, which take images of any size.
     """
 

@@ -198,7 +198,7 @@ def expand_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         [B, 1, H, W], of the mask's type.
 
     Raises:
-        ConfigError: If the finer grid is no multiple of the mask's.
+        ConfigError: If the finer grid is not a multiple of the mask's.
     """
     (h, w), (height, width) = mask.shape[-2:], size
     if height % h or width % w:

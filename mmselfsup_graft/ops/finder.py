@@ -104,7 +104,7 @@ def install() -> None:
 def operators_in_use() -> Literal['compiled', 'torchvision']:
     """Whose operators ``mmcv.ops`` has, or would have once it is imported.
 
-    Compiled operators that are found are loaded, since only that tells whether they work.
+    Compiled operators that are found are loaded, since only that shows whether they work.
 
     Raises:
         ImportError: If mmcv is not installed or cannot be imported.

@@ -20,7 +20,7 @@ def sigmoid_focal_loss_forward(
 
     Args:
         input: [N, C], logits.
-        target: [N], classes; C stands for none of them, and has no weight.
+        target: [N], classes; C means none of them, and has no weight.
         weight: [C] or empty.
         output: [N, C], is filled.
         gamma: Exponent that lowers the loss of what is certain.

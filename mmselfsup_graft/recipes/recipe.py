@@ -1,11 +1,11 @@
 """Recipes: several training stages run as one job.
 
 A recipe is a config with ``stages``, each ``dict(name=, config=, share=, options=)``. The value ``'stage:NAME'``
-anywhere in a stage's config stands for the final checkpoint of an earlier stage; that is how stages feed each other.
+anywhere in a stage's config is replaced by the final checkpoint of an earlier stage.
 ``share`` multiplies the epochs of a stage, schedule included, after all overrides. ``configs`` may give short names to
 config files, so that recipes on other data inherit the stages and change the files; ``options`` holds overrides for all
 stages. Every stage has its own folder in the recipe's work directory and leaves ``done.json`` when
-it is complete, so the same command goes on where it was stopped, by whatever means.
+it is complete, so running the same command again resumes after a stop by any means.
 """
 
 import hashlib
@@ -177,8 +177,8 @@ def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage
     needs = tuple(dict.fromkeys(value.removeprefix(_REFERENCE) for value in _references(cfg.to_dict())))
     for need in needs:
         if need not in known:
-            raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which is no earlier stage')
-    # how a stage is scored later is no part of what it is
+            raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which is not an earlier stage')
+    # how a stage is scored later does not change the stage
     training = {key: value for key, value in cfg.to_dict().items() if not key.startswith('evaluation')}
     text = json.dumps(without_limits(training), sort_keys=True, default=str) + ''.join(
         known[n].fingerprint for n in needs
@@ -250,7 +250,7 @@ def is_done(stage: Stage, work_dir: Path) -> bool:
 
 
 def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
-    """Run one stage in this process, from its newest checkpoint if it was begun before."""
+    """Run one stage in this process, from its newest checkpoint if it was started before."""
     if is_done(stage, work_dir):
         return
     folder = Path(work_dir) / stage.name

@@ -93,7 +93,7 @@ def _cost(recipe: Recipe, name: str, work_dir: Path) -> dict[str, Any]:
     chain = _with_needs(recipe, name)
     done = [read_done(work_dir, each) or {} for each in chain]
     keys = {'train_seconds': 'seconds', 'train_cpu_seconds': 'cpu_seconds', 'iterations': 'iterations'}
-    # stages that an older version trained, or began, do not say what the CPU did
+    # stages that an older version trained, or started, do not record what the CPU did
     known = {name: key for name, key in keys.items() if all(key in each for each in done)}
     return {'stages': chain, **{name: sum(each[key] for each in done) for name, key in known.items()}}
 

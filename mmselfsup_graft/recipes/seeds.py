@@ -94,7 +94,7 @@ def _read_table(path: Path) -> dict[str, dict[str, float]]:
         content = read_json(path, 'score the recipe again', ('rows', 'protocol'))
         return {name: _cells(row, content['protocol']) for name, row in content['rows'].items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f'{path} is no table of a recipe ({type(error).__name__}: {error})') from error
+        raise DataError(f'{path} is not a table of a recipe ({type(error).__name__}: {error})') from error
 
 
 def _cells(row: dict[str, Any], protocols: dict[str, Any]) -> dict[str, float]:

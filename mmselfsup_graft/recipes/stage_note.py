@@ -1,4 +1,4 @@
-"""What a finished stage of a recipe says about itself in ``done.json``: checked before it is believed."""
+"""The record ``done.json`` of a finished stage of a recipe; it is checked before it is used."""
 
 import math
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def check_hash(checkpoint: Path, done: dict[str, Any]) -> None:
     """Refuse a checkpoint that is not the one that the stage left.
 
     Raises:
-        GraftError: If it is another one, or the note does not say.
+        GraftError: If it is another one, or is not recorded.
         CheckpointError: If there is no such file.
     """
     try:

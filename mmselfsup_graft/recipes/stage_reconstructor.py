@@ -15,7 +15,7 @@ from mmselfsup_graft.registry import DATASETS
 from .recipe import Recipe, stage_checkpoint
 
 _IMAGES = 10
-# one to learn from is enough to see what was learned; the others tell what it is worth
+# one training image is enough to see what was learned; the others show how it generalizes
 _SHOWN = (('train', 'trained on', 1), ('test', 'never seen', 2))
 
 

@@ -195,7 +195,7 @@ def _command_to_compile() -> str:
             )
         return f'bash {shlex.quote(str(tools / "build_mmcv_ops.sh"))} {shlex.quote(sys.executable)}'
     older = [_pip(f"install 'torch<{FIRST_TORCH_WITHOUT_COMPILED_OPS}' torchvision")] if new_torch else []
-    # pip's cache does not tell the pure build from the compiled one, so the wheel goes through a folder of its own.
+    # pip's cache does not distinguish the pure build from the compiled one, so the wheel goes through a folder of its own.
     steps = [
         *older,
         _pip("install 'setuptools>=80,<82' wheel ninja psutil"),
@@ -206,7 +206,7 @@ def _command_to_compile() -> str:
 
 
 def _venv_setting(checkout: Path) -> str:
-    """What tells tools/install.sh to use the virtual environment of this interpreter, where that is another one."""
+    """The setting that makes tools/install.sh use this interpreter's virtual environment, where that is another one."""
     is_default = Path(sys.prefix).resolve() == (checkout / '.venv').resolve()
     return '' if is_default or sys.prefix == sys.base_prefix else f'GRAFT_VENV={shlex.quote(sys.prefix)} '
 

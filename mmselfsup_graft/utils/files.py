@@ -226,7 +226,7 @@ def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[b
 
     Args:
         path: The file; its folder is made if need be.
-        overwrite: Replace a file that is there; otherwise it is an error, also if it appears while we write.
+        overwrite: Replace an existing file; otherwise it is an error, also if it appears during the write.
 
     Yields:
         The binary file to write into.

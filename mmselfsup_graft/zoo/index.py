@@ -91,7 +91,7 @@ def find_model(name: str) -> ZooModel:
     if name not in models:
         similar = list_models(name)[:3]
         advice = f'; did you mean {" or ".join(similar)}?' if similar else '; list_models() names all'
-        raise ConfigError(f'there is no model {name!r}{advice}')
+        raise ConfigError(f'unknown model {name!r}{advice}')
     return models[name]
 
 
@@ -107,7 +107,7 @@ def download_weights(
     model = find_model(name)
     if model.weights is None:
         known = ', '.join(list_models(pretrained=True))
-        raise CheckpointError(f'there are no weights for {name}; there are for {known}')
+        raise CheckpointError(f'no weights for {name}; available for {known}')
     return download(model.weights, folder, mirror, offline)
 
 
@@ -143,7 +143,7 @@ def get_model(
             raise ConfigError(f'{name}: pretrained takes a file for models of {cfg.default_scope}; convert it first')
         return _of_another_library(cfg, str(pretrained) if pretrained else None)
     config = cfg.model
-    if 'base_checkpoint' in config:  # what it once learned from is not needed any more
+    if 'base_checkpoint' in config:  # only needed for training
         config.base_checkpoint = None
     given = pretrained if isinstance(pretrained, Mapping) else {'checkpoint': str(pretrained)}
     config.graft = [dict(given)] if pretrained else None

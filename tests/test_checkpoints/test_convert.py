@@ -186,7 +186,7 @@ def test_what_cannot_be_done_is_said() -> None:
         convert(state_of('vit'), 'file', 'keras')
     with pytest.raises(CheckpointError, match=r'family resnet, which target hf has no place for; .* torchvision'):
         convert(state_of('resnet'), 'file', 'hf')
-    with pytest.raises(CheckpointError, match='26 x 26 is no multiple of the patches of 4 x 4'):
+    with pytest.raises(CheckpointError, match='26 x 26 is not a multiple of the patches of 4 x 4'):
         convert(state_of('vit'), 'file', 'timm', img_size=(26, 26))
     with pytest.raises(CheckpointError, match='holds no position table'):
         convert(state_of('resnet'), 'file', 'mmdet', img_size=(32, 32))

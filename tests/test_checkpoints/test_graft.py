@@ -178,7 +178,7 @@ def test_report_text(vit: Any, tmp_path: Path) -> None:
     lines = text.splitlines()
     assert lines[0] == 'graft report'
     assert f'{kept} tensors from {path} (format mae)' in lines[1]
-    assert f'{len(state) - kept + 2} of its tensors are no part of this encoder' in lines[2]
+    assert f'{len(state) - kept + 2} of its tensors are not part of this encoder' in lines[2]
     assert 'decoder_blocks.0 (1)' in lines[2]
     assert 'layers.2 (12)' in lines[2]
     assert lines[-1].strip() == f'{len(state) - kept} tensors stay fresh: layers.2 (12), ln1.weight (1), ln1.bias (1)'

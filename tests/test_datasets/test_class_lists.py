@@ -177,7 +177,7 @@ def test_a_list_whose_paths_tell_the_classes_has_their_names(animals):
     lines = [f'train/{name}/0.png {label}' for name, label in (('dog', 0), ('bee', 2), ('ant', 1))]
     assert list_of(animals, 'own.txt', lines).classes == ('dog', 'ant', 'bee')  # numbers of their own, all there
     lines = ['train/dog/0.png 0', 'train/ant/0.png 0', 'train/cat/0.png 2']
-    assert list_of(animals, 'groups.txt', lines).classes == ('0', '1', '2')  # a class is no folder
+    assert list_of(animals, 'groups.txt', lines).classes == ('0', '1', '2')  # a class is not a folder
     lines = ['train/dog/0.png 0', 'train/ant/0.png 2']
     assert list_of(animals, 'gaps.txt', lines).classes == ('0', '1', '2')  # who is 1?
 

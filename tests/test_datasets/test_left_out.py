@@ -1,4 +1,4 @@
-"""What readers leave out: counted, named, refused where it is much; and folders that are no classes."""
+"""What readers leave out: counted, named, refused where it is much; and folders that are not classes."""
 
 import io
 import json
@@ -287,7 +287,7 @@ def test_an_index_without_counts_is_still_read(tmp_path):
     assert keys(tmp_path) == {'a.png': 0}
 
 
-# ---------------------------------------------------------------- folders that are no classes
+# ---------------------------------------------------------------- folders that are not classes
 @pytest.mark.parametrize(
     ('names', 'splits'),
     [

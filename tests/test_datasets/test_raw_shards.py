@@ -89,7 +89,7 @@ def test_a_copy_that_is_not_there_not_finished_or_no_raw_one(copied, tmp_path):
     with pytest.raises(DataError, match='is damaged'):
         RawShards(str(copied))
     store_resized(copied.parent / 'source', tmp_path / 'jpeg')
-    with pytest.raises(DataError, match='is no copy of raw images'):
+    with pytest.raises(DataError, match='is not a copy of raw images'):
         RawShards(str(tmp_path / 'jpeg'))
 
 

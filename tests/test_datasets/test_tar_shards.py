@@ -41,7 +41,7 @@ def shards(written, tmp_path) -> Path:
 
 @pytest.fixture
 def bucket(written):
-    """The archives in a store that is no folder."""
+    """The archives in a store that is not a folder."""
     store = fsspec.filesystem('memory')
     store.put(str(written), '/bucket', recursive=True)
     yield 'memory://bucket'
@@ -184,8 +184,8 @@ def test_an_index_of_other_archives(shards):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('', 'is no JSON'),
-        ('[1]', 'is no index of shards'),
+        ('', 'is not JSON'),
+        ('[1]', 'is not an index of shards'),
         ('{"format": "mmselfsup_graft shard index", "version": 9}', 'has version 9, expected 1'),
         ('{"format": "mmselfsup_graft shard index", "version": 1}', 'is damaged'),
         (

@@ -99,7 +99,7 @@ def test_vit_in_detectors_and_segmentors(target: str) -> None:
 
 @torch.no_grad()
 def test_mmsegs_mae_goes_back() -> None:
-    """Its fused bias has one of the keys, which softmax does not see."""
+    """Its fused bias has one of the keys, which softmax ignores."""
     done = convert(
         {'state_dict': randomized({**BEIT, **MAPS, 'use_abs_pos_emb': True}).state_dict()}, 'file', 'mmseg-mae'
     )

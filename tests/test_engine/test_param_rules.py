@@ -101,7 +101,7 @@ def test_table_has_a_line_per_rate_and_decay() -> None:
         ([dict(lr_mult=0.1)], r'rules\[0\] must be dict'),
         ([NORMS, dict(match='a', decay=0.0)], r"rules\[1\]: unknown key 'decay'"),
         ([dict(match='a')], r'rules\[0\] changes nothing'),
-        ([dict(match='(a', lr_mult=0.1)], r"'\(a' is no regular expression"),
+        ([dict(match='(a', lr_mult=0.1)], r"'\(a' is not a regular expression"),
         ([dict(match='a', lr_mult='0.1')], r"lr_mult must be a number > 0, got '0.1'"),
         ([dict(match='a', lr_mult=0)], r'lr_mult must be a number > 0, got 0'),
         ([dict(match='a', decay_mult=True)], 'decay_mult must be a number >= 0, got True'),

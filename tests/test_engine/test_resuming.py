@@ -346,7 +346,7 @@ def test_the_command_refuses_in_one_line(trained, tmp_path):
 
 # ---------------------------------------------------------------- code
 def test_a_config_text_behind_a_shadowed_method_is_not_executed(trained, tmp_path):
-    """An OrderedDict may bring attributes of its own; ``pop`` of this one is no method."""
+    """An OrderedDict may bring attributes of its own; ``pop`` of this one is not a method."""
     content = load(trained / 'run' / 'epoch_1.pth')
     text = f'import os\nos.mkdir({str(tmp_path / "executed")!r})\n'
     for part, keys in ((content, ('meta',)), (content['message_hub'], ('runtime_info',))):

@@ -81,8 +81,8 @@ def test_a_fingerprint_follows_the_config_and_all_it_builds_on(make):
 
 
 FAULTS = {
-    'unknown stage': ([stage('lgp', options=GRAFT)], {}, "stage 'lgp' uses stage:mim, which is no earlier stage"),
-    'later stage': ([CASCADE[2], CASCADE[0]], {}, "stage 'lgp' uses stage:mim, which is no earlier stage"),
+    'unknown stage': ([stage('lgp', options=GRAFT)], {}, "stage 'lgp' uses stage:mim, which is not an earlier stage"),
+    'later stage': ([CASCADE[2], CASCADE[0]], {}, "stage 'lgp' uses stage:mim, which is not an earlier stage"),
     'two of a name': ([stage('mim'), stage('mim')], {}, "two stages are called 'mim'"),
     'stage key': ([stage('mim', opts={})], {}, 'a stage has the keys name, config, share and options'),
     'no config': ([dict(name='mim')], {}, 'a stage has the keys name, config, share and options'),

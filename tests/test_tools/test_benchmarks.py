@@ -332,7 +332,7 @@ def test_the_optimizer_benchmark(forks, tmp_path):
 
 def test_a_wrong_name_is_one_clear_line():
     error = call_tool('../benchmarks/step', '--models', 'mae-vit-x').error()
-    assert error.startswith("there is no model 'mae-vit-x' (did you mean mae-vit-")
+    assert error.startswith("unknown model 'mae-vit-x' (did you mean mae-vit-")
 
 
 def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path):

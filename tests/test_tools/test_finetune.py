@@ -300,4 +300,4 @@ def test_wrong_calls_are_one_line(folder, tmp_path) -> None:
     content = finetune_config(default_hooks=dict(checkpoint=dict(save_best='accuracy/top3')))
     config = write_config(tmp_path / 'top3.py', content)
     done = call_tool('finetune', config, folder / 'moco.pth', '--work-dir', tmp_path / 'run', *fresh_name())
-    assert "save_best='accuracy/top3' is no result of the validation, which gives accuracy/top1" in done.error()
+    assert "save_best='accuracy/top3' is not a result of the validation, which gives accuracy/top1" in done.error()

@@ -203,7 +203,7 @@ def test_damaged_and_missing_archives(tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(DataError, match=r'no \*.tar in'):
         index_shards(str(tmp_path / 'empty'))
-    with pytest.raises(DataError, match='is no folder and no pattern'):
+    with pytest.raises(DataError, match='is neither a folder nor a pattern'):
         index_shards(str(tmp_path / 'none'))
 
 

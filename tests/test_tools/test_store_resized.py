@@ -30,7 +30,7 @@ def smooth(number: int, height: int, width: int) -> Image.Image:
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory) -> Path:
-    """ImageNet's layout, a flat ``val`` with its list, images of all kinds and two that are no images."""
+    """ImageNet's layout, a flat ``val`` with its list, images of all kinds and two that are not images."""
     root = tmp_path_factory.mktemp('source') / 'imagenet'
     for number in range(14):
         folder = root / 'train' / f'n0000000{number % 3}'

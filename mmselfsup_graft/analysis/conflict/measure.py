@@ -104,7 +104,7 @@ class ConflictProfile:
             return cls([ConflictRow(*(kind(line[c]) for kind, c in zip(types, _COLUMNS))) for line in lines])
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise DataError(
-                f'{path} is no conflict profile ({type(error).__name__}: {error}); expected a CSV with the columns '
+                f'{path} is not a conflict profile ({type(error).__name__}: {error}); expected a CSV with the columns '
                 f'{", ".join(_COLUMNS)}'
             ) from error
 

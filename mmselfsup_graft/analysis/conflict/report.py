@@ -74,7 +74,7 @@ def report_conflict(
         out_dir: Folder to write into.
         base_lr: Learning rate above the proposed cut.
         low_factor: Share of it below the cut.
-        lower: Objective that keeps the lower layers; the cosine, being symmetric, cannot tell.
+        lower: Objective that keeps the lower layers; the cosine, being symmetric, does not show which.
     """
     from .plot import draw_conflict
 

@@ -34,7 +34,7 @@ def draw_rows(rows: Mapping[str, Sequence[np.ndarray]], target: Path, title: str
     """
     pictures = [each for row in rows.values() for each in row]
     if not pictures:
-        raise DataError(f'there is no image to draw into {target}')
+        raise DataError(f'no image to draw into {target}')
     height, width = pictures[0].shape[:2]
     factor = max(1, math.ceil(_SMALLEST / max(height, width)))
     cell = (factor * height, factor * width)
@@ -63,7 +63,7 @@ def draw_titled_rows(rows: Sequence[Mapping[str, np.ndarray]], target: Path) -> 
     """
     rows = [row for row in rows if row]
     if not rows:
-        raise DataError(f'there is no image to draw into {target}')
+        raise DataError(f'no image to draw into {target}')
     sizes = [next(iter(row.values())).shape[:2] for row in rows]
     factor = max(1, math.ceil(_PHOTO / max(height for height, _ in sizes)))
     cells = [(factor * height, factor * width) for height, width in sizes]

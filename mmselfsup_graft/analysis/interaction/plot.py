@@ -30,7 +30,7 @@ def draw_interaction(
         DataError: If there is nothing to draw.
     """
     if not strengths:
-        raise DataError('there is no interaction strength to draw')
+        raise DataError('no interaction strength to draw')
     figure, axis = plt.subplots(figsize=(6, 4), layout='constrained')
     for name, found in strengths.items():
         (line,) = axis.plot(shares[name], found.strength, 'o-', markersize=4, label=name)

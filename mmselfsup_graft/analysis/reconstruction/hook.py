@@ -30,7 +30,7 @@ class ReconstructionHook(Hook):
     every ``interval`` and at the end; a picture that is there is kept. Masks are the same in every picture. Loss,
     weights, modes, gradients and random state are left alone: a run ends with the same bits with it or without.
 
-    Over ranks: the first process draws, the others go on.
+    Over ranks: the first process draws, the others continue.
 
     Args:
         interval: Epochs, or iterations, between two pictures.

@@ -23,7 +23,7 @@ class Pictures(NamedTuple):
     Attributes:
         original: As they are.
         masked: Hidden pixels gray.
-        prediction: All that the model says, also about what it has seen.
+        prediction: All of the model's output, also for visible patches.
         pasted: The prediction where pixels are hidden, the original elsewhere.
     """
 

@@ -46,7 +46,7 @@ def draw_checkpoints(
             in overlapping windows of the size that the model takes. None: that size, and the center is cut out.
 
     Raises:
-        ConfigError: If the model predicts no pixels, the config does not tell the size of images, or ``side`` is
+        ConfigError: If the model predicts no pixels, the config does not define the image size, or ``side`` is
             smaller than that or given without photos.
         CheckpointError: If a checkpoint is none of this model.
         DataError: If there are no images, or one cannot be read.
@@ -139,7 +139,7 @@ def image_size(cfg: Config, model: Any) -> tuple[int, int]:
     for size in (built_for, *reversed(pipeline), dataset.get('window'), dataset.get('img_size')):
         if size is not None:
             return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    raise ConfigError('the config does not tell how large images are: its training pipeline has no crop with a size')
+    raise ConfigError('the config does not define the image size: its training pipeline has no crop with a size')
 
 
 def plain_pipeline(cfg: Config, size: tuple[int, int]) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ def as_maps(latent: torch.Tensor, extra_tokens: int = 0) -> torch.Tensor:
 
     Args:
         latent: Output of a layer.
-        extra_tokens: Leading tokens that are no patches, such as a class token; they are left out.
+        extra_tokens: Leading tokens that are not patches, such as a class token; they are left out.
 
     Raises:
         ConfigError: If it is neither, or not square.
@@ -90,7 +90,7 @@ class LayerSite:
 
 
 def layer_sites(backbone: nn.Module) -> list[LayerSite]:
-    """What is looked at in an encoder that can tell its depth, from the lowest to the highest.
+    """What is looked at in an encoder with a known depth, from the lowest to the highest.
 
     The stem is what enters the first block: after the max-pool of a ResNet, patch and position embedding of a ViT. Then
     every residual block and down-sampling layer; of a transformer's block both halves, each after its residual sum: the
@@ -202,7 +202,7 @@ def _hooked(sites: Sequence[LayerSite], sums: Sequence[_Sums], extra_tokens: int
 
 
 def extra_tokens_of(backbone: nn.Module) -> int:
-    """Leading tokens of a transformer that are no patches; 0 for other encoders."""
+    """Leading tokens of a transformer that are not patches; 0 for other encoders."""
     has_class_token = getattr(backbone, 'cls_token', None) is not None
     return int(getattr(backbone, 'num_extra_tokens', has_class_token))
 
@@ -211,7 +211,7 @@ def measure_spectrum(backbone: nn.Module, batches: Iterable[torch.Tensor]) -> li
     """Spectrum and variance of every layer, as means over all images; the encoder is left as it was.
 
     Args:
-        backbone: Any encoder that can tell its depth.
+        backbone: Any encoder with a known depth.
         batches: Normalized square images, each batch [B, C, H, H], on the encoder's device. How they are cut into
             batches makes no difference.
 
@@ -232,7 +232,7 @@ def measure_spectrum(backbone: nn.Module, batches: Iterable[torch.Tensor]) -> li
             run(batch)
             number += len(batch)
     if number == 0:
-        raise DataError('there is no image to take a spectrum of')
+        raise DataError('no image to take a spectrum of')
     silent = next((site.name for site, total in zip(sites, sums) if not total.images), None)
     if silent is not None:
         raise ConfigError(f'{type(backbone).__name__} does not call the module of {silent}')

@@ -28,7 +28,7 @@ def depth_of_layers(layers: Sequence[LayerSpectrum]) -> np.ndarray:
 
 def _check(models: Models) -> None:
     if not models or not all(models.values()):
-        raise DataError('there is no spectrum to draw')
+        raise DataError('no spectrum to draw')
 
 
 def draw_spectra(models: Models, target: Path) -> None:

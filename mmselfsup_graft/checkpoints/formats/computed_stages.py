@@ -16,7 +16,7 @@ _QUARTERS = [0, 2, 1, 3]  # the release stacks the four neighbors by columns, mm
 
 
 def swin_merge_to_mm(entries: Entries) -> Entries:
-    """Re-order what the patch merging layers read, from the release's four quarters to mmcv's interleaved order.
+    """Reorder the inputs of the patch merging layers, from the release's four quarters to mmcv's interleaved order.
 
     Raises:
         CheckpointError: If a layer does not read four patches.

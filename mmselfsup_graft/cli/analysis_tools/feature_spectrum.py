@@ -29,7 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, draw, tell."""
+    """Measure, draw the figure and print the results."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.analysis.spectrum.report import encoder_of, report_spectrum, spectrum_of_checkpoint
     from mmselfsup_graft.engine.launching.existing import refuse_existing

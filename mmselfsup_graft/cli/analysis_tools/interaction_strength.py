@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, draw, tell."""
+    """Measure, draw the figure and print the results."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.analysis.interaction.measure import ORDERS
     from mmselfsup_graft.analysis.interaction.report import compare_interactions, report_interaction

@@ -2,7 +2,7 @@
 
 The layout is webdataset's: ``key.jpg`` and ``key.cls``. ``--index-only`` makes the index of archives that exist:
 ``python tools/dataset_tools/make_shards.py --index-only 's3://bucket/name-{000000..000127}.tar' --out index.json``. The
-same command goes on after it was stopped.
+same command resumes after it was stopped.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     order = parser.add_mutually_exclusive_group()
     order.add_argument('--seed', type=int, default=0, help='of the random order in which images are written')
     order.add_argument('--sorted', action='store_true', help='keep the order of the paths instead')
-    parser.add_argument('--no-labels', action='store_true', help='sub-folders are no classes')
+    parser.add_argument('--no-labels', action='store_true', help='sub-folders are not classes')
     parser.add_argument('--classes', metavar='FILE', help='with --index-only: names of the classes, one per line')
     parser.add_argument('--max-left-out', type=float, help='share of the files that may be left out; default: 0.05')
     parser.add_argument('--jobs', type=int, default=1, help='processes')
@@ -67,7 +67,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write and say what was written."""
+    """Write the shards and print a summary."""
     args = parse(argv)
     from mmselfsup_graft.datasets.classes import read_classes
     from mmselfsup_graft.datasets.shards.make_shards import index_shards, make_shards

@@ -37,7 +37,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if not args.list and not args.data_root:
         parser.error('give --data-root DIR or --list FILE')
     if args.list and args.split:
-        parser.error('--split belongs to --data-root; a list says itself what it holds')
+        parser.error('--split belongs to --data-root; a list already names its images')
     return args
 
 

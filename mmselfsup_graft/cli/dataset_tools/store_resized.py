@@ -1,7 +1,7 @@
 """Store a resized copy of a data set: ``python tools/dataset_tools/store_resized.py SOURCE DESTINATION``.
 
 JPEG files in the tree of the source, which the same data sets read, or decoded images in shards for ``RawShards``. The
-same command goes on after it was stopped.
+same command resumes after it was stopped.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Store and say what became of it."""
+    """Store the copy and print a summary."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.datasets.shards.stored_copy import store_resized
 

@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert and tell."""
+    """Convert and print a summary."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.export.convert_file import convert_command
 

@@ -17,7 +17,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Publish and tell."""
+    """Publish and print a summary."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.export.publish import publish_file
 

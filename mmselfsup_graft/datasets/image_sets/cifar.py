@@ -98,7 +98,7 @@ class CIFAR(SelfSupDataset):
         images, labels = read_records(path, self.release.label_bytes)
         if labels.max() >= self.num_classes:
             raise DataError(
-                f'{path} holds the label {labels.max()}, expected 0..{self.num_classes - 1}; it is no file of '
+                f'{path} holds the label {labels.max()}, expected 0..{self.num_classes - 1}; it is not a file of '
                 f'CIFAR-{self.num_classes}, unpack {_SITE}/{self.release.archive} again'
             )
         return ({'img': image, 'gt_label': int(label)} for image, label in zip(images, labels, strict=True))

@@ -69,7 +69,7 @@ def read_idx(path: str) -> np.ndarray:
         raise DataError(f'{path} cannot be read ({error}); fetch it again') from error
     start = 4 + 4 * content[3] if len(content) > 3 else 4
     if len(content) < start or content[:3] != b'\x00\x00\x08':
-        raise DataError(f'{path} is no idx file of unsigned bytes; fetch it again')
+        raise DataError(f'{path} is not an idx file of unsigned bytes; fetch it again')
     shape = tuple(np.frombuffer(content[4:start], dtype='>u4').tolist())
     if len(content) != start + np.prod(shape):
         raise DataError(f'{path} has {len(content)} bytes, expected {start + np.prod(shape)}; fetch it again')

@@ -35,7 +35,7 @@ class ImageFolder(SelfSupDataset):
 
     Raises:
         ConfigError: ``with_label`` or ``subset`` is unknown, ``holdout`` no share or ``extensions`` empty.
-        DataError: The folder is missing, holds no image, its sub-folders are no classes, or labels are asked for where
+        DataError: The folder is missing, holds no image, its sub-folders are not classes, or labels are asked for where
             there are none.
     """
 
@@ -144,7 +144,7 @@ def label_paths(folder: str, paths: Sequence[str], classes: Sequence[str]) -> li
     """Return the number of each path's class.
 
     Raises:
-        DataError: A path lies in a folder that is no class.
+        DataError: A path is in a folder that is not a class.
     """
     number = {name: label for label, name in enumerate(classes)}
     unknown = next((path for path in paths if class_of(path) not in number), None)

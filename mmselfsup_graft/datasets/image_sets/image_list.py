@@ -80,7 +80,7 @@ def _parse_bare(lines: Sequence[tuple[int, str]], source: str, class_folders: Se
     entries = []
     for (number, line), folder in zip(lines, folders, strict=True):
         if folder not in rank:
-            raise DataError(f'{source}, line {number}: there is no folder train/{folder} of {line!r}')
+            raise DataError(f'{source}, line {number}: folder train/{folder} of {line!r} does not exist')
         entries.append(ListEntry(f'train/{folder}/{line}', rank[folder]))
     return ImageListing(entries, classes)
 
@@ -89,7 +89,7 @@ def read_image_list(path: str, class_folders: Sequence[str] = ()) -> ImageListin
     """Read and parse a list file, see :func:`parse_image_list`.
 
     Raises:
-        DataError: The file is missing, is no UTF-8 text or is malformed.
+        DataError: The file is missing, is not UTF-8 text or is malformed.
     """
     try:
         with io.TextIOWrapper(open_regular(path), encoding='utf-8-sig') as file:
@@ -97,14 +97,14 @@ def read_image_list(path: str, class_folders: Sequence[str] = ()) -> ImageListin
     except OSError as error:
         raise DataError(f'list {path!r} cannot be read ({error.strerror}); check ann_file') from error
     except UnicodeDecodeError as error:
-        raise DataError(f'list {path!r} is no UTF-8 text; expected one image per line') from error
+        raise DataError(f'list {path!r} is not UTF-8 text; expected one image per line') from error
     return parse_image_list(text, path, class_folders)
 
 
 def names_of_labels(
     entries: Sequence[ListEntry], root: str, folders: Sequence[str] | None = None
 ) -> tuple[str, ...] | None:
-    """Return the names of the classes of a labeled list, where its paths tell them.
+    """Return the names of the classes of a labeled list, where its paths give them.
 
     They do if the labels are the ranks of the entries' class folders among the sorted folders beside them, or if every
     class has one folder of its own and all labels from 0 on occur.
@@ -211,7 +211,7 @@ class ImageList(SelfSupDataset):
             ``data_root/train``.
         ann_file: List file, absolute or relative to ``data_root`` or, if not there, to the working folder.
         kwargs: Arguments of :class:`SelfSupDataset`. The classes of labels that are numbers get the names in
-            ``LIST.json``, which ``make_split.py`` writes, or those that the paths tell (:func:`names_of_labels`), or
+            ``LIST.json``, which ``make_split.py`` writes, or those that the paths give (:func:`names_of_labels`), or
             those of ``metainfo=dict(classes=...)``; otherwise they are named by their numbers.
 
     Raises:

@@ -47,7 +47,7 @@ class ShardSampler(SeededSampler):
         run: Neighbors in a shard that stay together.
 
     Raises:
-        ConfigError: The dataset knows no shards, or ``window`` or ``run`` is no whole number of at least 1.
+        ConfigError: The dataset has no shards, or ``window`` or ``run`` is not a whole number of at least 1.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A folder that a long tool fills, goes on with after it was killed, and describes in a manifest."""
+"""A destination folder of a long-running tool: resumable after a kill, described by a manifest."""
 
 import json
 import os

@@ -41,7 +41,7 @@ def make_shards(
     """Write the images of a folder into archives ``NAME-000000.tar`` …, their index and a manifest.
 
     Files are taken as they are, byte by byte. A sample's key is its path without the end of its name, dots replaced by
-    ``_``; ``key.cls`` holds the label. Called again after it was stopped, it goes on.
+    ``_``; ``key.cls`` holds the label. Call it again to resume after a stop.
 
     Args:
         source: Folder, e.g. ``data/imagenet``.
@@ -228,13 +228,13 @@ def index_shards(
 
     Raises:
         ConfigError: ``out`` is needed and missing.
-        DataError: There is no archive, or one is missing, damaged or no tar archive in webdataset's layout; too many
-            members are no images, or there are fewer classes than labels.
+        DataError: There is no archive, or one is missing, damaged or not a tar archive in webdataset's layout; too many
+            members are not images, or there are fewer classes than labels.
     """
     check_jobs(jobs)
     folder, names = _archives(source)
     if out is None and '://' in folder:
-        raise ConfigError(f'{folder} is no local folder: say where the index is to be written (--out)')
+        raise ConfigError(f'{folder} is not a local folder; give a path for the index (--out)')
     path = Path(out) if out is not None else Path(folder) / INDEX_NAME
     if path.exists() and not overwrite:
         raise DataError(f'{path} exists and was left as it is; remove it, or ask for it to be replaced (--force)')
@@ -270,7 +270,7 @@ def _archives(source: str) -> tuple[str, list[str]]:
         return source, names
     folder, _, pattern = source.rpartition('/')
     if not pattern.endswith('.tar'):
-        raise DataError(f'{source!r} is no folder and no pattern of archives like name-{{000000..000127}}.tar')
+        raise DataError(f'{source!r} is neither a folder nor a pattern of archives like name-{{000000..000127}}.tar')
     return folder or '.', expand_braces(pattern)
 
 

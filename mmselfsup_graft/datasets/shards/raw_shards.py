@@ -73,9 +73,9 @@ class RawShards(ImageFolder):
         manifest = read_json(os.path.join(self.data_root, MANIFEST_NAME), advice, most=None)
         settings = manifest.get('settings') if isinstance(manifest, dict) else None
         if not isinstance(settings, dict) or settings.get('format') != 'raw':
-            raise DataError(f'{self.data_root!r} is no copy of raw images; {advice}, or read it with ImageFolder')
+            raise DataError(f'{self.data_root!r} is not a copy of raw images; {advice}, or read it with ImageFolder')
         if not manifest.get('complete'):
-            raise DataError(f'the copy in {self.data_root!r} is not finished; run the same command again to go on')
+            raise DataError(f'the copy in {self.data_root!r} is not finished; run the same command again to resume')
         start = f'{self.split.strip("/")}/' if self.split else ''
         self._files, self._places, left_out = [], {}, LeftOut()
         for number, (file, places) in enumerate(_tables(self.data_root, manifest, advice)):

@@ -26,7 +26,7 @@ class ShardCache:
             others leave no room. ``None``: no bound.
 
     Raises:
-        ConfigError: ``max_bytes`` is no positive number.
+        ConfigError: ``max_bytes`` is not a positive number.
         DataError: The folder cannot be made.
     """
 

@@ -97,7 +97,7 @@ def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
         size: Its bytes.
 
     Raises:
-        DataError: It is no uncompressed tar archive or cut off, a label is no number, or a sample has two images.
+        DataError: It is not an uncompressed tar archive or is cut off, a label is not a number, or a sample has two images.
     """
     shard, ignored = Shard(name, size), LeftOut()
     last, members = '', list[_Member]()
@@ -111,7 +111,7 @@ def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
             _add_samples(shard, last, members, ignored)
             end = archive.offset
     except (tarfile.TarError, EOFError) as error:
-        raise DataError(f'{name} is no uncompressed tar archive, or damaged ({error}); write it again') from error
+        raise DataError(f'{name} is not an uncompressed tar archive, or is damaged ({error}); write it again') from error
     if end > size or any(start + length > size for start, length in zip(shard.offsets, shard.sizes)):
         raise DataError(f'{name} is cut off after {size} bytes; copy or write it again')
     shard.ignored, shard.examples = ignored.counts(), ignored.names()
@@ -202,15 +202,15 @@ def parse_index(text: str | bytes, source: str) -> tuple[list[Shard], tuple[str,
     """Read an index: the archives and the names of the classes, if they are known.
 
     Raises:
-        DataError: It is no index, of another version, or damaged.
+        DataError: It is not an index, has another version, or is damaged.
     """
     advice = 'make it anew with tools/dataset_tools/make_shards.py --index-only'
     try:
         content: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f'{source} is no JSON ({error}), expected an index of shards; {advice}') from error
+        raise DataError(f'{source} is not JSON ({error}), expected an index of shards; {advice}') from error
     if not isinstance(content, dict) or content.get('format') != _FORMAT:
-        raise DataError(f'{source} is no index of shards; {advice}')
+        raise DataError(f'{source} is not an index of shards; {advice}')
     if content.get('version') != _VERSION:
         raise DataError(f'{source} has version {content.get("version")!r}, expected {_VERSION}; {advice}')
     try:

@@ -62,7 +62,7 @@ class CopySettings:
             )
 
     def written(self, paths: Sequence[str]) -> dict[str, Any]:
-        """The entries of the manifest that a run that goes on must agree with."""
+        """The entries of the manifest that must be equal in a resumed run."""
         common = {
             'source': os.path.abspath(self.source),
             'format': self.format,
@@ -103,7 +103,7 @@ def store_resized(
     lists, labels), so the copy is read by whatever read the source. A JPEG that is small enough is copied byte
     by byte. ``'raw'`` makes shards for :class:`mmselfsup_graft.datasets.RawShards`.
 
-    Called again after it was stopped, it goes on, if the source has the same images by name; what is copied already is
+    Call it again to resume after a stop, if the source has the same images by name; what is copied already is
     not compared with the source again. ``manifest.json`` in the destination has the settings, versions,
     counts, the names of unreadable images and, for shards, their SHA-256.
 

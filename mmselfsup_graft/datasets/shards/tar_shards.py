@@ -27,7 +27,7 @@ class TarShards(SelfSupDataset):
     """The images of archives in webdataset's layout (``key.jpg`` beside ``key.cls``), found by an index.
 
     A map-style dataset: every sample has a number, so it is seen exactly once per epoch over all ranks and workers, is
-    augmented as a function of (seed, epoch, index), and a resumed run goes on where it stopped. An image is one
+    augmented as a function of (seed, epoch, index), and a resumed run continues where it stopped. An image is one
     ranged read; the images of a batch are requested together, neighbors in an archive by one request. Use it with
     :class:`ShardSampler`, whose order puts neighbors into one batch.
 

@@ -61,7 +61,7 @@ class SafeCheckpointHook(ReadableCheckpointHook):
     ``best_METRIC_epoch_N.pth``; the one before is deleted when a checkpoint that no longer refers to it is complete.
 
     Raises:
-        ConfigError: If ``max_keep_ckpts`` is 1, or ``save_best`` is no metric of the validation or counts iterations.
+        ConfigError: If ``max_keep_ckpts`` is 1, or ``save_best`` is not a metric of the validation or counts iterations.
     """
 
     def __init__(
@@ -133,10 +133,10 @@ class SafeCheckpointHook(ReadableCheckpointHook):
     def _keep_best(self, runner: Runner, metrics: dict[str, float]) -> None:
         if self.best_metric not in metrics:
             raise ConfigError(
-                f'save_best={self.best_metric!r} is no result of the validation, which gives {", ".join(metrics)}'
+                f'save_best={self.best_metric!r} is not a result of the validation, which gives {", ".join(metrics)}'
             )
         score, hub = float(metrics[self.best_metric]), runner.message_hub
-        if not score > hub.runtime_info.get('best_score', float('-inf')):  # NaN is no best
+        if not score > hub.runtime_info.get('best_score', float('-inf')):  # NaN is never the best
             return
         name = f'{self._best_stem()}{runner.epoch}.pth'
         for key, value in {'best_score': score, 'best_epoch': runner.epoch, 'best_file': name}.items():

@@ -62,7 +62,7 @@ class WeightAverageHook(EMAHook):
 
     Parameters are averaged, buffers (batch-norm statistics) copied. Validation and test run on the average; checkpoints
     hold it in ``state_dict`` and what is trained in ``ema_state_dict``, so a best checkpoint is what was scored, and a
-    resumed run goes on with both.
+    resumed run continues with both.
 
     Args:
         decay: Share of the average that each update keeps.

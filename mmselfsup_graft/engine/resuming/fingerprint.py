@@ -76,7 +76,7 @@ def check_fingerprint(before: Any, now: Mapping[str, Any], filename: str, anyway
     """Compare the fingerprint of a checkpoint with that of the run.
 
     Args:
-        before: What the file holds; anything but a dict is no fingerprint, as files of older versions have none.
+        before: What the file holds; anything but a dict is ignored, as files of older versions have no fingerprint.
         now: Of this run.
         filename: For the message.
         anyway: Go on all the same.

@@ -111,8 +111,8 @@ def advice_to_continue(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | Non
     if any(map(_NAME.fullmatch, names)):
         return f'{again} to continue {with_option}'
     if (Path(work_dir) / 'history.jsonl').is_file():  # without the option it would be refused
-        return f'there is no checkpoint yet, {again} to start anew {with_option}'
-    return f'there is no checkpoint yet, {again}'
+        return f'no checkpoint found, {again} to start again {with_option}'
+    return f'no checkpoint found, {again}'
 
 
 def finished(cfg: Any) -> str | None:

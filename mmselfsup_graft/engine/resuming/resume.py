@@ -1,7 +1,7 @@
 """Resuming a run: everything in the file is checked against the run first, then all of it is loaded.
 
 mmengine's ``Runner.resume`` is not called. It runs the text of a config that a file may hold, loads the states one
-after the other, and takes the fields of schedules from the file whatever the config says.
+after the other, and takes the fields of schedules from the file whatever the config has.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ _WHERE_IT_STANDS = {
     'optimizer',
     'last_step',
     'verbose',
-}  # arguments of schedules that say nothing of the values
+}  # arguments of schedules that do not affect the values
 
 
 def differing_options(

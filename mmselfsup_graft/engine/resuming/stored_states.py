@@ -181,7 +181,7 @@ def stored_log(hub: Any, filename: str) -> dict[str, Any]:
     scalars = {}
     for name, columns in parts['log_scalars'].items():
         if columns in ([[], []], ([], [])):
-            continue  # a history without values tells nothing, and nothing can be computed from it
+            continue  # nothing can be computed from a history without values
         buffer = _history(columns)
         if buffer is None:
             raise CheckpointError(
@@ -262,7 +262,7 @@ def check_schedules(
             names = ', '.join(sorted(map(str, set(state) ^ set(mine)))) if isinstance(state, dict) else kind_of(state)
             raise CheckpointError(f'{where} there are other values than this run has ({names})')
         for key, value in mine.items():
-            compared = key in state and not callable(value)  # what is no data is not taken from the file
+            compared = key in state and not callable(value)  # only data is taken from the file
             problem = kind_problem(state[key], value) if compared else None
             if problem is not None:
                 raise CheckpointError(f'{where} {key} {problem}')

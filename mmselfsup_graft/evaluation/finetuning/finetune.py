@@ -98,7 +98,7 @@ def _start_from(cfg: Config, checkpoint: str, protocol: FineTuneProtocol) -> str
         if start.weight.shape[1] != cfg.model.head.in_channels:
             raise CheckpointError(
                 f'{checkpoint}: its projector takes {start.weight.shape[1]} channels, this encoder gives '
-                f'{cfg.model.head.in_channels}; is it a checkpoint of another architecture or size?'
+                f'{cfg.model.head.in_channels}; check the architecture and size of the checkpoint'
             )
         projector = {key: value for key, value in entry.items() if key != 'layers'}
         # the width is written down too: the tuned model can be built again without this file
@@ -140,7 +140,7 @@ def finetune(run: FineTuning, config: str, overwrite: bool = False) -> dict[str,
     """Train, test the best checkpoint, and append the result row to ``results.jsonl`` in ``cfg.work_dir``.
 
     Args:
-        run: A prepared run; ``cfg.work_dir`` must be set, ``cfg.resume`` goes on with an earlier one.
+        run: A prepared run; ``cfg.work_dir`` must be set, ``cfg.resume`` resumes an earlier one.
         config: The config's file.
         overwrite: Delete an earlier run in ``cfg.work_dir``; rows of results are kept.
 

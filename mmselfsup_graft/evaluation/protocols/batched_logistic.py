@@ -10,7 +10,7 @@ import torch.nn.functional as F
 _MEMORY = 10  # steps that L-BFGS remembers
 _DECREASE = 1e-4  # share of the linear decrease that a step must reach (Armijo)
 _HALVINGS = 40
-_ROUNDING = 1e-13  # smaller differences of objectives say nothing; the slope decides then
+_ROUNDING = 1e-13  # smaller differences of objectives are rounding; the slope decides then
 
 _Step = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

@@ -92,7 +92,7 @@ def rates_chart(runs: Sequence[TrainingRun], width: int = 720) -> str:
 
 
 def mark(series: int, x: float, y: float, about: str = '') -> str:
-    """The mark of a series of dots: its shape and its color both tell it."""
+    """The mark of a series of dots: both its shape and its color identify it."""
     size = 4.5
     shapes = (
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}"/>',

@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Tag:
-    """What stands for a class on a map, and its place."""
+    """The symbol of a class on a map, and its place."""
 
     sign: str
     color: str
@@ -37,7 +37,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Key:
-    """A class in the legend: its name, what stands for it on a map (empty: nothing), color and number of images."""
+    """A class in the legend: its name, its symbol on a map (empty: none), color and number of images."""
 
     name: str
     sign: str
@@ -130,7 +130,7 @@ def points_of(representation: Representation, sample: Sample) -> list[Point]:
 
 
 def tags_of(representation: Representation, sample: Sample) -> list[Tag]:
-    """What stands for the colored classes of a map, each where most of its images lie."""
+    """Symbols of the colored classes of a map, each where most of its images are."""
     if sample.labels is None:
         return []
     places = _to_percent(representation.points, image_size(sample))
