@@ -202,7 +202,7 @@ def graft_weights(
         encoders = [replace(encoder, entries=expand_shared_table(encoder.entries)) for encoder in encoders]
     left = [_unplaced(source, encoder, target, depth) for source, encoder in zip(sources, encoders)]
     for encoder, names in zip(encoders, left):
-        _refuse_unplaced(encoder, [name for name in names if has_remedy(name)])  # more helpful than the names that are missing
+        _refuse_unplaced(encoder, [name for name in names if has_remedy(name)])  # clearer than the missing names
     weights: StateDict = {}
     report = LoadReport(
         formats={label: e.format for label, e in zip(labels, encoders)},
@@ -312,7 +312,7 @@ def _fitting(
         return tensor
     if grid is None and name == 'absolute_pos_embed':  # of mmdet's Swin, for instance
         raise CheckpointError(
-            f'{encoder.origin} does not fit this backbone: {name} is for a fixed grid of patches, which the class of the '
+            f'{encoder.origin} does not fit this backbone: {name} is for a fixed grid, which the class of the '
             'backbone does not define; use mmpretrain.SwinTransformer'
         )
     if grid is None:

@@ -106,7 +106,7 @@ def save_weights(
     except FileExistsError as error:
         raise CheckpointError(f'{path} exists; choose another name, or use --overwrite to replace it') from error
     except RuntimeError as error:  # torch's error when a write fails
-        raise CheckpointError(f'{path} could not be written ({first_line(error)}); check whether the disk is full') from error
+        raise CheckpointError(f'{path} could not be written ({first_line(error)}); the disk may be full') from error
     return path
 
 

@@ -122,7 +122,8 @@ def resize_relative_table(
         Table of [(2 H - 1) (2 W - 1) + extra, heads] in the dtype of the input.
 
     Raises:
-        CheckpointError: If the source grid is not known, or smaller than 3 x 3, or the table does not have two dimensions.
+        CheckpointError: If the source grid is not known, or smaller than 3 x 3, or the table does not have two
+            dimensions.
     """
     from scipy.interpolate import RectBivariateSpline  # slow to import
 
@@ -156,7 +157,7 @@ def _window(rows: int, grid: tuple[int, int], source: tuple[int, int] | None) ->
         if side * side != rows or side % 2 == 0:
             raise CheckpointError(f'{what} is not for a square grid; give the grid: {GRID_OPTION}')
         if grid[0] != grid[1] and (2 * grid[0] - 1) * (2 * grid[1] - 1) == rows:
-            raise CheckpointError(f'{what} may be for a square grid or for {grid_text(grid)}; give the grid: {GRID_OPTION}')
+            raise CheckpointError(f'{what} may be for a square grid or {grid_text(grid)}; give the grid: {GRID_OPTION}')
         return (side + 1) // 2, (side + 1) // 2
     return source if source is not None else grid
 

@@ -76,7 +76,7 @@ def _placed(entries: Entries, grid: tuple[int, int] | None, origin: str, timm: b
     by_name = {entry.name: entry for entry in entries}
     table, token, registers = (by_name.get(name) for name in (_TABLE, _CLASS, _REGISTERS))
     if registers is not None and registers.tensor.ndim != 3:
-        raise CheckpointError(f'{origin}: register tokens must have shape [1, N, D], got {tuple(registers.tensor.shape)}')
+        raise CheckpointError(f'{origin}: registers must have shape [1, N, D], got {tuple(registers.tensor.shape)}')
     if table is None or token is None or table.tensor.ndim != 3:
         return entries
     rows = table.tensor.shape[1]

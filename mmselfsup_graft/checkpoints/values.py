@@ -40,7 +40,7 @@ def value_problem(tensor: Any, whole: bool = False) -> str:
         return 'has no elements'
     if not is_finite(tensor):
         return _NOT_FINITE
-    return '' if tensor.dtype != torch.float64 or is_finite(tensor.float()) else 'holds values outside of the range of float32'
+    return '' if tensor.dtype != torch.float64 or is_finite(tensor.float()) else 'holds values beyond float32'
 
 
 def is_finite(tensor: torch.Tensor) -> bool:

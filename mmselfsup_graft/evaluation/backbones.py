@@ -32,7 +32,8 @@ def load_backbone(
 
     Returns:
         The encoder in eval mode. Its attribute ``checkpoint_format`` names the format of the file, or is None;
-        ``checkpoint_traits`` holds properties stored in the file besides tensors, ``checkpoint_notes`` notes for the user.
+        ``checkpoint_traits`` holds properties stored in the file besides tensors, ``checkpoint_notes`` notes for the
+        user.
 
     Raises:
         CheckpointError: If any tensor of the encoder is missing in the file or has another shape, or the file's encoder

@@ -63,7 +63,7 @@ def build_client(conversion: Conversion, num_heads: int | None = None) -> nn.Mod
 
 def _no_model(conversion: Conversion, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f'no model of {conversion.target.name} has these shapes ({type(error).__name__}: {error}); the file may be damaged'
+        f'no model of {conversion.target.name} has these shapes ({type(error).__name__}: {error}); a damaged file?'
     )
 
 

@@ -39,7 +39,8 @@ class ConvertOptions:
         allow_converted: Take a file whose backbone was extracted before.
         verify: Load the result into the target's model.
         unverified: Write the result also where there is no model to load it into.
-        source_grid: Patches per column and per row, (H, W), of the file's position tables; None uses the value in the file.
+        source_grid: Patches per column and per row, (H, W), of the file's position tables; None uses the value in the
+            file.
         num_heads: Attention heads of a ViT; None uses the value in the file.
         expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share.
     """
@@ -318,7 +319,7 @@ def _remarks(done: Conversion) -> list[str]:
     lines = []
     heads, assumed = heads_of(done)
     if assumed and done.architecture.family == 'vit':
-        lines.append(f'     num_heads={heads} is assumed: the file does not state it; use --num-heads N if that is wrong')
+        lines.append(f'     num_heads={heads} is assumed: the file does not state it; --num-heads N changes it')
     if done.traits.mean and done.traits.std:
         mean, std = ([round(v, 3) for v in each] for each in (done.traits.mean, done.traits.std))
         lines.append(f'     with images normalized by mean={mean}, std={std} (0..255)')

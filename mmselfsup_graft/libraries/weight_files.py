@@ -83,7 +83,7 @@ def read_for_library(filename: Any, map_location: Any = None, logger: Any = None
 
 
 def _without_texts(content: dict[str, Any]) -> dict[str, Any]:
-    """The content without ``meta.config``, ``meta.cfg`` and ``message_hub.runtime_info.cfg``; dicts on the path are copied.
+    """The content without ``meta.config``, ``meta.cfg`` and ``message_hub.runtime_info.cfg``; a copy.
 
     Names of files to delete are left out of ``message_hub.runtime_info`` as well.
     """

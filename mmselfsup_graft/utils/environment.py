@@ -195,7 +195,8 @@ def _command_to_compile() -> str:
             )
         return f'bash {shlex.quote(str(tools / "build_mmcv_ops.sh"))} {shlex.quote(sys.executable)}'
     older = [_pip(f"install 'torch<{FIRST_TORCH_WITHOUT_COMPILED_OPS}' torchvision")] if new_torch else []
-    # pip's cache does not distinguish the pure build from the compiled one, so the wheel goes through a folder of its own.
+    # pip's cache does not distinguish the pure build from the compiled one, so the wheel goes through a folder of its
+    # own.
     steps = [
         *older,
         _pip("install 'setuptools>=80,<82' wheel ninja psutil"),

@@ -141,7 +141,9 @@ def test_images_that_are_not_square() -> None:
 
 @pytest.mark.parametrize(('kind', 'target'), REFUSED)
 def test_layer_scale_where_there_is_none(kind: str, target: str) -> None:
-    with pytest.raises(CheckpointError, match=f'4 tensors .* change its features, and target {target} has no place'):
+    with pytest.raises(
+        CheckpointError, match=f'4 tensors .* change its features and that target {target} has no place'
+    ):
         convert(state_of(kind), 'file', target)
 
 

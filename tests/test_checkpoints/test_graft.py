@@ -93,7 +93,7 @@ def test_overlapping_sources(second: tuple[int, int] | None) -> None:
 
 @pytest.mark.parametrize('layers', [(1,), (0, 1, 2), (0, 1.5), ('0', '3'), (0, None)])
 def test_malformed_range(layers: tuple) -> None:
-    with pytest.raises(ConfigError, match=r'a\.pth: layers=.* is no \(start, stop\) pair'):
+    with pytest.raises(ConfigError, match=r'a\.pth: layers=.* is not a \(start, stop\) pair'):
         parse_graft([{'checkpoint': 'a.pth', 'layers': layers}])
 
 

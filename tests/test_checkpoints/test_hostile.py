@@ -112,7 +112,7 @@ WRONG = {
     'complex weights': 'norm.bias is of type complex64',
     'float8 weights': 'norm.bias is of type float8_e4m3fn',
     'no elements': 'norm.bias has no elements',
-    'large weights': 'norm.bias holds values outside of the range of float32',
+    'large weights': 'norm.bias holds values beyond float32',
     'text as a weight': 'norm.bias is a str, not a tensor',
 }
 

@@ -321,7 +321,7 @@ def test_destinations_that_must_not_be_written(files: Path, tmp_path: Path) -> N
         ('dangling.pth', 'is a symbolic link'),
         ('there.pth/out.pth', 'a part of its path is a file'),
         ('folder.pth', 'is a folder'),
-        ('own.pth', 'is the file that is read'),
+        ('own.pth', 'is the source file'),
         ('no_suffix', 'has none of the suffixes'),
     ):
         options = ['--overwrite'] if name in ('link.pth', 'own.pth', 'folder.pth') else []
@@ -368,7 +368,7 @@ def test_words_for_wrong_options(files: Path, tmp_path: Path) -> None:
     assert '--img-size takes H or HxW' in call_tool(CONVERT, own, out, '--to', 'timm', '--img-size', 'big').error()
     assert 'no student encoder' in call_tool(CONVERT, own, out, '--to', 'timm', '--branch', 'student').error()
     assert 'without prefix' in call_tool(CONVERT, own, out, '--to', 'timm', '--prefix', 'backbone').error()
-    assert 'can go to' in call_tool(CONVERT, own, out, '--to', 'torchvision').error()
+    assert 'targets that support it' in call_tool(CONVERT, own, out, '--to', 'torchvision').error()
     assert call_tool(CONVERT, own, out, '--to', 'keras').code == 2
     assert call_tool(CONVERT, own, out, '--to', 'timm', '--from', 'simsiam').code == 2
 

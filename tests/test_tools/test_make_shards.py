@@ -164,7 +164,7 @@ def test_an_index_of_a_store(tmp_path):
     store = fsspec.filesystem('memory')
     store.pipe_file('/far/a-1.tar', write_tar(tmp_path / 'a.tar', {'x.png': png(0), 'x.cls': b'7'}).read_bytes())
     try:
-        with pytest.raises(ConfigError, match='say where the index is to be written'):
+        with pytest.raises(ConfigError, match='give a path for the index'):
             index_shards('memory://far/a-{1..1}.tar')
         (shard,) = index_shards('memory://far/a-{1..1}.tar', tmp_path / 'index.json')
         assert (shard.keys, shard.labels, shard.offsets) == (['x'], [7], [512])
@@ -195,7 +195,7 @@ def test_damaged_and_missing_archives(tmp_path):
     for content, message in (
         (whole[:3000], 'cut off|damaged'),
         (whole[: 512 + 100], 'cut off|damaged'),
-        (b'x' * 4096, 'no uncompressed tar archive'),
+        (b'x' * 4096, 'not an uncompressed tar archive'),
     ):
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):

@@ -332,7 +332,8 @@ def interaction_strength(interactions: np.ndarray) -> InteractionStrength:
     per_image = np.abs(interactions).mean(axis=2)  # [images, R]
     raw = per_image.mean(axis=0)
     if not np.isfinite(raw).all() or raw.mean() == 0:
-        what = 'no two patches interact: the score is a sum over patches' if raw.mean() == 0 else 'a score is not a number'
+        additive = raw.mean() == 0
+        what = 'no two patches interact: the score is a sum over patches' if additive else 'a score is not a number'
         raise DataError(f'the strength of the interactions is undefined, {what}; check the checkpoint')
     images = len(per_image)
     error = per_image.std(axis=0, ddof=1) / math.sqrt(images) if images > 1 else np.full(raw.shape, np.nan)

@@ -101,8 +101,8 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         if name not in state:
             there = [each for each in state if each.startswith(name.partition('.')[0])] or list(state)
             raise CheckpointError(
-                f'{encoder.origin}: {name} is missing, found {", ".join(there[:3])} ...; check that the file is complete ' 
-                f'and holds this kind of {family}'
+                f'{encoder.origin}: {name} is missing, found {", ".join(there[:3])} ...; check the file '
+                f'and the kind of {family}'
             )
         _check_dimensions(encoder, name, dimensions)
     for pattern, dimensions in _DIMENSIONS.items():

@@ -144,7 +144,8 @@ def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
     patch = tuple(encoder.state['patch_embed.projection.weight'].shape[-2:])
     if img_size[0] % patch[0] or img_size[1] % patch[1]:
         raise CheckpointError(
-            f'image size {img_size[0]} x {img_size[1]} is not a multiple of the patches of {patch[0]} x {patch[1]} pixels'
+            f'image size {img_size[0]} x {img_size[1]} is not a multiple of the patches of {patch[0]} x {patch[1]} '
+            'pixels'
         )
     grid = (img_size[0] // patch[0], img_size[1] // patch[1])
     check_assumed(encoder.entries, encoder.traits.grid, grid)

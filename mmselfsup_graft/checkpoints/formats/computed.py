@@ -65,7 +65,7 @@ def merge_class_token(entries: Entries) -> Entries:
     parts = ['cls_token', *(f'{TOKEN_MLP}{layer}.{kind}' for layer in ('fc1', 'fc2') for kind in ('weight', 'bias'))]
     missing = [name for name in parts if name not in by_name]
     if missing:
-        raise CheckpointError(f'the class token cannot be merged: {missing[0]} is missing; check that the file is complete')
+        raise CheckpointError(f'the class token cannot be merged: {missing[0]} is missing; check the file')
     token, *layers = (by_name[name].tensor for name in parts)
     _check_token_mlp(token, *layers)
     weight1, bias1, weight2, bias2 = (value.float() for value in layers)
@@ -135,7 +135,7 @@ def join_qkv(entries: Entries) -> Entries:
         missing = [name for name in names if name not in by_name]
         if missing:
             beit = (
-                "; if it is a BEiT, whose keys have no bias, use the file of the release"
+                '; if it is a BEiT, whose keys have no bias, use the file of the release'
                 if missing[0].endswith('bias')
                 else ''
             )

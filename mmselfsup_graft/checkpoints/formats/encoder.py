@@ -89,7 +89,8 @@ def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None, or
 
     Args:
         content: Result of :func:`read_checkpoint`.
-        wrapper: Key that holds them; None looks for ``state_dict``, ``model`` and other usual keys, else takes the top level.
+        wrapper: Key that holds them; None looks for ``state_dict``, ``model`` and other usual keys, else takes the top
+            level.
         origin: The file, for the message; None ignores values that are not tensors, whatever their names.
 
     Raises:
@@ -210,11 +211,12 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
     Args:
         located: Where it lies.
         keep_head: Keep everything after the prefix, under its own name where it is not part of the encoder.
-        grid: Patches per column and per row, (H, W), for which its position tables are; None uses the value in the file.
+        grid: Patches per column and per row, (H, W), for which its position tables are; None uses the value in the
+            file.
 
     Raises:
-        CheckpointError: If there are no tensors, they are not finite floating-point numbers, a value cannot be computed,
-            or the grid is another one.
+        CheckpointError: If there are no tensors, they are not finite floating-point numbers, a value cannot be
+            computed, or the grid is another one.
     """
     found, prefix, origin = located.format, located.prefix, located.origin
     entries: Entries = []

@@ -83,7 +83,7 @@ class Hit:
 
 
 def find_holders(content: Mapping[str, Any]) -> list[Holder]:
-    """All mappings in a file that hold tensors, from the top level down; optimizers and similar entries are left out."""
+    """All mappings in a file that hold tensors, from the top level down, without optimizers and similar entries."""
     found: list[Holder] = []
     level: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), content)]
     for _ in range(_DEPTH):

@@ -103,7 +103,7 @@ class _ZipFile:
             raise Refused('it is a zip file, but not one of torch.save')
         self.root = roots[0]
         if f'{self.root}/constants.pkl' in self.parts:
-            raise Refused('it is a TorchScript program; load it with torch.jit.load and save the state dict of its model')
+            raise Refused('it is a TorchScript program; load it with torch.jit.load and save its state dict')
         if self._is_big_endian():
             raise Refused('it was written on a machine with another byte order; save it on this kind of machine')
         self._go_to(f'{self.root}/data.pkl')

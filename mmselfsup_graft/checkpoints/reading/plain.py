@@ -16,7 +16,7 @@ _MAX_DEPTH = 64
 
 
 def to_plain(value: Any, file_size: int) -> Any:
-    """Rebuild read content from dicts, lists, tuples, numbers, text, bytes, tensors and arrays of exactly these classes.
+    """Rebuild content from dicts, lists, tuples, numbers, text, bytes, tensors and arrays of exactly these classes.
 
     A subclass of dict or list becomes a dict or list, any other object a dict of its attributes or, without them, a
     list of its class's name and its arguments. Keys are text or whole numbers, others are written as text. Tensors

@@ -55,8 +55,8 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False, remedy
         gradient, and arrays of numbers; keys of dicts are text or whole numbers.
 
     Raises:
-        CheckpointError: If the file does not exist, is damaged, needs code to be run, does not hold a mapping, holds tensors
-            that are quantized, sparse or on the meta device, or would take far more memory than its size.
+        CheckpointError: If the file does not exist, is damaged, needs code to be run, does not hold a mapping, holds
+            tensors that are quantized, sparse or on the meta device, or would take far more memory than its size.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,7 +76,7 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False, remedy
         if not unsafe_pickle:
             raise CheckpointError(_damaged(path, error)) from error
         raise CheckpointError(
-            f'checkpoint {path} needs a class that is not installed here ({first_line(error)}); install the package that '
+            f'checkpoint {path} needs a class that is not installed ({first_line(error)}); install the package that '
             'wrote it, or save only its tensors there'
         ) from error
     except Exception as error:  # a damaged file can raise any error, also EINVAL for an offset outside of it

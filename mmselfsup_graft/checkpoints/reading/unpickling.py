@@ -7,8 +7,8 @@ tensors, arrays and containers need are functions of our own (:mod:`.pickled_cal
 any class can be read, and everything that a pickle can do is in this file: about forty operations on a stack.
 
 Time and memory are bounded: each operation takes at least a byte of the file, their number is limited, and
-everything that creates or copies more than a number or a text is charged to a budget of 64 MB and four times the size of the pickle.
-The worst measured files at these limits take 180 MB besides the tensors (of 14 MB of
+everything that creates or copies more than a number or a text is charged to a budget of 64 MB and four times the size
+of the pickle. The worst measured files at these limits take 180 MB besides the tensors (of 14 MB of
 short texts; 140 MB of 1 MB of small dicts) and 8 s on a busy machine. A file that combines them can take twice that.
 """
 

@@ -97,7 +97,8 @@ def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
         size: Its bytes.
 
     Raises:
-        DataError: It is not an uncompressed tar archive or is cut off, a label is not a number, or a sample has two images.
+        DataError: It is not an uncompressed tar archive or is cut off, a label is not a number, or a sample has two
+            images.
     """
     shard, ignored = Shard(name, size), LeftOut()
     last, members = '', list[_Member]()
@@ -111,7 +112,7 @@ def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
             _add_samples(shard, last, members, ignored)
             end = archive.offset
     except (tarfile.TarError, EOFError) as error:
-        raise DataError(f'{name} is not an uncompressed tar archive, or is damaged ({error}); write it again') from error
+        raise DataError(f'{name} is not an uncompressed tar archive, or damaged ({error}); write it again') from error
     if end > size or any(start + length > size for start, length in zip(shard.offsets, shard.sizes)):
         raise DataError(f'{name} is cut off after {size} bytes; copy or write it again')
     shard.ignored, shard.examples = ignored.counts(), ignored.names()

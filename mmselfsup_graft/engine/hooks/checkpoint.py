@@ -61,7 +61,8 @@ class SafeCheckpointHook(ReadableCheckpointHook):
     ``best_METRIC_epoch_N.pth``; the one before is deleted when a checkpoint that no longer refers to it is complete.
 
     Raises:
-        ConfigError: If ``max_keep_ckpts`` is 1, or ``save_best`` is not a metric of the validation or counts iterations.
+        ConfigError: If ``max_keep_ckpts`` is 1, or ``save_best`` is not a metric of the validation or counts
+            iterations.
     """
 
     def __init__(

@@ -89,8 +89,8 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         ConfigError: For both of the first two keys at once, unknown keys, a list that does not divide the depth, names
-            that are not a list, a factor that is not a positive number, malformed rules, ``as_released`` without rules, or
-            ``layer_ids`` that the backbone does not define.
+            that are not a list, a factor that is not a positive number, malformed rules, ``as_released`` without rules,
+            or ``layer_ids`` that the backbone does not define.
     """
 
     PARAMWISE_KEYS = (

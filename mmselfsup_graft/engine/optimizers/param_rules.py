@@ -29,7 +29,8 @@ def parse_rules(entries: Any) -> tuple[ParamRule, ...]:
     """Read ``[dict(match='regex', lr_mult=..., decay_mult=...), ...]``.
 
     Raises:
-        ConfigError: If it is not a list of such dicts, a pattern is not a regular expression or a factor is not a number.
+        ConfigError: If it is not a list of such dicts, a pattern is not a regular expression or a factor is not a
+            number.
     """
     if not isinstance(entries, list | tuple) or not entries:
         raise ConfigError(f"paramwise_cfg.rules takes a list of dict(match='regex', lr_mult=...), got {entries!r}")
