@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from mmselfsup_graft.engine.launching.work_dir import only_writer
+from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.train import load_config, training_config
 from mmselfsup_graft.engine.train import train as _train
 from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning
@@ -89,7 +89,7 @@ def evaluate(
     """
     cfg = load_config(config, options)
     cfg.work_dir = os.fspath(work_dir or Path('work_dirs') / Path(config).stem)
-    with only_writer(cfg.work_dir):
+    with exclusive_work_dir(cfg.work_dir):
         recorded = score_and_record(cfg, config, checkpoint, protocols, block)
     return recorded[0] if recorded else []
 
@@ -110,7 +110,7 @@ def run_recipe(
     """
     content = load_recipe(recipe, **options)
     folder = Path(work_dir or Path('work_dirs') / Path(recipe).stem)
-    with only_writer(folder):
+    with exclusive_work_dir(folder):
         jobs.run_recipe(content, folder, parallel)
         report.write_report(content, folder)
     table = folder / 'table.json'

@@ -53,14 +53,14 @@ class Racer:
             line = self._process.stdout.readline()  # type: ignore[union-attr]
         except BrokenPipeError:
             line = ''
-        answer = json.loads(line) if line else {'failed': self._last_words()}
+        answer = json.loads(line) if line else {'failed': self._last_lines()}
         if 'ok' in answer:
             return answer['ok']
         ((self.row.status, self.row.reason),) = answer.items()
         self.close()
         return None
 
-    def _last_words(self) -> str:
+    def _last_lines(self) -> str:
         code = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().strip().splitlines()

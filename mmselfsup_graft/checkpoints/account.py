@@ -10,7 +10,7 @@ from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 
 # Not part of the features: heads, decoders, projectors, queues, mask tokens, counters, values that a model computes.
 # Whole names: a longer one (head_norm, overhead) may be part of an encoder
-_HARMLESS = re.compile(
+_ALWAYS_ALLOWED = re.compile(
     r'((\w+_)?decoder(_\w+)?|(\w+_)?head|head_dist|projector|projection_head|predictor|prototypes\d*|classifier|fc|'
     r'queue\d*(_ptr)?|logit_scale|mask_token|masked_embed|mask_gamma)(\.|$)'
     r'|(.*\.)?(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask)$'
@@ -54,7 +54,7 @@ def changes_features(name: str, staged: bool) -> bool:
         staged: Whether the encoder is one of several stages with norms of their own (Swin, ConvNeXt); see
             :func:`is_staged`.
     """
-    return not (_HARMLESS.match(name) or (_STAGE_NORM if staged else _VIT_NORM).match(name))
+    return not (_ALWAYS_ALLOWED.match(name) or (_STAGE_NORM if staged else _VIT_NORM).match(name))
 
 
 def is_staged(names: Iterable[str]) -> bool:

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmengine.dist import is_main_process
 
     from mmselfsup_graft.engine.launching.existing import refuse_other_recipe
-    from mmselfsup_graft.engine.launching.work_dir import only_writer
+    from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
     from mmselfsup_graft.recipes.jobs import join_processes, run_recipe
     from mmselfsup_graft.recipes.recipe import load_recipe
     from mmselfsup_graft.recipes.report import write_report
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs, args.max_left_out)
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)
     join_processes(recipe, args.launcher)
-    with only_writer(work_dir):
+    with exclusive_work_dir(work_dir):
         refuse_other_recipe(work_dir, [stage.name for stage in recipe.stages])
         if not args.report_only:
             run_recipe(recipe, work_dir, args.jobs, args.launcher)

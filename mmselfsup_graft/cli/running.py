@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from mmselfsup_graft.errors import GraftError
 from mmselfsup_graft.utils.files import is_disk_full, is_shared_memory_full
-from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, death, exit_together, handled, request
+from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, exit_reason, exit_together, handled, request
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
@@ -81,7 +81,7 @@ def describe(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, GraftError):
-            return ' '.join(_own_words(cause).split())
+            return ' '.join(_own_message(cause).split())
         cause = cause.__cause__ or cause.__context__
     killed = _killed_worker(error)
     if killed:
@@ -90,7 +90,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError):
         return text[:400]
     if 'Original Traceback' in text:
-        return f'{_last_words(str(error))} (in a data-loading worker; set GRAFT_TRACEBACK=1 to see where)'
+        return f'{_last_lines(str(error))} (in a data-loading worker; set GRAFT_TRACEBACK=1 to see where)'
     return f'{type(error).__name__}: {text[:400]} (set GRAFT_TRACEBACK=1 to see where)'
 
 
@@ -111,10 +111,10 @@ def _killed_worker(error: BaseException) -> str | None:
 def _killed_by(description: str | None) -> str:
     """``killed by SIGKILL (out of memory?)`` for what :func:`signal.strsignal` calls ``Killed``."""
     numbers = [each for each in signal.Signals if (signal.strsignal(each) or '').startswith(description or '?')]
-    return death(-numbers[0]) if numbers else 'killed'
+    return exit_reason(-numbers[0]) if numbers else 'killed'
 
 
-def _last_words(text: str) -> str:
+def _last_lines(text: str) -> str:
     """What stands behind the last line of code of a traceback: the error itself, whole."""
     lines = text.rstrip().splitlines()
     last = max((number for number, line in enumerate(lines) if line.startswith('  ')), default=-1)
@@ -134,7 +134,7 @@ def _what_is_full(error: BaseException) -> str | None:
     return None
 
 
-def _own_words(error: GraftError) -> str:
+def _own_message(error: GraftError) -> str:
     """The message alone: a loader's worker wraps it into its whole traceback."""
     text = str(error)
     return text.rpartition(f'{type(error).__name__}: ')[2] if 'Original Traceback' in text else text

@@ -35,14 +35,14 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and score."""
     args = make_parser().parse_args(argv)
-    from mmselfsup_graft.engine.launching.work_dir import only_writer
+    from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
     from mmselfsup_graft.engine.train import load_config, prepare_distributed
 
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem)
     cfg.launcher = args.launcher
     prepare_distributed(cfg)
-    with only_writer(cfg.work_dir):
+    with exclusive_work_dir(cfg.work_dir):
         _test(args, cfg)
 
 

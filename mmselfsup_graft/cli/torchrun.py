@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import get_args_parser, run
 
-from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, death, with_parent
+from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, exit_reason, with_parent
 
 _PREEMPTING = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not failed:
             return EXIT_PREEMPTED
         rank = min(failed, key=lambda rank: (failed[rank].timestamp, failed[rank].exitcode))
-        how = death(failed[rank].exitcode)
+        how = exit_reason(failed[rank].exitcode)
         print(f'error: rank {rank} (PID {failed[rank].pid}): {how}; the others were stopped', file=sys.stderr)
         return 1
     return 0

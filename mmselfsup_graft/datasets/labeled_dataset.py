@@ -11,7 +11,7 @@ from mmengine.dataset import BaseDataset, force_full_init
 from mmselfsup_graft.errors import DataError
 
 from .classes import naming, numbers_as_names, renumbering
-from .left_out import LeftOut, say_once
+from .left_out import LeftOut, log_once
 from .part import Part, take_parts
 
 _COUNTED = 10  # classes whose images are counted one by one in a description
@@ -51,7 +51,7 @@ class LabeledDataset(BaseDataset):
             raise DataError(f'{type(self).__name__}: no samples in {self.data_root!r}; check the path{also}')
         self.left_out.check(max(self.num_found, len(self.data_list)), self.max_left_out, owner)
         for note in self.notes:
-            say_once(f'{owner}: {note}', logging.INFO)
+            log_once(f'{owner}: {note}', logging.INFO)
         for number, sample in enumerate(self.data_list):
             if 'img_path' not in sample:
                 sample['number'] = number  # its name in a list of images, whatever part is taken

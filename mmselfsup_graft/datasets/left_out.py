@@ -102,10 +102,10 @@ class LeftOut:
                 'tools/dataset_tools'
             )
         if len(self):
-            say_once(f'{owner}: {self.text()}', logging.WARNING if self.unexpected else logging.INFO)
+            log_once(f'{owner}: {self.text()}', logging.WARNING if self.unexpected else logging.INFO)
 
 
-def say_once(text: str, level: int = logging.WARNING) -> None:
+def log_once(text: str, level: int = logging.WARNING) -> None:
     """Write a line to the log, unless this process did so before."""
     if text not in _SAID:
         _SAID.add(text)

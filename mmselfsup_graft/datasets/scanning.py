@@ -19,11 +19,21 @@ _BESIDE = (
     *('.txt', '.json', '.jsonl', '.csv', '.tsv', '.xml', '.yaml', '.yml', '.md', '.rst', '.html', '.log', '.toml'),
     *('.ini', '.cfg', '.py', '.sh', '.ipynb', '.sha256', '.md5', '.cls', '.index', '.lnk', '.url'),
 )
-_BESIDE_NAMES = {'thumbs.db', 'readme', 'licence', 'license', 'notice', 'sha256sums', 'md5sums', 'checksums', 'icon\r'}
+_COMPANION_NAMES = {
+    'thumbs.db',
+    'readme',
+    'licence',
+    'license',
+    'notice',
+    'sha256sums',
+    'md5sums',
+    'checksums',
+    'icon\r',
+}
 _OF_SYSTEMS = {'__macosx', '@eadir', '$recycle.bin', 'system volume information', 'lost+found'}
 
 
-_HIDDEN, _UPWARDS = 'hidden', 'link to a folder above it'
+_HIDDEN, _LINK_UPWARDS = 'hidden', 'link to a folder above it'
 
 
 class Scan(NamedTuple):
@@ -47,7 +57,7 @@ class Entry(NamedTuple):
     reason: str = ''
 
 
-def normal_extensions(extensions: Sequence[str] | str) -> tuple[str, ...]:
+def normalized_extensions(extensions: Sequence[str] | str) -> tuple[str, ...]:
     """Return ends of file names in lower case, each with its dot; a text is one of them, an empty one fits every name.
 
     Raises:
@@ -59,10 +69,10 @@ def normal_extensions(extensions: Sequence[str] | str) -> tuple[str, ...]:
     return tuple(each.lower() if not each or each.startswith('.') else f'.{each.lower()}' for each in given)
 
 
-def is_beside(name: str) -> bool:
+def is_companion_file(name: str) -> bool:
     """Whether a file is one that lies beside images: a list, labels, a note, what a system keeps."""
     name = name.lower()
-    return name in _BESIDE_NAMES or name.endswith(_BESIDE)
+    return name in _COMPANION_NAMES or name.endswith(_BESIDE)
 
 
 def scan_folder(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS) -> Scan:
@@ -70,14 +80,14 @@ def scan_folder(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS)
 
     Symbolic links are followed. Hidden entries, links to nothing, in a loop or to a folder that contains them, pipes,
     sockets, devices and files with other extensions are left out and counted; lists, labels and the like
-    (:func:`is_beside`) are not counted. With ``extensions`` of one's own, other files are left out as asked for. The
+    (:func:`is_companion_file`) are not counted. With ``extensions`` of one's own, other files are left out as asked for. The
     case of extensions does not matter.
 
     Raises:
         ConfigError: ``extensions`` is empty.
         DataError: ``folder`` is missing, may not be read or holds no image.
     """
-    wanted = normal_extensions(extensions)
+    wanted = normalized_extensions(extensions)
     if not os.path.isdir(folder):
         raise DataError(f'image folder {folder!r} does not exist; create or link it, or set data_root')
     found, others = [], []
@@ -102,12 +112,12 @@ def _not_taken(entries: Sequence[Entry], wanted: tuple[str, ...]) -> LeftOut:
         if reason == _HIDDEN:
             if path.endswith('/') or name.endswith(wanted):
                 left_out.add(reason, path, expected=True)
-        elif reason == _UPWARDS:
+        elif reason == _LINK_UPWARDS:
             left_out.add(reason, path, expected=True)  # what it holds is read where it lies
         elif reason:
             if 'link' in reason or name.endswith(wanted):
                 left_out.add(reason, path)
-        elif not name.endswith(wanted) and not is_beside(name):
+        elif not name.endswith(wanted) and not is_companion_file(name):
             expected = wanted != IMAGE_EXTENSIONS  # the user said which
             left_out.add(os.path.splitext(name)[1] or 'no extension', path, expected=expected)
     return left_out
@@ -138,7 +148,7 @@ def _walk(folder: str) -> Iterator[Entry]:
         status = os.stat(place)
         identity = (status.st_dev, status.st_ino)
         if identity in ancestors:
-            yield Entry(prefix, _UPWARDS)
+            yield Entry(prefix, _LINK_UPWARDS)
             continue
         with os.scandir(place) as entries:
             for entry in entries:
@@ -177,7 +187,7 @@ def subfolders(folder: str) -> list[str]:
 
 def class_folders(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS) -> tuple[str, ...]:
     """Return the sorted names of the folders in ``folder`` that hold an image; each is searched up to its first."""
-    wanted = normal_extensions(extensions)
+    wanted = normalized_extensions(extensions)
     return tuple(
         name
         for name in subfolders(folder)

@@ -9,10 +9,10 @@ import numpy as np
 from mmselfsup_graft.datasets.image_sets.image_folder import ImageFolder
 from mmselfsup_graft.datasets.image_sets.image_list import (
     ListEntry,
-    names_beside,
     names_of_labels,
     parse_image_list,
     read_image_list,
+    stored_class_names,
 )
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import whole_file
@@ -123,7 +123,7 @@ def list_entries(list_file: str, data_root: str = '') -> Labeled:
     names = listing.classes
     if are_numbers(names):
         told = names_of_labels(listing.entries, data_root) if data_root else None
-        names = names_beside(list_file) or told or names
+        names = stored_class_names(list_file) or told or names
     return Labeled(listing.entries, names)
 
 

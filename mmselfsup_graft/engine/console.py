@@ -16,7 +16,7 @@ _FILE_ONLY = (
 )
 
 
-class _Short(logging.Filter):
+class _ConsoleFilter(logging.Filter):
     """Leaves out of a console what is long, and of use for a look back only."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -29,7 +29,7 @@ def shorten_console(logger: logging.Logger) -> None:
     to_file = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
     for handler in logger.handlers:
         if to_file and handler not in to_file and handler.level > logging.DEBUG:
-            handler.addFilter(_Short())
+            handler.addFilter(_ConsoleFilter())
 
 
 def log_file_of(logger: logging.Logger) -> str | None:

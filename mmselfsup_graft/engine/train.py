@@ -13,9 +13,9 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
-from mmselfsup_graft.engine.launching.existing import make_room
+from mmselfsup_graft.engine.launching.existing import clear_work_dir
 from mmselfsup_graft.engine.launching.slurm import slurm_variables
-from mmselfsup_graft.engine.launching.work_dir import only_writer
+from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.libraries.quiet import quiet_imports
 from mmselfsup_graft.libraries.scopes import import_scope, register_all_modules
@@ -263,8 +263,8 @@ def train(cfg: Config, overwrite: bool = False) -> Runner:
 
     prepare_distributed(cfg)
     # mmengine's own logs may meet a full disk; what we write names its file
-    with only_writer(cfg.work_dir), writing(f'a file in {cfg.work_dir}'):
-        make_room(cfg, overwrite)
+    with exclusive_work_dir(cfg.work_dir), writing(f'a file in {cfg.work_dir}'):
+        clear_work_dir(cfg, overwrite)
         runner = GraftRunner.from_cfg(cfg)
         runner.train()
     return runner

@@ -72,7 +72,7 @@ def load_encoder(
     source = None if checkpoint is None else {'checkpoint': str(checkpoint), **options}
     backbone: Any = load_backbone(cfg.model.backbone, source, seed, block)
     found = backbone.checkpoint_format
-    settings, notes = _told_preprocessing(preprocessing(cfg), backbone.checkpoint_traits)
+    settings, notes = _stored_preprocessing(preprocessing(cfg), backbone.checkpoint_traits)
     for note in [*backbone.checkpoint_notes, *notes]:
         print_log(f'{checkpoint}: {note}', logger='current', level=logging.WARNING)
     weights = f'seed {seed}' if checkpoint is None else file_sha256(checkpoint)
@@ -90,7 +90,7 @@ def source_options(cfg: Config) -> dict[str, Any]:
     return dict(section.get('source') or {})
 
 
-def _told_preprocessing(settings: dict[str, Any], traits: Traits | None) -> tuple[dict[str, Any], list[str]]:
+def _stored_preprocessing(settings: dict[str, Any], traits: Traits | None) -> tuple[dict[str, Any], list[str]]:
     """The normalization that the encoder was trained with, if its file states it, else the config's."""
     if traits is None or traits.mean is None or traits.std is None:
         return settings, []

@@ -14,7 +14,7 @@ from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.protocols.names import make_protocol, score_features
-from mmselfsup_graft.models.evaluating import evaluating
+from mmselfsup_graft.models.eval_mode import eval_mode
 from mmselfsup_graft.registry import DATASETS, HOOKS
 from mmselfsup_graft.utils.files import append_rows
 
@@ -87,7 +87,7 @@ class KNNHook(Hook):
         if not (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
             return
         model = unwrapped_model(runner)
-        with preserved_random_state(), torch.random.fork_rng(), evaluating(model.backbone):
+        with preserved_random_state(), torch.random.fork_rng(), eval_mode(model.backbone):
             sets = [
                 extract_features(model.backbone, model.data_preprocessor, dataset, *self.extraction)
                 for dataset in self._datasets

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def seen_through(dataset: Mapping[str, Any], pipeline: Sequence[Any], **changes: Any) -> dict[str, Any]:
+def with_pipeline(dataset: Mapping[str, Any], pipeline: Sequence[Any], **changes: Any) -> dict[str, Any]:
     """Return the config of a data set with another pipeline, run as it is on PIL images.
 
     ``fast`` belongs to the pipeline that is replaced: the new one may hold transforms without a fast form, and its

@@ -13,7 +13,7 @@ from mmengine.dist import is_main_process
 
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import share_classes
-from mmselfsup_graft.datasets.left_out import say_once
+from mmselfsup_graft.datasets.left_out import log_once
 from mmselfsup_graft.errors import ConfigError, DataError, NonFiniteError
 from mmselfsup_graft.evaluation.protocols.linear import LinearProtocol, linear_accuracy
 from mmselfsup_graft.evaluation.protocols.logistic import FeatureSet
@@ -161,7 +161,7 @@ def evaluation_sets(evaluation: Evaluation) -> dict[str, SelfSupDataset]:
     datasets = {name: DATASETS.build(evaluation.data[name]) for name in ('train', 'test')}
     share_classes(datasets['train'], {'evaluation.test': datasets['test']})
     for name, dataset in datasets.items():
-        say_once(f'evaluation.{name}: {dataset.describe()}', logging.INFO)
+        log_once(f'evaluation.{name}: {dataset.describe()}', logging.INFO)
     return datasets
 
 
@@ -202,7 +202,7 @@ def score_encoder(
             embedded[name] = Embedded(dict.fromkeys(names, empty), labels[name], np.arange(len(dataset)))
     _check_finite(encoder, embedded)
     for name, each in embedded.items():
-        _say_lost_classes(name, datasets[name], labels[name][each.indices])
+        _log_lost_classes(name, datasets[name], labels[name][each.indices])
     samples = {name: samples_sha256(dataset) for name, dataset in datasets.items()}
     images = {name: len(each.indices) for name, each in embedded.items()}
     left_out = {name: len(dataset) - images[name] for name, dataset in datasets.items()}
@@ -220,13 +220,13 @@ def score_encoder(
     return scores
 
 
-def _say_lost_classes(name: str, dataset: SelfSupDataset, read: np.ndarray) -> None:
+def _log_lost_classes(name: str, dataset: SelfSupDataset, read: np.ndarray) -> None:
     """Say which classes have images none of which can be read."""
     lost = sorted(set(np.unique(labels_of(dataset)).tolist()) - set(np.unique(read).tolist()))
     if lost:
         names = dataset.classes or ()
         text = ', '.join(names[label] if label < len(names) else str(label) for label in lost[:10])
-        say_once(f'evaluation.{name}: no image of {len(lost)} classes can be read ({text}); they are not scored')
+        log_once(f'evaluation.{name}: no image of {len(lost)} classes can be read ({text}); they are not scored')
 
 
 def _check_finite(encoder: Encoder, embedded: Mapping[str, Embedded]) -> None:

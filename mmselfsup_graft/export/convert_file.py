@@ -16,9 +16,9 @@ from mmselfsup_graft.libraries.scopes import register_all_modules
 from mmselfsup_graft.utils.files import write_json
 from mmselfsup_graft.version import __version__
 
-from .client import Client, NoClient
-from .client_mm import OWN_VIT
-from .clients import Fit, check_client, client_of, heads_of
+from .openmmlab_models import OWN_VIT
+from .target_check import Fit, check_target_model, heads_of, target_model_of
+from .target_model import NoTargetModel, TargetModel
 
 
 @dataclass(frozen=True)
@@ -230,18 +230,18 @@ def _verify(done: Conversion, options: ConvertOptions) -> tuple[Fit | None, str]
         return None, ''
     register_all_modules()
     try:
-        fit = check_client(done if done.target.name != 'official' else _back(done))
-    except NoClient as reason:
+        fit = check_target_model(done if done.target.name != 'official' else _reversed(done))
+    except NoTargetModel as reason:
         return None, f'not loaded into {options.target}: {reason}'
     kinds = sorted({name.rpartition('.')[2] for name in fit.fresh})
     fresh = f', {len(fit.fresh)} of its tensors ({", ".join(kinds)}) stay as initialized, as expected' if kinds else ''
     head = ' but those of the head' if done.head else ''
     if done.target.name == 'official':
-        return fit, f'converted back and loaded into {fit.client}: every tensor fits{fresh}'
-    return fit, f'loaded into {fit.client}: every tensor{head} fits{fresh}'
+        return fit, f'converted back and loaded into {fit.model}: every tensor fits{fresh}'
+    return fit, f'loaded into {fit.model}: every tensor{head} fits{fresh}'
 
 
-def _back(done: Conversion) -> Conversion:
+def _reversed(done: Conversion) -> Conversion:
     """The conversion turned round: a release has no library whose model could take the file."""
     return convert({'state_dict': done.bare_state}, 'the result', 'mmpretrain')
 
@@ -272,21 +272,21 @@ def _meta(done: Conversion, source: Path) -> dict[str, Any]:
 def _usage(done: Conversion, path: Path) -> str:
     """How the file is loaded into which model, and what to look out for."""
     target = done.target.name
-    client = _client(done)
+    target_model = _target_model(done)
     if not done.target.by_mmengine:
         read = (
             f'safetensors.torch.load_file({str(path)!r})'
             if path.suffix == '.safetensors'
             else f'torch.load({str(path)!r}, weights_only=True)["state_dict"]'
         )
-        steps = [] if client is None else [f'model = {client.call()}', *client.after]
-        partly = ', strict=False' if client is not None and client.partly else ''
+        steps = [] if target_model is None else [f'model = {target_model.call()}', *target_model.after]
+        partly = ', strict=False' if target_model is not None and target_model.partly else ''
         first, *rest = [*steps, f'model.load_state_dict({read}{partly})']
         return '\n'.join([f'use: {first}', *(f'     {line}' for line in rest), *_remarks(done)])
     part = f', prefix={done.prefix!r}' if done.prefix else ''
-    built = '...' if client is None else client.config()
+    built = '...' if target_model is None else target_model.config()
     lines = [f"use: backbone=dict({built}, init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part}))"]
-    if client is not None and client.name == OWN_VIT:
+    if target_model is not None and target_model.name == OWN_VIT:
         lines = [
             f'use: backbone=dict({built})',
             f'     with graft=[dict(checkpoint={str(path)!r})] beside it in the model',
@@ -307,10 +307,10 @@ def _usage(done: Conversion, path: Path) -> str:
     return '\n'.join(lines)
 
 
-def _client(done: Conversion) -> Client | None:
+def _target_model(done: Conversion) -> TargetModel | None:
     try:
-        return client_of(done)
-    except (NoClient, CheckpointError):
+        return target_model_of(done)
+    except (NoTargetModel, CheckpointError):
         return None
 
 

@@ -15,8 +15,8 @@ from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.libraries.scopes import register_all_modules
 from mmselfsup_graft.version import __version__
 
-from .client import NoClient
-from .clients import check_client
+from .target_check import check_target_model
+from .target_model import NoTargetModel
 
 # averaged copies and teachers are not part of the trained model: further training starts them again
 _FOLLOWERS = r'(.*\.)?(momentum_encoder|encoder_k|queue\d?|queue\d?_ptr|teacher|target_net|target_generator)(\.|$)'
@@ -85,8 +85,10 @@ def _check_encoder(content: Mapping[str, Any], kept: Mapping[str, Any], origin: 
     meta = content.get('meta')
     register_all_modules()
     try:
-        fit = check_client(convert({'state_dict': kept, **({'meta': meta} if meta else {})}, origin, 'mmpretrain'))
-    except NoClient:
+        fit = check_target_model(
+            convert({'state_dict': kept, **({'meta': meta} if meta else {})}, origin, 'mmpretrain')
+        )
+    except NoTargetModel:
         return  # an encoder, but of a kind of which no model can be built to compare
     except CheckpointError as error:
         raise CheckpointError(f'nothing written: {error}; --unverified publishes the file as it is') from error

@@ -11,7 +11,7 @@ replacing one of its methods is enough. It is replaced when the package's models
 mmengine reads a file that needs code to be run by running that code. Here such a file is an error. An address is an
 error too: its content is unknown before the download, and there is no hash to compare it with.
 
-Libraries that do not use mmengine's loader (timm, torch.hub) are covered by :func:`weights_alone` while a runner
+Libraries that do not use mmengine's loader (timm, torch.hub) are covered by :func:`safe_torch_load` while a runner
 builds a model and loads its weights.
 """
 
@@ -131,7 +131,7 @@ def guard_libraries() -> None:
 
 
 @contextmanager
-def weights_alone() -> Iterator[None]:
+def safe_torch_load() -> Iterator[None]:
     """Within the block, let ``torch.load`` read only weights and ``torch.hub`` download nothing.
 
     This complements :func:`guard_libraries` for libraries that do not use mmengine's loader. A caller's

@@ -35,7 +35,7 @@ def _images_channels_last(module: nn.Module, inputs: tuple) -> tuple:
 
 
 @contextmanager
-def usual_format(model: nn.Module) -> Iterator[None]:
+def contiguous_format(model: nn.Module) -> Iterator[None]:
     """Inside, weights lie in memory as they usually do: random draws fill memory in order, whatever the shape."""
     encoders = [module for module in model.modules() if getattr(module, 'channels_last', False)]
     for encoder in encoders:

@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmselfsup_graft.engine.train import prepare_distributed
 from mmselfsup_graft.errors import ConfigError, DataError, GraftError
 from mmselfsup_graft.utils.files import read_json
-from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, death, deferred, with_parent
+from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, deferred, exit_reason, with_parent
 
 from .recipe import Recipe, Stage, is_done, read_done, run_stage
 
@@ -126,7 +126,7 @@ def _failure(job: _Job) -> str:
     text = job.log.read_bytes()[job.log_begins :].decode(errors='replace')
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith('error: ')]
-    ended = death(job.process.returncode)
+    ended = exit_reason(job.process.returncode)
     reason = errors[-1].removeprefix('error: ') if errors else (lines[-1] if lines else ended)
     if job.process.returncode < 0:
         reason = ended

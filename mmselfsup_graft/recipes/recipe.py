@@ -24,12 +24,12 @@ from mmengine.logging import print_log
 
 from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
-from mmselfsup_graft.engine.launching.work_dir import only_writer
+from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.utils.files import read_json, write_json
 
-from .recipe_data import allow_left_out, fit_batch, point_to, refuse_out_dir, without_limits
+from .recipe_data import allow_left_out, fit_batch, refuse_out_dir, set_data_root, without_limits
 from .report_settings import check_report
 from .stage_note import REPEAT, check_hash, check_values, read_note
 
@@ -119,7 +119,7 @@ def load_recipe(
         for cfg in configs.values():
             enable_amp(cfg)
     if data_root:
-        point_to(path, list(configs.values()), data_root)
+        set_data_root(path, list(configs.values()), data_root)
     if max_left_out is not None:
         allow_left_out(list(configs.values()), max_left_out)
     stages: list[Stage] = []
@@ -259,7 +259,7 @@ def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
     # mmengine keeps loggers and message hubs by name; two stages in one process must not share them
     cfg.experiment_name = f'{stage.name}_{stage.fingerprint[:8]}'
     prepare_distributed(cfg)
-    with only_writer(folder):
+    with exclusive_work_dir(folder):
         if is_main_process():
             write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
         lowered = fit_batch(cfg, get_world_size())

@@ -11,7 +11,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import DATASETS
 
 
-def point_to(path: Path, configs: Sequence[Config], data_root: str) -> None:
+def set_data_root(path: Path, configs: Sequence[Config], data_root: str) -> None:
     """Let every data set of a recipe that reads a folder read this one.
 
     Raises:

@@ -124,7 +124,7 @@ def _spread(values: np.ndarray) -> np.ndarray:
     return values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
 
 
-def judge(table: SeedTable, claim: str) -> Verdict:
+def evaluate_claim(table: SeedTable, claim: str) -> Verdict:
     """Test a claim ``ROW > OTHER @ COLUMN`` on the paired differences over seeds.
 
     Raises:

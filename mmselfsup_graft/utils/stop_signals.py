@@ -131,7 +131,7 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name=_WATCH).start()
 
 
-def death(code: int) -> str:
+def exit_reason(code: int) -> str:
     """How a process ended, in words: ``exit code 3``, ``killed by SIGKILL (out of memory?)``.
 
     Args:

@@ -22,7 +22,7 @@ from torch import nn
 
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.features import device_of
-from mmselfsup_graft.models.evaluating import measuring
+from mmselfsup_graft.models.eval_mode import full_precision_eval_mode
 from mmselfsup_graft.utils.progress import Progress
 
 ORDERS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -243,7 +243,7 @@ def class_scores(
         ConfigError: If the grid does not divide the image.
     """
     check_image_size(image.shape[1], image.shape[2], grid)
-    with measuring(model):
+    with full_precision_eval_mode(model):
         parts = present.flatten(0, -2).split(batch_size)
         logits = torch.cat([model(masked_images(image, part.to(image.device), grid)).double() for part in parts])
     return logits.view(*present.shape[:-1], -1).cpu()

@@ -13,7 +13,7 @@ from mmselfsup_graft.checkpoints import check_fit, read_state
 from mmselfsup_graft.errors import CheckpointError, ConfigError, DataError
 from mmselfsup_graft.evaluation.compared import Compared, write_rows
 from mmselfsup_graft.evaluation.encoders import preprocessing
-from mmselfsup_graft.evaluation.other_pipeline import seen_through
+from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.evaluation.scoring import labels_of
 from mmselfsup_graft.registry import DATASETS, MODELS
 from mmselfsup_graft.utils.files import write_text
@@ -133,7 +133,7 @@ def draw_training_images(cfg: Config, count: int, seed: int = 0) -> DrawnImages:
         DataError: If they have no labels or other shapes than each other.
     """
     pipeline = cfg.test_dataloader.dataset.pipeline
-    dataset = DATASETS.build(seen_through(cfg.train_dataloader.dataset, pipeline, test_mode=True))
+    dataset = DATASETS.build(with_pipeline(cfg.train_dataloader.dataset, pipeline, test_mode=True))
     if not 1 <= count <= len(dataset):
         raise ConfigError(f'{count} images were asked for, the training data has {len(dataset)}; see --images')
     labels = labels_of(dataset)

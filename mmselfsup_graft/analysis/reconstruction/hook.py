@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.evaluating import evaluating
+from mmselfsup_graft.models.eval_mode import eval_mode
 from mmselfsup_graft.registry import DATASETS, HOOKS
 from mmselfsup_graft.utils.files import whole_file
 
@@ -74,7 +74,7 @@ class ReconstructionHook(Hook):
         if self.dataset is not None:
             with preserved_random_state(), torch.random.fork_rng():
                 self._images = self._first_of_dataset(self.dataset, view)
-            self._try_out(model, self._images)
+            self._check_images(model, self._images)
         elif runner.iter and kept.is_file():
             self._images = torch.from_numpy(np.load(kept))
 
@@ -87,7 +87,7 @@ class ReconstructionHook(Hook):
             raise ConfigError(f'ReconstructionHook.dataset gives images of several shapes {shapes}; crop them to one')
         return torch.stack(images)
 
-    def _try_out(self, model: Any, images: torch.Tensor) -> None:
+    def _check_images(self, model: Any, images: torch.Tensor) -> None:
         """Reconstruct once and forget it."""
         try:
             self._reconstruct(model, images)
@@ -102,7 +102,7 @@ class ReconstructionHook(Hook):
         from .plot import find_reconstructor, pixel_statistics, reconstruct_images
 
         device = next(model.parameters()).device
-        with evaluating(model):
+        with eval_mode(model):
             return reconstruct_images(
                 find_reconstructor(model)[0], images.to(device), *pixel_statistics(model), self.seed
             )

@@ -12,7 +12,7 @@ from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.scanning import scan_folder
 from mmselfsup_graft.datasets.transforms import CorruptImage, build_pipeline
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.evaluation.other_pipeline import seen_through
+from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.evaluation.whole_model import load_model
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.utils.progress import Progress
@@ -156,7 +156,7 @@ def images_of(cfg: Config, size: tuple[int, int], count: int) -> torch.Tensor:
     """Images [N, C, H, W] spread over the config's test data or, without evaluation, its training data; raw pixels."""
     if 'evaluation' in cfg:
         return spread_images(DATASETS.build(cfg.evaluation.test), count)
-    data = seen_through(cfg.train_dataloader.dataset, plain_pipeline(cfg, size))
+    data = with_pipeline(cfg.train_dataloader.dataset, plain_pipeline(cfg, size))
     if data['type'] == 'SamplePhotos':
         data['split'] = 'test'
     return spread_images(DATASETS.build(data), count)

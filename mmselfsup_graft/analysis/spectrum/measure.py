@@ -21,7 +21,7 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.models.evaluating import measuring
+from mmselfsup_graft.models.eval_mode import full_precision_eval_mode
 
 _IMAGES_AT_ONCE = 32  # a spectrum is complex: twice the memory of a layer's output, which is large enough
 _SECOND_NORMS = ('ln2', 'norm2')  # of ViT and BEiT, of Swin
@@ -227,7 +227,7 @@ def measure_spectrum(backbone: nn.Module, batches: Iterable[torch.Tensor]) -> li
     # the way to the class token alone leaves modules out; `encode` passes all of them
     run = getattr(backbone, 'encode', backbone)
     number = 0
-    with measuring(backbone), _hooked(sites, sums, extra_tokens_of(backbone)):
+    with full_precision_eval_mode(backbone), _hooked(sites, sums, extra_tokens_of(backbone)):
         for batch in batches:
             run(batch)
             number += len(batch)

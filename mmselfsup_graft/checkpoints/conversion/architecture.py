@@ -72,7 +72,7 @@ _DIMENSIONS = {
 }
 # far more than any model has, and little enough to build one
 _MOST_BLOCKS = 1000
-_FAR_MORE, _HARMLESS = 4, 2**24  # times what the file holds; numbers
+_MAX_RATIO, _ALWAYS_ALLOWED = 4, 2**24  # times what the file holds; numbers
 _MOST_TABLE_ROWS = (2 * 64) ** 2  # windows of 64 x 64 patches
 _STEMS = {'resnet': 'conv1.weight', 'convnext': 'downsample_layers.0.0.weight'}  # others: a patch projection
 
@@ -141,7 +141,7 @@ def _check_plausible(encoder: Encoder, arch: Architecture) -> None:
     given = sum(entry.tensor.numel() for entry in encoder.entries)
     rows = [e.tensor.shape[0] for e in encoder.entries if e.name.endswith('relative_position_bias_table')]
     if (
-        needed > max(_FAR_MORE * given, _HARMLESS)
+        needed > max(_MAX_RATIO * given, _ALWAYS_ALLOWED)
         or sum(arch.blocks) > _MOST_BLOCKS
         or max(rows, default=0) > _MOST_TABLE_ROWS
     ):

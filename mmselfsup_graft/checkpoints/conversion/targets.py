@@ -43,7 +43,7 @@ _REGISTERS = r'register_tokens$'
 _QK_NORM = r'layers\.\d+\.attn\.[qk]_norm\.'
 _GATED = r'layers\.\d+\.ffn\.w(12|3)\.'
 _PRE_NORM = r'pre_norm\.'
-_BEYOND_PLAIN = '|'.join((_REGISTERS, _QK_NORM, _GATED, _PRE_NORM))  # not in an ordinary ViT
+_NOT_IN_PLAIN_VIT = '|'.join((_REGISTERS, _QK_NORM, _GATED, _PRE_NORM))  # not in an ordinary ViT
 
 # every tensor of a ViT that has a canonical name; others would be ignored by every target
 _KNOWN = {
@@ -140,7 +140,7 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             'mmseg-vit',
-            {'vit': Naming(VIT_MMSEG, final_norm=False, refuses=f'{_LAYER_SCALE}|{_BEYOND_PLAIN}')},
+            {'vit': Naming(VIT_MMSEG, final_norm=False, refuses=f'{_LAYER_SCALE}|{_NOT_IN_PLAIN_VIT}')},
             'mmseg.VisionTransformer (patch_bias=True)',
             prefix=False,
         ),
@@ -151,7 +151,7 @@ TARGETS: dict[str, Target] = {
                     VIT_MMSEG_MAE,
                     final_norm=False,
                     fresh=r'layers\.\d+\.(gamma_[12]|attn\.relative_position_)',
-                    refuses=_BEYOND_PLAIN,
+                    refuses=_NOT_IN_PLAIN_VIT,
                 ),
                 'beit': Naming(
                     steps=(expand_shared_table, fuse_qv_bias),
@@ -186,7 +186,10 @@ TARGETS: dict[str, Target] = {
             'hf',
             {
                 'vit': Naming(
-                    VIT_HUGGINGFACE, (split_qkv,), refuses=rf'{_BEYOND_PLAIN}|ln2\.', fresh=r'embeddings\.mask_token$'
+                    VIT_HUGGINGFACE,
+                    (split_qkv,),
+                    refuses=rf'{_NOT_IN_PLAIN_VIT}|ln2\.',
+                    fresh=r'embeddings\.mask_token$',
                 ),
                 'vit-scaled': Naming(
                     DINOV2_HUGGINGFACE,

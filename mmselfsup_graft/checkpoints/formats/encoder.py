@@ -20,7 +20,7 @@ from mmselfsup_graft.checkpoints.values import check_weights, refuse_other_value
 from mmselfsup_graft.errors import CheckpointError, FormatMismatchError
 
 from .computed import IDENTITY, Entries, Entry
-from .layouts import WRAPPERS, Hit, Holder, StateDict, choose, find_hits, find_holders, other_hits
+from .layouts import WRAPPERS, Holder, Match, StateDict, choose, find_holders, find_matches, other_matches
 from .records import FORMATS, Format, Normalization, format_names
 from .rename import VIT_TIMM
 from .traits import UNKNOWN, Traits, read_traits
@@ -144,9 +144,9 @@ def detect_format(content: Mapping[str, Any]) -> Format | None:
     return found[0] if found else None
 
 
-def _detect(holders: Sequence[Holder]) -> tuple[Format, list[Hit]] | None:
+def _detect(holders: Sequence[Holder]) -> tuple[Format, list[Match]] | None:
     for candidate in FORMATS:
-        hits = find_hits(candidate, holders)
+        hits = find_matches(candidate, holders)
         if hits:
             return candidate, hits
     return None
@@ -194,7 +194,7 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
         )
     if found.refusal:
         raise CheckpointError(f'{origin} (format {found.name}) is {found.refusal}')
-    others = other_hits(hits, [each for each in FORMATS if each.table is found.table], holders)
+    others = other_matches(hits, [each for each in FORMATS if each.table is found.table], holders)
     hit, notes = choose(found, hits, others, branch, origin)
     refuse_other_values(origin, reduce(getitem, hit.holder.path, content), hit.prefix)
     if found.normalization is None and wanted in found.also:
@@ -238,7 +238,7 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
         entries = step(entries)
     timm = found.table is VIT_TIMM
     traits = replace(located.traits, grid=_grid(located.traits, grid, entries, origin, timm))
-    untold = _untold(entries, traits)
+    untold = _unknown_options(entries, traits)
     if timm and traits.norm_eps is None and any(entry.name.startswith('pre_norm.') for entry in entries):
         traits = replace(traits, norm_eps=_CLIP_EPS)
     if traits.num_heads is None:
@@ -282,7 +282,7 @@ def _heads(found: Format, entries: Entries) -> int | None:
     return found.heads.get(tokens[0].shape[-1]) if tokens else None
 
 
-def _untold(entries: Entries, traits: Traits) -> list[str]:
+def _unknown_options(entries: Entries, traits: Traits) -> list[str]:
     """Warnings about options that change the features of such an encoder and that no tensor shows."""
     if traits.norm_eps is not None:  # a file of this toolbox, which has none of these
         return []

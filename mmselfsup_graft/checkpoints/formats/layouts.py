@@ -1,7 +1,7 @@
 """Locations of tensors in a file: the keys above them, and prefixes that wrappers add to their names.
 
 Training codes store a model in many ways: under ``state_dict`` or ``model_ema``, inside a Lightning module, behind
-``torch.compile`` and data parallel wrappers, beside an average of itself. :func:`find_hits` looks for an encoder of a
+``torch.compile`` and data parallel wrappers, beside an average of itself. :func:`find_matches` looks for an encoder of a
 format in all these places, :func:`choose` selects one of them, or raises an error if several are possible.
 """
 
@@ -50,7 +50,7 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Hit:
+class Match:
     """An encoder that was found.
 
     Args:
@@ -76,7 +76,7 @@ class Hit:
         """The keys and the prefix, for messages and for ``branch``."""
         return '.'.join([*self.holder.path, *self.lead.rstrip('.').split('.')]).strip('.')
 
-    def is_called(self, name: str) -> bool:
+    def matches_name(self, name: str) -> bool:
         """Whether ``name`` can refer to it."""
         parts = [*self.holder.path, *self.prefix.split('.')]
         return bool(name) and name.rstrip('.') in (*parts, self.lead.rstrip('.'), self.place, self.prefix.rstrip('.'))
@@ -108,9 +108,9 @@ def _holder(path: tuple[str, ...], tensors: StateDict) -> Holder:
     return Holder(path, {cleaned[n]: v for n, v in tensors.items()}, {new: old for old, new in cleaned.items()})
 
 
-def find_hits(candidate: Format, holders: Sequence[Holder]) -> list[Hit]:
+def find_matches(candidate: Format, holders: Sequence[Holder]) -> list[Match]:
     """Every place with the marks of a format, each with the branch that has the longest matching prefix."""
-    hits: dict[tuple[Any, ...], Hit] = {}
+    hits: dict[tuple[Any, ...], Match] = {}
     for name, branch in candidate.branches.items():
         for holder in holders:
             if branch.wrapper is not None and branch.wrapper not in holder.path:
@@ -118,7 +118,7 @@ def find_hits(candidate: Format, holders: Sequence[Holder]) -> list[Hit]:
             for lead, prefix in _prefixes(candidate.marks, branch, holder.state):
                 place = (holder.path, prefix)
                 if place not in hits or len(lead) < len(hits[place].lead):
-                    hits[place] = Hit(name, holder, lead, prefix)
+                    hits[place] = Match(name, holder, lead, prefix)
     return list(hits.values())
 
 
@@ -139,27 +139,27 @@ def _prefixes(marks: Sequence[str], branch: Branch, names: Iterable[str]) -> lis
     ]
 
 
-def other_hits(hits: Sequence[Hit], formats: Iterable[Format], holders: Sequence[Holder]) -> list[Hit]:
+def other_matches(hits: Sequence[Match], formats: Iterable[Format], holders: Sequence[Holder]) -> list[Match]:
     """Encoders elsewhere in the file that are not a branch of the format that was found."""
     known = {(hit.holder.path, hit.prefix) for hit in hits}
-    found: dict[tuple[Any, ...], Hit] = {}
+    found: dict[tuple[Any, ...], Match] = {}
     for candidate in formats:
-        for hit in find_hits(candidate, holders):
+        for hit in find_matches(candidate, holders):
             place = (hit.holder.path, hit.prefix)
             if place not in known:
-                found.setdefault(place, Hit('', hit.holder, hit.prefix, hit.prefix))
+                found.setdefault(place, Match('', hit.holder, hit.prefix, hit.prefix))
     return list(found.values())
 
 
 def choose(
-    found: Format, hits: Sequence[Hit], others: Sequence[Hit], branch: str | None, origin: str
-) -> tuple[Hit, list[str]]:
+    found: Format, hits: Sequence[Match], others: Sequence[Match], branch: str | None, origin: str
+) -> tuple[Match, list[str]]:
     """Choose the encoder that is meant; return it with notes for the user.
 
     Args:
         found: The format.
         hits: Where it was found; at least one.
-        others: Further encoders of this format, see :func:`other_hits`.
+        others: Further encoders of this format, see :func:`other_matches`.
         branch: A branch of the format, a key of the file or a prefix of its names; None takes the usual one.
         origin: The file, for messages.
 
@@ -171,7 +171,7 @@ def choose(
         wanted = [hit for hit in hits if hit.branch == usual] or list(hits)
     else:
         wanted = [hit for hit in hits if hit.branch == branch]
-        wanted = wanted or [hit for hit in (*hits, *others) if hit.is_called(branch)]
+        wanted = wanted or [hit for hit in (*hits, *others) if hit.matches_name(branch)]
     if not wanted:
         raise CheckpointError(_no_such(found, [*hits, *others], branch or '', origin))
     best = min(hit.rank for hit in wanted)
@@ -185,7 +185,7 @@ def choose(
             f'(for example {example})'
         )
     left = [hit.place for hit in (*wanted, *([] if branch else others)) if hit is not chosen]
-    notes = _told(chosen, left)
+    notes = _location_notes(chosen, left)
     if branch is None and chosen.branch != usual:
         notes.append(f'{chosen.branch} encoder taken: the file holds no {usual} encoder')
     return chosen, notes
@@ -195,7 +195,7 @@ def choose(
 BRANCH_OPTION = '--branch NAME of the converters and of tools/test.py, dict(checkpoint=..., branch=NAME) in a graft'
 
 
-def _told(chosen: Hit, left: Sequence[str]) -> list[str]:
+def _location_notes(chosen: Match, left: Sequence[str]) -> list[str]:
     """Notes for the user about the place where the encoder was found."""
     notes = []
     path = '.'.join(chosen.holder.path)
@@ -216,7 +216,7 @@ def _between(name: str) -> str:
     return match[0] if match else ''
 
 
-def _by_usual_key(group: Sequence[Hit]) -> Hit | None:
+def _by_usual_key(group: Sequence[Match]) -> Match | None:
     """Of encoders in different mappings of a file the one under the usual key; None if there is none."""
     order = {key: number for number, key in enumerate(WRAPPERS)}
     if len({hit.lead for hit in group}) > 1 or len({hit.holder.path for hit in group}) < len(group):
@@ -225,7 +225,7 @@ def _by_usual_key(group: Sequence[Hit]) -> Hit | None:
     return min(known, key=lambda hit: order[hit.holder.path[0]]) if known else None
 
 
-def _no_such(found: Format, hits: Sequence[Hit], branch: str, origin: str) -> str:
+def _no_such(found: Format, hits: Sequence[Match], branch: str, origin: str) -> str:
     names = list(found.branches) + [hit.place for hit in hits if hit.rank or not hit.branch]
     options = ' or '.join(f'branch="{name}"' for name in dict.fromkeys(names))
     if branch in found.branches:

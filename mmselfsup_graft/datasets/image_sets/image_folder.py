@@ -7,7 +7,7 @@ from typing import Any
 from mmselfsup_graft.datasets.classes import shown
 from mmselfsup_graft.datasets.layout import are_dates, refuse_no_classes, training_names
 from mmselfsup_graft.datasets.part import held_out
-from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, Scan, class_folders, normal_extensions, scan_folder
+from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, Scan, class_folders, normalized_extensions, scan_folder
 from mmselfsup_graft.datasets.self_sup_dataset import SelfSupDataset
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS
@@ -59,7 +59,7 @@ class ImageFolder(SelfSupDataset):
             raise ConfigError(f"{type(self).__name__}: with_label is {with_label!r}, expected True, False or 'auto'")
         self.split = split
         self.with_label = with_label
-        self.extensions = normal_extensions(extensions)
+        self.extensions = normalized_extensions(extensions)
         self.subset = subset
         self.holdout = holdout
         self.any_folder_is_class = any_folder_is_class

@@ -134,7 +134,7 @@ def names_of_labels(
     return None
 
 
-def names_beside(list_file: str) -> tuple[str, ...] | None:
+def stored_class_names(list_file: str) -> tuple[str, ...] | None:
     """Return the names of the classes from ``LIST.json``, which ``make_split.py`` writes beside its list."""
     path = f'{list_file}.json'
     if not os.path.isfile(path):
@@ -234,7 +234,7 @@ class ImageList(SelfSupDataset):
         listing = read_image_list(self.list_file, folders)
         names = listing.classes
         if are_numbers(names):
-            known = names_beside(self.list_file) or names_of_labels(listing.entries, self.data_root)
+            known = stored_class_names(self.list_file) or names_of_labels(listing.entries, self.data_root)
             names, self.only_numbers = known or names, known is None
         self._metainfo['classes'] = names
         return listed_samples(listing, self.data_root, self.list_file, self)

@@ -152,7 +152,7 @@ class _Work(torch.utils.data.Dataset):
         return self.work(self.items[number])
 
 
-def in_processes(work: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator[Any]:
+def map_in_processes(work: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator[Any]:
     """Yield ``work(item)`` of every item in order, made by several processes (this one for ``jobs=1``).
 
     The processes are torch's data-loading workers: they end with the one that started them, however it ends.

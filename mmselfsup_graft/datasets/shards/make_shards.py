@@ -19,7 +19,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import open_regular, read_json, whole_file
 from mmselfsup_graft.utils.progress import Progress
 
-from .destination import Destination, check_jobs, in_processes
+from .destination import Destination, check_jobs, map_in_processes
 from .shard_index import INDEX_NAME, Shard, expand_braces, index_archive, index_text, parse_index, parse_shard
 from .stores import Store
 
@@ -100,7 +100,7 @@ def _write_shards(
     progress = Progress(f'{target.folder}', sum(len(samples) for _, samples in groups))
     shards = []
     for (_, samples), shard in zip(
-        groups, in_processes(partial(_write_shard, root, target), groups, jobs), strict=True
+        groups, map_in_processes(partial(_write_shard, root, target), groups, jobs), strict=True
     ):
         shards.append(shard)
         progress.step(len(samples))
@@ -241,7 +241,7 @@ def index_shards(
     store = Store(folder, storage_options)
     progress = Progress(f'{path}', len(names))
     shards = []
-    for shard in in_processes(partial(_index_one, store), names, jobs):
+    for shard in map_in_processes(partial(_index_one, store), names, jobs):
         shards.append(shard)
         progress.step()
     if not any(shard.keys for shard in shards):

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import IO, Any, NamedTuple
 
 from mmselfsup_graft.datasets.left_out import LeftOut
-from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, is_beside, is_hidden
+from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, is_companion_file, is_hidden
 from mmselfsup_graft.errors import DataError
 
 INDEX_NAME = 'index.json'
@@ -131,7 +131,7 @@ def _members(archive: tarfile.TarFile, name: str, ignored: LeftOut) -> Iterator[
         elif not member.isreg() or member.issparse():
             ignored.add('link or special file', member.name)
         elif match is None:
-            if not is_beside(parts[-1]):
+            if not is_companion_file(parts[-1]):
                 ignored.add('no extension', member.name)
         else:
             label = _label(archive, member, name) if match[2].rpartition('.')[2].lower() == 'cls' else -1
@@ -161,7 +161,7 @@ def _add_samples(shard: Shard, key: str, members: Sequence[_Member], ignored: Le
         elif member.end == 'cls':
             if not chosen:
                 ignored.add('label without an image', member.name)
-        elif not is_beside(member.name.rpartition('/')[2]):
+        elif not is_companion_file(member.name.rpartition('/')[2]):
             ignored.add(f'.{member.end}{_BESIDE if chosen else ""}', member.name)
 
 

@@ -21,7 +21,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import open_regular, read_json
 from mmselfsup_graft.utils.progress import Progress
 
-from .destination import Destination, check_jobs, in_processes
+from .destination import Destination, check_jobs, map_in_processes
 
 FORMS = ('jpeg', 'raw')
 SUBSAMPLINGS = ('4:2:0', '4:4:4')
@@ -188,7 +188,7 @@ def _copy_files(
     skipped: list[Any] = []
     size = 0
     work = partial(_copy_some, settings, target, on_corrupt)
-    for group, (bytes_, bad) in zip(groups, in_processes(work, groups, jobs), strict=True):
+    for group, (bytes_, bad) in zip(groups, map_in_processes(work, groups, jobs), strict=True):
         skipped += bad
         size += bytes_
         progress.step(len(group), f', {len(skipped)} unreadable')
@@ -246,7 +246,7 @@ def _copy_shards(
     skipped: list[Any] = []
     shards = []
     work = partial(_store_shard, settings, target, on_corrupt)
-    for (_, group), table in zip(groups, in_processes(work, groups, jobs), strict=True):
+    for (_, group), table in zip(groups, map_in_processes(work, groups, jobs), strict=True):
         skipped += table['skipped']
         shards.append(
             {'name': table['name'], 'images': table['images'], 'bytes': table['bytes'], 'sha256': table['sha256']}

@@ -66,7 +66,7 @@ class PreemptionHook(Hook):
         if runner.distributed and torch.distributed.is_initialized():
             on_cpu = torch.distributed.get_backend() == 'gloo'
             self._group = torch.distributed.group.WORLD if on_cpu else torch.distributed.new_group(backend='gloo')
-            threading.Thread(target=self._leave_if_stuck, daemon=True, name='stuck rank').start()
+            threading.Thread(target=self._exit_if_stuck, daemon=True, name='stuck rank').start()
         if self._validate_first:
             self._validate_first = False
             if runner.val_loop is not None:
@@ -75,11 +75,11 @@ class PreemptionHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Delete the checkpoint of an earlier stop."""
         self._training = False
-        self._forget_former(runner)
+        self._delete_replaced(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Likewise."""
-        self._forget_former(runner)
+        self._delete_replaced(runner)
 
     # ---------------------------------------------------------------- where a run can stop
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -95,7 +95,7 @@ class PreemptionHook(Hook):
         steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)  # a dict of wrappers has none
         if number and (runner.iter + 1) % steps == 0:
             self._stop(runner, number, runner.iter + 1, in_validation=False)
-        self._forget_former(runner)
+        self._delete_replaced(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Count the iterations that every rank has."""
@@ -135,7 +135,7 @@ class PreemptionHook(Hook):
             self._left = 1
         return int(number)
 
-    def _leave_if_stuck(self) -> None:
+    def _exit_if_stuck(self) -> None:
         while self._training:
             time.sleep(0.5)
             number, began = request.number, self._began
@@ -167,7 +167,7 @@ class PreemptionHook(Hook):
         """Whether the checkpoint hook has just written this very file."""
         return path.is_file() and str(path) in (getattr(hook, 'last_ckpt', None) for hook in runner.hooks)
 
-    def _forget_former(self, runner: Runner) -> None:
+    def _delete_replaced(self, runner: Runner) -> None:
         """Delete the checkpoint of an earlier stop if the checkpoint hook has written one since."""
         if self._former is not None and any(getattr(hook, 'last_ckpt', None) for hook in runner.hooks):
             self._delete_former()

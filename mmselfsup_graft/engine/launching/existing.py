@@ -27,7 +27,7 @@ def refuse_existing(paths: Iterable[str | os.PathLike], overwrite: bool, option:
     found = [str(path) for path in paths if os.path.lexists(path)]
     if found and not overwrite:
         raise ConfigError(
-            f'{_some(found)} exists already; choose another place with {option}, or replace it: --overwrite'
+            f'{_shortened(found)} exists already; choose another place with {option}, or replace it: --overwrite'
         )
 
 
@@ -48,7 +48,7 @@ def refuse_other_recipe(work_dir: Path, stages: Iterable[str]) -> None:
         )
 
 
-def make_room(cfg: Config, overwrite: bool) -> None:
+def clear_work_dir(cfg: Config, overwrite: bool) -> None:
     """See that a new run does not write over an earlier one in its work directory.
 
     All processes call it; the first one looks and deletes.
@@ -71,13 +71,15 @@ def make_room(cfg: Config, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ConfigError(
-            f'{cfg.work_dir} holds an earlier run ({_some([Path(each).name for each in answer[0]])}); continue it with '
+            f'{cfg.work_dir} holds an earlier run ({_shortened([Path(each).name for each in answer[0]])}); continue it with '
             '--resume, take another --work-dir, or start again with --overwrite, which deletes these files'
         )
     for path in files:
         path.unlink()
     if is_main_process():
-        print_log(f'--overwrite: {_some([path.name for path in files])} of the earlier run deleted', logger='current')
+        print_log(
+            f'--overwrite: {_shortened([path.name for path in files])} of the earlier run deleted', logger='current'
+        )
     barrier()
 
 
@@ -107,6 +109,6 @@ def _files_of_a_run(cfg: Config) -> list[Path]:
     return [path for path in [*checkpoints, *notes] if path.is_file()]
 
 
-def _some(names: Sequence[str]) -> str:
+def _shortened(names: Sequence[str]) -> str:
     more = f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''
     return ', '.join(names[:_NAMED]) + more

@@ -25,7 +25,7 @@ _held: list[Path] = []
 
 
 @contextmanager
-def only_writer(folder: str | os.PathLike) -> Iterator[None]:
+def exclusive_work_dir(folder: str | os.PathLike) -> Iterator[None]:
     """Keep every other process out of a work directory while the block runs.
 
     The main process locks the file ``.lock``, which names it, and removes it at the end, with the folder if nothing was

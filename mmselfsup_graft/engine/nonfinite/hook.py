@@ -18,7 +18,7 @@ from mmselfsup_graft.registry import HOOKS
 
 from .kept_batch import KeptBatch
 from .origin import NonFiniteOrigin, find_nonfinite, nonfinite_names
-from .step_guard import DeviceMail, StepGuard
+from .step_guard import HostTransfer, StepGuard
 
 _INFO = 'skipped_steps'  # iterations whose step was left out, in the message hub and so in checkpoints
 
@@ -50,7 +50,7 @@ class NonFiniteLossHook(Hook):
     """Stop at the first loss or gradient that is not finite, name its origin and keep the batch that caused it.
 
     Watched are the loss and the norm of the gradients of every iteration, on the device. Both are sent to the host
-    without waiting (:class:`DeviceMail`), so no step reads the device, and they are known one or two iterations later;
+    without waiting (:class:`HostTransfer`), so no step reads the device, and they are known one or two iterations later;
     batches are held until then. Waiting for non-finite weights to spoil the next loss would save the norm, which is
     less than 1 % of a step, but lose the weights and, with accumulated gradients, the batch. A fused optimizer leaves
     the bad step out (:class:`StepGuard`), so the weights stay sound, and the batch is run once more to find the module
@@ -86,7 +86,7 @@ class NonFiniteLossHook(Hook):
         self._reset()
 
     def _reset(self) -> None:
-        self._mail = DeviceMail()
+        self._mail = HostTransfer()
         self._held: dict[int, tuple[KeptBatch, int]] = {}
         self._faults: list[_Fault] = []
         self._guard: StepGuard | None = None

@@ -66,7 +66,7 @@ def find_nonfinite(model: nn.Module, compute_loss: Callable[[], torch.Tensor]) -
     """
     parameters = nonfinite_names(model.named_parameters())
     model.zero_grad(set_to_none=True)
-    witness = _Witness()
+    witness = _PassTrace()
     with ExitStack() as stack:
         for name, module in model.named_modules():
             for handle in witness.watch(name or _ROOT, module):
@@ -85,7 +85,7 @@ def find_nonfinite(model: nn.Module, compute_loss: Callable[[], torch.Tensor]) -
     return None if where is None else NonFiniteOrigin(where, _GRADIENT)
 
 
-class _Witness:
+class _PassTrace:
     """What hooks see of one forward and backward pass.
 
     Attributes:

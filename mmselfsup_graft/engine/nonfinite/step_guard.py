@@ -9,7 +9,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 
-class DeviceMail:
+class HostTransfer:
     """A few numbers per iteration, on their way from the device to the host.
 
     On a CUDA device each lot is copied into pinned memory behind the work queued so far, and is read when an event says

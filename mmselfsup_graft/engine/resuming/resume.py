@@ -43,7 +43,7 @@ def read_plain(filename: str) -> dict[str, Any]:
     return content
 
 
-def newest_readable(runner: Runner) -> tuple[str, dict[str, Any]] | None:
+def newest_readable_checkpoint(runner: Runner) -> tuple[str, dict[str, Any]] | None:
     """The newest checkpoint of a run that can be read, and its content; None if the run has none.
 
     Raises:

@@ -10,12 +10,12 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import file_sha256, parse_graft, read_encoder, read_projector_start
-from mmselfsup_graft.engine.launching.existing import make_room
-from mmselfsup_graft.engine.launching.work_dir import only_writer
+from mmselfsup_graft.engine.launching.existing import clear_work_dir
+from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.train import prepare_distributed, train
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.evaluation.compared import RANDOM
-from mmselfsup_graft.evaluation.other_pipeline import seen_through
+from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.evaluation.results import config_sha256, keep_config, provenance, write_drawn
 from mmselfsup_graft.utils.files import append_rows, read_json, write_json
 
@@ -131,7 +131,7 @@ def _hold_out(cfg: Config, protocol: FineTuneProtocol) -> None:
     part = {'share': protocol.holdout_share, 'seed': protocol.holdout_seed}
     train_set.part = [*parts, {**part, 'rest': True}]
     loader = cfg.val_dataloader.to_dict()
-    loader['dataset'] = seen_through(train_set.to_dict(), pipeline, part=[*parts, part], test_mode=True)
+    loader['dataset'] = with_pipeline(train_set.to_dict(), pipeline, part=[*parts, part], test_mode=True)
     cfg.val_dataloader = loader
 
 
@@ -152,12 +152,12 @@ def finetune(run: FineTuning, config: str, overwrite: bool = False) -> dict[str,
             must not be deleted.
     """
     prepare_distributed(run.cfg)  # before the first process alone writes
-    with only_writer(run.cfg.work_dir):
+    with exclusive_work_dir(run.cfg.work_dir):
         return _finetune(run, config, overwrite)
 
 
 def _finetune(run: FineTuning, config: str, overwrite: bool) -> dict[str, Any] | None:
-    make_room(run.cfg, overwrite)
+    clear_work_dir(run.cfg, overwrite)
     _same_run(run)
     runner = train(run.cfg)
     result = score_best(runner, run.protocol.metric)

@@ -48,7 +48,7 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     Returns:
         None if the recipe has no held-out images, or fewer than three that can be read.
     """
-    rows = shown_rows(recipe)
+    rows = mapped_rows(recipe)
     if not rows or 'evaluation' not in next(iter(rows.values())).cfg:
         return None
     data = next(iter(rows.values())).cfg.evaluation
@@ -83,7 +83,7 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     return Embedding(sample, method, queries, tuple(shown), possible, by_score, diverged)
 
 
-def shown_rows(recipe: Recipe) -> dict[str, Any]:
+def mapped_rows(recipe: Recipe) -> dict[str, Any]:
     """Name -> stage of the rows of the report that have a map."""
     stages = {row['name']: recipe.stage(row['stage']) for row in recipe.report.get('rows', [])}
     names = recipe.report.get('maps') or list(stages)[:_MOST_ENCODERS]

@@ -42,7 +42,7 @@ def is_pixelated(image: Image) -> bool:
     return max(image.shape[:2]) <= _SMALL
 
 
-def drawn_in(images: Sequence[Image]) -> str | None:
+def drawing_ink(images: Sequence[Image]) -> str | None:
     """``light`` or ``dark`` if the images are gray drawings in that ink on an even ground, else None."""
     if any(image.ndim == 3 for image in images):
         return None
@@ -74,7 +74,7 @@ def sheet(tiles: Sequence[np.ndarray], side: int) -> tuple[np.ndarray, int]:
     return whole, per_row
 
 
-def inked(image: Image, ink: str, color: tuple[int, int, int]) -> np.ndarray:
+def recolored(image: Image, ink: str, color: tuple[int, int, int]) -> np.ndarray:
     """A drawing in another color on nothing, uint8 [H, W, 4].
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .content import Embedding, Representation, Sample
-from .images import data_uri, drawn_in, in_color, inked, is_pixelated, sheet
+from .images import data_uri, drawing_ink, in_color, is_pixelated, recolored, sheet
 from .palette import COLORED, DARK, LIGHT, OTHER
 
 _COVERED = 0.5  # share of a map that its images would cover side by side
@@ -86,7 +86,7 @@ class Thumbnail:
 
 def make_sheets(sample: Sample) -> Sheets:
     """Draw all images of a sample into pictures; gray drawings get the color of their class."""
-    ink = None if sample.labels is None else drawn_in(sample.images)
+    ink = None if sample.labels is None else drawing_ink(sample.images)
     pixelated = is_pixelated(sample.images[0])
     side = max(sample.images[0].shape[:2]) if pixelated else _TILE
     if ink is None:
@@ -96,7 +96,7 @@ def make_sheets(sample: Sample) -> Sheets:
     colors = class_colors(sample)
     uris = []
     for palette in (LIGHT, DARK):
-        tiles = [inked(image, ink, palette[color]) for image, color in zip(sample.images, colors)]
+        tiles = [recolored(image, ink, palette[color]) for image, color in zip(sample.images, colors)]
         whole, per_row = sheet(tiles, side)
         uris.append(data_uri(whole, largest=max(whole.shape)))
     return Sheets(uris[0], uris[1], per_row, True, pixelated)

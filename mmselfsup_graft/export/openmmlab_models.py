@@ -9,7 +9,7 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints.conversion.architecture import Architecture
 
-from .client import EPS, Client, NoClient, need
+from .target_model import EPS, NoTargetModel, TargetModel, need
 
 #: this toolbox's ViT, which is filled by a graft and takes no ``init_cfg``
 OWN_VIT = 'mmselfsup_graft.SelfSupViT'
@@ -17,7 +17,7 @@ _RESNETS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 
 
 
 def _mm(config: Callable[[Architecture, int, Mapping[str, torch.Tensor]], dict[str, Any]], scope: str) -> Callable:
-    def client(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+    def target_model(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
         settings = config(arch, heads, state)
         kind = settings.pop('type')
         settings['in_channels'] = arch.in_channels
@@ -36,9 +36,9 @@ def _mm(config: Callable[[Architecture, int, Mapping[str, torch.Tensor]], dict[s
         choices = ({'out_indices'} if len(arch.blocks) in (1, 4) else set()) | (
             {'out_type'} if settings.get('out_type') == 'raw' else set()
         )
-        return Client(name, settings, make, quiet=frozenset(choices))
+        return TargetModel(name, settings, make, quiet=frozenset(choices))
 
-    return client
+    return target_model
 
 
 def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> d
     settings.update({key: value for key, value in special.items() if value != usual[key]})
     if arch.registers or normed:  # mmpretrain's class has neither
         if 'cls_token' not in state:
-            raise NoClient('a ViT with registers or norms of queries and keys and without class token')
+            raise NoTargetModel('a ViT with registers or norms of queries and keys and without class token')
         settings['type'] = OWN_VIT
     return settings
 
@@ -84,7 +84,7 @@ def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> d
 def _vit_inside(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     settings = _vit(arch, heads, state)
     if settings['type'] == OWN_VIT:
-        raise NoClient(
+        raise NoTargetModel(
             'a ViT with registers or norms of queries and keys, for which detectors and segmentors have no class'
         )
     return settings
@@ -158,10 +158,12 @@ def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -
     bottleneck = 'layer1.0.conv3.weight' in state
     grouped = state.get('layer1.0.conv2.weight')
     if grouped is not None and bottleneck and grouped.shape[0] != grouped.shape[1]:
-        raise NoClient('a ResNet with grouped convolutions')
+        raise NoTargetModel('a ResNet with grouped convolutions')
     depth = 34 if arch.blocks == (3, 4, 6, 3) and not bottleneck else _RESNETS.get(arch.blocks)
     if depth is None or arch.stem_kernel != 7:
-        raise NoClient(f'no ResNet with {arch.blocks} blocks and a stem of {arch.stem_kernel} x {arch.stem_kernel}')
+        raise NoTargetModel(
+            f'no ResNet with {arch.blocks} blocks and a stem of {arch.stem_kernel} x {arch.stem_kernel}'
+        )
     base = state['layer1.0.conv1.weight'].shape[0]
     wider = state['layer1.0.conv3.weight'].shape[0] // base if bottleneck else 0
     sizes = {'depth': depth, 'stem_channels': arch.width, 'base_channels': base}
@@ -171,7 +173,9 @@ def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -
 def _mmdet_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     settings = _resnet(arch, heads, state)
     if 'expansion' in settings:
-        raise NoClient('a wide ResNet, which mmpretrain.ResNet has and mmdet and mmseg have not; see --to mmpretrain')
+        raise NoTargetModel(
+            'a wide ResNet, which mmpretrain.ResNet has and mmdet and mmseg have not; see --to mmpretrain'
+        )
     return {**settings, 'norm_cfg': {'type': 'BN', 'requires_grad': True}}
 
 
@@ -199,7 +203,7 @@ def _swin(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> 
     size: Any = 32 * window  # the input size is in no tensor
     absolute = 'absolute_pos_embed' in state
     if absolute and not all(arch.img_size):
-        raise NoClient('its position table is for images that are not square, and their size is unknown')
+        raise NoTargetModel('its position table is for images that are not square, and their size is unknown')
     return {
         'type': 'SwinTransformer',
         'arch': settings,
@@ -245,7 +249,7 @@ def _mmseg_common(arch: Architecture, heads: int) -> dict[str, Any]:
 
 
 #: (target, family) -> builder
-MM_BUILDERS: dict[tuple[str, str], Callable[..., Client]] = {
+MM_BUILDERS: dict[tuple[str, str], Callable[..., TargetModel]] = {
     ('mmpretrain', 'vit'): _mm(_vit, 'mmpretrain'),
     ('mmpretrain', 'beit'): _mm(_beit, 'mmpretrain'),
     ('mmpretrain', 'resnet'): _mm(_resnet, 'mmpretrain'),

@@ -1,6 +1,6 @@
 """Models of other libraries that take a converted backbone, as a class by name and its arguments.
 
-A builder gives a :class:`Client`: a class by name and the arguments that its backbone needs. The model that checks a
+A builder gives a :class:`TargetModel`: a class by name and the arguments that its backbone needs. The model that checks a
 conversion and the line that tells users how to build it come from the same object.
 """
 
@@ -14,12 +14,12 @@ from torch import nn
 EPS = 1e-6  # of the layer norms of every ViT that was pre-trained, unless its file says otherwise
 
 
-class NoClient(Exception):
+class NoTargetModel(Exception):
     """There is no model to build here, for the reason in the message."""
 
 
 @dataclass(frozen=True)
-class Client:
+class TargetModel:
     """A model of another library.
 
     Args:
@@ -74,7 +74,7 @@ def need(package: str) -> None:
     """Raise an error if a package is missing.
 
     Raises:
-        NoClient: If it is not installed.
+        NoTargetModel: If it is not installed.
     """
     if importlib.util.find_spec(package) is None:
-        raise NoClient(f'{package} is not installed (pip install {package})')
+        raise NoTargetModel(f'{package} is not installed (pip install {package})')

@@ -9,9 +9,9 @@ from torch import nn
 from mmselfsup_graft.checkpoints.conversion.convert import Conversion
 from mmselfsup_graft.errors import CheckpointError
 
-from .client import Client, NoClient
-from .client_mm import MM_BUILDERS
-from .client_others import OTHER_BUILDERS
+from .library_models import OTHER_BUILDERS
+from .openmmlab_models import MM_BUILDERS
+from .target_model import NoTargetModel, TargetModel
 
 _BUILDERS = {**MM_BUILDERS, **OTHER_BUILDERS}
 
@@ -24,7 +24,7 @@ def heads_of(conversion: Conversion) -> tuple[int, bool]:
     return (arch.width // 64 if arch.width % 64 == 0 else 1), True
 
 
-def client_of(conversion: Conversion, num_heads: int | None = None) -> Client:
+def target_model_of(conversion: Conversion, num_heads: int | None = None) -> TargetModel:
     """The model that takes the converted backbone.
 
     Args:
@@ -32,36 +32,36 @@ def client_of(conversion: Conversion, num_heads: int | None = None) -> Client:
         num_heads: Attention heads of a ViT; None uses the value in the file, see :func:`heads_of`.
 
     Raises:
-        NoClient: If its target has no such model.
+        NoTargetModel: If its target has no such model.
         CheckpointError: If the shapes are those of no model.
     """
     arch = conversion.architecture
     builder = _BUILDERS.get((conversion.target.name, arch.family))
     if builder is None:
-        raise NoClient(f'no model of {conversion.target.name} to check against')
+        raise NoTargetModel(f'no model of {conversion.target.name} to check against')
     if arch.family in ('vit', 'beit') and not all(arch.img_size):
-        raise NoClient('its position table is for images that are not square, and their size is unknown')
+        raise NoTargetModel('its position table is for images that are not square, and their size is unknown')
     try:
         return builder(arch, num_heads or heads_of(conversion)[0], conversion.bare_state)
     except (KeyError, IndexError, StopIteration, ValueError, TypeError, ArithmeticError) as error:
-        raise _no_model(conversion, error) from error
+        raise _shapes_error(conversion, error) from error
 
 
-def build_client(conversion: Conversion, num_heads: int | None = None) -> nn.Module:
-    """Build the model that takes the converted backbone, on the CPU, with fresh weights; see :func:`client_of`.
+def build_target_model(conversion: Conversion, num_heads: int | None = None) -> nn.Module:
+    """Build the model that takes the converted backbone, on the CPU, with fresh weights; see :func:`target_model_of`.
 
     Raises:
-        NoClient: If its library is not installed or it has no such model.
+        NoTargetModel: If its library is not installed or it has no such model.
         CheckpointError: If the shapes are those of no model.
     """
-    client = client_of(conversion, num_heads)
+    target_model = target_model_of(conversion, num_heads)
     try:
-        return client.make()
+        return target_model.make()
     except (KeyError, IndexError, StopIteration, ValueError, TypeError, ArithmeticError) as error:
-        raise _no_model(conversion, error) from error
+        raise _shapes_error(conversion, error) from error
 
 
-def _no_model(conversion: Conversion, error: Exception) -> CheckpointError:
+def _shapes_error(conversion: Conversion, error: Exception) -> CheckpointError:
     return CheckpointError(
         f'no model of {conversion.target.name} has these shapes ({type(error).__name__}: {error}); a damaged file?'
     )
@@ -69,17 +69,17 @@ def _no_model(conversion: Conversion, error: Exception) -> CheckpointError:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a converted backbone fits its client, as lists of names in the target.
+    """How a converted backbone fits the target model, as lists of names in the target.
 
     Attributes:
-        client: The class that was built.
-        missing: What the client has and the file lacks.
+        model: The class that was built.
+        missing: Tensors that the model has and the file lacks.
         fresh: The same, where it is meant to stay at its first value.
-        unexpected: What the client has no place for.
+        unexpected: Tensors of the file that the model does not have.
         mismatched: What has another shape there.
     """
 
-    client: str
+    model: str
     missing: list[str]
     fresh: list[str]
     unexpected: list[str]
@@ -93,9 +93,9 @@ class Fit:
     def problem(self) -> str:
         """What does not fit, in a few words."""
         for names, words in (
-            (self.missing, f'{self.client} has {{}} that the file lacks'),
-            (self.unexpected, f'{self.client} has no place for {{}} of the file'),
-            (self.mismatched, f'{{}} have another shape in {self.client}'),
+            (self.missing, f'{self.model} has {{}} that the file lacks'),
+            (self.unexpected, f'{self.model} has no place for {{}} of the file'),
+            (self.mismatched, f'{{}} have another shape in {self.model}'),
         ):
             if names:
                 shown = ', '.join(names[:3]) + (' ...' if len(names) > 3 else '')
@@ -103,23 +103,23 @@ class Fit:
         return ''
 
 
-def check_client(conversion: Conversion) -> Fit:
-    """Load the converted backbone into its client and compare names and shapes.
+def check_target_model(conversion: Conversion) -> Fit:
+    """Load the converted backbone into the target model and compare names and shapes.
 
     Args:
         conversion: What was converted.
 
     Raises:
-        NoClient: If there is nothing to load it into.
+        NoTargetModel: If there is nothing to load it into.
     """
     with contextlib.redirect_stdout(None):
-        client = build_client(conversion)
-    wanted = client.state_dict()
+        target_model = build_target_model(conversion)
+    wanted = target_model.state_dict()
     given = conversion.bare_state
     fresh = conversion.target.families[conversion.architecture.family].fresh
     absent = [name for name in wanted if name not in given and not name.endswith('num_batches_tracked')]
     return Fit(
-        client=f'{type(client).__module__.partition(".")[0]}.{type(client).__name__}',
+        model=f'{type(target_model).__module__.partition(".")[0]}.{type(target_model).__name__}',
         missing=[name for name in absent if not re.match(fresh, name)],
         fresh=[name for name in absent if re.match(fresh, name)],
         unexpected=[name for name in given if name not in wanted and conversion.prefix + name not in conversion.head],
