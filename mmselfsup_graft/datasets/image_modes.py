@@ -1,4 +1,4 @@
-"""From any image that Pillow opens to 8-bit RGB or gray: one function, used wherever a picture is opened.
+"""Conversion of any image that Pillow opens to 8-bit RGB or gray; used wherever an image is opened.
 
 docs/data.md has the table of all modes. In short: 16 bits are scaled by their range, 32-bit and floating-point pixels
 are refused because their range is not known, an alpha channel is dropped, and color profiles and orientation tags are
@@ -20,7 +20,7 @@ _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 class UnknownRange(Exception):
-    """The pixels are numbers whose black and white are not known. Its message says what to do."""
+    """The range of the pixel values is unknown. The message says what to do."""
 
 
 def to_rgb(image: Image.Image, mode: Mode = 'RGB') -> Image.Image:
@@ -50,9 +50,9 @@ def to_rgb(image: Image.Image, mode: Mode = 'RGB') -> Image.Image:
 
 
 def _plain(image: Image.Image, mode: Mode) -> Image.Image:
-    """Let Pillow convert; what is transparent shows the color below."""
+    """Let Pillow convert; transparent pixels keep their color."""
     image = _without_alpha(image)
-    image.info.pop('transparency', None)  # else it warns
+    image.info.pop('transparency', None)  # avoids a warning
     return image.convert(mode)
 
 
@@ -62,7 +62,7 @@ def _without_alpha(image: Image.Image) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """A 16-bit image by the range of its samples, which a TIFF may say to be smaller; white may be zero there."""
+    """Scale a 16-bit image by the range of its samples; a TIFF may state a smaller range, and white as zero."""
     image.load()
     values = np.asarray(image)
     tags = getattr(image, 'tag_v2', {}) if image.format == 'TIFF' else {}

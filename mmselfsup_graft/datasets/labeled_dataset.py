@@ -1,4 +1,4 @@
-"""What is known about the samples of a data set: labels, names of classes, what was left out."""
+"""Information about the samples of a data set: labels, class names, skipped files."""
 
 import logging
 import pickle
@@ -18,14 +18,14 @@ _COUNTED = 10  # classes whose images are counted one by one in a description
 
 
 class LabeledDataset(BaseDataset):
-    """mmengine's data set whose labels are numbered by a list of names, and which can say what it holds.
+    """mmengine's data set with labels numbered by a list of class names, and a description of its content.
 
     A subclass sets the attributes below before ``super().__init__``. Its ``load_data_list`` puts the names of the
     classes, in the order of its labels, into ``self._metainfo['classes']``; without it they are named by their numbers.
-    It counts what it leaves out in ``self.left_out``, and puts what else is worth a word into ``self.notes``.
+    It counts skipped files in ``self.left_out``, and appends other remarks to ``self.notes``.
 
     Attributes:
-        given: The list of classes that the user asks for, or None.
+        given: The list of classes that the user gave, or None.
         parts: Shares to take of the samples.
         max_left_out: Share of the files or lines that may be left out.
         left_out: What was left out.
@@ -44,7 +44,7 @@ class LabeledDataset(BaseDataset):
     _labels: np.ndarray | None = None
 
     def filter_data(self) -> list[dict]:
-        """Refuse an empty data set, or one that left out too much; number the labels; take the parts asked for."""
+        """Check that the data set is not empty and skipped few files; number the labels; take the requested parts."""
         owner = f'{type(self).__name__} {self.data_root!r}' if self.data_root else type(self).__name__
         if not self.data_list:
             also = f'. {self.left_out.text()}' if len(self.left_out) else ''
@@ -54,14 +54,14 @@ class LabeledDataset(BaseDataset):
             log_once(f'{owner}: {note}', logging.INFO)
         for number, sample in enumerate(self.data_list):
             if 'img_path' not in sample:
-                sample['number'] = number  # its name in a list of images, whatever part is taken
+                sample['number'] = number  # its number in the full list of images
         self._name_classes(owner)
         return take_parts(self.data_list, self.parts, type(self).__name__)
 
     def _name_classes(self, owner: str) -> None:
         labels = [sample['gt_label'] for sample in self.data_list if 'gt_label' in sample]
         if not all(isinstance(label, int | np.integer) for label in labels):
-            return  # several labels per image, say: numbered by whoever gave them
+            return  # not single integers, e.g. several labels per image: not renumbered
         used = set(labels)
         own = self._metainfo.get('classes')
         if not used:
@@ -84,7 +84,7 @@ class LabeledDataset(BaseDataset):
         """Pickle all samples into one array; returns it with the end of each sample.
 
         Unlike mmengine's, it runs no garbage collection, which takes 0.3 s when all libraries are imported: the samples
-        are not part of a reference cycle, so they are freed as they are dropped.
+        are not part of a reference cycle, so reference counting frees them.
         """
         if all(isinstance(sample.get('gt_label', 0), int) for sample in self.data_list):
             self._labels = _labels_of(self.data_list)
@@ -109,11 +109,11 @@ class LabeledDataset(BaseDataset):
     def use_classes(self, classes: Sequence[str], owner: str = 'this data set') -> None:
         """Number the labels by another list of classes, in place; classes are found by name.
 
-        Call it before worker processes start.
+        Must be called before worker processes start.
 
         Args:
-            classes: Names in the order of the labels to be.
-            owner: What messages call this data set.
+            classes: Names in the order of the new labels.
+            owner: Name of this data set in messages.
 
         Raises:
             DataError: A class that has images here is not in the list.
@@ -134,11 +134,11 @@ class LabeledDataset(BaseDataset):
             self._reset_shared()
 
     def _reset_shared(self) -> None:
-        """Fit what depends on the list of samples to a new list."""
+        """Reset the state that depends on the list of samples."""
         self._labels = None
 
     def describe(self) -> str:
-        """What the data set holds, in one line: images, classes, what was left out."""
+        """One-line description: images, classes, skipped files."""
         self.full_init()
         parts = [f'{len(self):,} images', self._classes_in_words(), self.left_out.text(), *self.notes]
         return ', '.join(part for part in parts if part)

@@ -28,14 +28,15 @@ def balanced_indices(
 ) -> np.ndarray:
     """Choose equally many samples, or an equal share, of every class.
 
-    What is chosen of a class depends on the seed, the label and the order of its samples alone. Splits of one seed
+    The choice in a class depends only on the seed, the label and the order of its samples. Splits of one seed
     are nested: the smaller one is part of the larger.
 
     Args:
         labels: Class of each of the N samples.
         per_class: Samples per class.
-        share: Share of each class, in (0, 1], rounded to whole samples and at least one; instead of ``per_class``.
-        seed: Another seed gives another choice.
+        share: Share of each class, in (0, 1], rounded to whole samples and at least one; an alternative to
+            ``per_class``.
+        seed: Seed of the choice.
 
     Returns:
         Indices of the chosen samples, ascending, int64 of shape (K,); a data set takes them as
@@ -53,14 +54,14 @@ def balanced_indices(
     for label, members in shuffled_classes(values, seed):
         count = per_class if share is None else max(1, round(share * len(members)))
         if count is None or count > len(members):
-            raise DataError(f'class {label} has {len(members)} samples, {count} are asked for; ask for fewer')
+            raise DataError(f'class {label} has {len(members)} samples, fewer than {count}; choose fewer')
         chosen.append(members[:count])
     return np.sort(np.concatenate(chosen))
 
 
 def _check_size(per_class: int | None, share: float | None, seed: int) -> None:
     if (per_class is None) == (share is None):
-        raise ConfigError(f'give per_class or share, exactly one of them; got {per_class} and {share}')
+        raise ConfigError(f'give exactly one of per_class and share; got {per_class} and {share}')
     if per_class is not None and per_class < 1:
         raise ConfigError(f'per_class is {per_class}, expected at least 1')
     if share is not None and not 0 < share <= 1:
@@ -114,7 +115,7 @@ def folder_entries(data_root: str, split: str = '', **options: Any) -> Labeled:
 
 
 def list_entries(list_file: str, data_root: str = '') -> Labeled:
-    """Entries of a list file in either form; bare names rank among the class folders of ``data_root/train``, if any.
+    """Entries of a list file in either form; class folders of ``data_root/train``, if any, number bare names.
 
     Raises:
         DataError: The list is missing or malformed.
@@ -132,7 +133,7 @@ def _relative(path: str, root: str) -> str:
 
 
 def dataset_entries(dataset: SelfSupDataset) -> list[ListEntry]:
-    """The images that a labeled data set holds after all its parts: paths relative to its root, or numbers in memory.
+    """The images of a labeled data set after taking its parts: paths relative to its root, or numbers in memory.
 
     Raises:
         DataError: The data set has no labels.
@@ -173,7 +174,7 @@ def write_image_list(entries: Sequence[ListEntry], path: str, overwrite: bool = 
 
     Args:
         entries: In the order to be written, at least one.
-        path: File to write; its folder is made if need be.
+        path: File to write; its folder is created if missing.
         overwrite: Replace a file that exists.
 
     Raises:
@@ -182,7 +183,7 @@ def write_image_list(entries: Sequence[ListEntry], path: str, overwrite: bool = 
     if not entries:
         raise DataError(f'{path} was not written: it would have no entry')
     if os.path.lexists(path) and not overwrite:
-        raise DataError(f'{path} exists and was left as it is; choose another name or ask to overwrite it (--force)')
+        raise DataError(f'{path} exists and was not changed; choose another name, or use --force to replace it')
     content = image_list_text(entries).encode()
     with whole_file(path) as file:
         file.write(content)

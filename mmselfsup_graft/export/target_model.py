@@ -1,7 +1,7 @@
 """Models of other libraries that take a converted backbone, as a class by name and its arguments.
 
-A builder gives a :class:`TargetModel`: a class by name and the arguments that its backbone needs. The model that checks a
-conversion and the line that tells users how to build it come from the same object.
+A builder gives a :class:`TargetModel`: a class by name and the arguments that its backbone needs. The model that checks
+a conversion and the line that tells users how to build it come from the same object.
 """
 
 import importlib.util

@@ -225,7 +225,7 @@ def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[b
     """Write so that ``path`` holds either the old file or the whole new one: aside, synced, then renamed.
 
     Args:
-        path: The file; its folder is made if need be.
+        path: The file; its folder is created if missing.
         overwrite: Replace an existing file; otherwise it is an error, also if it appears during the write.
 
     Yields:

@@ -197,7 +197,7 @@ def test_only_unreadable_images_raise(image_folder):
     root = image_folder('0.png', '1.png')
     spoil(root / '0.png'), spoil(root / '1.png')
     dataset = ImageFolder(str(root), pipeline=[{'type': 'LoadImage'}])
-    with pytest.raises(DataError, match='2 images in a row'):
+    with pytest.raises(DataError, match='2 images in succession'):
         dataset[0]
 
 

@@ -79,7 +79,7 @@ def test_dataset_of_bare_names_ranks_among_all_train_folders(image_folder):
 
 
 def test_missing_and_binary_lists_are_named(tmp_path):
-    with pytest.raises(DataError, match=r'nowhere\.txt.*is neither there nor at'):
+    with pytest.raises(DataError, match=r'nowhere\.txt.*was not found, nor'):
         ImageList(str(tmp_path), 'nowhere.txt')
     (tmp_path / 'binary.txt').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(DataError, match=r'binary\.txt.*UTF-8'):

@@ -144,7 +144,7 @@ def test_paths_that_no_list_can_hold(path, tmp_path):
 def test_an_existing_list_is_kept_unless_asked(tmp_path):
     target = tmp_path / 'list.txt'
     target.write_text('old')
-    with pytest.raises(DataError, match='exists and was left as it is'):
+    with pytest.raises(DataError, match='exists and was not changed'):
         write_image_list([ListEntry('a.png', 0)], str(target))
     assert target.read_text() == 'old'
     write_image_list([ListEntry('a.png', 0)], str(target), overwrite=True)

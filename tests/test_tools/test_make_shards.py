@@ -145,7 +145,7 @@ def test_an_index_made_afterwards_is_the_same(source, tmp_path):
     target = tmp_path / 'out'
     assert make(source, target).code == 0
     first = json.loads((target / 'index.json').read_text())
-    assert 'exists and was left as it is' in call_tool(TOOL, '--index-only', target).error()
+    assert 'exists and was not changed' in call_tool(TOOL, '--index-only', target).error()
     done = call_tool(TOOL, '--index-only', target, '--force')
     assert done.code == 0, done.err
     assert '17 images, 17 labeled, in 4 archives' in done.out

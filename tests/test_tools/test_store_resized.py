@@ -218,7 +218,7 @@ def test_other_settings_and_foreign_folders_are_refused(source, tmp_path):
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'file').write_text('')
     assert 'is not empty and holds no manifest.json' in call_tool(TOOL, source, tmp_path / 'mine').error()
-    assert 'lies in the source' in call_tool(TOOL, source, source / 'copy').error()
+    assert 'is inside the source' in call_tool(TOOL, source, source / 'copy').error()
     assert not (source / 'copy').exists()
 
 

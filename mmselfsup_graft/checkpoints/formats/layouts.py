@@ -1,8 +1,8 @@
 """Locations of tensors in a file: the keys above them, and prefixes that wrappers add to their names.
 
 Training codes store a model in many ways: under ``state_dict`` or ``model_ema``, inside a Lightning module, behind
-``torch.compile`` and data parallel wrappers, beside an average of itself. :func:`find_matches` looks for an encoder of a
-format in all these places, :func:`choose` selects one of them, or raises an error if several are possible.
+``torch.compile`` and data parallel wrappers, beside an average of itself. :func:`find_matches` looks for an encoder of
+a format in all these places, :func:`choose` selects one of them, or raises an error if several are possible.
 """
 
 import re

@@ -22,7 +22,7 @@ class _Release:
     """One of the two binary releases.
 
     Attributes:
-        folder: Folder that its archive unpacks to.
+        folder: Folder in its archive.
         archive: Name of the archive on :data:`_SITE`.
         pickled: Folder of the release for Python, which is not read.
         files: Split -> names of its files.
@@ -147,11 +147,11 @@ def _find_folder(data_root: str, classes: int, split: str) -> str:
 
 
 def _about_pickles(data_root: str, name: str) -> str:
-    """Why the release for Python does not do, if it is what lies there."""
+    """Note that the Python release is not read, if it is in the folder."""
     places = [data_root, os.path.join(data_root, name), os.path.join(data_root, '..', name)]
     if not any(os.path.isfile(os.path.join(place, file)) for place in places for file in ('train', 'data_batch_1')):
         return ''
-    return ' (the files there are the version for Python: pickles, which are not read because they can run code)'
+    return ' (found the Python version: its pickles are not read because they can run code)'
 
 
 def _read_names(path: str, classes: int) -> tuple[str, ...]:

@@ -22,21 +22,21 @@ class ImageFolder(SelfSupDataset):
         split: Sub-folder to read, empty for all.
         with_label: ``True``: the first sub-folder of each image is its class. ``False``: no labels. ``'auto'``:
             labels if every image lies in a sub-folder and there are at least two, unless they are dates.
-        extensions: Accepted ends of file names, compared without regard to case; a text is one of them.
+        extensions: Accepted file extensions, case-insensitive; a text is a single extension.
         subset: ``'all'``, or one side of a fixed random split of every class (of the whole folder if unlabeled):
             ``'test'`` is a share ``holdout`` of the images, ``'train'`` the rest.
-        holdout: Share of ``'test'``, in (0, 1); at least one image of each class goes to either side. A class with a
+        holdout: Share of ``'test'``, in (0, 1); at least one image of each class is on each side. A class with a
             single image stays in ``'train'``.
-        any_folder_is_class: Take folders for classes also if they look like splits (``train`` and ``val``), like
+        any_folder_is_class: Treat folders as classes even if they look like splits (``train`` and ``val``), like
             pictures and their annotations (``images`` and ``labels``), or like dates.
         kwargs: Arguments of :class:`SelfSupDataset`. ``metainfo=dict(classes=...)`` fixes the classes and their
             order. Otherwise they are the sorted names of the sub-folders that hold an image; those of ``train`` for a
-            ``val`` or ``test`` beside it, if ``train`` has all of them.
+            sibling ``val`` or ``test``, if ``train`` has all of them.
 
     Raises:
         ConfigError: ``with_label`` or ``subset`` is unknown, ``holdout`` no share or ``extensions`` empty.
-        DataError: The folder is missing, holds no image, its sub-folders are not classes, or labels are asked for where
-            there are none.
+        DataError: The folder is missing, holds no image, its sub-folders are not classes, or labels are requested but
+            missing.
     """
 
     def __init__(
@@ -99,15 +99,15 @@ class ImageFolder(SelfSupDataset):
         names = {class_of(path) for path in found.paths if '/' in path}
         if loose and self.with_label is True:
             raise DataError(
-                f'{os.path.join(folder, loose[0])} lies in no class folder; move it or set with_label=False'
+                f'{os.path.join(folder, loose[0])} is not in a class folder; move it or set with_label=False'
             )
         if self.with_label == 'auto':
             if loose:
                 if names:
-                    self.notes.append(f'read without labels: {len(loose):,} images lie in no folder ({loose[0]} …)')
+                    self.notes.append(f'read without labels: {len(loose):,} images are not in a folder ({loose[0]} …)')
                 return False
             if are_dates(names) and not self.any_folder_is_class:
-                self.notes.append('read without labels: the folders are dates (with_label=True takes them for classes)')
+                self.notes.append('read without labels: the folders are dates (with_label=True uses them as classes)')
                 return False
             if len(names) < 2 and len(names | set(self.training_classes(folder))) < 2:
                 return False
@@ -121,7 +121,7 @@ class ImageFolder(SelfSupDataset):
             self.notes.append(f'{len(found.empty)} folders without an image ({", ".join(found.empty[:3])}{more})')
         deeper = sum(path.count('/') > 1 for path in found.paths)
         if deeper:
-            self.notes.append(f'{deeper:,} images lie deeper than their class folder')
+            self.notes.append(f'{deeper:,} images are below a sub-folder of their class folder')
 
     def _names(self, folder: str, paths: Sequence[str]) -> tuple[str, ...]:
         """Names of the classes: of the training split, if that has all of them, else of this folder."""
@@ -131,7 +131,7 @@ class ImageFolder(SelfSupDataset):
             return trained
         if trained:
             unknown = sorted(set(own) - set(trained))
-            self.notes.append(f'{len(unknown)} classes that the training split has not ({", ".join(unknown[:3])} …)')
+            self.notes.append(f'{len(unknown)} classes that are not in the training split ({", ".join(unknown[:3])} …)')
         return own
 
 

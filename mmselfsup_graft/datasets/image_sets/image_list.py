@@ -1,4 +1,4 @@
-"""Lists of images in text files: the official form with labels and the bare names of the few-shot splits."""
+"""Lists of images in text files: the official form with labels, or bare names as in the few-shot splits."""
 
 import io
 import os
@@ -35,8 +35,8 @@ class ImageListing(NamedTuple):
 def parse_image_list(text: str, source: str = 'list', class_folders: Sequence[str] = ()) -> ImageListing:
     """Parse a list in one of two forms; the first line decides which, and all lines must be of it.
 
-    - ``relative/path label``: the label is the last token, so paths may hold spaces.
-    - ``n04235860_14959.JPEG``: stands for ``train/n04235860/n04235860_14959.JPEG``; the label is the rank of the
+    - ``relative/path label``: the label is the last token, so paths may contain spaces.
+    - ``n04235860_14959.JPEG``: means ``train/n04235860/n04235860_14959.JPEG``; the label is the rank of the
       folder among the sorted ``class_folders``, or among the folders of the list if none are given.
 
     Line ends may be LF or CRLF, the last one may be missing, blank lines at the end are ignored. Lines that begin with
@@ -63,7 +63,7 @@ def parse_image_list(text: str, source: str = 'list', class_folders: Sequence[st
 def _parse_labeled(line: str, where: str) -> ListEntry:
     tokens = line.rsplit(None, 1)
     if len(tokens) != 2 or not _LABEL.fullmatch(tokens[1]):
-        hint = ', with a blank and not a comma between them' if ',' in line else ''
+        hint = ', separated by a blank, not a comma' if ',' in line else ''
         raise DataError(f'{where}: {line!r} is malformed; expected "relative/path label" with label >= 0{hint}')
     return ListEntry(tokens[0], int(tokens[1]))
 
@@ -106,8 +106,8 @@ def names_of_labels(
 ) -> tuple[str, ...] | None:
     """Return the names of the classes of a labeled list, where its paths give them.
 
-    They do if the labels are the ranks of the entries' class folders among the sorted folders beside them, or if every
-    class has one folder of its own and all labels from 0 on occur.
+    This requires that the labels are the ranks of the entries' class folders among the sorted folders beside them, or
+    if every class has one folder of its own and all labels from 0 on occur.
 
     Args:
         entries: The list.
@@ -151,7 +151,7 @@ def listed_samples(listing: ImageListing, root: str, source: str, reader: SelfSu
         listing: The list.
         root: The folder.
         source: File of the list, for messages.
-        reader: The data set: what is missing is counted there, repeated lines are noted.
+        reader: The data set: it counts missing images and notes repeated lines.
 
     Raises:
         DataError: The first image is missing (that is a wrong root, not a damaged image), any is missing and the
@@ -161,8 +161,8 @@ def listed_samples(listing: ImageListing, root: str, source: str, reader: SelfSu
     reason = why_not_regular(first)
     if reason is not None:
         raise DataError(
-            f'{first!r}, the first image of {source}, {reason}; check data_root, and that a line has a path, a blank '
-            'and a label only'
+            f'{first!r}, the first image of {source}, {reason}; check data_root, and that each line is a path, a blank '
+            'and a label'
         )
     _note_repeated(listing.entries, source, reader)
     kept = []
@@ -189,7 +189,7 @@ def _note_repeated(entries: Sequence[ListEntry], source: str, reader: SelfSupDat
 
 
 class _Folders:
-    """Whether files exist, by listing each folder once: a look at every single file takes far longer."""
+    """Whether files exist, by listing each folder once, which is faster than a check of every file."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -209,7 +209,7 @@ class ImageList(SelfSupDataset):
     Args:
         data_root: Folder that the paths of the list are relative to. For bare names, the class folders are those of
             ``data_root/train``.
-        ann_file: List file, absolute or relative to ``data_root`` or, if not there, to the working folder.
+        ann_file: List file, absolute, or relative to ``data_root`` or the working folder.
         kwargs: Arguments of :class:`SelfSupDataset`. The classes of labels that are numbers get the names in
             ``LIST.json``, which ``make_split.py`` writes, or those that the paths give (:func:`names_of_labels`), or
             those of ``metainfo=dict(classes=...)``; otherwise they are named by their numbers.
@@ -223,8 +223,8 @@ class ImageList(SelfSupDataset):
         self.list_file = next((path for path in (inside, ann_file) if os.path.isfile(path)), None) or ann_file
         if not os.path.isfile(self.list_file):
             raise DataError(
-                f'list {ann_file!r} is neither there nor at {inside!r}; check ann_file (docs/data.md says what the '
-                'public lists are and how to make one)'
+                f'list {ann_file!r} was not found, nor {inside!r}; check ann_file (docs/data.md lists the '
+                'public lists and how to make one)'
             )
         super().__init__(data_root=data_root, ann_file=ann_file, **kwargs)
 

@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC 2012) and folders laid out like it."""
+"""ImageNet (ILSVRC 2012) and folders with its layout."""
 
 import os
 from typing import Any
@@ -24,7 +24,7 @@ class ImageNet(SelfSupDataset):
             ``meta/val.txt``.
         split: ``'train'`` or ``'val'``.
         ann_file: List of ``name label`` lines, names relative to the folder of the split, file relative to
-            ``data_root``. Empty: the class folders give the labels and ``meta/val.txt`` serves a flat ``val``.
+            ``data_root``. Empty: the class folders give the labels and ``meta/val.txt`` those of a flat ``val``.
         kwargs: Arguments of :class:`SelfSupDataset`.
 
     Raises:
@@ -67,7 +67,7 @@ class ImageNet(SelfSupDataset):
         self.left_out.update(found.left_out)
         loose = next((path for path in found.paths if '/' not in path), None)
         if loose is not None:
-            raise DataError(f'{os.path.join(folder, loose)} lies in no class folder; expected {_LAYOUT}')
+            raise DataError(f'{os.path.join(folder, loose)} is not in a class folder; expected {_LAYOUT}')
         own = tuple(sorted({class_of(path) for path in found.paths}))
         trained = own if self.split == 'train' else class_folders(os.path.join(self.data_root, 'train'))
         classes = trained if set(own) <= set(trained) else own

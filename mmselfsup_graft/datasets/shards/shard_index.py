@@ -1,4 +1,4 @@
-"""The index of tar archives: which bytes of which archive are which image.
+"""The index of tar archives: archive and bytes of every image.
 
 An archive follows the layout of webdataset: neighboring members that share a key (the name up to the first dot
 of its last part) are one sample, ``key.jpg`` its image and ``key.cls`` its label as text. Where a key has no such
@@ -39,7 +39,7 @@ class Shard:
         offsets: First byte of the image in the archive.
         sizes: Bytes of the image.
         labels: Numbers of the classes, -1 where there is none.
-        ignored: How many members were left out, by reason.
+        ignored: Number of skipped members by reason.
         examples: Names of the first of them, by reason.
     """
 
@@ -89,7 +89,7 @@ class _Member(NamedTuple):
 
 
 def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
-    """Read the members of an uncompressed tar archive; images are not decoded, nothing is unpickled.
+    """Read the members of an uncompressed tar archive; nothing is decoded or unpickled.
 
     Args:
         file: The archive, seekable.
@@ -174,7 +174,7 @@ def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> int:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Names of ``name-{000000..000127}.tar``, every range of numbers filled in; a name without ranges as it is.
+    """Names of ``name-{000000..000127}.tar``, every range expanded; a name without ranges is returned unchanged.
 
     Raises:
         DataError: A range runs backwards.
@@ -205,7 +205,7 @@ def parse_index(text: str | bytes, source: str) -> tuple[list[Shard], tuple[str,
     Raises:
         DataError: It is not an index, has another version, or is damaged.
     """
-    advice = 'make it anew with tools/dataset_tools/make_shards.py --index-only'
+    advice = 'make it again with tools/dataset_tools/make_shards.py --index-only'
     try:
         content: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -226,7 +226,7 @@ def parse_index(text: str | bytes, source: str) -> tuple[list[Shard], tuple[str,
 
 
 def parse_shard(entry: Any, source: str, advice: str = 'remove it and run the command again') -> Shard:
-    """Read what an index says of one archive.
+    """Read the entry of one archive in an index.
 
     Raises:
         DataError: It is damaged, or names a file outside of its folder.

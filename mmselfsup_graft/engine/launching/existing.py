@@ -70,8 +70,9 @@ def clear_work_dir(cfg: Config, overwrite: bool) -> None:
     if not answer[0]:
         return
     if not overwrite:
+        names = [Path(each).name for each in answer[0]]
         raise ConfigError(
-            f'{cfg.work_dir} holds an earlier run ({_shortened([Path(each).name for each in answer[0]])}); continue it with '
+            f'{cfg.work_dir} holds an earlier run ({_shortened(names)}); continue it with '
             '--resume, take another --work-dir, or start again with --overwrite, which deletes these files'
         )
     for path in files:

@@ -50,11 +50,11 @@ class NonFiniteLossHook(Hook):
     """Stop at the first loss or gradient that is not finite, name its origin and keep the batch that caused it.
 
     Watched are the loss and the norm of the gradients of every iteration, on the device. Both are sent to the host
-    without waiting (:class:`HostTransfer`), so no step reads the device, and they are known one or two iterations later;
-    batches are held until then. Waiting for non-finite weights to spoil the next loss would save the norm, which is
-    less than 1 % of a step, but lose the weights and, with accumulated gradients, the batch. A fused optimizer leaves
-    the bad step out (:class:`StepGuard`), so the weights stay sound, and the batch is run once more to find the module
-    where NaN or infinity appeared first (:func:`mmselfsup_graft.analysis.find_nonfinite`).
+    without waiting (:class:`HostTransfer`), so no step reads the device, and they are known one or two iterations
+    later; batches are held until then. Waiting for non-finite weights to spoil the next loss would save the norm, which
+    is less than 1 % of a step, but lose the weights and, with accumulated gradients, the batch. A fused optimizer
+    leaves the bad step out (:class:`StepGuard`), so the weights stay sound, and the batch is run once more to find the
+    module where NaN or infinity appeared first (:func:`mmselfsup_graft.analysis.find_nonfinite`).
 
     Nothing that is not finite is saved: before each checkpoint all results are awaited, and parameters, batch-norm
     statistics, averages of the weights and optimizer state are checked. A checkpoint of an older version that has such
