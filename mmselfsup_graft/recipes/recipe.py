@@ -93,7 +93,7 @@ def load_recipe(
     Args:
         path: Recipe file.
         options: Overrides with dotted keys, for every stage that can take them.
-        amp: Train all stages in half precision where the machine has it.
+        amp: Train all stages in half precision if the machine supports it.
         data_root: Folder for every data set that has a ``data_root``.
         epochs: Length of the longest stage; all others keep their proportion to it.
         max_left_out: Share of the files that every data set may leave out.

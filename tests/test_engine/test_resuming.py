@@ -424,7 +424,9 @@ def test_a_damaged_newest_is_passed_over(trained, tmp_path):
     assert f'checkpoint {damaged} is damaged' in done.error()
     done = call_tool('train', trained / 'cl.py', '--work-dir', tmp_path / 'run', '--resume', *fresh_name())
     assert done.code == 0, done.err
-    (warning,) = (line for line in (done.out + done.err).splitlines() if 'Resuming from the one before it' in line)
+    (warning,) = (
+        line for line in (done.out + done.err).splitlines() if 'Resuming from the previous readable one' in line
+    )
     assert str(damaged) in warning
     assert str(tmp_path / 'run' / 'epoch_1.pth') in warning
     assert_same_run(damaged, trained / 'run' / 'epoch_2.pth')
@@ -448,7 +450,7 @@ def test_a_finished_run_is_left_alone(trained):
     before = {path: path.read_bytes() for path in (trained / 'run').rglob('*') if path.is_file()}
     done = call_tool('train', trained / 'cl.py', '--work-dir', trained / 'run', '--resume', *fresh_name())
     assert done.code == 0, done.err
-    assert 'finished: 2 of 2 epochs, ask for more with --epochs' in done.out
+    assert 'finished: 2 of 2 epochs, use --epochs for more' in done.out
     assert {path: path.read_bytes() for path in (trained / 'run').rglob('*') if path.is_file()} == before
 
 

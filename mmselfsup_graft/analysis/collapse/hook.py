@@ -73,7 +73,7 @@ class CollapseHook(Hook):
         self._seen.clear()
 
     def after_train(self, runner: Runner) -> None:
-        """Stop watching."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

@@ -1,4 +1,4 @@
-"""Stopping a run that is asked to stop, so that it can be resumed."""
+"""Stopping a run on a signal, so that it can be resumed."""
 
 import signal
 import threading
@@ -52,7 +52,7 @@ class PreemptionHook(Hook):
 
     # ---------------------------------------------------------------- begin and end
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note what the run that wrote the checkpoint left to do."""
+        """Store which work the run that wrote the checkpoint left."""
         stopped = checkpoint.get('meta', {}).get('preempted')
         if stopped and getattr(runner, 'resumed_from', None) is not None:
             self._validate_first = stopped['in_validation']
@@ -78,18 +78,18 @@ class PreemptionHook(Hook):
         self._delete_replaced(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Likewise."""
+        """Delete the checkpoint of an earlier stop."""
         self._delete_replaced(runner)
 
     # ---------------------------------------------------------------- where a run can stop
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Note when the iteration begins."""
+        """Record the start time of the iteration."""
         self._began = time.monotonic()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Stop here if that was asked for and no gradients are waiting for their step."""
+        """Stop if requested, unless gradients are being accumulated."""
         self._began = None
         number = self._asked()
         steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)  # a dict of wrappers has none
@@ -98,7 +98,7 @@ class PreemptionHook(Hook):
         self._delete_replaced(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Count the iterations that every rank has."""
+        """Count the iterations that all ranks have."""
         self._val_iterations = len(runner.val_dataloader) if self._training else 0
         if self._training and self._group is not None:
             fewest = torch.tensor(self._val_iterations)
@@ -106,19 +106,19 @@ class PreemptionHook(Hook):
             self._val_iterations = int(fewest)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Stop here if that was asked for; mmengine has counted the iteration and the epoch before it validates."""
+        """Stop if requested; mmengine has counted the iteration and the epoch before it validates."""
         if batch_idx >= self._val_iterations:
             return
         number = self._asked()
         if number:
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):
-                    hook.after_val_epoch(runner)  # the trained weights back in their place
+                    hook.after_val_epoch(runner)  # restores the trained weights
             self._stop(runner, number, runner.iter, in_validation=True)
 
     # ---------------------------------------------------------------- agreement
     def _asked(self) -> int:
-        """The signal that came to any rank, the same answer on every rank; 0 if there was none."""
+        """The signal that any rank received, the same on all ranks; 0 if none."""
         if self._group is None:
             return request.number or 0
         self._left -= 1
@@ -131,7 +131,7 @@ class PreemptionHook(Hook):
         self._longest = max(self._longest, seconds)
         self._left = min(max(int(_EXCHANGE_SECONDS / max(seconds, 1e-6)), 1), 1000)
         self._since = (time.monotonic(), self._left)
-        if number:  # perhaps the step of accumulated gradients is not complete: look at every iteration from now on
+        if number:  # the accumulated step may be incomplete: check every iteration from now on
             self._left = 1
         return int(number)
 
@@ -141,11 +141,11 @@ class PreemptionHook(Hook):
             number, began = request.number, self._began
             allowed = max(_STUCK_SECONDS, _STUCK_ITERATIONS * self._longest)
             if number is not None and began is not None and time.monotonic() - max(request.since, began) > allowed:
-                request.leave(f'{signal.Signals(number).name}, without a checkpoint: another rank does not answer')
+                request.leave(f'{signal.Signals(number).name}, without a checkpoint: another rank does not respond')
 
     # ---------------------------------------------------------------- the checkpoint
     def _stop(self, runner: Runner, number: int, iterations: int, in_validation: bool) -> None:
-        self._training = False  # from here on it takes as long as it takes
+        self._training = False  # no time limit from here on
         path = Path(runner.work_dir) / f'iter_{iterations}.pth'
         if in_validation or not self._is_written(runner, path):
             epoch = runner.epoch
@@ -164,7 +164,7 @@ class PreemptionHook(Hook):
 
     @staticmethod
     def _is_written(runner: Runner, path: Path) -> bool:
-        """Whether the checkpoint hook has just written this very file."""
+        """Whether the checkpoint hook has just written this file."""
         return path.is_file() and str(path) in (getattr(hook, 'last_ckpt', None) for hook in runner.hooks)
 
     def _delete_replaced(self, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""Results that are there already are replaced only where that is asked for."""
+"""Protection of existing results: they are replaced only on request."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _NAMED = 3
 
 
 def refuse_existing(paths: Iterable[str | os.PathLike], overwrite: bool, option: str) -> None:
-    """Refuse to replace files before work begins whose results would take their place.
+    """Raise an error, before any work, if the results would replace existing files.
 
     Args:
         paths: The files that would be written.
@@ -22,7 +22,7 @@ def refuse_existing(paths: Iterable[str | os.PathLike], overwrite: bool, option:
         option: The option that names another place.
 
     Raises:
-        ConfigError: If one of them exists and must not be replaced.
+        ConfigError: If one of them exists and ``overwrite`` is not set.
     """
     found = [str(path) for path in paths if os.path.lexists(path)]
     if found and not overwrite:
@@ -32,7 +32,7 @@ def refuse_existing(paths: Iterable[str | os.PathLike], overwrite: bool, option:
 
 
 def refuse_other_recipe(work_dir: Path, stages: Iterable[str]) -> None:
-    """Refuse to replace the report of a recipe by that of another one.
+    """Raise an error if the report of another recipe would be replaced.
 
     Args:
         work_dir: Work directory.
@@ -49,17 +49,17 @@ def refuse_other_recipe(work_dir: Path, stages: Iterable[str]) -> None:
 
 
 def clear_work_dir(cfg: Config, overwrite: bool) -> None:
-    """See that a new run does not write over an earlier one in its work directory.
+    """Ensure that a new run does not overwrite an earlier one in its work directory.
 
-    All processes call it; the first one looks and deletes.
+    All processes must call it; the first one checks and deletes.
 
     Args:
         cfg: Config with ``work_dir``; a run that is resumed keeps everything.
         overwrite: Delete the checkpoints, history and notes of the earlier run.
 
     Raises:
-        ConfigError: If there is an earlier run and it must not be deleted, or one is to be resumed whose checkpoints
-            lie where this config does not look.
+        ConfigError: If there is an earlier run and it must not be deleted, or the run to resume keeps its
+            checkpoints in a folder that this config does not use.
     """
     if cfg.get('resume'):
         _refuse_elsewhere(cfg)
@@ -85,7 +85,7 @@ def clear_work_dir(cfg: Config, overwrite: bool) -> None:
 
 
 def _refuse_elsewhere(cfg: Config) -> None:
-    """Refuse to begin anew in the folder of a run that kept its checkpoints in another one."""
+    """Raise an error instead of starting again in the folder of a run with checkpoints in another folder."""
     from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
 
     note = Path(cfg.work_dir) / 'last_checkpoint'  # mmengine's

@@ -1,4 +1,4 @@
-"""Rules on parameter names: factors of learning rate and weight decay, as the published recipes list them."""
+"""Rules on parameter names: factors of learning rate and weight decay, as in the published recipes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ _FACTORS = {'lr_mult': 'a number > 0', 'decay_mult': 'a number >= 0'}
 
 @dataclass(frozen=True)
 class ParamRule:
-    """What holds for all parameters whose name matches.
+    """Factors for all parameters whose name matches.
 
     Attributes:
-        match: Searched in the full name (``backbone.mask_token``).
+        match: Regular expression, searched in the full name (``backbone.mask_token``).
         lr_mult: Factor of the learning rate; None leaves it.
         decay_mult: Factor of the weight decay; None leaves it.
     """
