@@ -179,14 +179,14 @@ def test_pooled_norm() -> None:
     there = convert(state, 'file', 'timm').state
     assert torch.equal(there['fc_norm.bias'], torch.ones(8))
     assert convert(there, 'file', 'mmpretrain').state.keys() == state.keys()
-    with pytest.raises(CheckpointError, match=r'ln2\.weight .* target hf has no place'):
+    with pytest.raises(CheckpointError, match=r'ln2\.weight .* target hf cannot take'):
         convert(state, 'file', 'hf')
 
 
 def test_what_cannot_be_done_is_said() -> None:
     with pytest.raises(CheckpointError, match='unknown target'):
         convert(state_of('vit'), 'file', 'keras')
-    with pytest.raises(CheckpointError, match=r'family resnet, which target hf has no place for; .* torchvision'):
+    with pytest.raises(CheckpointError, match=r'family resnet, which target hf does not support; .* torchvision'):
         convert(state_of('resnet'), 'file', 'hf')
     with pytest.raises(CheckpointError, match='26 x 26 is not a multiple of the patches of 4 x 4'):
         convert(state_of('vit'), 'file', 'timm', img_size=(26, 26))
@@ -278,7 +278,7 @@ def test_a_target_whose_blocks_cannot_share_a_table() -> None:
 
 def test_a_tensor_that_is_none_of_a_vit_is_refused() -> None:
     state = {**state_of('vit'), 'norm.weight': torch.zeros(8)}
-    with pytest.raises(CheckpointError, match=r'norm\.weight.* target timm has no place'):
+    with pytest.raises(CheckpointError, match=r'norm\.weight.* target timm cannot take'):
         convert(state, 'file', 'timm')
 
 
