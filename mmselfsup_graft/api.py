@@ -80,7 +80,7 @@ def evaluate(
         config: Config file.
         checkpoint: Of any known format.
         protocols: Only these; default: all of the section.
-        block: Score the feature after so many blocks; default: the final feature.
+        block: Score the feature after this number of blocks; default: the final feature.
         work_dir: Where ``results.jsonl`` is written; default: ``work_dirs/<config name>``.
         options: Overrides by dotted key.
 

@@ -23,7 +23,7 @@ class Row(NamedTuple):
         floor, warm_up, epochs: Of the cosine.
         layer_decay, drop_path: None for one rate.
         params: Of encoder and head, in millions.
-        average: Decay and length of the ramp of the averaged weights, None for none.
+        average: Decay and length of the ramp of the averaged weights, None if not used.
         repeats: Copies of each image.
     """
 

@@ -87,7 +87,7 @@ def explain_unplaced(names: Collection[str], registers: int = 0) -> str:
         if found:
             rest = [name for name in rest if name not in found]
             more = f', {len(found)} tensors' if len(found) > 1 else ''
-            parts.append(f'{what} ({found[0]}{more}): {remedy.format(count=registers or "N")} takes it')
+            parts.append(f'{what} ({found[0]}{more}): use {remedy.format(count=registers or "N")}')
     if rest:
         parts.append(
             f'{grouped_names(rest, depth=8, most=3)}: no backbone of this toolbox takes it; check the kind of encoder'

@@ -99,7 +99,7 @@ def _sum(token: Entry, position: torch.Tensor) -> torch.Tensor:
     if token.tensor.shape != position.shape:
         raise CheckpointError(
             f'{token.name} has shape {tuple(token.tensor.shape)}, its rows in the position table '
-            f'{tuple(position.shape)}; is the file complete?'
+            f'{tuple(position.shape)}; check the file'
         )
     return token.tensor + position
 

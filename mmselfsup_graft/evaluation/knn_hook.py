@@ -24,10 +24,11 @@ from .pooling import check_features
 
 @HOOKS.register_module()
 class KNNHook(Hook):
-    """Score ``model.backbone`` by k-NN every few epochs, for watching only.
+    """Score ``model.backbone`` by k-NN every few epochs, for monitoring only.
 
-    The accuracy goes into the log, into mmengine's message hub as ``val/knn`` and, as a line of its own, into the run's
-    ``history.jsonl``. Loss, weights and random state are left alone: a run ends with the same bits with it or without.
+    The accuracy is logged, stored in mmengine's message hub as ``val/knn`` and, as a separate line, written to the
+    run's ``history.jsonl``. Loss, weights and random state are not changed: a run ends with the same bits with or
+    without it.
 
     Over ranks: extraction is shared, the first process scores.
 
@@ -38,11 +39,11 @@ class KNNHook(Hook):
         knn: Settings of :class:`KNNProtocol`.
         batch_size: Images per forward pass.
         num_workers: Loader processes.
-        feature: Of the encoder, see :data:`mmselfsup_graft.evaluation.FEATURES`; None is its own.
+        feature: Feature of the encoder, see :data:`mmselfsup_graft.evaluation.FEATURES`; None is its own.
 
     Raises:
         ConfigError: If ``knn`` holds unknown keys or values, or the model has no backbone.
-        DataError: If a data set has no labels, or the test data a class that the training data has not.
+        DataError: If a data set has no labels, or the test data has a class that is not in the training data.
     """
 
     priority = 'BELOW_NORMAL'  # before the checkpoint, so that a resumed run's history has the line
@@ -66,7 +67,7 @@ class KNNHook(Hook):
         self._datasets: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Build the data sets, so that a fault shows before the training and not after an epoch."""
+        """Build the data sets, so that errors are raised before the training."""
         model = unwrapped_model(runner)
         if not isinstance(getattr(model, 'backbone', None), nn.Module):
             raise ConfigError(f'KNNHook: {type(model).__name__} has no backbone to score')

@@ -4,7 +4,7 @@ A recipe is a config with ``stages``, each ``dict(name=, config=, share=, option
 anywhere in a stage's config is replaced by the final checkpoint of an earlier stage.
 ``share`` multiplies the epochs of a stage, schedule included, after all overrides. ``configs`` may give short names to
 config files, so that recipes on other data inherit the stages and change the files; ``options`` holds overrides for all
-stages. Every stage has its own folder in the recipe's work directory and leaves ``done.json`` when
+stages. Every stage has its own folder in the recipe's work directory and writes ``done.json`` when
 it is complete, so running the same command again resumes after a stop by any means.
 """
 
@@ -45,7 +45,7 @@ class Stage:
         name: Folder and reference name.
         cfg: Checked config, references unresolved.
         needs: Names of the stages whose checkpoints it uses.
-        fingerprint: Hash of the config and of everything it builds on.
+        fingerprint: Hash of the config and of all stages it depends on.
     """
 
     name: str
@@ -95,7 +95,7 @@ def load_recipe(
         options: Overrides with dotted keys, for every stage that can take them.
         amp: Train all stages in half precision if the machine supports it.
         data_root: Folder for every data set that has a ``data_root``.
-        epochs: Length of the longest stage; all others keep their proportion to it.
+        epochs: Length of the longest stage; the others are scaled in proportion.
         max_left_out: Share of the files that every data set may leave out.
 
     Raises:
@@ -156,7 +156,7 @@ def _set_lengths(configs: dict[str, Config], shares: dict[str, float], epochs: i
 
 
 def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:
-    """Set each option in every stage that can take it; one that none can take is an error."""
+    """Set each option in every stage that accepts it; an option that no stage accepts is an error."""
     for key in sorted(options, key=lambda name: not name.endswith('.type')):
         refusals = []
         for cfg in configs:
@@ -171,7 +171,7 @@ def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:
 
 
 def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage:
-    """Find out which earlier stages a config builds on, and its fingerprint."""
+    """Determine the earlier stages that a config depends on, and its fingerprint."""
     refuse_out_dir(cfg, f'recipe {path}, stage {name!r}')
     known = {stage.name: stage for stage in earlier}
     needs = tuple(dict.fromkeys(value.removeprefix(_REFERENCE) for value in _references(cfg.to_dict())))
@@ -209,16 +209,16 @@ def _resolve(value: Any, work_dir: Path) -> Any:
 
 
 def read_done(work_dir: Path, name: str) -> dict[str, Any] | None:
-    """What a finished stage left behind, or None if it is not finished; see :func:`read_note`."""
+    """Record of a finished stage, or None if it is not finished; see :func:`read_note`."""
     path = Path(work_dir) / name / 'done.json'
     return read_note(path) if path.is_file() else None
 
 
 def stage_checkpoint(work_dir: Path, name: str) -> Path:
-    """Final checkpoint of a finished stage; it is the very file that the stage left.
+    """Final checkpoint of a finished stage; its hash is checked.
 
     Raises:
-        GraftError: If the stage is not finished, or the file is missing or another one.
+        GraftError: If the stage is not finished, or the file is missing or was changed.
     """
     done = read_done(work_dir, name)
     if done is None:
@@ -229,7 +229,7 @@ def stage_checkpoint(work_dir: Path, name: str) -> Path:
 
 
 def is_done(stage: Stage, work_dir: Path) -> bool:
-    """Whether the stage is complete with this very config.
+    """Whether the stage is complete with the same config.
 
     Raises:
         ConfigError: If its folder holds checkpoints of another config.
@@ -283,7 +283,7 @@ def _finish(folder: Path, stage: Stage, notes: list[str]) -> None:
         'sha256': file_sha256(newest),
         'fingerprint': stage.fingerprint,
         'seconds': progress['seconds'],
-        # unknown if an older version began: not there, or NaN
+        # unknown if an older version started it: missing, or NaN
         **{key: progress[key] for key in ('cpu_seconds',) if progress.get(key, math.nan) == progress.get(key)},
         'iterations': progress['max_iters'],
         'notes': progress['notes'],

@@ -123,7 +123,5 @@ def test_a_class_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, 'lab_code', module)
     torch.save({'settings': module.Settings()}, tmp_path / 'file.pth')
     monkeypatch.delitem(sys.modules, 'lab_code')
-    with pytest.raises(
-        CheckpointError, match=r"needs a class that is not installed \(No module named 'lab_code'\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"needs a class that is not installed \(No module named 'lab_code'\)"):
         read_checkpoint(tmp_path / 'file.pth', unsafe_pickle=True)

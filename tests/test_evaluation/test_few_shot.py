@@ -38,7 +38,7 @@ def test_draws_are_balanced_and_without_repetition():
 
 
 def test_a_class_with_too_few_images_is_named():
-    with pytest.raises(DataError, match='class 1 has 2 training images, fewer than the 3 shots'):
+    with pytest.raises(DataError, match='class 1 has 2 training images, fewer than 3 shots'):
         draw_shots(np.array([0, 0, 0, 1, 1]), 3, np.random.default_rng(0))
 
 

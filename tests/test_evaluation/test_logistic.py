@@ -67,5 +67,5 @@ def test_an_unfinished_solver_says_so():
 
 
 def test_one_class_is_refused():
-    with pytest.raises(DataError, match='two classes at least, got 1'):
+    with pytest.raises(DataError, match='at least two classes, got 1'):
         logistic_accuracy((np.ones((3, 2)), np.zeros(3, int)), (np.ones((3, 2)), np.zeros(3, int)), LogisticProtocol())

@@ -190,14 +190,14 @@ def test_the_checkpoint_of_a_stage_is_the_file_that_it_left(tmp_path):
     for replace in (lambda: checkpoint.write_bytes(b'forged!'), lambda: checkpoint.symlink_to(outside)):
         checkpoint.unlink()
         replace()
-        with pytest.raises(GraftError, match='is not the file that its stage left'):
+        with pytest.raises(GraftError, match='is not the file of its stage'):
             stage_checkpoint(tmp_path / 'work', 'mim')
     checkpoint.unlink()
     checkpoint.write_bytes(b'weights')
     os.utime(checkpoint, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert stage_checkpoint(tmp_path / 'work', 'mim') == checkpoint
     write_json(folder / 'done.json', {'checkpoint': checkpoint.name})
-    with pytest.raises(GraftError, match='is not the file that its stage left'):
+    with pytest.raises(GraftError, match='is not the file of its stage'):
         stage_checkpoint(tmp_path / 'work', 'mim')
 
 

@@ -186,7 +186,7 @@ def test_fresh_weights_by_the_same_recipe(tuned, folder, tmp_path) -> None:
 def test_fresh_weights_have_no_projector_to_begin_a_head_with(folder) -> None:
     cfg = load_config(folder / 'tiny.py')
     cfg.model.head = dict(type='FirstFCHead', num_classes=10, in_channels=WIDTH)
-    with pytest.raises(ConfigError, match='fresh weights have not'):
+    with pytest.raises(ConfigError, match='fresh weights do not have'):
         prepare_finetuning(cfg, 'random')
 
 

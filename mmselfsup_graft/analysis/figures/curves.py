@@ -49,7 +49,7 @@ def draw_loss_curves(runs: Mapping[str, Path], target: Path) -> None:
     """
     figure, axes = plt.subplots(1, len(runs), figsize=(3.4 * len(runs), 3), squeeze=False, layout='constrained')
     for axis, (name, work_dir) in zip(axes[0], runs.items()):
-        rows = [row for row in read_history(work_dir) if 'loss' in row]  # the rest are scores of a hook
+        rows = [row for row in read_history(work_dir) if 'loss' in row]  # other rows are scores of a hook
         axis.plot([row['iter'] + 1 for row in rows], [row['loss'] for row in rows], linewidth=1)
         axis.set(title=name, xlabel='iteration', ylabel='loss')
         axis.grid(alpha=0.3)

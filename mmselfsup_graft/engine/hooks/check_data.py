@@ -31,7 +31,7 @@ class CheckDataHook(Hook):
         ConfigError: If head or data preprocessor have another number of classes than the training data, or the last
             batch of an epoch has fewer images than the model needs.
         CheckpointError: When resuming a classifier on other classes.
-        DataError: If validation or test data have a class that the training data has not.
+        DataError: If validation or test data have a class that is not in the training data.
     """
 
     priority = 'VERY_HIGH'  # before labels are used

@@ -81,7 +81,7 @@ class WeightAverageHook(EMAHook):
     ) -> None:
         if not 0.0 < decay < 1.0 or not 0.0 <= ramp_start <= 1.0:
             raise ConfigError(
-                f'WeightAverageHook: decay={decay} must lie between 0 and 1, and ramp_start={ramp_start} in [0, 1]'
+                f'WeightAverageHook: decay={decay} must be between 0 and 1, and ramp_start={ramp_start} in [0, 1]'
             )
         if ramp_epochs < 0 or (interval is not None and interval < 1):
             raise ConfigError(

@@ -53,7 +53,7 @@ def scales_from_decay(ratio: float, num_blocks: int) -> list[float]:
         ConfigError: If the ratio is not in (0, 1].
     """
     if not 0 < ratio <= 1:
-        raise ConfigError(f'layer_wise_decay_ratio must lie in (0, 1], got {ratio}')
+        raise ConfigError(f'layer_wise_decay_ratio must be in (0, 1], got {ratio}')
     return [ratio ** (num_blocks + 1 - layer) for layer in range(num_blocks + 2)]
 
 

@@ -38,8 +38,8 @@ def checked_moments(runner: Runner, content: dict[str, Any], filename: str, anyw
     wanted, found = meta.get('optimizer_entries'), stored_entries(checked)
     if wanted is not None and wanted != found:
         raise CheckpointError(
-            f'{filename} cannot be resumed: it has the optimizer state of {found} parameters, expected {wanted} as when '
-            'it was written; the file is damaged, resume from another one'
+            f'{filename} cannot be resumed: it has the optimizer state of {found} parameters, expected {wanted}; '
+            'the file is damaged, resume from another one'
         )
     return checked
 

@@ -27,15 +27,15 @@ _STARTED = 'finetune.json'
 
 @dataclass(frozen=True)
 class FineTuning:
-    """A fine-tuning run that was checked and can start.
+    """A checked fine-tuning run.
 
     Attributes:
         cfg: The config with the checkpoint and the held-out part filled in.
         checkpoint: The file, or ``random`` for fresh weights.
-        format: Its format; None for fresh weights.
-        sha256: Hash of its content, likewise.
+        format: Format of the file; None for fresh weights.
+        sha256: Hash of the file; None for fresh weights.
         config_sha256: Hash of the resolved config, checkpoint and held-out part not filled in.
-        protocol: What is done, in numbers.
+        protocol: Settings of the fine-tuning.
     """
 
     cfg: Config
@@ -50,22 +50,22 @@ class FineTuning:
 def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') -> FineTuning:
     """Check config and checkpoint, and put the checkpoint into the config.
 
-    A ``model.graft`` of one entry keeps its other keys (``branch='momentum'``, say). A head that starts from the
+    A ``model.graft`` of one entry keeps its other keys, e.g. ``branch='momentum'``. A head that starts from the
     projector takes it from the same file. For ``selection='holdout'`` the validation data becomes a held-out part of
     the training data.
 
     Args:
         cfg: A checked config of ``configs/benchmarks/finetune``; it is changed.
-        checkpoint: File of any known format, or ``random``: the same recipe from fresh weights, to compare with.
+        checkpoint: File of any known format, or ``random``: the same recipe from fresh weights, as a baseline.
         selection: ``test`` or ``holdout``, see :class:`FineTuneProtocol`.
 
     Raises:
-        ConfigError: If the config is for no fine-tuning, the selection unknown, or a head asks fresh weights for a
-            projector.
+        ConfigError: If the config is not for fine-tuning, the selection is unknown, or a head needs a projector, which
+            fresh weights do not have.
         CheckpointError: If the file cannot be read, or has no projector where the head needs it.
     """
     _check(cfg)
-    digest = config_sha256(cfg)  # of what is written; the checkpoint has a hash of its own
+    digest = config_sha256(cfg)  # of the config as written; the checkpoint has its own hash
     protocol = FineTuneProtocol.from_config(cfg, selection=selection)
     found, sha256 = None, None
     if checkpoint == RANDOM:
@@ -80,7 +80,7 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
 def _start_fresh(cfg: Config, protocol: FineTuneProtocol) -> None:
     if protocol.from_first_fc:
         raise ConfigError(
-            'this head begins with the first layer of a projector, which fresh weights have not; take a config whose '
+            'this head starts with the first layer of a projector, which fresh weights do not have; use a config whose '
             'head is a LinearClsHead'
         )
     cfg.model.graft = None
@@ -97,11 +97,11 @@ def _start_from(cfg: Config, checkpoint: str, protocol: FineTuneProtocol) -> str
         start = read_projector_start(checkpoint, source.format, source.branch, source.unsafe_pickle)
         if start.weight.shape[1] != cfg.model.head.in_channels:
             raise CheckpointError(
-                f'{checkpoint}: its projector takes {start.weight.shape[1]} channels, this encoder gives '
+                f'{checkpoint}: its projector has {start.weight.shape[1]} input channels, this encoder gives '
                 f'{cfg.model.head.in_channels}; check the architecture and size of the checkpoint'
             )
         projector = {key: value for key, value in entry.items() if key != 'layers'}
-        # the width is written down too: the tuned model can be built again without this file
+        # the width is stored too, so that the tuned model can be built without this file
         cfg.model.head.update(projector=projector, hidden_channels=len(start.weight))
     return encoder.format
 
@@ -124,7 +124,7 @@ def _check(cfg: Config) -> None:
 
 
 def _hold_out(cfg: Config, protocol: FineTuneProtocol) -> None:
-    """Validate on a part of the training data, looked at as the test data are, and train on the rest."""
+    """Validate on a part of the training data, with the test pipeline, and train on the rest."""
     train_set, pipeline = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset.pipeline
     parts = train_set.get('part') or []
     parts = [parts] if isinstance(parts, Mapping) else list(parts)
@@ -151,7 +151,7 @@ def finetune(run: FineTuning, config: str, overwrite: bool = False) -> dict[str,
         ConfigError: When resuming a run that had another checkpoint or selection, or if there is an earlier run that
             must not be deleted.
     """
-    prepare_distributed(run.cfg)  # before the first process alone writes
+    prepare_distributed(run.cfg)  # before the first process writes
     with exclusive_work_dir(run.cfg.work_dir):
         return _finetune(run, config, overwrite)
 
@@ -186,7 +186,7 @@ def _finetune(run: FineTuning, config: str, overwrite: bool) -> dict[str, Any] |
 
 
 def _same_run(run: FineTuning) -> None:
-    """Write down what a run starts from; refuse to resume it from something else."""
+    """Record the start of a run; raise an error when resuming it with another start."""
     path = Path(run.cfg.work_dir) / _STARTED
     now = {
         'checkpoint_sha256': run.sha256,

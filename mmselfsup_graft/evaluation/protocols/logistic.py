@@ -10,14 +10,14 @@ from mmselfsup_graft.errors import ConfigError, DataError
 
 FeatureSet = tuple[np.ndarray, np.ndarray]
 
-# with scikit-learn's own 1e-4 the objective ends up to a quarter above its minimum, depending on the features
+# with scikit-learn's default 1e-4 the objective can end up to 25 % above its minimum, depending on the features
 TOLERANCE = 1e-6
 MAX_ITERATIONS = 5000
 
 
 @dataclass(frozen=True)
 class LogisticProtocol:
-    """Logistic regression without intercept on all of ``evaluation.train``, which is then the 1 % list.
+    """Logistic regression without intercept on all of ``evaluation.train``, usually the 1 % list.
 
     Layer Grafted Pre-training (arXiv 2302.14138), 1 % few-shot. Minimizes, over the n training images,
     ``mean cross entropy + regularization / (2 n) |W|^2``. The release solves it with cyanure; the optimum is the same.
@@ -42,7 +42,7 @@ class LogisticProtocol:
 
 
 def check_solver(protocol: str, regularization: float, tol: float, max_iter: int) -> None:
-    """Refuse settings with which the solver cannot work.
+    """Raise an error for settings that the solver cannot use.
 
     Raises:
         ConfigError: If one of them is not positive.
@@ -54,11 +54,11 @@ def check_solver(protocol: str, regularization: float, tol: float, max_iter: int
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """A fitted model and how the solver ended.
+    """A fitted model and the solver's status.
 
     Attributes:
         weights: [D, C] float64.
-        classes: [C] the labels that the columns stand for.
+        classes: [C] labels of the columns.
         objective: Value of the protocol's objective at ``weights``.
         iterations: Of the solver.
         converged: Whether it stopped by ``tol`` and not by ``max_iter``.
@@ -107,7 +107,7 @@ def fit_logistic(
 
     classes = np.unique(labels)
     if len(classes) < 2:
-        raise DataError(f'logistic regression needs images of two classes at least, got {len(classes)}')
+        raise DataError(f'logistic regression needs images of at least two classes, got {len(classes)}')
     # for two classes scikit-learn fits one vector w; the multinomial optimum is W = (-w/2, w/2) with |W|^2 = |w|^2 / 2
     strength = (2.0 if len(classes) == 2 else 1.0) / regularization
     model = LogisticRegression(C=strength, fit_intercept=False, tol=tol, max_iter=max_iter)
@@ -137,7 +137,7 @@ def logistic_objective(weights: np.ndarray, features: np.ndarray, labels: np.nda
 
 
 def logistic_accuracy(train: FeatureSet, test: FeatureSet, protocol: LogisticProtocol) -> dict[str, Any]:
-    """Fit on all training features, score on the test features; the arguments are left alone.
+    """Fit on all training features, score on the test features; the arguments are not changed.
 
     Args:
         train: Features [N, D] and labels [N].

@@ -1,4 +1,4 @@
-"""The held-out images on a map, and beside their neighbors, as what the template needs."""
+"""Held-out images on maps and with their neighbors, in the form for the template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from .content import Embedding, Representation, Sample
 from .images import data_uri, drawing_ink, in_color, is_pixelated, recolored, sheet
 from .palette import COLORED, DARK, LIGHT, OTHER
 
-_COVERED = 0.5  # share of a map that its images would cover side by side
+_COVERED = 0.5  # share of a map that its images would cover without overlap
 _LARGEST, _TILE = 9.0, 48  # per cent of a map's width, and dots in the sheet
 _THUMBNAIL = 96
-_SHORT = 8  # letters of a name that fits onto a map
+_SHORT = 8  # length of a name that fits on a map
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Sheets:
         light: Address of the picture.
         dark: Likewise; the same unless the images are colored drawings.
         per_row: Images in a row of it.
-        colored: Whether the images themselves bear the color of their class; else they get a frame.
-        pixelated: Whether single pixels are to be seen.
+        colored: Whether the images have the color of their class; else they get a frame.
+        pixelated: Whether single pixels are visible.
     """
 
     light: str
@@ -64,19 +64,19 @@ class Sheets:
     pixelated: bool
 
     def place(self, number: int) -> str:
-        """Where an image lies in the picture, as CSS has it."""
+        """CSS position of an image in the picture."""
         last = max(1, self.per_row - 1)
         return f'{100 * (number % self.per_row) / last:.4g}% {100 * (number // self.per_row) / last:.4g}%'
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """An image among neighbors.
+    """An image in a list of neighbors.
 
     Attributes:
         uri: Its address.
         label: Its class, or its number.
-        same: Whether it is of the query's class; None without labels.
+        same: Whether it has the query's class; None without labels.
     """
 
     uri: str
