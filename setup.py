@@ -60,7 +60,7 @@ class BuildWithMim(build_py):
 setup(
     name='mmselfsup-graft',
     version=read_version(),
-    description='Self-supervised pre-training with the objective chosen per layer, in the OpenMMLab manner',
+    description='Self-supervised pre-training with the objective chosen per layer, in the style of OpenMMLab',
     long_description=read_description(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

@@ -1,7 +1,7 @@
-"""The public functions: what a notebook or a script calls.
+"""The public functions, for notebooks and scripts.
 
-Each does what the command of the same name does and returns what that command prints or writes. All are reached as
-``mmselfsup_graft.NAME``; this module is imported when one of them is first used.
+Each is equal to the command of the same name and returns its output. All are available as
+``mmselfsup_graft.NAME``; this module is imported on first use.
 """
 
 import os
@@ -53,7 +53,7 @@ def finetune(
     Args:
         config: Config file.
         checkpoint: Of any known format, or ``random``.
-        selection: ``test`` or ``holdout``: what the best epoch is chosen on.
+        selection: ``test`` or ``holdout``: data for choosing the best epoch.
         overwrite: Delete an earlier run in the work directory.
         **options: See :func:`train`.
 
@@ -102,7 +102,7 @@ def run_recipe(
     Args:
         recipe: Config file with ``stages``.
         work_dir: Default: ``work_dirs/<recipe name>``.
-        parallel: Stages that run at the same time where they do not need each other.
+        parallel: Number of independent stages that run in parallel.
         **options: Of :func:`mmselfsup_graft.recipes.recipe.load_recipe`.
 
     Returns:

@@ -16,13 +16,13 @@ from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, exit_r
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
-    """Run ``main`` and leave the process: 0 if all went well, 1 with one clear line if not, 75 if it was asked to stop.
+    """Run ``main`` and exit: 0 on success, 1 with a one-line error, 75 if stopped by a signal.
 
     Set GRAFT_TRACEBACK=1 to see where an error came from.
     """
     # schedules step at every iteration, optimizers of accumulated gradients not at the first: nothing is skipped
     warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
-    logging.raiseExceptions = False  # a log that cannot be written prints no traceback beside the one line below
+    logging.raiseExceptions = False  # no traceback of a log that cannot be written besides the line below
     try:
         with handled():
             code = main(argv) or 0
@@ -59,10 +59,10 @@ def _end_workers() -> None:
 
 
 def _leave_process_group(code: int) -> None:
-    """End torch's communication in good order, and the process with it, if it is one of several.
+    """Shut down torch's communication and exit, if this is one of several processes.
 
-    The threads of a process group that is still referred to (by DDP for example) can abort a process while Python takes
-    itself apart, long after all work was done.
+    The threads of a process group that is still referred to (by DDP for example) can abort a process while Python shuts
+    down, after all work is done.
     """
     torch = sys.modules.get('torch')
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -74,7 +74,7 @@ def _leave_process_group(code: int) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """One line for an error: our own message, also from below other errors, or its type and first line."""
+    """One line for an error: the message of a GraftError, also of a nested one, or its type and first line."""
     full = _what_is_full(error)
     if full is not None:
         return full
@@ -95,7 +95,7 @@ def describe(error: BaseException) -> str:
 
 
 def _killed_worker(error: BaseException) -> str | None:
-    """What to say if the cause is the death of a worker, which torch raises wherever the process happens to be."""
+    """Message if the cause is a killed worker, which torch raises anywhere in the process; else None."""
     cause: BaseException | None = error
     said = None
     while cause is not None:
@@ -105,7 +105,7 @@ def _killed_worker(error: BaseException) -> str | None:
         if found:
             said = f'a data-loading worker (PID {found[1]}) was {_killed_by(found[2])}'
         cause = cause.__cause__ or cause.__context__
-    return said  # by the innermost, which names the signal
+    return said  # of the innermost error, which has the signal
 
 
 def _killed_by(description: str | None) -> str:
@@ -115,17 +115,17 @@ def _killed_by(description: str | None) -> str:
 
 
 def _last_lines(text: str) -> str:
-    """What stands behind the last line of code of a traceback: the error itself, whole."""
+    """The error message after the last line of code in a traceback."""
     lines = text.rstrip().splitlines()
     last = max((number for number, line in enumerate(lines) if line.startswith('  ')), default=-1)
     return ' '.join(' '.join(lines[last + 1 :]).split())
 
 
 def _what_is_full(error: BaseException) -> str | None:
-    """What to say if shared memory, or a disk that no message of ours names, is full."""
+    """Message if shared memory, or a disk without a specific message, is full."""
     if is_shared_memory_full(error):
         return (
-            'shared memory (/dev/shm), through which loader workers hand over their batches, is full: set '
+            'shared memory (/dev/shm), through which loader workers pass their batches, is full: set '
             'train_dataloader.num_workers=0, or start the container with more of it (docker run --shm-size=8g)'
         )
     if is_disk_full(error) and isinstance(error, OSError):
@@ -135,6 +135,6 @@ def _what_is_full(error: BaseException) -> str | None:
 
 
 def _own_message(error: GraftError) -> str:
-    """The message alone: a loader's worker wraps it into its whole traceback."""
+    """The message only: a loader worker adds its traceback."""
     text = str(error)
     return text.rpartition(f'{type(error).__name__}: ')[2] if 'Original Traceback' in text else text

@@ -1,7 +1,7 @@
 """torchrun with our exit codes: ``python -m mmselfsup_graft.cli.torchrun [arguments of torchrun]``.
 
-torchrun passes SIGTERM and SIGUSR1 on to its processes and waits 30 seconds for them, but leaves with 1 whatever they
-did. Here a launch that was asked to stop ends with 75, and one that failed says which process failed first and how.
+torchrun passes SIGTERM and SIGUSR1 on to its processes and waits 30 seconds for them, but always exits with
+1. Here a launch that was stopped by a signal ends with 75, and a failed one reports the first failed process.
 """
 
 import logging
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         *(sys.argv[1:] if argv is None else argv),
     ]
     os.environ.update(with_parent({}))
-    # what it would log about its own end is said below
+    # the end is reported below
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     try:
         run(get_args_parser().parse_args(arguments))

@@ -23,14 +23,14 @@ from .target_model import NoTargetModel, TargetModel
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What can be asked of a conversion.
+    """Options of a conversion.
 
     Attributes:
-        target: Where the backbone goes, a key of :data:`TARGETS`.
+        target: Destination of the backbone, a key of :data:`TARGETS`.
         method: Format or method of the file, or ``auto``.
         branch: Which encoder of the file; None takes the usual one of its format.
         prefix: ``none``, or ``backbone`` to put ``backbone.`` before every name.
-        keep_head: Keep the projection head that lies inside the encoder.
+        keep_head: Keep the projection head inside the encoder.
         final_norm: Keep the norm after the last block of a ViT; None takes the target's default.
         img_size: (H, W) in pixels to which position tables are resized; None leaves them.
         overwrite: Replace an existing file.
@@ -38,7 +38,7 @@ class ConvertOptions:
         unsafe_pickle: Allow the file to run code while it is read.
         allow_converted: Take a file whose backbone was extracted before.
         verify: Load the result into the target's model.
-        unverified: Write the result also where there is no model to load it into.
+        unverified: Write the result even if there is no model to load it into.
         source_grid: Patches per column and per row, (H, W), of the file's position tables; None uses the value in the
             file.
         num_heads: Attention heads of a ViT; None uses the value in the file.
@@ -68,9 +68,9 @@ class Converted:
     """A finished conversion.
 
     Attributes:
-        conversion: What was taken from where.
+        conversion: The conversion.
         path: The written file; None for a dry run.
-        text: What to show: counts, how it fits, how to load it.
+        text: Text to show: counts, fit, usage.
     """
 
     conversion: Conversion
@@ -90,14 +90,14 @@ def convert_file(
     Args:
         source: File of any known format.
         destination: File to write; its suffix selects the file format.
-        options: What is asked.
+        options: Options of the conversion.
         dry_run: Do everything but write the destination.
-        report: JSON file for all names; it is also written where the result does not fit its target.
+        report: JSON file for all names; it is also written if the result does not fit its target.
 
     Raises:
         FormatMismatchError: If the file is of another format than the one named, or was converted before.
-        CheckpointError: If it cannot be read or converted, does not fit the target, cannot be verified though that was
-            not waived, or the destination is taken.
+        CheckpointError: If it cannot be read or converted, does not fit the target, cannot be verified (without
+            ``unverified``), or the destination exists.
     """
     source, destination = Path(source), Path(destination)
     content = read_checkpoint(source, options.unsafe_pickle, ALLOW)
@@ -106,7 +106,7 @@ def convert_file(
     _check_report(report, source, destination, options.overwrite)
     if destination.suffix == '.safetensors' and TARGETS[options.target].by_mmengine:
         raise CheckpointError(
-            f'{destination}: mmengine, which loads it for {options.target}, reads no .safetensors; name it .pth'
+            f'{destination}: mmengine, which loads it for {options.target}, cannot read .safetensors; use .pth'
         )
     method, note = _method(content, source, options)
     prefix = 'backbone.' if options.prefix == 'backbone' else ''
@@ -139,7 +139,7 @@ def convert_file(
     path = None
     if fit is not None and not fit.good:
         _write_report(report, {**content_of_report, 'destination': None})
-        raise CheckpointError(f'the result does not fit: {fit.problem()}; --no-verify writes it all the same')
+        raise CheckpointError(f'the result does not fit: {fit.problem()}; --no-verify writes it anyway')
     if not dry_run:
         if fit is None and options.verify and not options.unverified:
             _write_report(report, {**content_of_report, 'destination': None})
@@ -217,7 +217,7 @@ def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> t
     if options.method == 'auto' or found is None or options.method in (found.name, *found.also):
         return options.method, ''
     if found.bare:
-        already = f'{source} holds a bare backbone already, there is no {options.method} checkpoint to extract it from'
+        already = f'{source} holds a bare backbone already, expected a {options.method} checkpoint'
         if not options.allow_converted:
             raise FormatMismatchError(f'{already}; use it as it is, or use --allow-converted to copy it')
         return 'auto', f'{already}; copied'
@@ -242,7 +242,7 @@ def _verify(done: Conversion, options: ConvertOptions) -> tuple[Fit | None, str]
 
 
 def _reversed(done: Conversion) -> Conversion:
-    """The conversion turned round: a release has no library whose model could take the file."""
+    """The reverse conversion: a release has no library whose model could load the file."""
     return convert({'state_dict': done.bare_state}, 'the result', 'mmpretrain')
 
 
@@ -270,7 +270,7 @@ def _meta(done: Conversion, source: Path) -> dict[str, Any]:
 
 
 def _usage(done: Conversion, path: Path) -> str:
-    """How the file is loaded into which model, and what to look out for."""
+    """Instructions for loading the file into a model, with remarks."""
     target = done.target.name
     target_model = _target_model(done)
     if not done.target.by_mmengine:
@@ -315,7 +315,7 @@ def _target_model(done: Conversion) -> TargetModel | None:
 
 
 def _remarks(done: Conversion) -> list[str]:
-    """What is assumed, and how images are to be normalized."""
+    """Remarks on assumptions and on the normalization of images."""
     lines = []
     heads, assumed = heads_of(done)
     if assumed and done.architecture.family == 'vit':

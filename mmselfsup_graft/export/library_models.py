@@ -1,4 +1,4 @@
-"""Models of timm, torchvision and Hugging Face for a converted backbone: from its shapes and its file."""
+"""Target models in timm, torchvision and Hugging Face transformers, from the shapes and the file of a backbone."""
 
 import functools
 import importlib
@@ -21,7 +21,7 @@ def _four_stages(arch: Architecture, library: str) -> None:
 
 
 def _called(package: str, name: str, arguments: Mapping[str, Any], after: tuple[str, ...] = ()) -> TargetModel:
-    """A target model that is built by the very text that users are shown."""
+    """A target model that is built by the text that is shown to users."""
 
     def make() -> nn.Module:
         need(package)

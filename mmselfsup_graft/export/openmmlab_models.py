@@ -1,4 +1,4 @@
-"""Backbones of OpenMMLab's libraries for a converted backbone: built from its shapes and its file."""
+"""Target models in OpenMMLab's libraries, built from the shapes and the file of a converted backbone."""
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
@@ -11,7 +11,7 @@ from mmselfsup_graft.checkpoints.conversion.architecture import Architecture
 
 from .target_model import EPS, NoTargetModel, TargetModel, need
 
-#: this toolbox's ViT, which is filled by a graft and takes no ``init_cfg``
+#: this toolbox's ViT, which is loaded by a graft and has no ``init_cfg``
 OWN_VIT = 'mmselfsup_graft.SelfSupViT'
 _RESNETS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
@@ -31,7 +31,7 @@ def _mm(config: Callable[[Architecture, int, Mapping[str, torch.Tensor]], dict[s
                 importlib.import_module(f'{scope}.models')
             return MODELS.build({'type': name, **settings})
 
-        # what leaves the backbone is the user's choice, unless it brings a norm of its own
+        # the outputs of the backbone are the user's choice, unless it has its own norm
         # (four stages are what every class expects)
         choices = ({'out_indices'} if len(arch.blocks) in (1, 4) else set()) | (
             {'out_type'} if settings.get('out_type') == 'raw' else set()
@@ -173,9 +173,7 @@ def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -
 def _mmdet_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     settings = _resnet(arch, heads, state)
     if 'expansion' in settings:
-        raise NoTargetModel(
-            'a wide ResNet, which mmpretrain.ResNet has and mmdet and mmseg have not; see --to mmpretrain'
-        )
+        raise NoTargetModel('a wide ResNet, which mmpretrain has and mmdet and mmseg do not have; use --to mmpretrain')
     return {**settings, 'norm_cfg': {'type': 'BN', 'requires_grad': True}}
 
 

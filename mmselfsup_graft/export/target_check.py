@@ -1,4 +1,4 @@
-"""The models of other libraries that take a converted backbone: built to check that it fits."""
+"""The target model of a converted backbone, built to check that it fits."""
 
 import contextlib
 import re
@@ -17,7 +17,7 @@ _BUILDERS = {**MM_BUILDERS, **OTHER_BUILDERS}
 
 
 def heads_of(conversion: Conversion) -> tuple[int, bool]:
-    """Attention heads of a converted ViT, and whether they are only assumed: 64 channels each, or one head."""
+    """Attention heads of a converted ViT, and whether they are assumed: 64 channels each, or one head."""
     arch = conversion.architecture
     if arch.num_heads:
         return arch.num_heads, False
@@ -25,15 +25,15 @@ def heads_of(conversion: Conversion) -> tuple[int, bool]:
 
 
 def target_model_of(conversion: Conversion, num_heads: int | None = None) -> TargetModel:
-    """The model that takes the converted backbone.
+    """The model of the target that takes the converted backbone.
 
     Args:
-        conversion: What was converted.
+        conversion: The conversion.
         num_heads: Attention heads of a ViT; None uses the value in the file, see :func:`heads_of`.
 
     Raises:
         NoTargetModel: If its target has no such model.
-        CheckpointError: If the shapes are those of no model.
+        CheckpointError: If no model has these shapes.
     """
     arch = conversion.architecture
     builder = _BUILDERS.get((conversion.target.name, arch.family))
@@ -52,7 +52,7 @@ def build_target_model(conversion: Conversion, num_heads: int | None = None) -> 
 
     Raises:
         NoTargetModel: If its library is not installed or it has no such model.
-        CheckpointError: If the shapes are those of no model.
+        CheckpointError: If no model has these shapes.
     """
     target_model = target_model_of(conversion, num_heads)
     try:
@@ -74,7 +74,7 @@ class Fit:
     Attributes:
         model: The class that was built.
         missing: Tensors that the model has and the file lacks.
-        fresh: The same, where it is meant to stay at its first value.
+        fresh: Missing tensors that are expected to keep their initial values.
         unexpected: Tensors of the file that the model does not have.
         mismatched: What has another shape there.
     """
@@ -87,14 +87,14 @@ class Fit:
 
     @property
     def good(self) -> bool:
-        """Whether every tensor has its place and every place its tensor."""
+        """Whether all names and shapes match."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def problem(self) -> str:
-        """What does not fit, in a few words."""
+        """Short description of what does not fit."""
         for names, words in (
             (self.missing, f'{self.model} has {{}} that the file lacks'),
-            (self.unexpected, f'{self.model} has no place for {{}} of the file'),
+            (self.unexpected, f'{self.model} does not have {{}} of the file'),
             (self.mismatched, f'{{}} have another shape in {self.model}'),
         ):
             if names:
@@ -107,10 +107,10 @@ def check_target_model(conversion: Conversion) -> Fit:
     """Load the converted backbone into the target model and compare names and shapes.
 
     Args:
-        conversion: What was converted.
+        conversion: The conversion.
 
     Raises:
-        NoTargetModel: If there is nothing to load it into.
+        NoTargetModel: If there is no model to load it into.
     """
     with contextlib.redirect_stdout(None):
         target_model = build_target_model(conversion)

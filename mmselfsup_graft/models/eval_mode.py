@@ -1,4 +1,4 @@
-"""A model in eval mode for a while."""
+"""Context managers for eval mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Eval mode, with every part's own mode put back afterwards."""
+    """Eval mode; the mode of every part is restored afterwards."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:

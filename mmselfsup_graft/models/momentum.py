@@ -30,7 +30,7 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, backbone: nn.Module, neck: nn.Module) -> None:
-        """Take over all parameters and buffers."""
+        """Copy all parameters and buffers."""
         self.backbone.load_state_dict(backbone.state_dict())
         self.neck.load_state_dict(neck.state_dict())
 

@@ -71,7 +71,7 @@ class Recipe:
         """The stage of that name.
 
         Raises:
-            ConfigError: If there is none.
+            ConfigError: If it does not exist.
         """
         for stage in self.stages:
             if stage.name == name:

@@ -120,7 +120,7 @@ def test_what_predicts_pixels_is_found(mae):
     assert find_reconstructor(mae) == (mae, None)
     model = build(multi_task_config())
     assert find_reconstructor(model) == (model.objectives['mim'], 2)
-    with pytest.raises(ConfigError, match=r'MoCoV3 predicts no pixels.*it takes MAE, SimMIM, A2MIM'):
+    with pytest.raises(ConfigError, match=r'MoCoV3 predicts no pixels.*use MAE, SimMIM, A2MIM'):
         find_reconstructor(build(moco_config()))
     with pytest.raises(ConfigError, match='TEC predicts features of its base model, not pixels'):
         find_reconstructor(build(tec_config()))

@@ -41,7 +41,7 @@ def test_with_label_can_be_forced(image_folder):
     assert ImageFolder(str(root), with_label=False).labels() is None
     one = image_folder('cat/1.png', folder='one')
     assert ImageFolder(str(one), with_label=True).labels().tolist() == [0]
-    with pytest.raises(DataError, match=r'loose\.png.*no class folder'):
+    with pytest.raises(DataError, match=r'loose\.png.*not in a class folder'):
         ImageFolder(str(image_folder('cat/1.png', 'loose.png', folder='loose')), with_label=True)
     with pytest.raises(ConfigError, match="with_label is 'maybe'"):
         ImageFolder(str(root), with_label='maybe')

@@ -95,7 +95,7 @@ def test_a_copy_that_is_not_there_not_finished_or_no_raw_one(copied, tmp_path):
 
 def test_damaged_shards(copied):
     os.truncate(copied / 'images-000001.bin', 100)
-    with pytest.raises(DataError, match=r'images-000001.bin.* has 100 bytes, \d+ expected'):
+    with pytest.raises(DataError, match=r'images-000001.bin.* has 100 bytes, expected \d+'):
         RawShards(str(copied))
     os.remove(copied / 'images-000001.bin')
     with pytest.raises(DataError, match=r'images-000001.bin.* is missing'):

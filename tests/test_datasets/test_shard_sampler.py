@@ -132,5 +132,5 @@ def test_wrong_sizes(monkeypatch, options, message):
 
 
 def test_data_without_shards():
-    with pytest.raises(ConfigError, match='list knows no shards; use TarShards'):
+    with pytest.raises(ConfigError, match='list has no shards; use TarShards'):
         ShardSampler([1, 2])

@@ -72,7 +72,7 @@ def test_impossible_sizes(size, message):
 
 
 def test_too_few_samples():
-    with pytest.raises(DataError, match='class 5 has 2 samples, 3 are asked for'):
+    with pytest.raises(DataError, match='class 5 has 2 samples, fewer than 3'):
         balanced_indices(LABELS, per_class=3)
     with pytest.raises(DataError, match='no labeled samples'):
         balanced_indices([], per_class=1)

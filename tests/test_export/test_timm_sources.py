@@ -110,7 +110,7 @@ def test_wide_and_grouped_resnets(tmp_path: Path) -> None:
     (tmp_path / 'x').mkdir()
     built, _ = converted(wide, tmp_path / 'x')
     torch.testing.assert_close(built(x)[-1], wide.forward_features(x), rtol=0, atol=1e-4)
-    with pytest.raises(CheckpointError, match='see --to mmpretrain'):
+    with pytest.raises(CheckpointError, match='use --to mmpretrain'):
         convert_file(tmp_path / 'x' / 'in.pth', tmp_path / 'det.pth', ConvertOptions('mmdet'))
 
 

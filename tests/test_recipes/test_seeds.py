@@ -97,7 +97,7 @@ def test_bad_claims(folders: list[Path]) -> None:
     for claim in ('LGP CL', 'LGP > CL', 'LGP @ 1 label'):
         with pytest.raises(ConfigError, match='write "ROW > OTHER ROW @ COLUMN"'):
             evaluate_claim(table, claim)
-    with pytest.raises(ConfigError, match="no 'MIM' in the tables; they have LGP, CL"):
+    with pytest.raises(ConfigError, match="'MIM' is not in the tables; they have LGP, CL"):
         evaluate_claim(table, 'MIM > CL @ 1 label')
     with pytest.raises(ConfigError, match='two seeds or more'):
         evaluate_claim(read_tables(folders[:1]), 'LGP > CL @ 1 label')

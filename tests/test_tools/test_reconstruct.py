@@ -119,8 +119,8 @@ def test_photos_as_a_whole(run, tmp_path, monkeypatch):
     for row, again in zip(several, one):
         np.testing.assert_array_equal(row['masked'], again['masked'])
         np.testing.assert_array_equal(row['epoch_1'], again['visible part\npasted in'])
-    assert 'give at least that' in call_tool(TOOL, config, both[0], '--images', files[0], '--side', 15).error()
-    assert 'name photos' in call_tool(TOOL, config, both[0], '--side', 20).error()
+    assert 'expected at least' in call_tool(TOOL, config, both[0], '--images', files[0], '--side', 15).error()
+    assert 'give photos' in call_tool(TOOL, config, both[0], '--side', 20).error()
 
 
 def test_training_data_without_augmentation_where_there_is_no_evaluation(drawn, tmp_path):

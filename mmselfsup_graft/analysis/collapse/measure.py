@@ -1,4 +1,4 @@
-"""Indicators of collapse: do the features of different images still differ?"""
+"""Indicators of collapse: how much the features of different images differ."""
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,6 @@ def mean_cosine(features: torch.Tensor) -> float:
     """
     normed = F.normalize(features.float(), dim=1)
     count = len(normed)
-    # the sum over all pairs is the squared norm of the sum; the pairs of a row with itself are taken out
+    # the sum over all pairs is the squared norm of the sum; pairs of a row with itself are subtracted
     own = normed.pow(2).sum()
     return float((normed.sum(dim=0).pow(2).sum() - own) / (count * (count - 1)))

@@ -16,7 +16,7 @@ from mmselfsup_graft.utils.files import read_json, read_rows
 from .layer_axis import by_depth, is_layer
 from .picture_grid import save_figure
 
-_MOST = 1e30  # far beyond any loss, and what pictures can have on an axis
+_MOST = 1e30  # above any loss, and within the range of an axis
 
 
 def read_history(work_dir: Path) -> list[dict]:
@@ -67,7 +67,7 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
     all_layers = by_depth(rates.values())
     figure, axis = plt.subplots(figsize=(6, 3.2), layout='constrained')
     for index, (name, layers) in enumerate(rates.items()):
-        offset = 0.12 * (index - (len(runs) - 1) / 2)  # side by side: equal rates would hide each other
+        offset = 0.12 * (index - (len(runs) - 1) / 2)  # shifted, as equal rates would hide each other
         places = [all_layers.index(layer) + offset for layer in layers]
         axis.plot(places, list(layers.values()), 'o', label=name, markersize=4)
     axis.set_xticks(range(len(all_layers)), all_layers, rotation=60, fontsize=8)

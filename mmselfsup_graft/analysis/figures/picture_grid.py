@@ -1,4 +1,4 @@
-"""Rows of small images under one another, with names: every pixel a square of whole dots on the paper."""
+"""Rows of small images with names: every image pixel is a square of whole figure pixels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def draw_rows(rows: Mapping[str, Sequence[np.ndarray]], target: Path, title: str
 
     Args:
         rows: Name (of one or more lines) -> images, uint8 [H, W] or [H, W, 3], all of one size; as many in each row.
-        target: PNG to write; appears under its name when it is whole.
+        target: PNG to write; written atomically.
         title: Heading.
 
     Raises:
@@ -56,7 +56,7 @@ def draw_titled_rows(rows: Sequence[Mapping[str, np.ndarray]], target: Path) -> 
 
     Args:
         rows: Title -> image, uint8 [H, W] or [H, W, 3]; the images of a row have one size.
-        target: PNG to write; appears under its name when it is whole.
+        target: PNG to write; written atomically.
 
     Raises:
         DataError: If there is no image.
@@ -80,7 +80,7 @@ def draw_titled_rows(rows: Sequence[Mapping[str, np.ndarray]], target: Path) -> 
 
 
 class _Canvas:
-    """A figure whose places are given in dots from its upper left corner."""
+    """A figure with positions in pixels from its upper left corner."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
@@ -101,7 +101,7 @@ class _Canvas:
 
 
 def save_figure(figure: Figure, target: Path, dpi: int) -> None:
-    """Write a figure as a PNG that appears under its name when it is whole, and close it."""
+    """Write a figure as a PNG atomically, and close it."""
     with whole_file(target) as file:
         figure.savefig(file, dpi=dpi, format='png')
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""Interaction strength over orders, several models in one picture."""
+"""Interaction strength over orders, several models in one figure."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ def draw_interaction(
         title: Heading.
 
     Raises:
-        DataError: If there is nothing to draw.
+        DataError: If there are no models or values.
     """
     if not strengths:
         raise DataError('no interaction strength to draw')

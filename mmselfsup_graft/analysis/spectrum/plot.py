@@ -1,4 +1,4 @@
-"""Spectrum and variance of features over the depth of encoders, several models in one picture."""
+"""Spectrum and variance of features over the depth of encoders, several models in one figure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def draw_spectra(models: Models, target: Path) -> None:
         target: PNG to write.
 
     Raises:
-        DataError: If there is nothing to draw.
+        DataError: If there are no models or values.
     """
     _check(models)
     colors = plt.get_cmap('viridis')
@@ -69,7 +69,7 @@ def draw_over_depth(models: Models, target: Path) -> None:
         target: PNG to write.
 
     Raises:
-        DataError: If there is nothing to draw.
+        DataError: If there are no models or values.
     """
     _check(models)
     groups = _with_equal_layers(models)
@@ -122,7 +122,7 @@ def _shade(axis: Any, layers: Sequence[LayerSpectrum]) -> None:
 
 
 def shaded_spans(layers: Sequence[LayerSpectrum]) -> Iterator[tuple[str, float, float]]:
-    """Kind, begin and end in normalized depth of what is shaded."""
+    """Kind, begin and end in normalized depth of the shaded spans."""
     depths = depth_of_layers(layers)
     for number, layer in enumerate(layers):
         if number and layer.kind in _SHADES:

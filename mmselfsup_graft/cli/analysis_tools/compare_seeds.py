@@ -22,7 +22,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--claim', action='append', default=[], help='"ROW > OTHER ROW @ COLUMN"; may be repeated')
     parser.add_argument('--out', type=Path, help='JSON file to write')
-    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing results')
     return parser
 
 

@@ -24,11 +24,11 @@ def option(text: str) -> tuple[str, Any]:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description='Write tar archives of a data set, or index those that exist')
+    parser = argparse.ArgumentParser(description='Write tar archives of a data set, or index existing ones')
     parser.add_argument('source', help='folder of images; with --index-only a folder or pattern of archives')
     parser.add_argument('destination', nargs='?', help='local folder to write')
     parser.add_argument('--index-only', action='store_true', help='write the index of existing archives')
-    parser.add_argument('--out', help='index to write with --index-only; default: index.json beside the archives')
+    parser.add_argument('--out', help='index to write with --index-only; default: index.json next to the archives')
     parser.add_argument('--force', action='store_true', help='with --index-only: replace an index')
     parser.add_argument(
         '--storage-option',

@@ -19,7 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--subsampling', choices=['4:2:0', '4:4:4'], default='4:2:0', help="of JPEG's colors")
     parser.add_argument('--per-shard', type=int, default=1024, help='images of a raw shard')
     parser.add_argument('--jobs', type=int, default=1, help='processes')
-    parser.add_argument('--on-corrupt', choices=['skip', 'raise'], default='skip', help='what unreadable images do')
+    parser.add_argument('--on-corrupt', choices=['skip', 'raise'], default='skip', help='for unreadable images')
     parser.add_argument('--max-left-out', type=float, help='share of the files that may be left out; default: 0.05')
     return parser
 
@@ -38,5 +38,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'skipped {path}: {reason}')
     print(
         f'{args.destination}: {counts["stored"]} of {counts["found"]} images, {counts["bytes"] / 2**20:.1f} MiB'
-        + (f', {counts["skipped"]} unreadable (all are named in manifest.json)' if counts['skipped'] else '')
+        + (f', {counts["skipped"]} unreadable (listed in manifest.json)' if counts['skipped'] else '')
     )

@@ -6,7 +6,7 @@ from mmselfsup_graft.datasets.part import held_out
 from mmselfsup_graft.errors import ConfigError
 
 SELECTIONS = {
-    'first': 'no selection: the first setting is used',
+    'first': 'nothing is selected: the first setting counts',
     'test': 'the best on the evaluation set itself (the protocol of the papers)',
     'holdout': 'the best on a held-out part of the training set; the evaluation set is scored once',
 }
