@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Optimizers and moving averages alone: ``python benchmarks/optimizer.py [--device cuda]``.
+"""Optimizers and moving averages: ``python benchmarks/optimizer.py [--device cuda]``.
 
 See docs/benchmarks.md.
 """

@@ -1,4 +1,4 @@
-"""MAE and MoCo v3 put together from lightly's parts, as its examples do; it has no class for either."""
+"""MAE and MoCo v3 built from lightly's parts as in its examples; it has no class for either."""
 
 from collections.abc import Callable
 from copy import deepcopy
