@@ -86,7 +86,7 @@ def count_step(step: Callable[[], Any], images: int = 1, repeats: int = 2) -> di
 
 
 def cuda_syncs(step: Callable[[], Any], repeats: int = 2) -> int:
-    """Operations of one step that wait for the GPU by torch's warnings, also in compiled code; minimum of several steps."""
+    """Operations of one step that wait for the GPU by torch's warnings, in compiled code; minimum of some steps."""
     counts = []
     torch.cuda.set_sync_debug_mode('warn')
     try:
