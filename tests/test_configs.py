@@ -288,8 +288,8 @@ def test_frozen_configs_hold_the_official_settings(path):
         assert sweep.augment
         assert sweep.selection == 'test'
     if 'logistic' in protocols:
-        assert protocols['logistic'].regularization == 0.00025
-        assert protocols['logistic'].normalize
+        assert protocols['logistic'].regularisation == 0.00025
+        assert protocols['logistic'].normalise
         assert '1percent' in path.stem
     if 'in1k' in path.stem:
         assert f'vit-{cfg.model.backbone.arch}-p16' in path.stem

@@ -52,10 +52,10 @@ def test_the_multinomial_optimum_is_reached(classes, strength):
 def test_normalizing_can_be_left_out():
     train, test = data(3), data(3, seed=1)
     plain = fit_logistic(train[0], train[1], 0.1, 1e-8)
-    result = logistic_accuracy(train, test, LogisticProtocol(regularization=0.1, normalize=False, tol=1e-8))
+    result = logistic_accuracy(train, test, LogisticProtocol(regularisation=0.1, normalise=False, tol=1e-8))
     assert result['objective'] == pytest.approx(plain.objective, rel=1e-12)
     assert result['accuracy'] == plain.accuracy(*test)
-    other = logistic_accuracy(train, test, LogisticProtocol(regularization=0.1, tol=1e-8))
+    other = logistic_accuracy(train, test, LogisticProtocol(regularisation=0.1, tol=1e-8))
     assert abs(other['objective'] - result['objective']) > 1e-3
 
 

@@ -56,7 +56,7 @@ def undecided(case: dict[str, Any], gap: float) -> float:
 def test_accuracy_with_the_default_solver(case: dict[str, Any]) -> None:
     train, test = (case['train_features'], case['train_labels']), (case['val_features'], case['val_labels'])
     copies = [each.copy() for each in (*train, *test)]
-    result = logistic_accuracy(train, test, LogisticProtocol(regularization=float(case['lambd'])))
+    result = logistic_accuracy(train, test, LogisticProtocol(regularisation=float(case['lambd'])))
     assert result['converged']
     assert result['images'] == len(train[1]) > 0
     optimum = float(case['objective_optimum'])

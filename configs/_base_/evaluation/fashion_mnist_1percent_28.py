@@ -5,5 +5,5 @@ evaluation = dict(
     _delete_=True,
     train=dict(type='FashionMNIST', split='train', part=dict(share=0.01), pipeline=_base_.evaluation_pipeline),
     test=_base_.evaluation.test,
-    logistic=dict(regularization=0.00025),
+    logistic=dict(regularisation=0.00025),
 )

@@ -11,5 +11,5 @@ evaluation = dict(
     ),
     test=_base_.evaluation.test,
     loader=dict(batch_size=256, num_workers=10),
-    logistic=dict(regularization=0.00025),
+    logistic=dict(regularisation=0.00025),
 )

@@ -23,8 +23,8 @@ class LogisticProtocol:
     ``mean cross entropy + regularization / (2 n) |W|^2``. The release solves it with cyanure; the optimum is the same.
 
     Attributes:
-        regularization: The official ``lambda`` before it is divided by n; scikit-learn's ``C`` is its inverse.
-        normalize: Center each row and divide it by its L2 norm first.
+        regularisation: The official ``lambda`` before it is divided by n; scikit-learn's ``C`` is its inverse.
+        normalise: Center each row and divide it by its L2 norm first.
         tol: Largest entry of the gradient at which the solver stops.
         max_iter: Most iterations of the solver.
 
@@ -32,13 +32,13 @@ class LogisticProtocol:
         ConfigError: If a value is not positive.
     """
 
-    regularization: float = 0.00025
-    normalize: bool = True
+    regularisation: float = 0.00025
+    normalise: bool = True
     tol: float = TOLERANCE
     max_iter: int = MAX_ITERATIONS
 
     def __post_init__(self) -> None:
-        check_solver('logistic', self.regularization, self.tol, self.max_iter)
+        check_solver('logistic', self.regularisation, self.tol, self.max_iter)
 
 
 def check_solver(protocol: str, regularization: float, tol: float, max_iter: int) -> None:
@@ -47,7 +47,7 @@ def check_solver(protocol: str, regularization: float, tol: float, max_iter: int
     Raises:
         ConfigError: If one of them is not positive.
     """
-    for name, value in (('regularization', regularization), ('tol', tol), ('max_iter', max_iter)):
+    for name, value in (('regularisation', regularization), ('tol', tol), ('max_iter', max_iter)):
         if not value > 0:
             raise ConfigError(f'evaluation.{protocol}.{name} must be positive, got {value!r}')
 
@@ -147,8 +147,8 @@ def logistic_accuracy(train: FeatureSet, test: FeatureSet, protocol: LogisticPro
     Returns:
         ``accuracy`` (per cent), ``converged``, ``iterations``, ``objective`` and ``images`` trained on.
     """
-    prepare = center_and_normalize if protocol.normalize else np.asarray
-    fit = fit_logistic(prepare(train[0]), train[1], protocol.regularization, protocol.tol, protocol.max_iter)
+    prepare = center_and_normalize if protocol.normalise else np.asarray
+    fit = fit_logistic(prepare(train[0]), train[1], protocol.regularisation, protocol.tol, protocol.max_iter)
     return {
         'accuracy': fit.accuracy(prepare(test[0]), test[1]),
         'converged': fit.converged,
