@@ -7,7 +7,7 @@ usage() {
 Usage: bash tools/quickstart.sh [--data digits|fashion-mnist|DIR] [options of tools/run_recipe.py]
 
 Installs what is missing (see tools/install.sh) and runs the cascade (masked image modeling, then contrastive
-learning grafted onto it) beside each objective alone, then scores all of them. The same command goes on where it
+learning grafted onto it) beside each objective alone, then scores all of them. The same command resumes where it
 was stopped.
 
   --data digits           scikit-learn's 1,797 digits (default, about 5 minutes of training on 2 cores)

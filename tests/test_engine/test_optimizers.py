@@ -46,7 +46,7 @@ def test_other_mistakes(model: Any) -> None:
     with pytest.raises(ConfigError, match='negative'):
         _constructor(lr_layer_wise=[1.0, -1.0]).param_groups(model)
     for ratio in (0.0, 1.5, -0.1):
-        with pytest.raises(ConfigError, match=rf'must lie in \(0, 1\], got {ratio}'):
+        with pytest.raises(ConfigError, match=rf'must be in \(0, 1\], got {ratio}'):
             _constructor(layer_wise_decay_ratio=ratio).param_groups(model)
     with pytest.raises(ConfigError, match="unknown key 'lr_layerwise'"):
         _constructor(lr_layerwise=[1.0])

@@ -147,7 +147,7 @@ DAMAGE = {
     'missing moment': (drop('optimizer.state.5.exp_avg_sq'), 'exp_avg_sq of .* is missing'),
     'unknown moment': (put(
         'optimizer.state.5.momentum_buffer', torch.zeros(1)), "'momentum_buffer', which this optimizer does not keep"),
-    'missing entry': (drop('optimizer.state.5'), r'optimizer state of \d+ parameters, of \d+ when'),
+    'missing entry': (drop('optimizer.state.5'), r'optimizer state of \d+ parameters, expected \d+'),
     'an entry of text': (put('optimizer.state.5', 'text'), "is the text 'text'"),
     'an entry too many': (put('optimizer.state.9999', {}), 'entry 9999 that belongs to no parameter'),
     'no entries': (put('optimizer.state', {}), 'optimizer state of 0 parameters'),
@@ -189,7 +189,7 @@ DAMAGE = {
     'another unit': (put(f'{SCHEDULE}.by_epoch', True), 'by_epoch of schedule 0 was True, now it is False'),
     'another base value': (put(f'{SCHEDULE}.base_values', lambda v: [1e6] * len(v)), 'base_values of schedule 0 are'),
     'another last value': (
-        put(f'{SCHEDULE}._last_value', lambda v: [-1e6] * len(v)), 'lr of parameter group 0 .* file says -1000000'),
+        put(f'{SCHEDULE}._last_value', lambda v: [-1e6] * len(v)), 'lr of parameter group 0 .* file has -1000000'),
     'step of schedule as text': (put(f'{SCHEDULE}.last_step', '4'), "last_step is the text '4'"),
     'negative step of schedule': (put(f'{SCHEDULE}.last_step', -7), 'the step is'),
     'another step': (put(f'{SCHEDULE}._global_step', 3), 'the step is 3'),
