@@ -89,7 +89,7 @@ def test_names_are_kept_in_order_and_unknown_ones_refused_with_a_suggestion():
     assert chosen(None, ['a', 'b'], 'model') == ['a', 'b']
     assert chosen(['b', 'a'], ['a', 'b'], 'model') == ['a', 'b']
     with pytest.raises(
-        ConfigError, match=r"no model 'mae-vit-x' \(did you mean mae-vit-b\?\); choose from mae-vit-b, tec"
+        ConfigError, match=r"unknown model 'mae-vit-x' \(did you mean mae-vit-b\?\); choose from mae-vit-b, tec"
     ):
         chosen(['mae-vit-x'], ['mae-vit-b', 'tec'], 'model')
 

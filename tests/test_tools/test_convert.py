@@ -241,7 +241,7 @@ def test_name_with_hash(files: Path, tmp_path: Path, ending: str) -> None:
 # ---------------------------------------------------------------- what is refused
 def test_another_method_than_said(files: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out.pth'
-    assert 'format swav; say swav or auto' in mmdet(files / 'swav.pth', out, '--selfsup', 'moco').error(2)
+    assert 'format swav; use swav or auto' in mmdet(files / 'swav.pth', out, '--selfsup', 'moco').error(2)
     assert mmdet(files / 'swav.pth', out, '--selfsup', 'simsiam').code == 2
     assert mmdet(files / 'swav.pth', out).code == 2
     assert not out.exists()

@@ -130,7 +130,7 @@ def test_a_killed_run_goes_on(source, tmp_path):
 
 def test_refusals(source, tmp_path):
     assert make(source, tmp_path / 'out').code == 0
-    assert 'seed = 0, now it is 2' in make(source, tmp_path / 'out', '--seed', 2).error()
+    assert 'seed = 0, now 2' in make(source, tmp_path / 'out', '--seed', 2).error()
     assert 'does not exist' in make(tmp_path / 'none', tmp_path / 'new').error()
     (tmp_path / 'file').write_text('')
     assert 'cannot be written' in make(source, tmp_path / 'file' / 'out').error()

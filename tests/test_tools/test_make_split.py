@@ -65,7 +65,7 @@ def test_an_existing_list_needs_force(root, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (['--per-class', 11], 'class 0 has 10 samples, 11 are asked for'),
+        (['--per-class', 11], 'class 0 has 10 samples, fewer than 11'),
         (['--share', 2], 'share is 2.0'),
         (['--per-class', 0], 'per_class is 0'),
     ],

@@ -208,7 +208,7 @@ def test_other_settings_and_foreign_folders_are_refused(source, tmp_path):
     base = (source, tmp_path / 'copy', '--short-side', SIDE)
     assert call_tool(TOOL, *base).code == 0
     for options, name in (
-        (['--quality', 90], 'quality = 95, now it is 90'),
+        (['--quality', 90], 'quality = 95, now 90'),
         (['--subsampling', '4:4:4'], "subsampling = '4:2:0', now it is '4:4:4'"),
         (['--format', 'raw'], "format = 'jpeg', now it is 'raw'"),
         (['--short-side', 25], 'short_side = 24, now it is 25'),
