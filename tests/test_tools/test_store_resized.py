@@ -209,9 +209,9 @@ def test_other_settings_and_foreign_folders_are_refused(source, tmp_path):
     assert call_tool(TOOL, *base).code == 0
     for options, name in (
         (['--quality', 90], 'quality = 95, now 90'),
-        (['--subsampling', '4:4:4'], "subsampling = '4:2:0', now it is '4:4:4'"),
-        (['--format', 'raw'], "format = 'jpeg', now it is 'raw'"),
-        (['--short-side', 25], 'short_side = 24, now it is 25'),
+        (['--subsampling', '4:4:4'], "subsampling = '4:2:0', now '4:4:4'"),
+        (['--format', 'raw'], "format = 'jpeg', now 'raw'"),
+        (['--short-side', 25], 'short_side = 24, now 25'),
     ):
         assert name in call_tool(TOOL, *base, *options).error()
     assert 'source' in call_tool(TOOL, source / 'val', *base[1:]).error()
