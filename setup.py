@@ -60,11 +60,11 @@ class BuildWithMim(build_py):
 setup(
     name='mmselfsup-graft',
     version=read_version(),
-    description='Self-supervised pre-training with the objective chosen per layer, in the OpenMMLab manner',
+    description='Self-supervised pre-training with the objective chosen per layer, in the style of OpenMMLab',
     long_description=read_description(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    keywords='computer vision, self-supervised learning, masked image modelling, contrastive learning',
+    keywords='computer vision, self-supervised learning, masked image modeling, contrastive learning',
     classifiers=[
         'Development Status :: 4 - Beta',
         'Intended Audience :: Science/Research',

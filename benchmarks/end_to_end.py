@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The whole training loop on JPEG files: ``python benchmarks/end_to_end.py [--device cuda --workers 14]``.
 
-The step is the toolbox's in all rows; they differ in the way of the data. See docs/benchmarks.md.
+All rows use the toolbox's step; they differ in data loading. See docs/benchmarks.md.
 """
 
 import argparse

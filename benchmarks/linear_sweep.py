@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""What 70 linear heads cost beside one: ``python benchmarks/linear_sweep.py [--out FILE]``.
+"""Cost of 70 linear heads compared with one: ``python benchmarks/linear_sweep.py [--out FILE]``.
 
-One epoch of the sweep and one epoch of a single head run in turn, in one process, on (i) features that lie in memory
-and (ii) features that a small ViT makes anew from images, once for all heads. Median and spread over the repetitions.
+One epoch of the sweep and one epoch of a single head run in turn, in one process, on (i) features in memory
+and (ii) features that a small ViT computes from images, once for all heads. Median and spread over the repetitions.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Data loaders beside the peers: ``python benchmarks/loader.py [--data FOLDER] [--workers 0 | 1 2 4 8 16]``.
+"""Time of data loaders: ``python benchmarks/loader.py [--data FOLDER] [--workers 0 | 1 2 4 8 16]``.
 
 By default one core and 64 JPEGs made of scikit-image's photographs. See docs/benchmarks.md.
 """
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             lambda _: names,
             lambda _: (PIL, MMPRETRAIN),
             settings,
-            # without processes of its own a loader is judged by processor time, else by what arrives per second
+            # a loader without worker processes is compared by CPU time, otherwise by images per second
             lambda subject: 'cpu' if subject.endswith('-0') else 'wall',
             columns,
             lambda _, entries: add_per_image(entries),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Optimisers and moving averages alone: ``python benchmarks/optimizer.py [--device cuda]``.
+"""Optimizers and moving averages: ``python benchmarks/optimizer.py [--device cuda]``.
 
 See docs/benchmarks.md.
 """
@@ -21,7 +21,7 @@ from mmselfsup_graft.cli.running import run_tool
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    options = parser('Time optimisers and moving averages', steps=3, rounds=5, batch_size=1)
+    options = parser('Time optimizers and moving averages', steps=3, rounds=5, batch_size=1)
     options.add_argument('--kinds', nargs='+', metavar='NAME', help=f'of {", ".join(SUBJECTS)}')
     options.add_argument('--size', choices=SIZES, default='vit-b', help='whose parameters')
     return options.parse_args(argv)

@@ -45,7 +45,7 @@ def published_flops(entries: Sequence[dict[str, Any]]) -> float | None:
 
 
 def add_figures(entries: list[dict[str, Any]], peak: float | None) -> None:
-    """Model FLOPs utilisation, and what the warm-up took beyond its steps, which is mostly compilation."""
+    """Model FLOPs utilization, and what the warm-up took beyond its steps, which is mostly compilation."""
     flops = published_flops(entries)
     for entry in entries:
         if 'seconds' not in entry:

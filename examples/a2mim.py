@@ -3,7 +3,7 @@
 
     python examples/a2mim.py [--epochs 20]
 
-The same objective trains a ResNet and a ViT on scikit-learn's digits: blocks of the image take its mean colour, a token
+The same objective trains a ResNet and a ViT on scikit-learn's digits: blocks of the image take its mean color, a token
 is added to the features there, and the reconstruction is compared in space and in frequency. Logistic regression on a
 few labels per class scores each encoder before and after.
 """

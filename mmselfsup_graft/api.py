@@ -1,7 +1,7 @@
-"""The public functions: what a notebook or a script calls.
+"""The public functions, for notebooks and scripts.
 
-Each does what the command of the same name does and returns what that command prints or writes. All are reached as
-``mmselfsup_graft.NAME``; this module is imported when one of them is first used.
+Each is equal to the command of the same name and returns its output. All are available as
+``mmselfsup_graft.NAME``; this module is imported on first use.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from mmselfsup_graft.engine.launching.work_dir import only_writer
+from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.train import load_config, training_config
 from mmselfsup_graft.engine.train import train as _train
 from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning
@@ -53,7 +53,7 @@ def finetune(
     Args:
         config: Config file.
         checkpoint: Of any known format, or ``random``.
-        selection: ``test`` or ``holdout``: what the best epoch is chosen on.
+        selection: ``test`` or ``holdout``: data for choosing the best epoch.
         overwrite: Delete an earlier run in the work directory.
         **options: See :func:`train`.
 
@@ -80,7 +80,7 @@ def evaluate(
         config: Config file.
         checkpoint: Of any known format.
         protocols: Only these; default: all of the section.
-        block: Score the feature after so many blocks; default: the final feature.
+        block: Score the feature after this number of blocks; default: the final feature.
         work_dir: Where ``results.jsonl`` is written; default: ``work_dirs/<config name>``.
         options: Overrides by dotted key.
 
@@ -89,7 +89,7 @@ def evaluate(
     """
     cfg = load_config(config, options)
     cfg.work_dir = os.fspath(work_dir or Path('work_dirs') / Path(config).stem)
-    with only_writer(cfg.work_dir):
+    with exclusive_work_dir(cfg.work_dir):
         recorded = score_and_record(cfg, config, checkpoint, protocols, block)
     return recorded[0] if recorded else []
 
@@ -102,7 +102,7 @@ def run_recipe(
     Args:
         recipe: Config file with ``stages``.
         work_dir: Default: ``work_dirs/<recipe name>``.
-        parallel: Stages that run at the same time where they do not need each other.
+        parallel: Number of independent stages that run in parallel.
         **options: Of :func:`mmselfsup_graft.recipes.recipe.load_recipe`.
 
     Returns:
@@ -110,7 +110,7 @@ def run_recipe(
     """
     content = load_recipe(recipe, **options)
     folder = Path(work_dir or Path('work_dirs') / Path(recipe).stem)
-    with only_writer(folder):
+    with exclusive_work_dir(folder):
         jobs.run_recipe(content, folder, parallel)
         report.write_report(content, folder)
     table = folder / 'table.json'

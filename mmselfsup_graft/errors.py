@@ -1,33 +1,33 @@
-"""Errors that are meant for the user.
+"""Errors with messages for users.
 
 Everything that a user can cause (a wrong file, a mistyped key, missing data) is raised as a :class:`GraftError`
-whose message names the thing, what was expected and what to do. The tools print that message as one line and
-leave with a non-zero code; see :func:`mmselfsup_graft.cli.running.run_tool`.
+whose message states what is wrong, what was expected and what to do. The commands print it as one line and
+exit with a non-zero code; see :func:`mmselfsup_graft.cli.running.run_tool`.
 """
 
 
 class GraftError(Exception):
-    """Base of all errors whose message is written for the user of a tool.
+    """Base of all errors with messages for users.
 
     Attributes:
-        exit_code: What a tool that ends with it returns to the shell.
+        exit_code: Exit code of a command that ends with it.
     """
 
     exit_code = 1
 
 
 class CheckpointError(GraftError):
-    """A checkpoint cannot be read, is of the wrong kind or does not fit the model."""
+    """A checkpoint cannot be read, has the wrong kind or does not fit the model."""
 
 
 class FormatMismatchError(CheckpointError):
-    """A checkpoint is of another kind than the one that was named; as a wrong argument it ends a tool with 2."""
+    """A checkpoint has another format than the given one; as a wrong argument, a command ends with 2."""
 
     exit_code = 2
 
 
 class ConfigError(GraftError):
-    """A config or a command line asks for something impossible or mistypes a key."""
+    """A config or a command line requests something impossible or has a mistyped key."""
 
 
 class DataError(GraftError):

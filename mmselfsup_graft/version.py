@@ -1,3 +1,3 @@
-"""The one place where the version is written; ``setup.py`` reads it as text."""
+"""The only place of the version; ``setup.py`` reads it as text."""
 
 __version__ = '0.1.0'

@@ -13,7 +13,7 @@ import torch
 # where mmcv's compiled operators are installed too; GRAFT_MMCV_OPS=compiled tests with those
 os.environ.setdefault('GRAFT_MMCV_OPS', 'torchvision')
 
-# ``tests`` itself is no importable name: some installed packages bring a top-level package of that name
+# ``tests`` itself is not an importable name: some installed packages bring a top-level package of that name
 sys.path.insert(0, str(Path(__file__).parent))
 # the harness of the benchmarks is imported by their scripts only
 sys.path.append(str(Path(__file__).parents[1] / 'benchmarks'))

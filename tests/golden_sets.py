@@ -2,7 +2,7 @@
 
 A set is a folder with a sub-folder per method, chosen by the environment variable ``GRAFT_GOLDEN`` (default: the small
 set committed under ``tests/data/golden``). Tests name a kind of file; :data:`KINDS` alone knows by which names and keys
-such files are recognised, which is what the README of a set fixes. Everything else (letters and numbers in names, how
+such files are recognized, which is what the README of a set fixes. Everything else (letters and numbers in names, how
 many files there are, sizes, settings) is read.
 
 What is missing is a failure, never a skip: a kind without a file, a file without the keys.

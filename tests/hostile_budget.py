@@ -5,7 +5,7 @@ from hostile_pickles import EMPTY_DICT, EMPTY_LIST, MARK, call, get, items, list
 
 def refused_pickles() -> dict[str, tuple[bytes, str]]:
     """Values of about 2 MB at most that would take hundreds of megabytes or minutes, and why they are refused."""
-    grows, long, twice = 'many times its size', 'that cannot be printed', 'two keys'
+    grows, long, twice = 'many times its size', 'contains unprintable ones', 'two keys'
     modules = b''.join(text(f'm{n}') + put(100 + n) + b'0' for n in range(1000))
     pairs = b''.join(get(100 + n) + get(100 + m) + b'\x93' for n in range(1000) for m in range(180))
     key = text('k' * 400) + put(1) + b'0' + text('k' * 400) + put(2) + b'0'

@@ -43,7 +43,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     model = build(BACKBONE)
     classifier = {'type': 'GraftedClassifier', 'backbone': BACKBONE, 'head': HEAD}
     whole = {'data_preprocessor': {'type': 'mmpretrain.SelfSupDataPreprocessor', **_IMAGES}}
-    labelled = {'data_preprocessor': {'type': 'mmpretrain.ClsDataPreprocessor', **_IMAGES}}
+    labeled = {'data_preprocessor': {'type': 'mmpretrain.ClsDataPreprocessor', **_IMAGES}}
     options = ConvertOptions(target='mmpretrain', overwrite=True)
     small = 'mae_vit-micro-p4_1xb64-coslr-210e_digits-16px'
     return {
@@ -54,7 +54,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         'publish': lambda path: publish_file(path, folder / 'published.pth', overwrite=True),
         'zoo': lambda path: get_model(small, pretrained=path),
         'model': partial(load_model, Config({**whole, 'model': mae_config(BACKBONE)})),
-        'classifier': partial(load_classifier, Config({**labelled, 'model': classifier})),
+        'classifier': partial(load_classifier, Config({**labeled, 'model': classifier})),
         'score': lambda path: load_backbone(BACKBONE, path),
         'part of a detector': lambda path: load_pretrained(PretrainedPart('backbone', model, str(path))),
     }

@@ -182,8 +182,8 @@ def parts(state: dict[str, torch.Tensor], prefix: str) -> Iterator[tuple[str, to
     return ((name.removeprefix(prefix), value) for name, value in state.items() if name.startswith(prefix))
 
 
-def never_initialised(model: torch.nn.Module) -> list[str]:
-    """Encoders, necks and heads that mmengine's initialisation did not reach; momentum encoders are copied."""
+def never_initialized(model: torch.nn.Module) -> list[str]:
+    """Encoders, necks and heads that mmengine's initialization did not reach; momentum encoders are copied."""
     kinds = ('backbone', 'neck', 'head')
     parts = [(name, part) for name, part in model.named_modules() if name.rpartition('.')[2] in kinds]
     return [name for name, part in parts if 'momentum_encoder' not in name and not getattr(part, 'is_init', True)]
@@ -199,7 +199,7 @@ def test_one_training_step(path, data, tmp_path, quick):
     runner.register_hook(start)
     runner.train()
     assert runner.iter == 1
-    assert never_initialised(runner.model) == []
+    assert never_initialized(runner.model) == []
 
     trainable = {name for name, value in runner.model.named_parameters() if value.requires_grad}
     parameters = dict(runner.model.named_parameters())
@@ -207,7 +207,7 @@ def test_one_training_step(path, data, tmp_path, quick):
     assert moved == trainable
     assert ('backbone.mask_token' in trainable) == (cfg.model.type in ('SimMIM', 'A2MIM'))
     expected = {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters()}
-    if 'BEiT' not in cfg.model.backbone.type:  # its positions are learnt
+    if 'BEiT' not in cfg.model.backbone.type:  # its positions are learned
         expected -= {name for name in expected if 'pos_embed' in name}
     if cfg.model.backbone.get('stop_grad_patch_embed'):
         expected = {name for name in expected if 'patch_embed' not in name}
@@ -304,7 +304,7 @@ def official(size: str) -> Config:
 
 @pytest.fixture(scope='module', params=['base', 'large'])
 def lgp(request) -> tuple[str, Config, torch.nn.Module, dict[str, dict]]:
-    """Size, config, model without memory, and the optimiser group of every parameter."""
+    """Size, config, model without memory, and the optimizer group of every parameter."""
     cfg = official(request.param)
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
@@ -451,8 +451,8 @@ def test_tecs_recipes_are_the_published_ones(name):
     assert model.backbone.input_adaptor
     sizes = {'base': (512, 2, 16), 'large': (768, 2, 16)}[size]
     assert (model.neck.decoder_embed_dim, model.neck.decoder_depth, model.neck.decoder_num_heads) == sizes
-    optimiser, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler[0]
-    assert (optimiser.lr, optimiser.betas, optimiser.weight_decay) == (2.4e-3, (0.9, 0.95), 0.05)
+    optimizer, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler[0]
+    assert (optimizer.lr, optimizer.betas, optimizer.weight_decay) == (2.4e-3, (0.9, 0.95), 0.05)
     assert (schedule.warmup, schedule.end, schedule.get('min_ratio', 0), cfg.train_cfg.max_epochs) == (
         40,
         length,
@@ -471,8 +471,8 @@ def test_tecs_recipes_are_the_published_ones(name):
         full_rate_names=['cls_token', 'cls_token_mlp'],
         head_lr_scale=1.0,
     )
-    optimiser, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler[0]
-    assert (optimiser.lr, optimiser.betas, optimiser.weight_decay) == (peak, (0.9, 0.999), 0.05)
+    optimizer, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler[0]
+    assert (optimizer.lr, optimizer.betas, optimizer.weight_decay) == (peak, (0.9, 0.999), 0.05)
     assert (schedule.warmup, schedule.end) == (warm_up, tuned) == (warm_up, cfg.train_cfg.max_epochs)
     assert schedule.min_ratio * peak == pytest.approx(floor)
     assert cfg.auto_scale_lr.base_batch_size == 1024

@@ -108,8 +108,8 @@ def test_pre_training_recipes(name):
     assert backbone.get('mask_layer', 0) == layer
     assert (backbone.get('mask_replace', True), backbone.get('mask_gain', 0.0)) == (bool(replaces), gain)
     assert backbone.get('drop_path_rate', 0.0) == drop_path
-    optimiser = wrapper.optimizer
-    assert (optimiser.type, optimiser.lr, tuple(optimiser.betas), optimiser.weight_decay) == (
+    optimizer = wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, tuple(optimizer.betas), optimizer.weight_decay) == (
         'AdamW',
         lr,
         (0.9, 0.999),

@@ -19,11 +19,11 @@ class Row(NamedTuple):
     """One row of the published table.
 
     Attributes:
-        lr, batch: Peak rate and images per step of the optimiser, on all processes.
+        lr, batch: Peak rate and images per step of the optimizer, on all processes.
         floor, warm_up, epochs: Of the cosine.
         layer_decay, drop_path: None for one rate.
         params: Of encoder and head, in millions.
-        average: Decay and length of the ramp of the averaged weights, None for none.
+        average: Decay and length of the ramp of the averaged weights, None if not used.
         repeats: Copies of each image.
     """
 

@@ -13,7 +13,7 @@ HIDDEN = 24
 
 
 def fresh_state(backbone: dict[str, Any], seed: int = 7) -> dict[str, torch.Tensor]:
-    """Freshly initialised tensors of a backbone, in our names."""
+    """Freshly initialized tensors of a backbone, in our names."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = build({**backbone})

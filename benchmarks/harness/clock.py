@@ -8,10 +8,10 @@ from typing import Any
 
 
 class BlockClock:
-    """Context manager; :attr:`seconds` has ``wall``, ``cpu`` and, on a GPU, ``gpu`` when it is left.
+    """Context manager; :attr:`seconds` has ``wall``, ``cpu`` and, on a GPU, ``gpu`` after the block.
 
-    ``cpu`` is the processor time of all threads of this process; other jobs on the machine do not add to it, which the
-    wall clock cannot say of itself. ``gpu`` is the time between two events on the current stream.
+    ``cpu`` is the processor time of all threads of this process; unlike wall time it does
+    not depend on other jobs on the machine. ``gpu`` is the time between two events on the current stream.
 
     Args:
         device: ``cuda`` waits for the device at both ends.

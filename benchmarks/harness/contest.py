@@ -1,4 +1,4 @@
-"""Leads the processes of a comparison: all alive at once, one block each in turn."""
+"""Controls the processes of a comparison: all are alive, and they run one block each in turn."""
 
 import json
 import os
@@ -44,7 +44,7 @@ class Racer:
         )
 
     def ask(self, **request: Any) -> dict[str, Any] | None:
-        """Answer to a request; None when the implementation is out, with the reason in its row."""
+        """Answer to a request; None if the implementation failed, with the reason in its row."""
         if self.row.status != MEASURED:
             return None
         try:
@@ -53,14 +53,14 @@ class Racer:
             line = self._process.stdout.readline()  # type: ignore[union-attr]
         except BrokenPipeError:
             line = ''
-        answer = json.loads(line) if line else {'failed': self._last_words()}
+        answer = json.loads(line) if line else {'failed': self._last_lines()}
         if 'ok' in answer:
             return answer['ok']
         ((self.row.status, self.row.reason),) = answer.items()
         self.close()
         return None
 
-    def _last_words(self) -> str:
+    def _last_lines(self) -> str:
         code = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().strip().splitlines()
@@ -68,7 +68,7 @@ class Racer:
         return f'the process ended with code {code}{" (killed: out of memory?)" if code == -9 else ""}{said}'
 
     def close(self) -> None:
-        """End the process; it holds nothing that is worth waiting for."""
+        """End the process without waiting for it."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -87,10 +87,10 @@ class Contest:
         kind: Module that builds the tasks, see :func:`harness.task.module_of`.
         subject: What is measured, e.g. a model.
         implementations: Names, in the order in which they take turns.
-        settings: What they share.
+        settings: Shared settings.
         rounds: Blocks of each.
         steps: Steps of a block.
-        say: Called with lines of progress.
+        say: Called with progress lines.
     """
 
     kind: str
@@ -103,7 +103,7 @@ class Contest:
     _racers: list[Racer] = field(default_factory=list)
 
     def run(self) -> list[Row]:
-        """Measure all; whatever fails is a row with a reason."""
+        """Measure all; a failure becomes a row with a reason."""
         try:
             self._start()
             self._race()
@@ -114,7 +114,7 @@ class Contest:
 
     def _start(self) -> None:
         options = self.settings._asdict()
-        # all import at once; they are built one after the other, as building may take all of the memory's bandwidth
+        # all import in parallel; they are built one after another, as building may use all memory bandwidth
         self._racers += [Racer(name, self.kind, self.settings) for name in self.implementations]
         for racer in self._racers:
             started, name = time.perf_counter(), racer.row.implementation

@@ -1,4 +1,4 @@
-"""What a step asks of the machine, counted by torch's dispatcher: FLOPs, kernel calls, host reads."""
+"""Costs of a step, counted by torch's dispatcher: FLOPs, kernel calls, host reads."""
 
 import warnings
 from collections import Counter
@@ -18,10 +18,10 @@ FORWARD, BACKWARD, OPTIMIZER = 'forward', 'backward', 'optimizer'
 class StepCounts(HostReads):
     """Calls by phase of the step, and host reads.
 
-    ``forward`` is everything outside the backward pass and the optimiser's step: moving averages and hooks too.
+    ``forward`` is everything outside the backward pass and the optimizer's step: moving averages and hooks too.
 
     Attributes:
-        by_phase: Calls that are no views, by phase.
+        by_phase: Calls that are not views, by phase.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ def count_step(step: Callable[[], Any], images: int = 1, repeats: int = 2) -> di
 
 
 def cuda_syncs(step: Callable[[], Any], repeats: int = 2) -> int:
-    """Operations of one step that torch says wait for the GPU, compiled code included; the least of some steps."""
+    """Operations of one step that wait for the GPU by torch's warnings, in compiled code; minimum of some steps."""
     counts = []
     torch.cuda.set_sync_debug_mode('warn')
     try:

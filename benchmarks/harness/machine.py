@@ -1,4 +1,4 @@
-"""What a measurement ran on."""
+"""Machine and software of a measurement."""
 
 import os
 import platform
@@ -40,7 +40,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def gpu_state() -> dict[str, str]:
-    """What ``nvidia-smi`` says of the first visible GPU; empty without it."""
+    """Output of ``nvidia-smi`` for the first visible GPU; empty without it."""
     visible = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')[0]
     command = ['nvidia-smi', f'--query-gpu={",".join(_GPU_FIELDS)}', '--format=csv,noheader']
     done = _output([*command, *(['-i', visible] if visible else [])])

@@ -43,10 +43,10 @@ class _PeakInUse(TorchDispatchMode):
 
 
 def peak_in_use(step: Callable[[], Any]) -> dict[str, float]:
-    """Peak of the allocated memory in MB during one step on the CPU: weights, optimiser and all that a step needs.
+    """Peak of the allocated memory in MB during one step on the CPU: weights, optimizer and all that a step needs.
 
     Resident memory also holds what the allocator keeps between allocations, which depends on their order and differs by
-    hundreds of MB where the very same tensors are alive. Memory that an operator frees before it returns is not seen.
+    hundreds of MB for the same live tensors. Memory that an operator frees before it returns is not seen.
 
     Args:
         step: A whole training step; must not run compiled code, which the dispatcher does not see.

@@ -1,4 +1,4 @@
-"""Options and the way of all benchmark scripts: parse, measure subject after subject, print, write."""
+"""Options and main loop of all benchmark scripts: parse, measure every subject, print, write."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ from mmselfsup_graft.utils.files import write_json
 
 from .contest import Contest
 from .machine import machine, software
-from .summary import summarise
+from .summary import summarize
 from .tables import Column, markdown_table, text_table
 from .task import Settings
 
@@ -42,7 +42,7 @@ def _positive(text: str) -> int:
 
 
 def chosen(given: Sequence[str] | None, known: Sequence[str], what: str) -> list[str]:
-    """The names that were asked for, in the order of ``known``; all if none was.
+    """The requested names, in the order of ``known``; all if none is given.
 
     Raises:
         ConfigError: For an unknown name.
@@ -51,7 +51,7 @@ def chosen(given: Sequence[str] | None, known: Sequence[str], what: str) -> list
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f' (did you mean {near[0]}?)' if near else ''
-            raise ConfigError(f'there is no {what} {name!r}{hint}; choose from {", ".join(known)}')
+            raise ConfigError(f'unknown {what} {name!r}{hint}; choose from {", ".join(known)}')
     return [name for name in known if not given or name in given]
 
 
@@ -79,7 +79,7 @@ def compare(
         columns: Of the tables, after the first.
         finish: Adds figures to the rows of a subject before they are printed.
     """
-    if args.out:  # told now rather than after the first table
+    if args.out:  # checked before the first table
         _check_writable(Path(args.out))
     tables: list[dict[str, Any]] = []
     result: dict[str, Any] = {
@@ -92,13 +92,13 @@ def compare(
     }
     for subject in subjects:
         rows = Contest(kind, subject, implementations(subject), settings, args.rounds, args.steps, _say).run()
-        entries = summarise(rows, references(subject), clock(subject))
+        entries = summarize(rows, references(subject), clock(subject))
         if finish:
             finish(subject, entries)
         tables.append({'subject': subject, 'clock': clock(subject), 'rows': entries})
         draw = markdown_table if args.markdown else text_table
         print(draw(subject, entries, columns), flush=True)
-        if args.out:  # after every table, so that a long run that is cut off leaves what it has
+        if args.out:  # after every table, so that an interrupted run keeps its results
             if settings.device == 'cuda':
                 result['machine_at_the_end'] = machine(settings.device)
             write_json(Path(args.out), result)
@@ -111,7 +111,7 @@ def _check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f'--out {path}: cannot be written ({error.strerror}); name a file in a folder of yours'
+            f'--out {path}: cannot be written ({error.strerror}); give a file in a writable folder'
         ) from error
 
 

@@ -51,15 +51,15 @@ class Row:
 
 
 def speed_ratios(row: Row, reference: Row, clock: str) -> list[float]:
-    """How many times the reference's images per second, round by round; above 1 the row is faster.
+    """Ratio to the reference's images per second in each round; above 1 the row is faster.
 
-    Both were timed one after the other within a round, so what slows the machine for a while cancels.
+    Both were timed one after the other within a round, so a temporary slowdown of the machine cancels.
     """
     pairs = zip(row.seconds(clock), reference.seconds(clock))
     return [row.images / mine / (reference.images / its) for mine, its in pairs]
 
 
-def summarise(rows: Sequence[Row], references: Sequence[str], clock: str) -> list[dict[str, Any]]:
+def summarize(rows: Sequence[Row], references: Sequence[str], clock: str) -> list[dict[str, Any]]:
     """Rows as dicts with ``seconds`` per clock, ``images_per_second`` and ``ratios`` to each reference.
 
     Args:

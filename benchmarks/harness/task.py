@@ -1,4 +1,4 @@
-"""What one process of a benchmark measures."""
+"""The task of one process of a benchmark."""
 
 import importlib
 from types import ModuleType
@@ -37,7 +37,7 @@ class Task:
     Attributes:
         images: Images that one step takes.
         note: What differs from the other implementations, for the table.
-        cpu_of_children: Whether processes that this one started work for it, so that their time counts.
+        cpu_of_children: Whether the CPU time of child processes counts.
     """
 
     images: int = 1
@@ -52,7 +52,7 @@ class Task:
         """Time ``steps`` steps.
 
         Returns:
-            Seconds of the whole block by name of the clock, and what else was measured.
+            Seconds of the whole block by name of the clock, and other measurements.
         """
         with clock:
             for _ in range(steps):
@@ -60,7 +60,7 @@ class Task:
         return clock.seconds
 
     def facts(self) -> dict[str, Any]:
-        """What is counted rather than timed; called once, after all rounds."""
+        """Counted figures; called once, after all rounds."""
         return {}
 
 

@@ -5,6 +5,6 @@ import torch
 
 
 def set_threads(count: int) -> None:
-    """Bind torch and OpenCV in this process, and in those that it forks, to so many threads."""
+    """Bind torch and OpenCV in this process and its forks to this number of threads."""
     torch.set_num_threads(count)
     cv2.setNumThreads(count)

@@ -1,4 +1,4 @@
-"""The process of one implementation: ``python -m harness.worker KIND``, led by :mod:`harness.contest`.
+"""The process of one implementation: ``python -m harness.worker KIND``, controlled by :mod:`harness.contest`.
 
 Reads one JSON object per line from its standard input and answers each with one. What libraries print goes to standard
 error.
@@ -52,14 +52,14 @@ class Worker:
         return self._block(steps)
 
     def facts(self) -> dict[str, Any]:
-        """Memory first: counting needs some of its own."""
+        """Memory first, as counting uses memory."""
         from .memory import peak_memory
 
         return {**peak_memory(self.settings.device), **self.task.facts()}
 
 
 def serve(requests: Any, reply: Callable[[dict[str, Any]], None]) -> None:
-    """Answer every request; an exception is an answer too, and ends the process's part."""
+    """Answer every request; an exception is an answer too and ends the work of this process."""
     worker = Worker()
     for line in requests:
         request = json.loads(line)
@@ -77,11 +77,11 @@ def serve(requests: Any, reply: Callable[[dict[str, Any]], None]) -> None:
 
 
 def main() -> None:
-    """Keep standard output for answers alone, then serve."""
+    """Reserve standard output for answers, then serve."""
     warnings.filterwarnings('ignore')
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
-    with suppress(Exception):  # slow, so at once, while others are built; what fails will fail again and be answered
+    with suppress(Exception):  # slow, so in parallel with building; failures occur again later and are answered
         module_of(sys.argv[1])
 
     def reply(answer: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""The same models as other libraries build them."""
+"""The same models in other libraries."""

@@ -1,4 +1,4 @@
-"""MAE and MoCo v3 put together from lightly's parts, as its examples do; it has no class for either."""
+"""MAE and MoCo v3 built from lightly's parts as in its examples; it has no class for either."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -70,7 +70,7 @@ def _timm_vit(side: int, width: int, blocks: int, heads: int) -> nn.Module:
 
 
 class _MAE(nn.Module):
-    """Encoder and decoder of lightly, target normalised per patch."""
+    """Encoder and decoder of lightly, target normalized per patch."""
 
     def __init__(self, vit: Any, width: int, blocks: int, heads: int) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ _PEER_NOTES = {
 
 
 def own_config(algorithm: str, size: str, settings: Settings, folder: str, compiled: bool) -> tuple[Config, str]:
-    """Config of the toolbox, and what is to be said about it.
+    """Config of the toolbox, and a note on it.
 
     Args:
         algorithm: First part of the subject.
@@ -113,7 +113,7 @@ def _shrink_projectors(model: Any, width: int) -> None:
 
 
 def _random_base_model(cfg: Config, folder: str) -> str:
-    """A file with random weights for TEC's base model: what they are does not change a step's work."""
+    """A file with random weights for TEC's base model: their values do not change the cost of a step."""
     state = MODELS.build({**cfg.model.base_model}).state_dict()
     path = Path(folder) / 'base.pth'
     save_atomically({'state_dict': {f'backbone.{name}': value for name, value in state.items()}}, path)
@@ -127,7 +127,7 @@ def _set_batches(cfg: Config, settings: Settings, side: int) -> None:
 
 
 def mmpretrain_config(algorithm: str, size: str, settings: Settings, tuned: bool) -> tuple[Config, str]:
-    """Config of mmpretrain, and what is to be said about it.
+    """Config of mmpretrain, and a note on it.
 
     Args:
         algorithm: First part of the subject.
@@ -197,7 +197,7 @@ def _resize_peer(cfg: Config, algorithm: str, size: str, settings: Settings) -> 
         if tiny:
             model.backbone.arch, model.backbone.img_size = arch, TINY_SIDE
             _shrink_projectors(model, TINY_ARCH['embed_dims'])
-        if settings.device == 'cpu':  # its synchronised batch norm refuses a CPU; in one process both do the same
+        if settings.device == 'cpu':  # its synchronized batch norm refuses a CPU; in one process both do the same
             for part in (model.neck, model.head.predictor):
                 part.norm_cfg = dict(type='BN1d')
 

@@ -1,4 +1,4 @@
-"""Runners of the OpenMMLab family that stop before their first iteration, so that a benchmark can lead them."""
+"""Runners of the OpenMMLab family that stop before their first iteration, so that a benchmark can run the steps."""
 
 import logging
 import uuid
@@ -15,7 +15,7 @@ from mmselfsup_graft.engine import GraftRunner, ResumableEpochLoop
 
 
 class _Paused:
-    """In front of a loop: ``run`` makes everything ready for :meth:`run_iter`, and returns."""
+    """Mixin of a loop: ``run`` prepares everything for :meth:`run_iter` and returns."""
 
     def run(self) -> Any:
         """Announce a training to the hooks."""
@@ -27,17 +27,17 @@ class _Paused:
 
 @LOOPS.register_module()
 class PausedEpochBasedTrainLoop(_Paused, EpochBasedTrainLoop):
-    """mmengine's loop, led from outside."""
+    """mmengine's loop, controlled from outside."""
 
 
 @LOOPS.register_module()
 class PausedResumableEpochLoop(_Paused, ResumableEpochLoop):
-    """The toolbox's loop, led from outside."""
+    """The toolbox's loop, controlled from outside."""
 
 
 @DATASETS.register_module()
 class NoImages(Dataset):
-    """Stands where a runner wants a data set; only its length is asked for."""
+    """Placeholder for a data set of which only the length is used."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -47,10 +47,10 @@ class NoImages(Dataset):
 
 
 def build_loop(cfg: Config, folder: str) -> Any:
-    """Build by the runner of the config, initialise, and return the loop, ready for ``run_iter(index, batch)``."""
+    """Build by the runner of the config, initialize, and return the loop, ready for ``run_iter(index, batch)``."""
     cfg.work_dir, cfg.experiment_name = folder, f'benchmark_{uuid.uuid4().hex}'
     cfg.launcher, cfg.resume, cfg.log_level = 'none', False, 'ERROR'
-    # nothing that happens after an epoch takes part in a step
+    # hooks after an epoch are not part of a step
     cfg.custom_hooks = []
     cfg.default_hooks['checkpoint'] = dict(type='CheckpointHook', interval=-1)
     for part in ('val', 'test'):

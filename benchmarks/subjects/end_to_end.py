@@ -53,7 +53,7 @@ class Training(Task):
 
 
 def as_training_batch(batch: Any) -> dict[str, Any]:
-    """What the loop takes; batches of the official pipeline are bare tensors, normalised already."""
+    """What the loop takes; batches of the official pipeline are bare tensors, normalized already."""
     if isinstance(batch, dict):
         return batch
     views = batch if isinstance(batch, torch.Tensor) else list(batch)
@@ -69,7 +69,7 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     cfg, _ = mm_configs.own_config(algorithm, size, settings, folder.name, compiled=False)
     if implementation == PIL:
         dataset, collate = pipelines.official(recipe, settings.data)
-        # to the device as in the other rows; it is normalised already
+        # to the device as in the other rows; it is normalized already
         cfg.data_preprocessor = dict(type='SelfSupDataPreprocessor')
     elif implementation == MMPRETRAIN:
         dataset, collate = pipelines.of_mmpretrain(recipe, settings.data)

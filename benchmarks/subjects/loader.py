@@ -124,7 +124,7 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     recipe, _, workers = subject.partition('-')
     settings = settings._replace(workers=int(workers or settings.workers))
     if implementation in (PIL, PIL_UINT8):
-        return Loading(*pipelines.official(recipe, settings.data, normalise=implementation == PIL), settings)
+        return Loading(*pipelines.official(recipe, settings.data, normalize=implementation == PIL), settings)
     if implementation == MMPRETRAIN:
         return Loading(*pipelines.of_mmpretrain(recipe, settings.data), settings)
     cfg = pipelines.own_config(recipe, settings.data, FAST.get(implementation.removesuffix(WHOLE)))

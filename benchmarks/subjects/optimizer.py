@@ -1,4 +1,4 @@
-"""Optimisers and moving averages alone, on parameters of a model with random gradients; a step is one update."""
+"""Optimizers and moving averages alone, on parameters of a model with random gradients; a step is one update."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     """
     kind, _, size = subject.partition('-')
     if implementation not in SUBJECTS[kind]:
-        raise Missing(f'is no {kind}')
+        raise Missing(f'is not a {kind}')
     arch: Any = TINY_ARCH if size == 'tiny' else 'base'
     torch.manual_seed(0)
     model = MODELS.build(dict(type='SelfSupViT', arch=arch, img_size=224, patch_size=16)).to(settings.device)

@@ -45,16 +45,16 @@ class _Two:
         return self.first(image), self.second(image)
 
 
-def official(recipe: str, folder: str, normalise: bool = True) -> tuple[Any, Any]:
+def official(recipe: str, folder: str, normalize: bool = True) -> tuple[Any, Any]:
     """The published recipe in torchvision's transforms on PIL images.
 
     Args:
         recipe: ``mae`` or ``mocov3``.
         folder: Of images, in class folders.
-        normalise: To normalised float32 in the loader, as published; otherwise the batches are uint8.
+        normalize: To normalized float32 in the loader, as published; otherwise the batches are uint8.
     """
-    normalised = [transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
-    finish = normalised if normalise else [transforms.PILToTensor()]
+    normalized = [transforms.ToTensor(), transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+    finish = normalized if normalize else [transforms.PILToTensor()]
     if recipe == 'mae':
         crop = transforms.RandomResizedCrop(224, (0.2, 1.0), interpolation=transforms.InterpolationMode.BICUBIC)
         return ImageFolder(folder, transforms.Compose([crop, transforms.RandomHorizontalFlip(), *finish])), _collate

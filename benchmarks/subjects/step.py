@@ -76,7 +76,7 @@ class Step(Task):
         self.images = settings.batch_size
 
     def facts(self) -> dict[str, Any]:
-        """Memory, FLOPs, calls, host reads, and on a GPU what torch itself reports as synchronising."""
+        """Memory, FLOPs, calls, host reads, and on a GPU what torch itself reports as synchronizing."""
         memory = peak_in_use(self.step) if self.settings.device == 'cpu' and not self.compiled else {}
         facts: dict[str, Any] = compile_facts() if self.compiled else count_step(self.step, self.images)
         if self.compiled and not facts['graphs']:

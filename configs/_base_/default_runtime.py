@@ -22,5 +22,5 @@ log_level = 'INFO'
 load_from = None
 resume = False
 
-# the seed decides everything random in a run; another run, another seed
+# the seed decides everything random in a run
 randomness = dict(seed=0)

@@ -1,4 +1,4 @@
-# for looking at reconstructions of photographs
+# for reconstructions of photographs
 _base_ = [
     '../_base_/models/a2mim_convnext-mini.py',
     '../_base_/datasets/photos_a2mim_64.py',

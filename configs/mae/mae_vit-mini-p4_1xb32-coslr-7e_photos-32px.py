@@ -1,4 +1,4 @@
-# for looking at reconstructions of photographs; see the recipe of the digits
+# for reconstructions of photographs; see the recipe of the digits
 _base_ = [
     '../_base_/models/mae_vit-mini-p4.py',
     '../_base_/datasets/photos_mae_32.py',

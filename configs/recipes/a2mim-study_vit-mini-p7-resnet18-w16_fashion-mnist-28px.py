@@ -22,5 +22,5 @@ stages = [
     dict(name='a2mim_resnet', config='a2mim_resnet'),
 ]
 
-# no table: features of masked image modelling are made for fine-tuning
+# no table: features of masked image modeling are made for fine-tuning
 report = dict(reconstruct=['simmim_vit', 'a2mim_vit', 'simmim_resnet', 'a2mim_resnet'])

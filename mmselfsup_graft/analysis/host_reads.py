@@ -1,4 +1,4 @@
-"""Where a training step makes the host wait for the device, and how often it calls it."""
+"""Places where a training step makes the host wait for the device, and the number of operator calls."""
 
 import traceback
 import warnings
@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# operators that tell the host a value, or whose result's size depends on values
+# operators that return a value to the host, or whose result's size depends on values
 _OPERATORS = {
     '_local_scalar_dense',
     'equal',
@@ -25,31 +25,32 @@ _OPERATORS = {
     'bincount',
     '_linalg_check_errors',
 }
-_BY_MASK = {'index', 'index_put', 'index_put_', '_index_put_impl_'}  # with a mask they ask for its non-zero places
-# what Python can do with a tensor that reads it, seen before the dispatcher, which does not see it of a CPU tensor
+_BY_MASK = {'index', 'index_put', 'index_put_', '_index_put_impl_'}  # with a mask they need its non-zero places
+# reads of a tensor in Python; on a CPU tensor the dispatcher does not see them
 _METHODS = {'tolist', 'numpy', '__array__', 'cpu', '__repr__', '__format__'}
 _FROM_DATA = {'tensor', 'as_tensor', 'asarray', 'new_tensor'}  # of a list with tensors they read each of them
 
 
 class HostReads:
-    """Context manager that notes where the host reads values of tensors, and counts calls of operators.
+    """Context manager that records where the host reads values of tensors, and counts calls of operators.
 
-    On a CPU such a read costs nothing; on a GPU the host waits there until all work queued so far is done. Seen on both
-    are ``item``, ``float``, ``bool`` and ``if`` on tensors, ``tolist``, ``numpy``, ``cpu``, ``print``, ``torch.tensor``
-    of a list with tensors, ``equal``, ``allclose``, the checks of ``torch.linalg``, and operators whose result's size
+    On a CPU such a read costs nothing; on a GPU the host waits there until all work queued so far is done. Detected on
+    both are ``item``, ``float``, ``bool`` and ``if`` on tensors, ``tolist``, ``numpy``, ``cpu``, ``print``,
+    ``torch.tensor`` of a list with tensors, ``equal``, ``allclose``, the checks of ``torch.linalg``, and operators
+    whose result's size
     depends on values: ``nonzero``, ``unique``, ``bincount``, ``repeat_interleave`` by a tensor without ``output_size``,
-    indexing by a mask. The step counters of an optimiser in its own step are no reads: they lie on the CPU, whatever
+    indexing by a mask. The step counters of an optimizer in its own step are not counted: they are on the CPU, whatever
     the device.
 
-    Copies to the CPU that wait (``to('cpu')``, ``copy_``) are seen only where there is another device to copy from. Not
-    seen at all are compiled code, other threads, C++ code and libraries that read a tensor's memory, and operators that
-    wait inside for reasons of their own. On a GPU the warnings of ``torch.cuda.set_sync_debug_mode`` are noted as well,
-    which know of many of these and of waiting copies to the GPU.
+    Copies to the CPU that wait (``to('cpu')``, ``copy_``) are detected only with another device to copy from. Not
+    detected are compiled code, other threads, C++ code and libraries that read a tensor's memory, and operators that
+    wait internally. On a GPU the warnings of ``torch.cuda.set_sync_debug_mode`` are recorded as well,
+    which cover many of these and waiting copies to the GPU.
 
     Attributes:
         found: One entry per read: the operator and the place in the code, outside of torch, that asked for it.
         syncs: One entry per wait that CUDA itself reported; empty without a GPU.
-        calls: Calls of ATen's operators that are no views (``is_view`` of torch): on a GPU about as many kernels.
+        calls: Calls of ATen's operators that are not views (``is_view`` of torch): on a GPU about as many kernels.
     """
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class HostReads:
         self.syncs: list[str] = []
         self.calls = 0
         self._stack = ExitStack()
-        self._noted = False  # inside a call that is noted already
+        self._noted = False  # inside a call that is already recorded
         self._stepping: Optimizer | None = None
 
     def __enter__(self) -> 'HostReads':
@@ -87,7 +88,7 @@ class HostReads:
         self._stepping = None
 
     def _is_counter(self, tensor: Any) -> bool:
-        """Whether a tensor is a step counter, on the CPU, of the optimiser at work."""
+        """Whether a tensor is a step counter, on the CPU, of the optimizer at work."""
         states = self._stepping.state.values() if self._stepping else ()
         return any(state.get('step') is tensor and tensor.device.type == 'cpu' for state in states)
 

@@ -5,7 +5,7 @@ from mmselfsup_graft.utils.files import whole_file
 from .conversion.convert import Conversion, convert
 from .conversion.targets import TARGETS, Target
 from .depth import Depth, convnext_depth, depth_from_names, depth_of, resnet_depth, vit_depth
-from .formats.encoder import FORMATS, Encoder, Format, Normalisation, read_encoder, to_encoder, unwrap_state_dict
+from .formats.encoder import FORMATS, Encoder, Format, Normalization, read_encoder, to_encoder, unwrap_state_dict
 from .formats.rename import MAE_MODEL, MOCOV3_MODEL, TEC_MODEL, VIT_TIMM, RenameTable
 from .formats.traits import Traits, patch_grid, traits_of
 from .graft import GraftSource, LoadReport, graft_weights, parse_graft, plan_graft
@@ -27,7 +27,7 @@ __all__ = [
     'Format',
     'GraftSource',
     'LoadReport',
-    'Normalisation',
+    'Normalization',
     'ProjectorStart',
     'RenameTable',
     'Target',

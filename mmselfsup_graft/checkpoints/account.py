@@ -1,6 +1,6 @@
-"""Which tensors of an encoder a model has no place for, whether that changes its features, and what would take them.
+"""Tensors of an encoder that a model cannot take: whether they change its features, and which backbone can take them.
 
-Every reader asks here: a graft, scoring, fine-tuning, TEC's base model, the converters, detectors and segmentors.
+Used by every reader: grafts, scoring, fine-tuning, TEC's base model, the converters, detectors and segmentors.
 """
 
 import re
@@ -8,19 +8,19 @@ from collections.abc import Collection, Iterable
 
 from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 
-# no part of the features: heads, decoders, projectors, queues, mask tokens, counters, what a model computes for itself.
+# Not part of the features: heads, decoders, projectors, queues, mask tokens, counters, values that a model computes.
 # Whole names: a longer one (head_norm, overhead) may be part of an encoder
-_HARMLESS = re.compile(
+_ALWAYS_ALLOWED = re.compile(
     r'((\w+_)?decoder(_\w+)?|(\w+_)?head|head_dist|projector|projection_head|predictor|prototypes\d*|classifier|fc|'
     r'queue\d*(_ptr)?|logit_scale|mask_token|masked_embed|mask_gamma)(\.|$)'
     r'|(.*\.)?(num_batches_tracked|relative_position_index|relative_coords_table|attn_mask)$'
 )
-# norms whose output is not the feature of a model without them, as that says in its config
+# norms whose output is not the feature of a model without them, as its config states
 _VIT_NORM = re.compile(r'ln1\.')  # after the last block
 _STAGE_NORM = re.compile(r'norm\d+\.(weight|bias)$')  # of the outputs of stages
 _STAGE = re.compile(r'stages\.\d+\.')
 
-# canonical names -> what they are, and what takes them
+# canonical names -> what they are, and which backbone takes them
 _REMEDIES = (
     (r'register_tokens$', 'register tokens', 'SelfSupViT with num_registers={count}'),
     (
@@ -38,7 +38,7 @@ _REMEDIES = (
         'the class SelfSupBEiT',
     ),
     (r'cls_token$', 'a class token', 'with_cls_token=True of the backbone'),
-    (r'cls_token_mlp\.', "TEC's MLP behind the class token", 'the class TECViT'),
+    (r'cls_token_mlp\.', "TEC's MLP after the class token", 'the class TECViT'),
     (r'absolute_pos_embed$', 'absolute positions', 'use_abs_pos_embed=True of the backbone'),
     (r'pos_embed$', 'absolute positions', 'a backbone with a position table'),
     (r'patch_embed\.norm\.', 'a norm of the patches', "patch_cfg=dict(norm_cfg=dict(type='LN')) of the backbone"),
@@ -54,7 +54,7 @@ def changes_features(name: str, staged: bool) -> bool:
         staged: Whether the encoder is one of several stages with norms of their own (Swin, ConvNeXt); see
             :func:`is_staged`.
     """
-    return not (_HARMLESS.match(name) or (_STAGE_NORM if staged else _VIT_NORM).match(name))
+    return not (_ALWAYS_ALLOWED.match(name) or (_STAGE_NORM if staged else _VIT_NORM).match(name))
 
 
 def is_staged(names: Iterable[str]) -> bool:
@@ -63,7 +63,7 @@ def is_staged(names: Iterable[str]) -> bool:
 
 
 def unplaced(given: Iterable[str], wanted: Collection[str]) -> list[str]:
-    """Canonical names of an encoder's tensors that the model has no place for though they change its features."""
+    """Canonical names of tensors that the model cannot take although they change the encoder's features."""
     given = list(given)
     staged = is_staged(given)
     return [name for name in given if name not in wanted and changes_features(name, staged)]
@@ -75,10 +75,10 @@ def has_remedy(name: str) -> bool:
 
 
 def explain_unplaced(names: Collection[str], registers: int = 0) -> str:
-    """What the tensors are and what would take them, in one line.
+    """One line: what the tensors are and which backbone can take them.
 
     Args:
-        names: What :func:`unplaced` gave.
+        names: Result of :func:`unplaced`.
         registers: Number of register tokens, for the advice.
     """
     parts, rest = [], list(names)
@@ -87,9 +87,9 @@ def explain_unplaced(names: Collection[str], registers: int = 0) -> str:
         if found:
             rest = [name for name in rest if name not in found]
             more = f', {len(found)} tensors' if len(found) > 1 else ''
-            parts.append(f'{what} ({found[0]}{more}): {remedy.format(count=registers or "N")} takes it')
+            parts.append(f'{what} ({found[0]}{more}): use {remedy.format(count=registers or "N")}')
     if rest:
         parts.append(
-            f'{grouped_names(rest, depth=8, most=3)}: no backbone here takes it; is it an encoder of another kind?'
+            f'{grouped_names(rest, depth=8, most=3)}: no backbone of this toolbox takes it; check the kind of encoder'
         )
     return '; '.join(parts)

@@ -1,9 +1,9 @@
-"""Depth: which layer a parameter belongs to, read off its canonical (mmpretrain) name.
+"""Depth: the layer of a parameter, from its canonical (mmpretrain) name.
 
 Layer ids are the same everywhere in the toolbox: ``0`` is the stem (patch embedding, class token, position table,
 or the stem convolution), ``i + 1`` is block ``i`` and ``num_blocks + 1`` is everything after the last block (final
 norm, projector, heads). The learning-rate constructor, freezing, grafting, the L1 distance and the conflict analysis
-all ask :meth:`Depth.layer_id`; nobody else knows which name lies in which layer.
+all use :meth:`Depth.layer_id`; no other code maps names to layers.
 """
 
 import re
@@ -14,7 +14,7 @@ import torch.nn as nn
 
 from mmselfsup_graft.errors import ConfigError
 
-# what masked image modelling adds to a backbone counts as stem, whatever layer it acts on
+# parameters that masked image modeling adds to a backbone count as stem, whatever layer they act on
 _MASK = ('mask_token', 'mask_gamma')
 
 
@@ -92,10 +92,10 @@ def swin_depth(depths: Iterable[int]) -> Depth:
 
 
 def depth_from_names(names: Iterable[str]) -> Depth:
-    """Work out the depth from canonical parameter names of a ViT, Swin, ResNet or ConvNeXt.
+    """Infer the depth from canonical parameter names of a ViT, Swin, ResNet or ConvNeXt.
 
     Raises:
-        ConfigError: If the names are of none of these families, also in part: what could not be placed would count as
+        ConfigError: If some names are of none of these families: they would count as
             lying after the last block.
     """
     names = list(names)
@@ -103,7 +103,7 @@ def depth_from_names(names: Iterable[str]) -> Depth:
     lost = [n for n in names if depth.layer_id(n) > depth.num_blocks and not re.match(_AFTER_BLOCKS, n)]
     if lost:
         raise ConfigError(
-            f'cannot tell the depth of this backbone: {lost[0]} belongs to no layer that is known; give the backbone '
+            f'cannot infer the depth of this backbone: {lost[0]} belongs to no known layer; give the backbone '
             'class a `depth` property returning a Depth'
         )
     return depth
@@ -126,7 +126,7 @@ def _depth_of_a_family(names: list[str]) -> Depth:
     if any(n.startswith('downsample_layers.') for n in names):
         return convnext_depth(_blocks_per_stage(names, r'stages\.(\d+)\.(\d+)\.'))
     raise ConfigError(
-        'cannot tell the depth of this backbone: its parameter names are neither those of a ViT (layers.N), Swin '
+        'cannot infer the depth of this backbone: its parameter names are neither those of a ViT (layers.N), Swin '
         '(stages.N.blocks.M), ResNet (layerN.M) nor ConvNeXt (stages.N.M); give the backbone class a `depth` property '
         'returning a Depth'
     )
@@ -138,6 +138,6 @@ def _blocks_per_stage(names: list[str], pattern: str) -> list[int]:
 
 
 def depth_of(backbone: nn.Module) -> Depth:
-    """Depth of a built backbone: its own ``depth`` property if it has one, else read off its parameter names."""
+    """Depth of a built backbone: its own ``depth`` property if it has one, else inferred from its parameter names."""
     own = getattr(backbone, 'depth', None)
     return own if isinstance(own, Depth) else depth_from_names(name for name, _ in backbone.named_parameters())

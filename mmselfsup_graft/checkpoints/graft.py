@@ -1,8 +1,8 @@
-"""Grafting: building an encoder's weights from several checkpoints, by layer range.
+"""Grafting: an encoder's weights from several checkpoints, by layer range.
 
 A graft is data: ``[dict(checkpoint='mae.pth', layers=(0, 8)), dict(checkpoint='moco.pth', layers=(8, 12))]`` takes
-blocks 0 to 7 and the stem from the first file, blocks 8 to 11 and the final norm from the second. Blocks that no
-source names stay as they were initialised ("fresh").
+blocks 0 to 7 and the stem from the first file, blocks 8 to 11 and the final norm from the second. Blocks
+without a source keep their initial weights ("fresh").
 """
 
 from collections import Counter
@@ -23,10 +23,10 @@ from .depth import Depth, depth_from_names
 from .pos_embed import resize_position_table, resize_relative_table
 from .tokens import check_assumed
 
-# batch-norm step counters are missing in files of old PyTorch versions and mean nothing to a transplanted encoder
+# batch-norm step counters are missing in files of old PyTorch versions and have no meaning in a grafted encoder
 _NEVER_REQUIRED = ('num_batches_tracked',)
 _RELATIVE_TABLE = 'relative_position_bias_table'
-# a function of the grid alone, which a backbone computes for itself
+# a function of the grid, computed by the backbone
 _RELATIVE_INDEX = 'relative_position_index'
 
 
@@ -37,14 +37,14 @@ class GraftSource:
     Args:
         checkpoint: Path of the file.
         layers: Half-open range of blocks ``(start, stop)``; None for the whole encoder. A range that starts at 0
-            brings the stem with it, one that stops at the depth brings the final norm.
+            includes the stem, one that stops at the depth includes the final norm.
         format: Format of the file, or ``auto``.
         branch: Which encoder of the file (``base`` or ``momentum``, ``teacher`` or ``student``); None takes the usual
             one of the format. Also a key of the file (``model_ema``) or a prefix of its names.
         unsafe_pickle: Allow the file to run code while it is read.
-        grid: Patches per column and per row, (H, W), for which the position tables of the file are; None takes what the
-            file tells, else a square.
-        ignore: Name prefixes of tensors of the encoder that may be left out though they change its features.
+        grid: Patches per column and per row, (H, W), for which the position tables of the file are; None uses the
+            value in the file, else a square.
+        ignore: Name prefixes of tensors of the encoder that may be left out although they change its features.
     """
 
     checkpoint: str
@@ -56,7 +56,7 @@ class GraftSource:
     ignore: tuple[str, ...] = ()
 
     def layer_ids(self, num_blocks: int) -> range:
-        """Layer ids this source provides, see :class:`Depth`.
+        """Layer ids that this source provides, see :class:`Depth`.
 
         Raises:
             ConfigError: If the range is empty or outside the backbone.
@@ -91,7 +91,7 @@ def parse_graft(entries: Sequence[Mapping[str, Any] | GraftSource]) -> list[Graf
         layers = values.get('layers')
         if layers is not None:
             if not isinstance(layers, list | tuple) or len(layers) != 2 or not all(type(n) is int for n in layers):
-                raise ConfigError(f'graft source {values["checkpoint"]}: layers={layers!r} is no (start, stop) pair')
+                raise ConfigError(f'graft source {values["checkpoint"]}: layers={layers!r} is not a (start, stop) pair')
             values['layers'] = tuple(layers)
         values['grid'] = _parse_grid(values.get('grid'), values['checkpoint'])
         values['ignore'] = _parse_ignore(values.get('ignore'), values['checkpoint'])
@@ -117,7 +117,7 @@ def _parse_ignore(value: Any, checkpoint: str) -> tuple[str, ...]:
 
 @dataclass
 class LoadReport:
-    """What came from where; :meth:`text` is for the log."""
+    """The source of every tensor; :meth:`text` is for the log."""
 
     loaded: dict[str, str] = field(default_factory=dict)
     resized: list[str] = field(default_factory=list)
@@ -128,7 +128,7 @@ class LoadReport:
     traits: dict[str, Traits] = field(default_factory=dict)
 
     def text(self) -> str:
-        """Readable summary: tensors per source, fresh tensors, and what a source held that was not used."""
+        """Readable summary: tensors per source, fresh tensors, and unused tensors of each source."""
         lines = ['graft report']
         for origin, count in Counter(self.loaded.values()).items():
             lines.append(f'  {count:4d} tensors from {origin} (format {self.formats[origin]})')
@@ -136,7 +136,7 @@ class LoadReport:
             unused = self.unused.get(origin, [])
             if unused:
                 beside = grouped_names(unused, depth=2, most=8)
-                lines.append(f'       {len(unused)} of its tensors are no part of this encoder: {beside}')
+                lines.append(f'       {len(unused)} of its tensors are not part of this encoder: {beside}')
         lines += [f'       resized: {", ".join(self.resized)}'] if self.resized else []
         fresh = f': {grouped_names(self.fresh, depth=2, most=8)}' if self.fresh else ''
         lines.append(f'  {len(self.fresh):4d} tensors stay fresh{fresh}')
@@ -173,13 +173,13 @@ def graft_weights(
     """Collect the weights of an encoder from its sources.
 
     Args:
-        sources: Who provides which layers.
+        sources: The sources and their layers.
         target: State dict of the encoder to fill (names and shapes are read, values are not).
         depth: Depth of that encoder.
         grid: Patch grid (H, W) to which position tables of another size, absolute and relative, are resampled; None
             refuses that.
         optional: Name prefixes that a source may lack (mask tokens, for instance); they stay fresh.
-        traits: What is known of the encoder to fill beside its tensors, to compare with what a source tells.
+        traits: Known properties of the encoder to fill besides its tensors, to compare with those of a source.
 
     Returns:
         The tensors to load (a subset of the target's names) and the report.
@@ -187,7 +187,7 @@ def graft_weights(
     Raises:
         ConfigError: For ranges that overlap or do not fit.
         CheckpointError: If a source cannot be read, lacks a tensor that it should provide or has it in another shape,
-            holds tensors in its layers that the encoder has no place for and that change its features, or has another
+            holds tensors in its layers that the encoder cannot take and that change its features, or has another
             number of attention heads.
     """
     plan = plan_graft(sources, depth)
@@ -202,7 +202,7 @@ def graft_weights(
         encoders = [replace(encoder, entries=expand_shared_table(encoder.entries)) for encoder in encoders]
     left = [_unplaced(source, encoder, target, depth) for source, encoder in zip(sources, encoders)]
     for encoder, names in zip(encoders, left):
-        _refuse_unplaced(encoder, [name for name in names if has_remedy(name)])  # tells more than what is missing
+        _refuse_unplaced(encoder, [name for name in names if has_remedy(name)])  # clearer than the missing names
     weights: StateDict = {}
     report = LoadReport(
         formats={label: e.format for label, e in zip(labels, encoders)},
@@ -240,30 +240,30 @@ def graft_weights(
 
 
 def _explain_plain_class_token(problems: Mapping[str, list[str]]) -> None:
-    """Say what to do where nothing but TEC's MLP behind the class token is missing."""
+    """Raise a specific error if only TEC's MLP after the class token is missing."""
     for origin, found in problems.items():
         if all(problem.startswith(TOKEN_MLP) for problem in found):
             raise CheckpointError(
-                f'{origin} holds a ViT with an ordinary class token, without the MLP that TEC puts behind it '
+                f'{origin} holds a ViT with an ordinary class token, without the MLP that TEC adds after it '
                 f'({found[0]} ...); set model.backbone.input_adaptor=False'
             )
 
 
 def _check_depth(encoder: Encoder, depth: Depth) -> None:
-    """Refuse a deeper or shallower encoder of the same width, whose blocks and final norm would not belong together."""
+    """Raise an error for an encoder of the same width with another depth."""
     try:
         found = depth_from_names(encoder.state)
     except ConfigError:
-        return  # names of a backbone that tells its own depth
+        return  # names of a backbone that defines its own depth
     if found.num_blocks != depth.num_blocks:
         raise CheckpointError(
             f'{encoder.origin} does not fit this backbone: it has {found.num_blocks} blocks, expected '
-            f'{depth.num_blocks}; is it a checkpoint of another architecture or size?'
+            f'{depth.num_blocks}; check the architecture and size of the checkpoint'
         )
 
 
 def _check_heads(encoder: Encoder, wanted: Traits) -> None:
-    """Refuse another number of attention heads than the weights were trained with; no shape shows it."""
+    """Raise an error for another number of attention heads than in training; the shapes are the same."""
     heads = encoder.traits.num_heads
     if heads is not None and wanted.num_heads is not None and heads != wanted.num_heads:
         raise CheckpointError(
@@ -280,7 +280,7 @@ def _notes(encoder: Encoder, wanted: Traits) -> list[str]:
 
 
 def _unplaced(source: GraftSource, encoder: Encoder, target: Collection[str], depth: Depth) -> list[str]:
-    """What a source holds in its layers that the encoder to fill cannot take, unless the source ignores it."""
+    """Tensors in the layers of a source that the encoder to fill cannot take, unless the source ignores them."""
     provided = source.layer_ids(depth.num_blocks)
     return [
         name
@@ -290,7 +290,7 @@ def _unplaced(source: GraftSource, encoder: Encoder, target: Collection[str], de
 
 
 def _refuse_unplaced(encoder: Encoder, names: Sequence[str]) -> None:
-    """Refuse an encoder with more tensors than can be taken, as its features would be others.
+    """Raise an error for an encoder with tensors that cannot be taken and change its features.
 
     Raises:
         CheckpointError: If there are such tensors.
@@ -298,22 +298,22 @@ def _refuse_unplaced(encoder: Encoder, names: Sequence[str]) -> None:
     if names:
         registers = encoder.state.get('register_tokens')
         raise CheckpointError(
-            f'{encoder.origin} holds {len(names)} tensors of the encoder that this backbone has no place for, so its '
-            f'features would be others: {explain_unplaced(names, 0 if registers is None else registers.shape[1])} '
-            f'(ignore=[...] of the graft source leaves them out all the same)'
+            f'{encoder.origin} holds {len(names)} tensors of the encoder that this backbone cannot take, so its '
+            f'features would differ:  {explain_unplaced(names, 0 if registers is None else registers.shape[1])} '
+            f'(set ignore=[...] in the graft source to leave them out anyway)'
         )
 
 
 def _fitting(
     tensor: torch.Tensor | None, wanted: torch.Tensor, name: str, grid: tuple[int, int] | None, encoder: Encoder
 ) -> torch.Tensor | None:
-    """The tensor, resized if it is a table for another grid of patches than the encoder's."""
+    """The tensor, resized if it is a position table for another grid of patches."""
     if tensor is None or tensor.ndim < 2 or tensor.ndim != wanted.ndim or tensor.shape[-1] != wanted.shape[-1]:
         return tensor
     if grid is None and name == 'absolute_pos_embed':  # of mmdet's Swin, for instance
         raise CheckpointError(
-            f'{encoder.origin} does not fit this backbone: {name} is for one grid of patches, which the class of the '
-            'backbone does not tell; use mmpretrain.SwinTransformer'
+            f'{encoder.origin} does not fit this backbone: {name} is for a fixed grid, which the class of the '
+            'backbone does not define; use mmpretrain.SwinTransformer'
         )
     if grid is None:
         return tensor
@@ -325,7 +325,7 @@ def _fitting(
         if name in ('pos_embed', 'absolute_pos_embed'):
             check_assumed(encoder.entries, source, grid)
             return resize_position_table(tensor, grid, rows, source)
-        if name.endswith(_RELATIVE_TABLE) and not name.startswith('stages.'):  # of a ViT; Swin's are of windows
+        if name.endswith(_RELATIVE_TABLE) and not name.startswith('stages.'):  # of a ViT; those of Swin are per window
             return resize_relative_table(tensor, grid, len(wanted) - (2 * grid[0] - 1) * (2 * grid[1] - 1), source)
     except CheckpointError as error:
         raise CheckpointError(f'{encoder.origin} does not fit this backbone: {error}') from error
@@ -339,7 +339,7 @@ def _describe(name: str, found: torch.Tensor | None, wanted: torch.Tensor) -> st
 
 
 def _window_of(name: str, found: torch.Tensor) -> str:
-    """Which windows a table of Swin is for, whose size an option of the backbone sets."""
+    """Window size of a relative position table of Swin, an option of the backbone."""
     side = round(found.shape[0] ** 0.5) if found.ndim == 2 else 0
     if not (name.startswith('stages.') and name.endswith(_RELATIVE_TABLE) and side**2 == found.shape[0]):
         return ''
@@ -352,5 +352,5 @@ def _raise_problems(problems: dict[str, list[str]]) -> None:
         more = f' and {len(lines) - 3} more' if len(lines) > 3 else ''
         raise CheckpointError(
             f'{origin} does not fit this backbone: {"; ".join(lines[:3])}{more}; '
-            'is it a checkpoint of another architecture or size?'
+            'check the architecture and size of the checkpoint'
         )

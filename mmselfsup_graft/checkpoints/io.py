@@ -1,4 +1,4 @@
-"""Writing checkpoint files so that no half of one is ever left, and comparing what was read with a model."""
+"""Writing checkpoint files atomically, and comparing their content with a model."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ _SUFFIXES = ('.pth', '.pt', '.tar', '.bin', SAFETENSORS)
 
 
 def check_fit(filename: str | os.PathLike, given: Any, wanted: Mapping[str, Any]) -> None:
-    """Compare the tensors of a file with those of the model that shall take them all.
+    """Compare the tensors of a file with those of the model that must take all of them.
 
     Args:
         filename: For the message.
@@ -27,8 +27,8 @@ def check_fit(filename: str | os.PathLike, given: Any, wanted: Mapping[str, Any]
         wanted: State dict of the model.
 
     Raises:
-        CheckpointError: If one is missing, unknown to the model, no tensor, of another shape or kind of numbers, or
-            holds NaN or infinite values where the model has none.
+        CheckpointError: If one is missing, unknown to the model, not a tensor, of another shape or dtype, or
+            holds NaN or infinite values where the model has finite ones.
     """
     if not isinstance(given, Mapping):
         raise CheckpointError(f'{filename} does not fit this model: it has a {type(given).__name__} as state_dict')
@@ -47,9 +47,9 @@ def check_fit(filename: str | os.PathLike, given: Any, wanted: Mapping[str, Any]
 
 
 def _misfit(tensor: Any, model: torch.Tensor) -> str:
-    """Why the values of a tensor cannot take the place of the model's."""
+    """Why the values of a tensor cannot replace those of the model."""
     if isinstance(tensor, torch.Tensor) and not tensor.numel():
-        return ''  # the model's has no elements either
+        return ''  # the model's tensor has no elements either
     problem = value_problem(tensor, whole=not model.is_floating_point())
     return '' if 'NaN' in problem and not is_finite(model) else problem
 
@@ -67,20 +67,20 @@ def save_weights(
     overwrite: bool = False,
     hash_name: bool = False,
 ) -> Path:
-    """Write weights and what is known about them, see :func:`mmselfsup_graft.utils.files.whole_file`.
+    """Write weights and their metadata, see :func:`mmselfsup_graft.utils.files.whole_file`.
 
     Args:
         state: Name -> tensor.
         meta: Plain values, kept under ``meta``; in a ``.safetensors`` file as JSON in its header.
-        path: The file; its suffix decides on the kind.
-        overwrite: Replace a file that is there.
+        path: The file; its suffix selects the file format.
+        overwrite: Replace an existing file.
         hash_name: Append ``-`` and 8 hex digits of the file's SHA-256 to its name, as ``torch.hub`` checks it.
 
     Returns:
         The path that was written.
 
     Raises:
-        CheckpointError: If there is such a file, or the package safetensors is needed and missing.
+        CheckpointError: If the file exists, or the package safetensors is needed and missing.
     """
     path = Path(path)
     if hash_name:
@@ -91,7 +91,7 @@ def save_weights(
             save_weights(state, meta, draft, overwrite=True)
             final = path.with_name(f'{stem}-{file_sha256(draft)[:8]}{ending}')
             if final.exists() and not overwrite:
-                raise CheckpointError(f'{final} exists already, with this very content')
+                raise CheckpointError(f'{final} exists already with the same content')
             os.replace(draft, final)
         finally:
             draft.unlink(missing_ok=True)
@@ -104,14 +104,14 @@ def save_weights(
             else:
                 torch.save({'state_dict': content, 'meta': dict(meta)}, file)
     except FileExistsError as error:
-        raise CheckpointError(f'{path} exists; choose another name, or say --overwrite to replace it') from error
-    except RuntimeError as error:  # what torch says when a write fails
-        raise CheckpointError(f'{path} could not be written ({first_line(error)}); is the disk full?') from error
+        raise CheckpointError(f'{path} exists; choose another name, or use --overwrite to replace it') from error
+    except RuntimeError as error:  # torch's error when a write fails
+        raise CheckpointError(f'{path} could not be written ({first_line(error)}); the disk may be full') from error
     return path
 
 
 def _own_storages(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors of which each is alone in its storage: a part of a larger one would be written with the rest of it."""
+    """Tensors with their own storage: a view would be written with its whole storage."""
     content, seen = {}, set()
     for name, tensor in state.items():
         storage = tensor.untyped_storage()
@@ -122,24 +122,24 @@ def _own_storages(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def check_destination(source: str | os.PathLike, destination: str | os.PathLike, overwrite: bool) -> None:
-    """Refuse to write weights where that would lose something or fail.
+    """Raise an error if writing weights would replace a file or fail.
 
     Raises:
-        CheckpointError: If the destination is the source, a link, a folder, of no known kind, or there already.
+        CheckpointError: If the destination is the source, a link, a folder, has an unknown suffix, or exists.
     """
     source, destination = Path(source), Path(destination)
     if destination.suffix not in _SUFFIXES:
-        raise CheckpointError(f'{destination} has none of the suffixes {", ".join(_SUFFIXES)}; give it one')
+        raise CheckpointError(f'{destination} has none of the suffixes {", ".join(_SUFFIXES)}; use one of them')
     if any(parent.exists() and not parent.is_dir() for parent in destination.parents):
         raise CheckpointError(f'{destination} cannot be written: a part of its path is a file')
     if destination.is_symlink():
         raise CheckpointError(f'{destination} is a symbolic link; name the file that it points to, or remove it')
     if destination.is_dir():
-        raise CheckpointError(f'{destination} is a folder; name a file in it')
+        raise CheckpointError(f'{destination} is a folder; give a file in it')
     if destination.exists() and destination.samefile(source):
-        raise CheckpointError(f'{destination} is the file that is read; choose another name')
+        raise CheckpointError(f'{destination} is the source file; choose another name')
     if destination.exists() and not overwrite:
-        raise CheckpointError(f'{destination} exists; choose another name, or say --overwrite to replace it')
+        raise CheckpointError(f'{destination} exists; choose another name, or use --overwrite to replace it')
 
 
 def file_sha256(path: str | os.PathLike) -> str:

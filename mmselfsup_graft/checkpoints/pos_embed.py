@@ -1,4 +1,4 @@
-"""Position tables: fixed 2-D sine-cosine ones, and the resizing of absolute and relative ones."""
+"""Position tables: fixed 2-D sine-cosine tables, and resizing of absolute and relative tables."""
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ def sincos_table(grid: tuple[int, int], width: int, layout: str = 'mae') -> torc
         float32 table of shape [1, 1 + H * W, D].
 
     Raises:
-        ConfigError: If the width is no multiple of 4 or the layout unknown.
+        ConfigError: If the width is not a multiple of 4 or the layout is unknown.
     """
     if width % 4:
         raise ConfigError(f'a sine-cosine position table needs a width divisible by 4, got {width}')
@@ -36,7 +36,7 @@ def sincos_table(grid: tuple[int, int], width: int, layout: str = 'mae') -> torc
     return torch.cat([torch.zeros(1, width, dtype=torch.float64), table])[None].float()
 
 
-#: how every reader takes the grid of a source
+#: how to give the grid of a source, for messages
 GRID_OPTION = (
     '--source-grid HxW of the converters and of tools/test.py, dict(checkpoint=..., grid=(H, W)) in a graft '
     '(patches per column and per row)'
@@ -44,16 +44,16 @@ GRID_OPTION = (
 
 
 def source_grid(count: int, target: tuple[int, int], known: tuple[int, int] | None, what: str) -> tuple[int, int]:
-    """Grid (H, W) for which a table with entries for ``count`` patches is.
+    """Grid (H, W) of a table with entries for ``count`` patches.
 
-    Nothing but a square can be read off a number; and where the target is another shape of the same number, the table
-    may be for that shape as well.
+    Only a square grid can be inferred from a number. If the target grid has another shape with the same number of
+    patches, the table may be for that shape as well.
 
     Args:
         count: Number of patches.
         target: Grid to which it is to be resized.
-        known: What is known of it; None if nothing is.
-        what: Names the table in messages.
+        known: The grid, if known; else None.
+        what: Name of the table in messages.
 
     Raises:
         CheckpointError: If it is not known, or not one of ``count`` patches.
@@ -64,11 +64,11 @@ def source_grid(count: int, target: tuple[int, int], known: tuple[int, int] | No
         return known
     side = round(count**0.5)
     if side * side != count:
-        raise CheckpointError(f'{what} has {count} patches, which is not a square grid; say which one: {GRID_OPTION}')
+        raise CheckpointError(f'{what} has {count} patches, which is not a square grid; give the grid: {GRID_OPTION}')
     if target[0] != target[1] and target[0] * target[1] == count:
         raise CheckpointError(
             f'{what} has {count} patches, which may be {side} x {side} or {target[0]} x {target[1]} as the model has '
-            f'them; say which one: {GRID_OPTION}'
+            f'them; give the grid: {GRID_OPTION}'
         )
     return side, side
 
@@ -81,18 +81,18 @@ def resize_position_table(
     Args:
         table: [1, extra + H' * W', D].
         grid: Target grid (H, W).
-        extra: Leading entries (class token) that are kept as they are.
-        source: Its grid (H', W'); None takes a square one.
+        extra: Leading entries (class token), which are not changed.
+        source: Its grid (H', W'); None means a square grid.
 
     Returns:
         Table of shape [1, extra + H * W, D] in the dtype of the input.
 
     Raises:
-        CheckpointError: If the source grid is not known, see :func:`source_grid`, or the table has not three
-            dimensions.
+        CheckpointError: If the source grid is not known, see :func:`source_grid`, or the table does not
+            have three dimensions.
     """
     if table.ndim != 3 or table.shape[1] <= extra:
-        raise CheckpointError(f'a position table has shape [1, positions, width], got {tuple(table.shape)}')
+        raise CheckpointError(f'a position table must have shape [1, positions, width], got {tuple(table.shape)}')
     head, patches = table[:, :extra], table[:, extra:]
     source = source_grid(patches.shape[1], grid, source, 'position table')
     if source == tuple(grid):
@@ -110,24 +110,25 @@ def resize_relative_table(
     """Resample a table of relative position biases to another grid of patches (or another window).
 
     As in SimMIM's release: the known offsets are placed at the sums of a geometric progression, dense around offset 0,
-    such that they span the new range, and a bicubic spline through them is read off at whole offsets.
+    such that they span the new range, and a bicubic spline through them is evaluated at whole offsets.
 
     Args:
         table: [(2 H' - 1) (2 W' - 1) + extra, heads].
         grid: Target grid (H, W).
-        extra: Rows at the end (of the class token) that are kept as they are.
-        source: Its grid (H', W'); None takes a square one.
+        extra: Rows at the end (of the class token), which are not changed.
+        source: Its grid (H', W'); None means a square grid.
 
     Returns:
         Table of [(2 H - 1) (2 W - 1) + extra, heads] in the dtype of the input.
 
     Raises:
-        CheckpointError: If the source grid is not known, or smaller than 3 x 3, or the table has not two dimensions.
+        CheckpointError: If the source grid is not known, or smaller than 3 x 3, or the table does not have two
+            dimensions.
     """
     from scipy.interpolate import RectBivariateSpline  # slow to import
 
     if table.ndim != 2 or len(table) <= extra:
-        raise CheckpointError(f'a relative position table has shape [offsets, heads], got {tuple(table.shape)}')
+        raise CheckpointError(f'a relative position table must have shape [offsets, heads], got {tuple(table.shape)}')
     rows = len(table) - extra
     source = _window(rows, grid, source)
     if source == tuple(grid):
@@ -154,9 +155,9 @@ def _window(rows: int, grid: tuple[int, int], source: tuple[int, int] | None) ->
     if offsets is None:
         side = round(rows**0.5)
         if side * side != rows or side % 2 == 0:
-            raise CheckpointError(f'{what} is not for a square grid; say which one: {GRID_OPTION}')
+            raise CheckpointError(f'{what} is not for a square grid; give the grid: {GRID_OPTION}')
         if grid[0] != grid[1] and (2 * grid[0] - 1) * (2 * grid[1] - 1) == rows:
-            raise CheckpointError(f'{what} may be for a square grid or for {grid_text(grid)}; say which: {GRID_OPTION}')
+            raise CheckpointError(f'{what} may be for a square grid or {grid_text(grid)}; give the grid: {GRID_OPTION}')
         return (side + 1) // 2, (side + 1) // 2
     return source if source is not None else grid
 

@@ -1,4 +1,4 @@
-"""The first layer of a pre-trained projector, for fine-tuning from there."""
+"""The first layer of a pre-trained projector, as a start of fine-tuning."""
 
 import os
 from collections.abc import Mapping
@@ -36,16 +36,16 @@ class ProjectorStart:
 def to_projector_start(
     content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch: str | None = None
 ) -> ProjectorStart:
-    """Take the first layer of the projector out of checkpoint content.
+    """Extract the first layer of the projector from checkpoint content.
 
     Args:
-        content: What :func:`read_checkpoint` returned.
+        content: Result of :func:`read_checkpoint`.
         origin: File name for messages.
         wanted: A format name, or ``auto`` to detect it.
-        branch: Whose projector of the file; None takes that of the format's first encoder.
+        branch: Encoder of the file whose projector is taken; None takes the format's first encoder.
 
     Raises:
-        CheckpointError: If the format is unknown, the file has no projector, or that one's first layer has a bias.
+        CheckpointError: If the format is unknown, the file has no projector, or its first layer has a bias.
     """
     located = locate(content, origin, wanted, branch)
     found, state = located.format, located.state
@@ -69,5 +69,5 @@ def to_projector_start(
 def read_projector_start(
     path: str | os.PathLike, wanted: str = 'auto', branch: str | None = None, unsafe_pickle: bool = False
 ) -> ProjectorStart:
-    """Read a checkpoint file and take the first layer of its projector out; see :func:`to_projector_start`."""
+    """Read a checkpoint file and extract the first layer of its projector; see :func:`to_projector_start`."""
     return to_projector_start(read_checkpoint(path, unsafe_pickle, CONVERT_OR_ALLOW), str(path), wanted, branch)

@@ -1,7 +1,7 @@
-"""Extra tokens of a ViT and their rows in its position table, brought into one form.
+"""Extra tokens of a ViT and their rows in its position table, in one common form.
 
-The form of the toolbox: a row for the class token, then the patches; registers have no position. Adding a row of zeros,
-or a token's position to the token, changes no feature.
+The common form: a row for the class token, then the patches; registers have no position. Adding a row of zeros,
+or a token's position to the token, does not change the features.
 """
 
 import re
@@ -22,7 +22,7 @@ _DISTILLED = ('dist_token', 'distillation_token', 'embeddings.distillation_token
 
 
 def refuse_extra_tokens(names: Iterable[str], origin: str) -> None:
-    """Refuse an encoder with a distillation token, which takes part in attention and has a position of its own.
+    """Raise an error for an encoder with a distillation token, which takes part in attention and has its own position.
 
     Raises:
         CheckpointError: If there is one.
@@ -30,9 +30,9 @@ def refuse_extra_tokens(names: Iterable[str], origin: str) -> None:
     found = [name for name in names if name in _DISTILLED]
     if found:
         raise CheckpointError(
-            f'{origin} holds a ViT with a distillation token ({found[0]}, with a row of its own in the position '
-            'table): its features depend on that token and no backbone here takes it; use a checkpoint that was '
-            'trained without distillation token'
+            f'{origin} holds a ViT with a distillation token ({found[0]}, with its own row in the position '
+            'table): its features depend on that token and no backbone of this toolbox has one; use a checkpoint '
+            'trained without a distillation token'
         )
 
 
@@ -43,12 +43,12 @@ def place_positions(entries: Entries, grid: tuple[int, int] | None, origin: str,
 
     Args:
         entries: An encoder under canonical names.
-        grid: Grid of its patches (H, W); None where it is not known: then what is left must be a square.
+        grid: Grid of its patches (H, W); None if unknown: then the patches must form a square.
         origin: The file, for messages.
-        timm: Whether the file has timm's names, where a table may be of patches alone.
+        timm: Whether the file has timm's names, where a table may have rows for patches only.
 
     Raises:
-        CheckpointError: If the tables fit no grid that may be meant, or the registers have not three dimensions.
+        CheckpointError: If the tables fit no possible grid, or the registers do not have three dimensions.
     """
     placed = _placed(entries, grid, origin, timm)
     if grid is not None:
@@ -57,7 +57,7 @@ def place_positions(entries: Entries, grid: tuple[int, int] | None, origin: str,
 
 
 def _check_tables(entries: Entries, grid: tuple[int, int], origin: str) -> None:
-    """Refuse tables, absolute or relative, that are for another grid of patches (H, W)."""
+    """Raise an error for absolute or relative tables of another grid of patches (H, W)."""
     offsets = (2 * grid[0] - 1) * (2 * grid[1] - 1)
     classes = any(entry.name == _CLASS for entry in entries)
     for entry in entries:
@@ -76,7 +76,7 @@ def _placed(entries: Entries, grid: tuple[int, int] | None, origin: str, timm: b
     by_name = {entry.name: entry for entry in entries}
     table, token, registers = (by_name.get(name) for name in (_TABLE, _CLASS, _REGISTERS))
     if registers is not None and registers.tensor.ndim != 3:
-        raise CheckpointError(f'{origin}: register tokens have shape [1, N, D], got {tuple(registers.tensor.shape)}')
+        raise CheckpointError(f'{origin}: registers must have shape [1, N, D], got {tuple(registers.tensor.shape)}')
     if table is None or token is None or table.tensor.ndim != 3:
         return entries
     rows = table.tensor.shape[1]
@@ -99,19 +99,19 @@ def _sum(token: Entry, position: torch.Tensor) -> torch.Tensor:
     if token.tensor.shape != position.shape:
         raise CheckpointError(
             f'{token.name} has shape {tuple(token.tensor.shape)}, its rows in the position table '
-            f'{tuple(position.shape)}; is the file complete?'
+            f'{tuple(position.shape)}; check the file'
         )
     return token.tensor + position
 
 
 def check_assumed(entries: Entries, source: tuple[int, int] | None, target: tuple[int, int]) -> None:
-    """Refuse to resize a table to a grid that is not square where a row was added on the assumption of a square one.
+    """Raise an error if a table is resized to a non-square grid after a row was added assuming a square grid.
 
     Raises:
-        CheckpointError: If that is so.
+        CheckpointError: In that case.
     """
     if source is None and target[0] != target[1] and any(op == CLASS_ROW for e in entries for _, op in e.origins):
-        raise CheckpointError(f'nothing tells for which grid the position table is; say which one: {GRID_OPTION}')
+        raise CheckpointError(f'the grid of the position table is unknown; give it: {GRID_OPTION}')
 
 
 def _is_timm(registers: Entry | None) -> bool:
@@ -123,30 +123,30 @@ def _form(
 ) -> str:
     """``class`` (class token and patches), ``patches`` (patches alone) or ``all`` (registers as well)."""
     forms = {'class': rows - 1, **({'patches': rows} if timm else {})}
-    if timm_registers:  # no row for the class token without those for registers
+    if timm_registers:  # no row for the class token without rows for registers
         forms = {'patches': rows, 'all': rows - 1 - registers}
     if grid is not None:
         for form, count in forms.items():
             if count == grid[0] * grid[1]:
                 return form
         if rows == grid[0] * grid[1]:
-            return 'class'  # whose row is not there, which a model that wants one refuses
+            return 'class'  # its row is missing, which a model that needs it reports
         raise CheckpointError(
             f'{origin}: its position table has {rows} rows, which is not a grid of {grid_text(grid)} patches'
         )
     squares = [form for form, count in forms.items() if count > 0 and round(count**0.5) ** 2 == count]
     if len(squares) == 1:
         return squares[0]
-    if 'class' in forms:  # the usual form; whoever resizes it asks for the grid
+    if 'class' in forms:  # the usual form; resizing asks for the grid
         return 'class'
     raise CheckpointError(
-        f'{origin}: its position table has {rows} rows, of which nothing tells how many are patches; say their grid: '
+        f'{origin}: its position table has {rows} rows, and how many of them are patches is unknown; give the grid: '
         f'{GRID_OPTION}'
     )
 
 
 def merge_class_row(entries: Entries) -> Entries:
-    """The reverse for timm's ViT with registers: patches alone, the position of the class token added to it."""
+    """The reverse for timm's ViT with registers: a table of patches only, the class token with its position added."""
     by_name = {entry.name: entry for entry in entries}
     table, token = by_name.get(_TABLE), by_name.get(_CLASS)
     if _REGISTERS not in by_name or table is None or token is None:

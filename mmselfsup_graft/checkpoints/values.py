@@ -1,4 +1,4 @@
-"""Whether the values of weights can be used: finite numbers of floating point where such are expected."""
+"""Checks of the values of weights: finite floating-point numbers where they are expected."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ _NOT_FINITE = 'holds NaN or infinite values'
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 # of an encoder: everything else in it is learned or averaged
 ENCODER_COUNTERS = r'(.*\.)?(num_batches_tracked|relative_position_index|position_ids)$'
-# of a whole model: what is not a parameter or a running statistic may be of any kind
+# of a whole model: values other than parameters and running statistics may be of any kind
 MODEL_BUFFERS = r'(?!.*(weight|bias|embed|token|table|gamma\w*|running_mean|running_var)$)'
 
 
@@ -23,7 +23,7 @@ def are_steps(value: Any) -> bool:
 
 
 def value_problem(tensor: Any, whole: bool = False) -> str:
-    """What is wrong with the values of a tensor; empty if nothing is.
+    """What is wrong with the values of a tensor; empty if they are valid.
 
     Args:
         tensor: The tensor.
@@ -40,24 +40,24 @@ def value_problem(tensor: Any, whole: bool = False) -> str:
         return 'has no elements'
     if not is_finite(tensor):
         return _NOT_FINITE
-    return '' if tensor.dtype != torch.float64 or is_finite(tensor.float()) else 'holds values beyond those of float32'
+    return '' if tensor.dtype != torch.float64 or is_finite(tensor.float()) else 'holds values beyond float32'
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether a tensor of floating point has no NaN and no infinite value."""
+    """Whether a floating-point tensor has no NaN and no infinite value."""
     if not tensor.numel():
         return True
-    least, most = torch.aminmax(tensor)  # one pass, no copy; NaN comes through
+    least, most = torch.aminmax(tensor)  # one pass, no copy; NaN propagates
     return bool(torch.isfinite(least) & torch.isfinite(most))
 
 
 def check_weights(origin: str, state: Mapping[str, torch.Tensor], counters: str = ENCODER_COUNTERS) -> None:
-    """Refuse weights that are not finite numbers of floating point.
+    """Raise an error for weights that are not finite floating-point numbers.
 
     Args:
         origin: File name for the message.
         state: Name -> tensor.
-        counters: Regular expression of the names that may also be of whole numbers.
+        counters: Regular expression of the names that may also hold integers.
 
     Raises:
         CheckpointError: If one is; the message names the first ones.
@@ -66,11 +66,11 @@ def check_weights(origin: str, state: Mapping[str, torch.Tensor], counters: str 
 
 
 def refuse_other_values(origin: str, state: Mapping[Any, Any], prefix: str = '') -> None:
-    """Refuse a state dict that holds something else where a weight belongs; it would be left out without a word.
+    """Raise an error for a state dict in which a value with the name of a weight is not a tensor.
 
     Args:
         origin: File name for the message.
-        state: What the file has: tensors, and perhaps other values under other names.
+        state: Content of the file: tensors, and possibly other values under other names.
         prefix: Only names that begin with it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Say what is installed, what this machine can do, and the exact command for whatever is missing."""
+"""Report what is installed, what this machine supports, and the commands for missing parts."""
 
 import argparse
 import json

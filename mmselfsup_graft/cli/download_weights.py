@@ -7,9 +7,9 @@ from collections.abc import Sequence
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description='List the model zoo, or download weights')
-    parser.add_argument('names', nargs='*', metavar='NAME', help='models whose weights are wanted')
-    parser.add_argument('--list', action='store_true', help='name the models, or those that match NAME')
-    parser.add_argument('--folder', help='where to keep files; default: $GRAFT_WEIGHTS, else beside torch hub')
+    parser.add_argument('names', nargs='*', metavar='NAME', help='models whose weights to download')
+    parser.add_argument('--list', action='store_true', help='list the models, or those that match NAME')
+    parser.add_argument('--folder', help='folder for files; default: $GRAFT_WEIGHTS, else next to torch hub')
     parser.add_argument('--mirror', help='folder or address with files of the same names; default: $GRAFT_MIRROR')
     parser.add_argument('--offline', action='store_true', help='never open a connection; also GRAFT_OFFLINE=1')
     return parser

@@ -1,6 +1,6 @@
 """Fine-tune a checkpoint with labels: ``python tools/finetune.py configs/benchmarks/finetune/... CHECKPOINT``.
 
-Trains as the config says, from the encoder in CHECKPOINT (any known format, or the word ``random`` for fresh weights),
+Trains as configured, from the encoder in CHECKPOINT (any known format, or the word ``random`` for fresh weights),
 tests the best epoch and appends one row to ``results.jsonl`` in the work directory.
 """
 

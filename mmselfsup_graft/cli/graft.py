@@ -1,4 +1,4 @@
-"""The console command ``graft``: one name for all commands.
+"""The console command ``graft`` with all commands.
 
 ``graft NAME ...`` is the same as a script of ``tools/``. The module of a command is imported when it is called, so
 ``graft --help`` answers at once.
@@ -54,10 +54,10 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int | None:
-    """Call the command that the first argument names.
+    """Run the command of the first argument.
 
     Raises:
-        ConfigError: If there is no such command.
+        ConfigError: If the command does not exist.
     """
     name, *rest = (list(sys.argv[1:]) if argv is None else list(argv)) or ['--help']
     if name in ('-h', '--help'):
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         return 0
     if name not in COMMANDS:
         raise ConfigError(f'graft has no command {name!r}{did_you_mean(name, COMMANDS)}; see graft --help')
-    sys.argv = [f'graft {name}', *rest]  # what argparse takes the name of the program from
+    sys.argv = [f'graft {name}', *rest]  # the program name of argparse
     return importlib.import_module(f'mmselfsup_graft.cli.{COMMANDS[name].module}').main(rest)
 
 

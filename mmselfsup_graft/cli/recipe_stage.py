@@ -12,7 +12,7 @@ from .running import run_tool
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line that :mod:`.recipe_jobs` writes and run the stage."""
+    """Parse the arguments from :mod:`mmselfsup_graft.recipes.jobs` and run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('recipe')
     parser.add_argument('--work-dir', required=True)

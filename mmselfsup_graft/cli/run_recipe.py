@@ -1,7 +1,7 @@
 """Run all stages of a recipe and its report: ``python tools/run_recipe.py configs/recipes/... [--work-dir DIR]``.
 
-The same command goes on where an earlier one was stopped, by whatever means. Under a distributed launcher the stages
-run one after the other in the launched processes; otherwise each is a process of its own, ``--jobs`` at a time.
+Run the same command again to resume after it was stopped by any means. Under a distributed launcher the stages
+run one after the other in the launched processes; otherwise each is a separate process, ``--jobs`` in parallel.
 """
 
 import argparse
@@ -16,14 +16,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Run all stages of a recipe and its report')
     parser.add_argument('recipe', help='recipe file')
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<recipe name>')
-    parser.add_argument('--jobs', type=int, default=1, help='stages that may run at the same time')
-    parser.add_argument('--amp', action='store_true', help='half precision where the machine has it')
+    parser.add_argument('--jobs', type=int, default=1, help='number of parallel stages')
+    parser.add_argument('--amp', action='store_true', help='half precision if the machine supports it')
     parser.add_argument(
         '--epochs', type=int, help='length of the longest stage; the others and all schedules in proportion'
     )
     parser.add_argument('--data-root', help='folder of images for all data sets that read a folder')
     parser.add_argument('--max-left-out', type=float, help='share of the files that may be left out; default: 0.05')
-    parser.add_argument('--report-only', action='store_true', help='only score and draw what is there')
+    parser.add_argument('--report-only', action='store_true', help='only score and draw finished stages')
     add_cfg_options(parser)
     add_launch_options(parser)
     return parser
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmengine.dist import is_main_process
 
     from mmselfsup_graft.engine.launching.existing import refuse_other_recipe
-    from mmselfsup_graft.engine.launching.work_dir import only_writer
+    from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
     from mmselfsup_graft.recipes.jobs import join_processes, run_recipe
     from mmselfsup_graft.recipes.recipe import load_recipe
     from mmselfsup_graft.recipes.report import write_report
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs, args.max_left_out)
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)
     join_processes(recipe, args.launcher)
-    with only_writer(work_dir):
+    with exclusive_work_dir(work_dir):
         refuse_other_recipe(work_dir, [stage.name for stage in recipe.stages])
         if not args.report_only:
             run_recipe(recipe, work_dir, args.jobs, args.launcher)

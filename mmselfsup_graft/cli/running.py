@@ -12,17 +12,17 @@ from collections.abc import Callable, Sequence
 
 from mmselfsup_graft.errors import GraftError
 from mmselfsup_graft.utils.files import is_disk_full, is_shared_memory_full
-from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, death, exit_together, handled, request
+from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, exit_reason, exit_together, handled, request
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
-    """Run ``main`` and leave the process: 0 if all went well, 1 with one clear line if not, 75 if it was asked to stop.
+    """Run ``main`` and exit: 0 on success, 1 with a one-line error, 75 if stopped by a signal.
 
     Set GRAFT_TRACEBACK=1 to see where an error came from.
     """
-    # schedules step at every iteration, optimisers of accumulated gradients not at the first: nothing is skipped
+    # schedules step at every iteration, optimizers of accumulated gradients not at the first: nothing is skipped
     warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
-    logging.raiseExceptions = False  # a log that cannot be written prints no traceback beside the one line below
+    logging.raiseExceptions = False  # no traceback of a log that cannot be written besides the line below
     try:
         with handled():
             code = main(argv) or 0
@@ -59,10 +59,10 @@ def _end_workers() -> None:
 
 
 def _leave_process_group(code: int) -> None:
-    """End torch's communication in good order, and the process with it, if it is one of several.
+    """Shut down torch's communication and exit, if this is one of several processes.
 
-    The threads of a process group that is still referred to (by DDP for example) can abort a process while Python takes
-    itself apart, long after all work was done.
+    The threads of a process group that is still referred to (by DDP for example) can abort a process while Python shuts
+    down, after all work is done.
     """
     torch = sys.modules.get('torch')
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -74,14 +74,14 @@ def _leave_process_group(code: int) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """One line for an error: our own message, also from below other errors, or its type and first line."""
+    """One line for an error: the message of a GraftError, also of a nested one, or its type and first line."""
     full = _what_is_full(error)
     if full is not None:
         return full
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, GraftError):
-            return ' '.join(_own_words(cause).split())
+            return ' '.join(_own_message(cause).split())
         cause = cause.__cause__ or cause.__context__
     killed = _killed_worker(error)
     if killed:
@@ -90,12 +90,12 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError):
         return text[:400]
     if 'Original Traceback' in text:
-        return f'{_last_words(str(error))} (in a data-loading worker; set GRAFT_TRACEBACK=1 to see where)'
+        return f'{_last_lines(str(error))} (in a data-loading worker; set GRAFT_TRACEBACK=1 to see where)'
     return f'{type(error).__name__}: {text[:400]} (set GRAFT_TRACEBACK=1 to see where)'
 
 
 def _killed_worker(error: BaseException) -> str | None:
-    """What to say if the cause is the death of a worker, which torch raises wherever the process happens to be."""
+    """Message if the cause is a killed worker, which torch raises anywhere in the process; else None."""
     cause: BaseException | None = error
     said = None
     while cause is not None:
@@ -105,27 +105,27 @@ def _killed_worker(error: BaseException) -> str | None:
         if found:
             said = f'a data-loading worker (PID {found[1]}) was {_killed_by(found[2])}'
         cause = cause.__cause__ or cause.__context__
-    return said  # by the innermost, which names the signal
+    return said  # of the innermost error, which has the signal
 
 
 def _killed_by(description: str | None) -> str:
     """``killed by SIGKILL (out of memory?)`` for what :func:`signal.strsignal` calls ``Killed``."""
     numbers = [each for each in signal.Signals if (signal.strsignal(each) or '').startswith(description or '?')]
-    return death(-numbers[0]) if numbers else 'killed'
+    return exit_reason(-numbers[0]) if numbers else 'killed'
 
 
-def _last_words(text: str) -> str:
-    """What stands behind the last line of code of a traceback: the error itself, whole."""
+def _last_lines(text: str) -> str:
+    """The error message after the last line of code in a traceback."""
     lines = text.rstrip().splitlines()
     last = max((number for number, line in enumerate(lines) if line.startswith('  ')), default=-1)
     return ' '.join(' '.join(lines[last + 1 :]).split())
 
 
 def _what_is_full(error: BaseException) -> str | None:
-    """What to say if shared memory, or a disk that no message of ours names, is full."""
+    """Message if shared memory, or a disk without a specific message, is full."""
     if is_shared_memory_full(error):
         return (
-            'shared memory (/dev/shm), through which loader workers hand over their batches, is full: set '
+            'shared memory (/dev/shm), through which loader workers pass their batches, is full: set '
             'train_dataloader.num_workers=0, or start the container with more of it (docker run --shm-size=8g)'
         )
     if is_disk_full(error) and isinstance(error, OSError):
@@ -134,7 +134,7 @@ def _what_is_full(error: BaseException) -> str | None:
     return None
 
 
-def _own_words(error: GraftError) -> str:
-    """The message alone: a loader's worker wraps it into its whole traceback."""
+def _own_message(error: GraftError) -> str:
+    """The message only: a loader worker adds its traceback."""
     text = str(error)
     return text.rpartition(f'{type(error).__name__}: ')[2] if 'Original Traceback' in text else text

@@ -18,15 +18,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Score a checkpoint')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--protocols', nargs='+', metavar='NAME', help='only these of the evaluation section')
-    parser.add_argument('--block', type=int, help='score the feature after so many blocks; default: the final feature')
+    parser.add_argument('--protocols', nargs='+', metavar='NAME', help='only these protocols of the evaluation section')
+    parser.add_argument('--block', type=int, help='score the feature after N blocks; default: the final feature')
     parser.add_argument('--format', help='format or method of the checkpoint; default: recognized by its tensors')
     parser.add_argument('--branch', help='which encoder of the file, e.g. momentum, teacher or model_ema')
     parser.add_argument('--source-grid', metavar='HxW', help="patches per column and per row of the file's tables")
     parser.add_argument('--features', help='folder for extracted features, e.g. one for several configs')
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
     parser.add_argument('--out', help='JSON file for the result; default: test.json in the work directory')
-    parser.add_argument('--overwrite', action='store_true', help='replace a result that is there')
+    parser.add_argument('--overwrite', action='store_true', help='replace an existing result')
     add_cfg_options(parser)
     add_launch_options(parser)
     return parser
@@ -35,14 +35,14 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and score."""
     args = make_parser().parse_args(argv)
-    from mmselfsup_graft.engine.launching.work_dir import only_writer
+    from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
     from mmselfsup_graft.engine.train import load_config, prepare_distributed
 
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem)
     cfg.launcher = args.launcher
     prepare_distributed(cfg)
-    with only_writer(cfg.work_dir):
+    with exclusive_work_dir(cfg.work_dir):
         _test(args, cfg)
 
 
@@ -74,7 +74,7 @@ def _test(args: argparse.Namespace, cfg: Any) -> None:
 
 
 def _set_source(args: argparse.Namespace, cfg: Any) -> None:
-    """Put the options on how the checkpoint is read into the config."""
+    """Set the options for reading the checkpoint in the config."""
     from mmselfsup_graft.export.convert_file import parse_grid
 
     given = {'format': args.format, 'branch': args.branch, 'grid': parse_grid(args.source_grid)}
@@ -94,5 +94,5 @@ def _target(args: argparse.Namespace, cfg: Any) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy and torch as JSON has them, anything else as text."""
+    """Numbers and arrays of numpy and torch as JSON, other values as text."""
     return value.tolist() if hasattr(value, 'tolist') else str(value)

@@ -1,4 +1,4 @@
-"""Names of classes: one list, by which the labels of every split are numbered."""
+"""Class names: one list that numbers the labels of every split."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +57,7 @@ def _checked(names: list[Any], what: str) -> tuple[str, ...]:
 
 
 def numbers_as_names(count: int) -> tuple[str, ...]:
-    """Names of classes that have only numbers: ``'0'``, ``'1'`` …"""
+    """Class names of numbered classes: ``'0'``, ``'1'`` …"""
     return tuple(map(str, range(count)))
 
 
@@ -67,7 +67,7 @@ def are_numbers(names: Sequence[str]) -> bool:
 
 
 def shown(names: Sequence[str]) -> str:
-    """The list in words: its first names and how many there are."""
+    """Short description of a list: its first names and their number."""
     more = f' … {names[-1]}' if len(names) > _SHOWN else ''
     return f'{len(names)} classes ({", ".join(names[:_SHOWN])}{more})'
 
@@ -78,9 +78,9 @@ def renumbering(
     """Return the number of each class in another list, by its name.
 
     Args:
-        own: Names by the numbers that the labels have now.
-        wanted: Names by the numbers that they shall have.
-        used: Numbers that occur; only these must have a place in ``wanted``.
+        own: Names in the order of the present labels.
+        wanted: Names in the order of the new labels.
+        used: Numbers that occur; only their names must be in ``wanted``.
         owner, other: What the two lists belong to, for the message.
 
     Returns:
@@ -106,8 +106,8 @@ def naming(
 ) -> dict[int, int]:
     """Return the number of each class in the list that the user gave.
 
-    Classes are found by name; where the data has numbers only, the list names them: its first name is that of 0. This
-    does not depend on which of the classes a split holds.
+    Classes are found by name; data with numbers only takes the names in order, the first for 0. This does
+    not depend on the classes that a split holds.
 
     Args:
         own, used, owner: See :func:`renumbering`.
@@ -126,10 +126,10 @@ def naming(
 def share_classes(train: Any, others: Mapping[str, Any]) -> None:
     """Number the labels of other data sets by the classes of the training set, in place.
 
-    Unlabelled data sets, and those of other libraries, are left alone.
+    Unlabeled data sets, and those of other libraries, are left alone.
 
     Args:
-        train: A :class:`mmselfsup_graft.datasets.SelfSupDataset`, whose list of classes counts.
+        train: A :class:`mmselfsup_graft.datasets.SelfSupDataset`, whose list of classes is used.
         others: Data sets by the names that messages call them.
 
     Raises:

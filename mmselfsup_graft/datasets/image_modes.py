@@ -1,4 +1,4 @@
-"""From any image that Pillow opens to 8-bit RGB or grey: one function, used wherever a picture is opened.
+"""Conversion of any image that Pillow opens to 8-bit RGB or gray; used wherever an image is opened.
 
 docs/data.md has the table of all modes. In short: 16 bits are scaled by their range, 32-bit and floating-point pixels
 are refused because their range is not known, an alpha channel is dropped, and color profiles and orientation tags are
@@ -20,11 +20,11 @@ _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 class UnknownRange(Exception):
-    """The pixels are numbers whose black and white are not known. Its message says what to do."""
+    """The range of the pixel values is unknown. The message says what to do."""
 
 
 def to_rgb(image: Image.Image, mode: Mode = 'RGB') -> Image.Image:
-    """Return the first frame of an image as ``RGB`` or, for ``mode='L'``, in grey.
+    """Return the first frame of an image as ``RGB`` or, for ``mode='L'``, in gray.
 
     Reads all pixels. An image that has the mode is returned as a copy without its file.
 
@@ -50,9 +50,9 @@ def to_rgb(image: Image.Image, mode: Mode = 'RGB') -> Image.Image:
 
 
 def _plain(image: Image.Image, mode: Mode) -> Image.Image:
-    """Let Pillow convert; what is transparent shows the color below."""
+    """Let Pillow convert; transparent pixels keep their color."""
     image = _without_alpha(image)
-    image.info.pop('transparency', None)  # else it warns
+    image.info.pop('transparency', None)  # avoids a warning
     return image.convert(mode)
 
 
@@ -62,14 +62,14 @@ def _without_alpha(image: Image.Image) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """A 16-bit image by the range of its samples, which a TIFF may say to be smaller; white may be zero there."""
+    """Scale a 16-bit image by the range of its samples; a TIFF may state a smaller range, and white as zero."""
     image.load()
     values = np.asarray(image)
     tags = getattr(image, 'tag_v2', {}) if image.format == 'TIFF' else {}
     bits = tags.get(_BITS, (16,))
     depth = int(bits[0] if isinstance(bits, tuple) else bits)
-    grey = _eight_bits(values, 2**depth - 1 if 8 < depth < 16 else _WHOLE)
-    return grey.point(lambda value: 255 - value) if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+    gray = _eight_bits(values, 2**depth - 1 if 8 < depth < 16 else _WHOLE)
+    return gray.point(lambda value: 255 - value) if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else gray
 
 
 def _eight_bits(values: np.ndarray, whole: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Folders that look like classes and are something else: splits, parts of an annotated data set, dates."""
+"""Folders that look like classes but are splits, parts of an annotated data set, or dates."""
 
 import os
 import re
@@ -13,7 +13,7 @@ _SPLIT = re.compile(
     r'(?:[-_ ]?(?:\d{1,4}|sets?|images?|imgs?|data|split))?',
     re.IGNORECASE,
 )
-# several parts of one set, which are numbered
+# numbered parts of one set
 _NUMBERED = re.compile(r'(?:fold|split|part|batch|chunk|shard)[-_ ]?\d{1,4}', re.IGNORECASE)
 _PREFIX = re.compile(r'(?P<prefix>\w+?[-_ ])(?P<rest>.+)')
 _PICTURES = {'images', 'image', 'imgs', 'img', 'jpegimages', 'pictures', 'photos', 'rgb'}
@@ -22,19 +22,19 @@ _ANNOTATIONS = {
     *('segmentationclass', 'segmentationobject', 'imagesets', 'gt', 'groundtruth', 'ground_truth', 'bboxes'),
 }
 _DAY, _MONTH, _YEAR = r'(?:0[1-9]|[12]\d|3[01])', r'(?:0[1-9]|1[0-2])', r'(?:19|20)\d\d'
-# a year, a month or a day, and a day with a name behind it, as albums are called
+# a year, a month or a day; albums may have a name after the day
 _DATE = re.compile(
     rf'{_YEAR}(?:[-_.]?{_MONTH}(?:[-_.]?{_DAY}(?:[-_. ].*)?)?)?|{_DAY}[-_.]{_MONTH}[-_.]{_YEAR}',
     re.DOTALL,
 )
-_ANYWAY = 'any_folder_is_class=True takes them for classes'
+_ANYWAY = 'any_folder_is_class=True uses them as classes'
 
 
 def split_folders(names: Iterable[str]) -> list[str]:
-    """Return which of the folders are splits of a data set.
+    """Return the folders that are splits of a data set.
 
-    They are if all are named so, if one trains and one is held out, also behind a common word (``cars_train`` and
-    ``cars_val``), or if all are numbered parts (``fold1``, ``fold2``).
+    That is the case if all have names of splits, if one is for training and one held out, also after a common word
+    (``cars_train`` and ``cars_val``), or if all are numbered parts (``fold1``, ``fold2``).
     """
     listed = list(names)
     if listed and all(_NUMBERED.fullmatch(name) for name in listed):
@@ -51,7 +51,7 @@ def split_folders(names: Iterable[str]) -> list[str]:
 
 
 def _splits(names: dict[str, str], both: bool = False) -> list[str]:
-    """Folders -> what tells the split of their names; ``both``: some must train and some be held out."""
+    """Folder -> part of the name that identifies the split; ``both``: training and held-out folders must exist."""
     matches = {name: _SPLIT.fullmatch(part) for name, part in names.items()}
     splits = {name: match for name, match in matches.items() if match}
     pair = any(match['train'] for match in splits.values()) and any(match['held'] for match in splits.values())
@@ -59,7 +59,7 @@ def _splits(names: dict[str, str], both: bool = False) -> list[str]:
 
 
 def is_split(name: str) -> bool:
-    """Whether a folder is named like a split."""
+    """Whether a folder has the name of a split."""
     return _SPLIT.fullmatch(name) is not None
 
 
@@ -73,20 +73,20 @@ def training_names(folder: str) -> list[str]:
 
 
 def annotation_folders(names: Iterable[str]) -> list[str]:
-    """Return the folders, if some hold the pictures and others their annotations, and there are no more."""
+    """Return the folders if they are exactly the images and the annotations of a data set."""
     lower = {name: name.lower() for name in names}
     pictures, annotations = ({n for n, low in lower.items() if low in known} for known in (_PICTURES, _ANNOTATIONS))
     return sorted(lower) if pictures and annotations and len(pictures | annotations) == len(lower) else []
 
 
 def are_dates(names: Iterable[str]) -> bool:
-    """Whether all folders are named by a year, a month or a day."""
+    """Whether the names of all folders are years, months or days."""
     listed = list(names)
     return bool(listed) and all(_DATE.fullmatch(name) for name in listed)
 
 
 def refuse_no_classes(root: str, holding: Iterable[str], empty: Iterable[str]) -> None:
-    """Refuse folders that are no classes.
+    """Raise an error for folders that are not classes.
 
     Args:
         root: The folder they lie in, for the message.
@@ -94,7 +94,7 @@ def refuse_no_classes(root: str, holding: Iterable[str], empty: Iterable[str]) -
         empty: Folders without.
 
     Raises:
-        DataError: They are splits, or pictures and their annotations.
+        DataError: They are splits, or images and their annotations.
     """
     names, root = list(holding), os.path.normpath(root)
     splits = split_folders(names)
@@ -106,6 +106,6 @@ def refuse_no_classes(root: str, holding: Iterable[str], empty: Iterable[str]) -
     parts = annotation_folders([*names, *empty])
     if parts:
         raise DataError(
-            f'the folders {", ".join(parts)} of {root!r} hold pictures and their annotations, not classes; give the '
-            f'folder of the pictures as data root, or read without labels (with_label=False). {_ANYWAY}'
+            f'the folders {", ".join(parts)} of {root!r} hold images and their annotations, not classes; give the '
+            f'folder of the images as data root, or read without labels (with_label=False). {_ANYWAY}'
         )

@@ -1,4 +1,4 @@
-"""What a reader of data leaves out: counted by reason, said once, and refused where it is much."""
+"""Skipped files of a data set: counted by reason, logged once, an error if there are too many."""
 
 import logging
 from collections import Counter
@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 
 from mmselfsup_graft.errors import ConfigError, DataError
 
-#: share of the files or lines that may be left out before a data set refuses to be read
+#: share of the files or lines that may be left out before it is an error
 MOST = 0.05
 _NAMED = 3
 _SAID: set[str] = set()
@@ -26,7 +26,7 @@ class LeftOut:
     def of(
         cls, counts: Mapping[str, int], names: Mapping[str, Sequence[str]], is_expected: Callable[[str], bool]
     ) -> 'LeftOut':
-        """A tally of what :meth:`counts` and :meth:`names` gave."""
+        """A counter from the results of :meth:`counts` and :meth:`names`."""
         tally = cls()
         for reason, count in counts.items():
             tally.add(reason, '', count, is_expected(reason))
@@ -34,13 +34,13 @@ class LeftOut:
         return tally
 
     def add(self, reason: str, name: str = '', count: int = 1, expected: bool = False) -> None:
-        """Count something.
+        """Count a skipped file.
 
         Args:
-            reason: Kind of it, in one or two words: ``.heic``, ``missing``.
+            reason: Reason in one or two words: ``.heic``, ``missing``.
             name: Of the file or line.
             count: How many.
-            expected: It is said, but does not count towards the limit: hidden files, what the user asked to leave out.
+            expected: Report it, but do not count it towards the limit: hidden files, files that the user excludes.
         """
         self._counts[reason] += count
         names = self._names.setdefault(reason, [])
@@ -50,7 +50,7 @@ class LeftOut:
             self._expected.add(reason)
 
     def update(self, other: 'LeftOut') -> None:
-        """Add the counts of another tally."""
+        """Add the counts of another counter."""
         for reason, count in other._counts.items():
             self.add(reason, '', count, reason in other._expected)
             names = self._names[reason]
@@ -83,10 +83,10 @@ class LeftOut:
         return f'{len(self)} ignored: {"; ".join(parts)}'
 
     def check(self, found: int, most: float, owner: str) -> None:
-        """Say what was left out, once in a process; refuse if it is too much.
+        """Log what was left out, once per process; raise an error if it is too much.
 
         Args:
-            found: What was not left out.
+            found: Number of files that were not left out.
             most: Share of all that may be left out.
             owner: For messages.
 
@@ -102,11 +102,11 @@ class LeftOut:
                 'tools/dataset_tools'
             )
         if len(self):
-            say_once(f'{owner}: {self.text()}', logging.WARNING if self.unexpected else logging.INFO)
+            log_once(f'{owner}: {self.text()}', logging.WARNING if self.unexpected else logging.INFO)
 
 
-def say_once(text: str, level: int = logging.WARNING) -> None:
-    """Write a line to the log, unless this process did so before."""
+def log_once(text: str, level: int = logging.WARNING) -> None:
+    """Write a line to the log, once per process."""
     if text not in _SAID:
         _SAID.add(text)
         print_log(text, logger='current', level=level)

@@ -1,4 +1,4 @@
-"""Data sets that lie in memory, image by image or as one array."""
+"""Data sets in memory, as single images or as one array."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -51,7 +51,8 @@ def stack_images(samples: Iterable[Mapping[str, Any]], channels: int) -> np.ndar
         channels: 1 or 3.
 
     Returns:
-        uint8 (N, H, W) or (N, H, W, 3); ``None`` unless all images lie in memory, in one size, with so many channels.
+        uint8 (N, H, W) or (N, H, W, 3); ``None`` unless all images are in memory, with one size and this number of
+        channels.
     """
     images: list[np.ndarray] = []
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Seeded, class-balanced parts of a data set: a held-out side for choosing, a small labelled set for fine-tuning."""
+"""Seeded, class-balanced parts of a data set: a held-out set for selection, a small labeled set for fine-tuning."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from mmselfsup_graft.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Part:
-    """A share of every class, drawn by a seed, or all the rest.
+    """A seeded share of every class, or the remaining images.
 
     Attributes:
-        share: Share of the images of each class, in (0, 1), rounded; at least one image goes to either side.
+        share: Share of the images of each class, in (0, 1), rounded; at least one image is on each side.
         seed: Of the draw.
-        rest: Take the images that were not drawn.
+        rest: Take the images that are not in the share.
     """
 
     share: float
@@ -72,7 +72,7 @@ def shuffled_classes(labels: np.ndarray, seed: int) -> Iterator[tuple[int, np.nd
 def held_out(labels: Sequence[int], share: float, seed: int = 0) -> np.ndarray:
     """Return which of the N samples belong to a fixed random share of their class, bool of shape (N,).
 
-    At least one image of each class goes to either side; a class with a single image is not drawn from.
+    At least one image of each class is on each side; a class with a single image is not split.
 
     Raises:
         DataError: Every class has a single image, so that none can be held out.
@@ -83,7 +83,7 @@ def held_out(labels: Sequence[int], share: float, seed: int = 0) -> np.ndarray:
         is_drawn[members[:count]] = True
     if not is_drawn.any():
         raise DataError(
-            f'no class has two images or more ({len(values)} images), so none can be held out for testing; '
+            f'no class has two images or more ({len(values)} images), so none can be held out; '
             'read them without labels (with_label=False) or use all of them for training'
         )
     return is_drawn

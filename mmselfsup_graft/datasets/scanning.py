@@ -9,25 +9,35 @@ from mmselfsup_graft.utils.files import why_not_regular
 
 from .left_out import LeftOut
 
-#: ends of the names of picture files that Pillow reads without another program
+#: extensions of image files that Pillow reads without other programs
 IMAGE_EXTENSIONS = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.apng', '.bmp', '.dib', '.ppm', '.pgm', '.pbm', '.pnm'),
     *('.tif', '.tiff', '.webp', '.gif', '.avif', '.jp2', '.j2k', '.jpf', '.jpx', '.tga', '.qoi'),
 )
-# What lies beside images and is none: lists, labels, notes, what systems put there.
+# Files next to images that are not images: lists, labels, notes, system files.
 _BESIDE = (
     *('.txt', '.json', '.jsonl', '.csv', '.tsv', '.xml', '.yaml', '.yml', '.md', '.rst', '.html', '.log', '.toml'),
     *('.ini', '.cfg', '.py', '.sh', '.ipynb', '.sha256', '.md5', '.cls', '.index', '.lnk', '.url'),
 )
-_BESIDE_NAMES = {'thumbs.db', 'readme', 'license', 'licence', 'notice', 'sha256sums', 'md5sums', 'checksums', 'icon\r'}
+_COMPANION_NAMES = {
+    'thumbs.db',
+    'readme',
+    'licence',
+    'license',
+    'notice',
+    'sha256sums',
+    'md5sums',
+    'checksums',
+    'icon\r',
+}
 _OF_SYSTEMS = {'__macosx', '@eadir', '$recycle.bin', 'system volume information', 'lost+found'}
 
 
-_HIDDEN, _UPWARDS = 'hidden', 'link to a folder above it'
+_HIDDEN, _LINK_UPWARDS = 'hidden', 'link to a folder above it'
 
 
 class Scan(NamedTuple):
-    """What lies below a folder.
+    """The files below a folder.
 
     Attributes:
         paths: The images, sorted, relative to the folder with ``/`` between the parts.
@@ -41,28 +51,28 @@ class Scan(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A file below a folder: its relative path, or what is left out instead of it and why."""
+    """A file below a folder: its relative path, or the skipped entry and the reason."""
 
     path: str
     reason: str = ''
 
 
-def normal_extensions(extensions: Sequence[str] | str) -> tuple[str, ...]:
-    """Return ends of file names in lower case, each with its dot; a text is one of them, an empty one fits every name.
+def normalized_extensions(extensions: Sequence[str] | str) -> tuple[str, ...]:
+    """Return extensions in lower case, each with its dot; a text is one extension, an empty one matches every name.
 
     Raises:
         ConfigError: There is none, or one is not a text.
     """
     given = (extensions,) if isinstance(extensions, str) else tuple(extensions)
     if not given or not all(isinstance(each, str) for each in given):
-        raise ConfigError(f"extensions is {extensions!r}, expected one or more ends of file names such as '.png'")
+        raise ConfigError(f"extensions is {extensions!r}, expected one or more extensions such as '.png'")
     return tuple(each.lower() if not each or each.startswith('.') else f'.{each.lower()}' for each in given)
 
 
-def is_beside(name: str) -> bool:
-    """Whether a file is one that lies beside images: a list, labels, a note, what a system keeps."""
+def is_companion_file(name: str) -> bool:
+    """Whether a file is a usual companion of images: a list, labels, a note, a system file."""
     name = name.lower()
-    return name in _BESIDE_NAMES or name.endswith(_BESIDE)
+    return name in _COMPANION_NAMES or name.endswith(_BESIDE)
 
 
 def scan_folder(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS) -> Scan:
@@ -70,14 +80,14 @@ def scan_folder(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS)
 
     Symbolic links are followed. Hidden entries, links to nothing, in a loop or to a folder that contains them, pipes,
     sockets, devices and files with other extensions are left out and counted; lists, labels and the like
-    (:func:`is_beside`) are not counted. With ``extensions`` of one's own, other files are left out as asked for. The
-    case of extensions does not matter.
+    (:func:`is_companion_file`) are not counted. With ``extensions`` of one's own, other files are left out as asked
+    for. The case of extensions does not matter.
 
     Raises:
         ConfigError: ``extensions`` is empty.
         DataError: ``folder`` is missing, may not be read or holds no image.
     """
-    wanted = normal_extensions(extensions)
+    wanted = normalized_extensions(extensions)
     if not os.path.isdir(folder):
         raise DataError(f'image folder {folder!r} does not exist; create or link it, or set data_root')
     found, others = [], []
@@ -102,13 +112,13 @@ def _not_taken(entries: Sequence[Entry], wanted: tuple[str, ...]) -> LeftOut:
         if reason == _HIDDEN:
             if path.endswith('/') or name.endswith(wanted):
                 left_out.add(reason, path, expected=True)
-        elif reason == _UPWARDS:
-            left_out.add(reason, path, expected=True)  # what it holds is read where it lies
+        elif reason == _LINK_UPWARDS:
+            left_out.add(reason, path, expected=True)  # its content is read at its real path
         elif reason:
             if 'link' in reason or name.endswith(wanted):
                 left_out.add(reason, path)
-        elif not name.endswith(wanted) and not is_beside(name):
-            expected = wanted != IMAGE_EXTENSIONS  # the user said which
+        elif not name.endswith(wanted) and not is_companion_file(name):
+            expected = wanted != IMAGE_EXTENSIONS  # chosen by the user
             left_out.add(os.path.splitext(name)[1] or 'no extension', path, expected=expected)
     return left_out
 
@@ -131,14 +141,14 @@ def _entries(folder: str) -> Iterator[Entry]:
 
 
 def _walk(folder: str) -> Iterator[Entry]:
-    """Yield what lies below ``folder``, each with its relative path."""
+    """Yield the entries below ``folder``, each with its relative path."""
     waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(folder, '', ())]
     while waiting:
         place, prefix, ancestors = waiting.pop()
         status = os.stat(place)
         identity = (status.st_dev, status.st_ino)
         if identity in ancestors:
-            yield Entry(prefix, _UPWARDS)
+            yield Entry(prefix, _LINK_UPWARDS)
             continue
         with os.scandir(place) as entries:
             for entry in entries:
@@ -159,12 +169,12 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _why_not_regular(entry: os.DirEntry) -> str:
-    """As :func:`why_not_regular`, mostly without asking the file system again; empty for a regular file."""
+    """As :func:`why_not_regular`, mostly without another file system call; empty for a regular file."""
     return '' if entry.is_file(follow_symlinks=False) else (why_not_regular(entry.path) or '').removeprefix('is a ')
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, or one that a system or an archiver keeps for itself."""
+    """Whether a file or folder is hidden or belongs to a system or an archiver."""
     return name.startswith('.') or name.lower() in _OF_SYSTEMS
 
 
@@ -176,8 +186,8 @@ def subfolders(folder: str) -> list[str]:
 
 
 def class_folders(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS) -> tuple[str, ...]:
-    """Return the sorted names of the folders in ``folder`` that hold an image; each is searched up to its first."""
-    wanted = normal_extensions(extensions)
+    """Return the sorted names of the folders in ``folder`` that hold an image; each is searched until the first one."""
+    wanted = normalized_extensions(extensions)
     return tuple(
         name
         for name in subfolders(folder)

@@ -1,7 +1,7 @@
-"""Randomness of one sample as a function of (seed, epoch, index) and of nothing else.
+"""Randomness of one sample as a function of (seed, epoch, index) only.
 
-A sample is then the same for any number of workers and after resuming in the middle of an epoch. The generators of
-the caller are put back afterwards: without workers the model draws from the same global ones.
+A sample is then the same for any number of workers and after resuming in the middle of an epoch. The caller's
+generators are restored afterwards, as without workers the model uses the same global generators.
 """
 
 import random
@@ -25,7 +25,7 @@ def _mix64(value: int) -> int:
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """Hash (seed, epoch, index) to one 64-bit seed, so that neighbouring triples share no pattern."""
+    """Hash (seed, epoch, index) to one 64-bit seed, so that neighboring triples share no pattern."""
     return _mix64(_mix64(_mix64(seed & _MASK64) ^ (epoch & _MASK64)) ^ (index & _MASK64))
 
 
@@ -40,13 +40,13 @@ def seed_generators(value: int) -> None:
 
 
 def seed_torch(value: int) -> None:
-    """Seed torch's global CPU generator as :func:`seed_generators` does, for those who draw from no other."""
+    """Seed torch's global CPU generator as :func:`seed_generators` does, for code that uses no other generator."""
     torch.default_generator.manual_seed(value & _MASK32)  # torch's Mersenne twister reads 32 bits only
 
 
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
-    """Put the global CPU generators of python, numpy and torch back to where they stood on entry.
+    """Put the global CPU generators of python, numpy and torch back to their state on entry.
 
     Costs about 85 microseconds (nearly all of it numpy's state), so enter it once per batch where possible.
     """

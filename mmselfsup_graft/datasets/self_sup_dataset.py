@@ -12,30 +12,30 @@ from mmselfsup_graft.errors import ConfigError, DataError
 
 from .classes import given_classes
 from .fast import FastPipeline, Gathered, compile_pipeline, resolve_mode
-from .labelled import LabelledDataset
+from .labeled_dataset import LabeledDataset
 from .left_out import MOST, LeftOut, check_share
 from .memory import Stacked, stack_samples
 from .part import parse_parts
 from .seeding import preserved_random_state, preserved_torch_state, sample_seed, seed_generators, seed_torch
 from .transforms import CorruptImage, build_pipeline
 
-# So many unreadable images in a row mean a wrong path or a dead disk, not damaged files.
+# So many successive unreadable images mean a wrong path or a disk failure, not damaged files.
 _MAX_UNREADABLE_IN_A_ROW = 1000
 _NAMED_UNREADABLE = 20
 
 
-class SelfSupDataset(LabelledDataset):
+class SelfSupDataset(LabeledDataset):
     """Images with or without labels, whose samples depend on (seed, epoch, index) only.
 
-    The same sample comes out for any number of workers and after resuming in the middle of an epoch, and the random
-    generators of the caller are left as they were. Epoch and seed lie in shared memory, so persistent workers see
+    A sample is the same for any number of workers and after resuming in the middle of an epoch, and the caller's
+    random generators are restored. Epoch and seed are in shared memory, so persistent workers see
     :meth:`set_epoch`; so do the marks of unreadable images, so the main process can count them.
 
     A sampler may ask for several copies of every image (:meth:`set_copies`): index ``i + k * len`` is then copy ``k``
-    of image ``i``, with random numbers of its own.
+    of image ``i``, with its own random numbers.
 
     A subclass implements :meth:`load_data_list`, whose items hold ``img_path`` or ``img`` (uint8, (H, W) or
-    (H, W, C)) and, only if labelled, ``gt_label``; :meth:`read_image` adds images that are read one by one.
+    (H, W, C)) and, only if labeled, ``gt_label``; :meth:`read_image` adds images that are read one by one.
 
     Args:
         data_root: Folder of the data.
@@ -50,23 +50,23 @@ class SelfSupDataset(LabelledDataset):
         lazy_init: Read the samples at first use instead of now.
         on_corrupt: ``'skip'`` replaces an unreadable image by the next readable one (with the random numbers of the
             original), ``'raise'`` raises. ``None`` stands for ``'raise'`` in test mode, where a replacement would
-            falsify the result, and for ``'skip'`` otherwise.
+            change the result, and for ``'skip'`` otherwise.
         seed: Seed of the random numbers of all samples; :meth:`set_seed` changes it.
         part: ``dict(share=..., seed=0, rest=False)``, or a list of such dicts applied in order: keep a class-balanced
             share of the samples, or all but it, see :class:`mmselfsup_graft.datasets.Part`. Before ``indices``.
         fast: Compile the pipeline: the same random numbers, other kernels, see docs/speed.md. ``'cpu'`` does everything
-            in the worker, ``'device'`` leaves flips, colours and blur to the data preprocessor, on the device that
+            in the worker, ``'device'`` leaves flips, colors and blur to the data preprocessor, on the device that
             trains, ``'nvjpeg'`` also decoding and cropping, ``'dali'`` the same by NVIDIA DALI;
             ``True`` is ``'device'`` if there is a CUDA device and ``'cpu'`` otherwise. ``False`` runs the transforms on
             PIL images as they are.
         max_left_out: Share of the files or lines found that may be left out (unknown extensions, dead links, …); with
-            more the dataset refuses to be read. 1 allows everything.
+            more it is an error. 1 allows everything.
 
     Raises:
-        ConfigError: There is a ``data_root`` that would not be read, ``on_corrupt`` is unknown, ``part`` or a list of
+        ConfigError: ``data_root`` is given but not used, ``on_corrupt`` is unknown, ``part`` or a list of
             classes malformed, or ``fast`` unknown or impossible for the pipeline.
-        DataError: There is no sample, too much was left out, a class is not in the list of classes, or an image is
-            unreadable and must not or cannot be replaced.
+        DataError: There is no sample, too many files were skipped, a class is not in the list of classes, or an image
+            is unreadable and may not or cannot be replaced.
     """
 
     #: how often every image can be asked for, see :meth:`set_copies`
@@ -93,7 +93,7 @@ class SelfSupDataset(LabelledDataset):
     ) -> None:
         if data_root and not self.reads_data_root:
             raise ConfigError(
-                f'{type(self).__name__} has its own images and would not read data_root={data_root!r}; for a folder of '
+                f'{type(self).__name__} has its own images and does not use data_root={data_root!r}; for a folder of '
                 'images set type=ImageFolder, or take a config for folders (configs/*/*folder*)'
             )
         if on_corrupt not in (None, 'skip', 'raise'):
@@ -104,13 +104,13 @@ class SelfSupDataset(LabelledDataset):
         self.max_left_out = check_share(max_left_out, type(self).__name__)
         self.left_out, self.notes = LeftOut(), []
         self.fast = resolve_mode(fast)
-        # compiled pipelines draw from torch only, and numpy's generator is slow to seed and to save
+        # compiled pipelines use torch's generator only; numpy's is slow to seed and to save
         self._seed_generators = seed_torch if self.fast else seed_generators
         self._preserved = preserved_torch_state if self.fast else preserved_random_state
         self._stacked: Stacked | None = None  # all samples, where batches are gathered
         self._clock = torch.tensor([seed, 0], dtype=torch.int64)  # seed, epoch
         self._corrupt = torch.zeros(0, dtype=torch.uint8)
-        self._reason = ''  # why the last unreadable image is so
+        self._reason = ''  # of the last unreadable image
         super().__init__(
             ann_file=ann_file,
             metainfo={key: value for key, value in (metainfo or {}).items() if key != 'classes'},
@@ -123,7 +123,7 @@ class SelfSupDataset(LabelledDataset):
             lazy_init=lazy_init,
         )
 
-    # Initialisation
+    # Initialization
 
     def full_init(self) -> None:
         """Read the list of samples; does nothing the second time."""
@@ -140,7 +140,7 @@ class SelfSupDataset(LabelledDataset):
             count = len(self.data_list)
             raise DataError(f'{type(self).__name__}: indices reach beyond its {count} samples') from error
         if not subset:
-            raise DataError(f'{type(self).__name__}: indices={indices!r} leaves no sample; ask for at least one')
+            raise DataError(f'{type(self).__name__}: indices={indices!r} leaves no sample; give at least one')
         return subset
 
     def get_subset_(self, indices: int | Sequence[int]) -> None:
@@ -161,7 +161,7 @@ class SelfSupDataset(LabelledDataset):
         self._stacked = self._gatherable()
 
     def _gatherable(self) -> Stacked | None:
-        """All samples in arrays if batches can be gathered from them: nothing is left to do image by image."""
+        """All samples in arrays, if batches can be gathered from them without any operation per image."""
         reads = type(self).read_image is not SelfSupDataset.read_image
         if reads or self._compiled is None or not self._compiled.gathers:
             return None
@@ -173,19 +173,19 @@ class SelfSupDataset(LabelledDataset):
         return transforms[0] if len(transforms) == 1 and isinstance(transforms[0], FastPipeline) else None
 
     def _share(self) -> None:
-        """Move the shared state to shared memory; free if it lies there, needed again after a deep copy."""
+        """Move the shared state to shared memory; no cost if it is there, needed again after a deep copy."""
         self._clock.share_memory_()
         self._corrupt.share_memory_()
 
     # Samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other random numbers for the samples; seen by running worker processes."""
+        """Set the epoch, which changes the random numbers of the samples; running workers see it."""
         self._share()
         self._clock[1] = epoch
 
     def set_seed(self, seed: int) -> None:
-        """Change the seed of the random numbers of all samples; seen by running worker processes."""
+        """Change the seed of the random numbers of all samples; running workers see it."""
         self._share()
         self._clock[0] = seed
 
@@ -194,14 +194,14 @@ class SelfSupDataset(LabelledDataset):
         self.copies = copies
 
     def __getitem__(self, idx: int) -> dict:
-        """Return the processed sample ``idx``; the caller's random state is left untouched."""
+        """Return the processed sample ``idx``; the caller's random state is restored."""
         with self._preserved():
             return self._sample(idx)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict] | Gathered:
         """Return several processed samples; torch's ``DataLoader`` calls this once per batch.
 
-        Equal to one ``__getitem__`` each, but the (slow) saving of the caller's random state is paid once. Images that
+        Equal to one ``__getitem__`` each, but the caller's random state is saved only once, which is slow. Images that
         lie in memory and wait for the device are gathered at once, see :class:`mmselfsup_graft.datasets.fast.Gathered`.
         """
         compiled, stacked = self._compiled, self._stacked
@@ -236,7 +236,7 @@ class SelfSupDataset(LabelledDataset):
                 return sample
         place = repr(self.data_root or 'memory')
         raise DataError(
-            f'{type(self).__name__}: {step + 1} images in a row of {place} cannot be read (the last: {self._reason}); '
+            f'{type(self).__name__}: {step + 1} images in succession of {place} cannot be read (last: {self._reason}); '
             f'{_ADVICE}'
         )
 
@@ -254,10 +254,10 @@ class SelfSupDataset(LabelledDataset):
         return sample
 
     def read_image(self, info: dict) -> dict:
-        """Add what the list of samples does not hold to the entry of one: ``img`` or ``img_bytes``; here nothing.
+        """Add data that is not in the list of samples to an entry: ``img`` or ``img_bytes``; here nothing.
 
-        ``img`` is a uint8 array (H, W) or (H, W, C), ``img_bytes`` the content of an image file, and either wins over
-        ``img_path``, which is then the image's name only.
+        ``img`` is a uint8 array (H, W) or (H, W, C), ``img_bytes`` the content of an image file, and either overrides
+        ``img_path``, which is then only the image's name.
         """
         return info
 

@@ -1,4 +1,4 @@
-"""Seeded, class-balanced splits of labelled data: as indices, or as a list file in the official form."""
+"""Seeded, class-balanced splits of labeled data: as indices, or as a list file in the official form."""
 
 import os
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import numpy as np
 from mmselfsup_graft.datasets.image_sets.image_folder import ImageFolder
 from mmselfsup_graft.datasets.image_sets.image_list import (
     ListEntry,
-    names_beside,
     names_of_labels,
     parse_image_list,
     read_image_list,
+    stored_class_names,
 )
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import whole_file
@@ -28,14 +28,15 @@ def balanced_indices(
 ) -> np.ndarray:
     """Choose equally many samples, or an equal share, of every class.
 
-    What is chosen of a class depends on the seed, the label and the order of its samples alone. Splits of one seed
+    The choice in a class depends only on the seed, the label and the order of its samples. Splits of one seed
     are nested: the smaller one is part of the larger.
 
     Args:
         labels: Class of each of the N samples.
         per_class: Samples per class.
-        share: Share of each class, in (0, 1], rounded to whole samples and at least one; instead of ``per_class``.
-        seed: Another seed gives another choice.
+        share: Share of each class, in (0, 1], rounded to whole samples and at least one; an alternative to
+            ``per_class``.
+        seed: Seed of the choice.
 
     Returns:
         Indices of the chosen samples, ascending, int64 of shape (K,); a data set takes them as
@@ -48,19 +49,19 @@ def balanced_indices(
     _check_size(per_class, share, seed)
     values = np.asarray(labels)
     if not len(values):
-        raise DataError('there are no labelled samples to choose from')
+        raise DataError('no labeled samples to choose from')
     chosen = []
     for label, members in shuffled_classes(values, seed):
         count = per_class if share is None else max(1, round(share * len(members)))
         if count is None or count > len(members):
-            raise DataError(f'class {label} has {len(members)} samples, {count} are asked for; ask for fewer')
+            raise DataError(f'class {label} has {len(members)} samples, fewer than {count}; choose fewer')
         chosen.append(members[:count])
     return np.sort(np.concatenate(chosen))
 
 
 def _check_size(per_class: int | None, share: float | None, seed: int) -> None:
     if (per_class is None) == (share is None):
-        raise ConfigError(f'give per_class or share, exactly one of them; got {per_class} and {share}')
+        raise ConfigError(f'give exactly one of per_class and share; got {per_class} and {share}')
     if per_class is not None and per_class < 1:
         raise ConfigError(f'per_class is {per_class}, expected at least 1')
     if share is not None and not 0 < share <= 1:
@@ -72,7 +73,7 @@ def _check_size(per_class: int | None, share: float | None, seed: int) -> None:
 def balanced_subset(
     dataset: SelfSupDataset, per_class: int | None = None, share: float | None = None, seed: int = 0
 ) -> list[int]:
-    """Indices of a balanced part of a labelled data set, also of one in memory, for its argument ``indices``.
+    """Indices of a balanced part of a labeled data set, also of one in memory, for its argument ``indices``.
 
     Args:
         dataset: With labels.
@@ -87,14 +88,14 @@ def balanced_subset(
     return balanced_indices(labels, per_class, share, seed).tolist()
 
 
-class Labelled(NamedTuple):
-    """Labelled images to choose from: paths relative to the data root with labels, and the names of the classes."""
+class Labeled(NamedTuple):
+    """Labeled images to choose from: paths relative to the data root with labels, and the names of the classes."""
 
     entries: list[ListEntry]
     classes: tuple[str, ...]
 
 
-def folder_entries(data_root: str, split: str = '', **options: Any) -> Labelled:
+def folder_entries(data_root: str, split: str = '', **options: Any) -> Labeled:
     """Images of a folder with one sub-folder per class.
 
     A ``val`` or ``test`` beside a training split that has all of its classes is numbered like that.
@@ -110,11 +111,11 @@ def folder_entries(data_root: str, split: str = '', **options: Any) -> Labelled:
     dataset = ImageFolder(data_root, split=split, with_label=True, **options)
     infos = [dataset.get_data_info(number) for number in range(len(dataset))]
     entries = [ListEntry(_relative(info['img_path'], data_root), info['gt_label']) for info in infos]
-    return Labelled(entries, dataset.classes or ())
+    return Labeled(entries, dataset.classes or ())
 
 
-def list_entries(list_file: str, data_root: str = '') -> Labelled:
-    """Entries of a list file in either form; bare names rank among the class folders of ``data_root/train``, if any.
+def list_entries(list_file: str, data_root: str = '') -> Labeled:
+    """Entries of a list file in either form; class folders of ``data_root/train``, if any, number bare names.
 
     Raises:
         DataError: The list is missing or malformed.
@@ -123,8 +124,8 @@ def list_entries(list_file: str, data_root: str = '') -> Labelled:
     names = listing.classes
     if are_numbers(names):
         told = names_of_labels(listing.entries, data_root) if data_root else None
-        names = names_beside(list_file) or told or names
-    return Labelled(listing.entries, names)
+        names = stored_class_names(list_file) or told or names
+    return Labeled(listing.entries, names)
 
 
 def _relative(path: str, root: str) -> str:
@@ -132,7 +133,7 @@ def _relative(path: str, root: str) -> str:
 
 
 def dataset_entries(dataset: SelfSupDataset) -> list[ListEntry]:
-    """The images that a labelled data set holds after all its parts: paths relative to its root, or numbers in memory.
+    """The images of a labeled data set after taking its parts: paths relative to its root, or numbers in memory.
 
     Raises:
         DataError: The data set has no labels.
@@ -162,7 +163,7 @@ def image_list_text(entries: Sequence[ListEntry]) -> str:
             read = []
         if read != [entry] or '\r' in entry.path:  # files are read with universal line ends
             raise DataError(
-                f'the path {entry.path!r} cannot be written into a list: it is no UTF-8 text, has a line break or '
+                f'the path {entry.path!r} cannot be written into a list: it is not UTF-8 text, has a line break or '
                 'begins or ends with blanks; rename the file'
             )
     return ''.join(f'{entry.path} {entry.label}\n' for entry in entries)
@@ -173,16 +174,16 @@ def write_image_list(entries: Sequence[ListEntry], path: str, overwrite: bool = 
 
     Args:
         entries: In the order to be written, at least one.
-        path: File to write; its folder is made if need be.
+        path: File to write; its folder is created if missing.
         overwrite: Replace a file that exists.
 
     Raises:
         DataError: There is nothing to write, the file exists, or a path cannot be written.
     """
     if not entries:
-        raise DataError(f'{path} was not written: there is no entry')
+        raise DataError(f'{path} was not written: it would have no entry')
     if os.path.lexists(path) and not overwrite:
-        raise DataError(f'{path} exists and was left as it is; choose another name or ask to overwrite it (--force)')
+        raise DataError(f'{path} exists and was not changed; choose another name, or use --force to replace it')
     content = image_list_text(entries).encode()
     with whole_file(path) as file:
         file.write(content)

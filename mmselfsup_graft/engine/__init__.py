@@ -1,4 +1,4 @@
-"""What mmengine needs to train our models: runner, loop, hooks, optimizer constructors, schedules."""
+"""Training on mmengine: runner, loop, hooks, optimizer constructors, schedules."""
 
 from mmselfsup_graft.libraries import mmpretrain_models  # noqa: F401  (first)
 

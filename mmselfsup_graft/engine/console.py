@@ -1,8 +1,8 @@
-"""What a run shows on the console: not the pages about settings that mmengine logs, which the log's file keeps."""
+"""Console output of a run, without the long texts about settings that mmengine logs; the log file keeps them."""
 
 import logging
 
-# beginnings of the messages that only the file keeps
+# beginnings of messages that go to the log file only
 _FILE_ONLY = (
     '\n-----',  # the environment
     'Config:\n',
@@ -16,8 +16,8 @@ _FILE_ONLY = (
 )
 
 
-class _Short(logging.Filter):
-    """Leaves out of a console what is long, and of use for a look back only."""
+class _ConsoleFilter(logging.Filter):
+    """Removes long messages from the console."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the console shows a record."""
@@ -25,11 +25,11 @@ class _Short(logging.Filter):
 
 
 def shorten_console(logger: logging.Logger) -> None:
-    """Let the console of a logger that also writes a file show a short form; ``log_level='DEBUG'`` shows everything."""
+    """Shorten the console output of a logger that also writes a file; ``log_level='DEBUG'`` shows everything."""
     to_file = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
     for handler in logger.handlers:
         if to_file and handler not in to_file and handler.level > logging.DEBUG:
-            handler.addFilter(_Short())
+            handler.addFilter(_ConsoleFilter())
 
 
 def log_file_of(logger: logging.Logger) -> str | None:

@@ -1,4 +1,4 @@
-"""Numbers that stay on the device until somebody looks at them."""
+"""Numbers that stay on the device until they are read."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
-_MOST_PENDING = 1000  # values of one name that are kept on the device if nobody ever looks
+_MOST_PENDING = 1000  # values of one name that are kept on the device if they are never read
 
 
 def read_scalars(values: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
-    """Python numbers of what is logged, by one transfer for all tensors of one type and device.
+    """Convert logged values to Python numbers, with one transfer for all tensors of one type and device.
 
     Args:
         values: Numbers and tensors of one element.
@@ -34,11 +34,11 @@ def _read(tensors: Iterable[torch.Tensor]) -> list[float]:
 
 
 class DeferredMessageHub(MessageHub):
-    """mmengine's store of logged scalars, which takes tensors as they are and reads them when it is asked for values.
+    """mmengine's store of logged scalars, which keeps tensors and reads them when values are requested.
 
     mmengine converts every loss of every iteration to a Python number, and each conversion waits until the device has
-    done all that was asked of it. Here the values of many iterations come over together when a hook logs or a
-    checkpoint is written. The numbers, their order and what is computed of them are the same.
+    finished all queued work. Here the values of many iterations are transferred together when a hook logs or a
+    checkpoint is written. The numbers, their order and derived values are the same.
 
     Args are those of :class:`mmengine.logging.MessageHub`.
     """
@@ -48,9 +48,9 @@ class DeferredMessageHub(MessageHub):
         self._pending: dict[str, list[tuple[torch.Tensor, int]]] = {}
 
     def update_scalar(self, key: str, value: Any, count: int = 1, resumed: bool = True) -> None:
-        """Add a value to a history; a tensor of one element is kept without looking at it."""
+        """Add a value to a history; a tensor of one element is kept without reading it."""
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
-            if key in self._pending:  # the order within a history is that of the calls
+            if key in self._pending:  # keep the order of the calls within a history
                 self.flush()
             super().update_scalar(key, value, count, resumed)
             return
@@ -62,7 +62,7 @@ class DeferredMessageHub(MessageHub):
             self.flush()
 
     def flush(self) -> None:
-        """Read what is still on the device; a read that fails loses nothing."""
+        """Read all values that are still on the device; a failed read loses nothing."""
         entries = [(key, *entry) for key, waiting in self._pending.items() for entry in waiting]
         numbers = _read(value for _, value, _ in entries)
         self._pending = {}
@@ -87,5 +87,5 @@ class DeferredMessageHub(MessageHub):
         return super().state_dict()
 
 
-# who asks mmengine's class for the current hub (optimiser wrappers, log processor) gets this one
+# users of mmengine's class (optimizer wrappers, log processor) get this hub as the current one
 DeferredMessageHub._instance_dict = MessageHub._instance_dict  # type: ignore[attr-defined]

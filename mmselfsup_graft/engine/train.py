@@ -13,9 +13,9 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
-from mmselfsup_graft.engine.launching.existing import make_room
+from mmselfsup_graft.engine.launching.existing import clear_work_dir
 from mmselfsup_graft.engine.launching.slurm import slurm_variables
-from mmselfsup_graft.engine.launching.work_dir import only_writer
+from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.libraries.quiet import quiet_imports
 from mmselfsup_graft.libraries.scopes import import_scope, register_all_modules
@@ -34,14 +34,14 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
     """
     register_all_modules()
     if not Path(path).is_file():
-        raise ConfigError(f'config {path} does not exist; configs lie in the folder configs/')
+        raise ConfigError(f'config {path} does not exist; configs are in the folder configs/')
     try:
         with quiet_imports():
             cfg = Config.fromfile(str(path))
         import_scope(cfg.get('default_scope'))
     except ImportError as error:
         raise ConfigError(
-            f'config {path} needs what is not installed ({error}); for detection and segmentation: '
+            f'config {path} needs a package that is not installed ({error}); for detection and segmentation: '
             'bash tools/install.sh --transfer'
         ) from error
     except (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, OSError) as error:
@@ -70,7 +70,7 @@ def training_config(
         work_dir: Where to write; default: ``work_dirs/<config name>``.
         resume: Checkpoint to resume, or ``auto`` for the newest one in the work directory.
         epochs: Length of the run; the learning-rate schedule follows.
-        amp: Half precision where the machine has it.
+        amp: Use half precision if the machine supports it.
         auto_scale_lr: Scale the learning rate with the batch size.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
 
@@ -96,14 +96,14 @@ def training_config(
 
 
 def resumes(cfg: Config) -> bool:
-    """Whether the run goes on from a checkpoint, so that it needs no weights to start from."""
+    """Whether the run resumes from a checkpoint, so that it needs no initial weights."""
     from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
 
     return bool(cfg.get('resume') and (cfg.get('resume_from') or latest_checkpoint(cfg.work_dir, cfg)))
 
 
 def set_pretrained(cfg: Config, checkpoint: str) -> None:
-    """Start every part of a detector or segmentor that asks for pre-trained weights from this file.
+    """Load this file into every part of a detector or segmentor that uses pre-trained weights.
 
     Raises:
         ConfigError: If no part of the model has ``init_cfg=dict(type='Pretrained', ...)``.
@@ -112,8 +112,8 @@ def set_pretrained(cfg: Config, checkpoint: str) -> None:
     entries = list(_pretrained_entries(cfg.model))
     if not entries:
         raise ConfigError(
-            "--pretrained goes with a model that has init_cfg=dict(type='Pretrained', ...), as those of "
-            'configs/mmdetection and configs/mmsegmentation have; in pre-training use model.graft'
+            "--pretrained needs a model with init_cfg=dict(type='Pretrained', ...), as in "
+            'configs/mmdetection and configs/mmsegmentation; in pre-training use model.graft'
         )
     if not Path(checkpoint).is_file():
         raise CheckpointError(f'--pretrained {checkpoint}: no such file')
@@ -134,15 +134,15 @@ def _pretrained_entries(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def enable_amp(cfg: Config) -> None:
-    """Train in half precision where the machine has it (see :class:`AutocastOptimWrapper`)."""
+    """Train in half precision if the machine supports it (see :class:`AutocastOptimWrapper`)."""
     wrapper = cfg.optim_wrapper
     kind = wrapper.get('type', 'OptimWrapper').removeprefix(f'{SCOPE}.')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
-        raise ConfigError(f'--amp does not go with optim_wrapper.type={wrapper.type}; use OptimWrapper')
+        raise ConfigError(f'--amp cannot be used with optim_wrapper.type={wrapper.type}; use OptimWrapper')
     of_ours = 'AutocastOptimWrapper'
     wrapper.type = of_ours if cfg.get('default_scope') == SCOPE else f'{SCOPE}.{of_ours}'
     wrapper.pop('loss_scale', None)
-    if cfg.get('default_scope') == 'mmdet' and operators_in_use() == 'compiled':  # they have no bfloat16
+    if cfg.get('default_scope') == 'mmdet' and operators_in_use() == 'compiled':  # these have no bfloat16
         wrapper.dtype = 'float16' if torch.cuda.is_available() else 'float32'
         print_log(
             f'--amp: training in {wrapper.dtype}, as the compiled operators of mmcv have no bfloat16; '
@@ -180,7 +180,7 @@ def epochs_of(cfg: Config) -> int:
 
 
 def _scale_schedule(scheduler: Any, share: float) -> None:
-    """Scale all lengths of a schedule, in place; what has a length keeps one (a warm-up, if no other, of one epoch)."""
+    """Scale all lengths of a schedule in place; no length becomes 0 (a warm-up is at least one epoch)."""
     for key in {'begin', 'end', 'T_max'} & set(scheduler):
         least = 0 if key == 'begin' else 1
         scheduler[key] = max(least, round(scheduler[key] * share))
@@ -198,7 +198,7 @@ def enable_auto_scale_lr(cfg: Config) -> None:
 
 
 def enable_resume(cfg: Config, source: str) -> None:
-    """Go on from a checkpoint; ``auto`` takes the newest one of the work directory.
+    """Resume from a checkpoint; ``auto`` takes the newest one of the work directory.
 
     Raises:
         CheckpointError: If there is no such file.
@@ -215,10 +215,10 @@ def enable_resume(cfg: Config, source: str) -> None:
 
 
 def prepare_distributed(cfg: Config) -> None:
-    """Open the process group if a launcher started us; without a GPU use gloo and wrap models for the CPU.
+    """Open the process group of a launcher; without a GPU use gloo and wrap models for the CPU.
 
-    mmengine's own launcher code insists on CUDA. What the config says in ``model_wrapper_cfg`` stays. From here on the
-    process ends when its launcher does.
+    mmengine's own launcher code requires CUDA. ``model_wrapper_cfg`` of the config is kept. From here on the
+    process ends when its launcher ends.
 
     Raises:
         ConfigError: If the launcher's variables are missing.
@@ -242,7 +242,7 @@ def prepare_distributed(cfg: Config) -> None:
     given, ddp = cfg.get('model_wrapper_cfg') or {}, 'MMDistributedDataParallel'
     if given.get('type', ddp) in (ddp, f'mmengine.{ddp}', MMDistributedDataParallel):
         defaults = dict(
-            device_ids=None,  # mmengine would fill in GPU numbers
+            device_ids=None,  # mmengine would set GPU numbers
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
@@ -257,14 +257,14 @@ def train(cfg: Config, overwrite: bool = False) -> Runner:
         overwrite: Delete an earlier run in the work directory; otherwise it is an error, unless it is resumed.
 
     Raises:
-        ConfigError: If the work directory holds a run that is neither resumed nor to be overwritten.
+        ConfigError: If the work directory holds a run that is neither resumed nor overwritten.
     """
     from mmselfsup_graft.engine.runners.graft_runner import GraftRunner
 
     prepare_distributed(cfg)
-    # mmengine's own logs may meet a full disk; what we write names its file
-    with only_writer(cfg.work_dir), writing(f'a file in {cfg.work_dir}'):
-        make_room(cfg, overwrite)
+    # the disk may be full when mmengine writes its logs; our own errors name the file
+    with exclusive_work_dir(cfg.work_dir), writing(f'a file in {cfg.work_dir}'):
+        clear_work_dir(cfg, overwrite)
         runner = GraftRunner.from_cfg(cfg)
         runner.train()
     return runner

@@ -9,7 +9,7 @@ from .protocols.few_shot import FewShotProtocol, few_shot_accuracies
 from .protocols.knn import KNNProtocol, knn_accuracy, knn_grid
 from .protocols.linear import CachedBatches, LinearProtocol, linear_accuracy
 from .protocols.linear_heads import LinearHeads
-from .protocols.logistic import LogisticProtocol, centre_and_normalise, fit_logistic, logistic_accuracy
+from .protocols.logistic import LogisticProtocol, center_and_normalize, fit_logistic, logistic_accuracy
 from .protocols.names import Protocol, make_protocol, score_features
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     'LinearProtocol',
     'LogisticProtocol',
     'Protocol',
-    'centre_and_normalise',
+    'center_and_normalize',
     'check_features',
     'default_feature',
     'embed',

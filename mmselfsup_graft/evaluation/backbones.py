@@ -1,4 +1,4 @@
-"""Frozen encoders: built, filled from a checkpoint of any format, and cut after a block."""
+"""Frozen encoders: built, loaded from a checkpoint of any format, and cut after a block."""
 
 import os
 from collections.abc import Mapping
@@ -21,22 +21,23 @@ def load_backbone(
     seed: int = 0,
     block: int | None = None,
 ) -> nn.Module:
-    """Build an encoder and fill it from a checkpoint of any known format, or freshly if there is none.
+    """Build an encoder and load a checkpoint of any known format, or keep initial weights if there is none.
 
     Args:
         backbone: Config of the encoder.
         checkpoint: File to load all weights from, or ``dict(checkpoint=..., branch=..., format=..., grid=(H, W))`` as
             in a graft; None for a random encoder.
-        seed: Of the fresh initialisation.
-        block: Give the feature after so many blocks (see :class:`BlockFeature`); None for the final feature.
+        seed: Seed of the initial weights.
+        block: Return the feature after this number of blocks (see :class:`BlockFeature`); None for the final feature.
 
     Returns:
         The encoder in eval mode. Its attribute ``checkpoint_format`` names the format of the file, or is None;
-        ``checkpoint_traits`` is what the file tells of its encoder beside tensors, ``checkpoint_notes`` what to say.
+        ``checkpoint_traits`` holds properties stored in the file besides tensors, ``checkpoint_notes`` notes for the
+        user.
 
     Raises:
         CheckpointError: If any tensor of the encoder is missing in the file or has another shape, or the file's encoder
-            has more tensors than this one can take, or other attention heads.
+            has tensors that this one cannot take, or another number of attention heads.
         ConfigError: If there is no such block.
     """
     refuse_pretrained_init(backbone, 'evaluation')
@@ -66,25 +67,25 @@ def _whole(checkpoint: str | os.PathLike | Mapping[str, Any]) -> GraftSource:
     """A file as the source of a whole encoder.
 
     Raises:
-        ConfigError: If a range of layers is asked for.
+        ConfigError: If a range of layers is given.
     """
     if not isinstance(checkpoint, Mapping):
         return GraftSource(str(checkpoint))
     if checkpoint.get('layers') is not None:
-        raise ConfigError('a frozen encoder comes from one file: leave layers out')
+        raise ConfigError('a frozen encoder is loaded from one file: leave layers out')
     (source,) = parse_graft([checkpoint])
     return source
 
 
 class BlockFeature(nn.Module):
-    """The feature after block k of an encoder, for any backbone that can tell its depth.
+    """The feature after block k of an encoder, for any backbone with a known depth.
 
-    Tokens [B, L, D] give the class token without the final norm (the mean of the tokens where there is no class token),
-    maps [B, D, H, W] are averaged over H and W. :func:`encode_images` also takes the mean of the patch tokens.
+    Tokens [B, L, D] yield the class token without the final norm (the mean of the tokens where there is no class
+    token), maps [B, D, H, W] are averaged over H and W. :func:`encode_images` also takes the mean of the patch tokens.
 
     Args:
         backbone: The encoder.
-        block: Number of blocks that are passed, counted from 1.
+        block: Number of the last block, counted from 1.
 
     Raises:
         ConfigError: If the encoder has fewer blocks.
@@ -96,7 +97,7 @@ class BlockFeature(nn.Module):
         if not 1 <= block <= depth.num_blocks:
             raise ConfigError(f'block {block} does not exist: the encoder has blocks 1 to {depth.num_blocks}')
         self.backbone = backbone
-        # the last prefix of a block is the block itself; what comes before it (a down-sampling layer) leads to it
+        # the last prefix of a block is the block itself; others (a down-sampling layer) come before it
         backbone.get_submodule(depth.blocks[block - 1][-1]).register_forward_hook(self._keep)
         self._output: torch.Tensor | None = None
 
@@ -104,8 +105,8 @@ class BlockFeature(nn.Module):
         self._output = output[0] if isinstance(output, list | tuple) else output
 
     def block_output(self, x: torch.Tensor) -> torch.Tensor:
-        """What the block gives for images [B, C, H, W]: tokens [B, L, D] or a map [B, D, H, W]."""
-        # a class-token-only path may leave modules out; `encode` passes all of them
+        """Output of the block for images [B, C, H, W]: tokens [B, L, D] or a map [B, D, H, W]."""
+        # a path for the class token only may skip modules; `encode` calls all of them
         run = getattr(self.backbone, 'encode', self.backbone)
         run(x)
         output, self._output = self._output, None
@@ -119,7 +120,7 @@ class BlockFeature(nn.Module):
 
 
 class Pixels(nn.Module):
-    """Stands in for an encoder: the pixels themselves, in [0, 1]."""
+    """Placeholder for an encoder that returns the pixels in [0, 1]."""
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         """[B, C * H * W] of images [B, C, H, W] in 0..255, as a tuple like that of a backbone."""

@@ -1,4 +1,4 @@
-"""Features on disk, so that several protocols and runs extract them once."""
+"""Cache of features on disk, shared by protocols and runs."""
 
 import hashlib
 import json
@@ -30,13 +30,13 @@ def samples_sha256(dataset: Any) -> str:
 
 
 class FeatureCache:
-    """Features in ``<folder>/<hash>.npz``, one file per feature; the hash is that of all it depends on.
+    """Features in ``<folder>/<hash>.npz``, one file per feature; the hash covers everything the features depend on.
 
     Over ranks: the first process reads and writes, all get the features.
 
     Args:
-        folder: Where the files lie; None keeps nothing.
-        origin: What encoder and preprocessor are: hash of the checkpoint or seed, configs, block.
+        folder: Folder of the files; None disables the cache.
+        origin: Identity of encoder and preprocessor: hash of the checkpoint or seed, configs, block.
     """
 
     def __init__(self, folder: str | os.PathLike | None, origin: dict[str, Any]) -> None:
@@ -50,14 +50,14 @@ class FeatureCache:
         features: Sequence[str],
         extract: Callable[[Any, Sequence[str]], Embedded],
     ) -> Embedded:
-        """Features of a data set: from the files, else by ``extract``; a damaged file is made anew.
+        """Features of a data set: from the files, else by ``extract``; a damaged file is replaced.
 
         Args:
             config: Config of the data set.
-            dataset: The data set; its list of samples, and size and time of their files, are part of the hash, so that
-                changed images are noticed. If some could not be read, nothing is kept: they may be mended.
-            features: Of :data:`FEATURES`; the parts of ``both`` are kept and joined.
-            extract: Makes features of a data set in one pass, on all processes.
+            dataset: The data set; its list of samples, and size and time of their files, are part of the hash, to
+                detect changed images. If some could not be read, nothing is stored, as they may be repaired.
+            features: Of :data:`FEATURES`; the parts of ``both`` are stored separately.
+            extract: Computes features of a data set in one pass, on all processes.
         """
         if self.folder is None:
             return extract(dataset, features)
@@ -69,7 +69,7 @@ class FeatureCache:
             found, labels = {part: rows for part, (rows, _) in stored[0].items()}, stored[0][parts[0]][1]
             made = Embedded(found, labels, np.arange(len(dataset)))
         else:
-            made = extract(dataset, parts)  # a pass for one of them costs what a pass for all does
+            made = extract(dataset, parts)  # one pass computes all of them
             if is_main_process() and len(made.indices) == len(dataset):
                 _write_all(paths, made)
         return Embedded({name: join_parts(made.features, name) for name in features}, made.labels, made.indices)
@@ -93,7 +93,7 @@ class FeatureCache:
 
 
 def _read_all(paths: dict[str, Path], dataset: Any) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """Features [N, D] and labels [N] or None by name, of the files that are there, whole and of this data set."""
+    """Features [N, D] and labels [N] or None by name, from the complete files of this data set."""
     found, count = {}, len(dataset)
     wanted = dataset.labels() if hasattr(dataset, 'labels') else None
     for name, path in paths.items():
@@ -113,10 +113,10 @@ def _read_all(paths: dict[str, Path], dataset: Any) -> dict[str, tuple[np.ndarra
 
 
 def _check_sizes(file: IO[bytes]) -> None:
-    """Refuse a file whose parts are compressed, as numpy does not leave them: they can be any size when they are read.
+    """Raise an error for compressed parts, which could have any size when they are read; numpy writes none.
 
     Raises:
-        ValueError: If one is, or they are larger than the file.
+        ValueError: If a part is compressed, or they are larger than the file.
     """
     parts = zipfile.ZipFile(file).infolist()
     if any(part.compress_type != zipfile.ZIP_STORED for part in parts):

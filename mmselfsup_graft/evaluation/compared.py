@@ -1,4 +1,4 @@
-"""Several checkpoints side by side: how a command line names them, and tables of what was measured."""
+"""Comparison of several checkpoints: arguments of the command line, and tables of measurements."""
 
 import csv
 import io
@@ -19,10 +19,10 @@ RANDOM = 'random'
 
 @dataclass(frozen=True)
 class Compared:
-    """One of the models that are compared.
+    """One of the compared models.
 
     Attributes:
-        name: In pictures and tables.
+        name: Name in figures and tables.
         cfg: Its config.
         checkpoint: Its file; None for fresh weights.
     """
@@ -35,17 +35,17 @@ class Compared:
 def read_compared(config: str, entries: Sequence[str], options: dict[str, Any] | None = None) -> list[Compared]:
     """Read ``NAME=CHECKPOINT``, or ``NAME=CONFIG.py:CHECKPOINT`` for a model with another config.
 
-    ``NAME=`` may be left out: the name is then the file's and its folder's. ``random`` instead of a file stands for
+    ``NAME=`` may be left out: the name is then that of the file and its folder. ``random`` instead of a file means
     fresh weights.
 
     Args:
-        config: Config of all entries that bring none of their own.
+        config: Config of all entries without their own.
         entries: As on the command line.
-        options: Overrides, put into every config.
+        options: Overrides for every config.
 
     Raises:
-        ConfigError: If a name is there twice or empty, or a config cannot be read.
-        CheckpointError: If a file does not exist: found out before the first of them is measured.
+        ConfigError: If a name is repeated or empty, or a config cannot be read.
+        CheckpointError: If a file does not exist; checked before the first measurement.
     """
     configs: dict[str, Config] = {}
     found: list[Compared] = []
@@ -76,7 +76,7 @@ def measuring_device(name: str | None) -> torch.device:
     """The device of this name; None takes a GPU if there is one.
 
     Raises:
-        ConfigError: If the name is wrong or there is no such device.
+        ConfigError: If the name is wrong or the device is not available.
     """
     try:
         device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
@@ -87,7 +87,7 @@ def measuring_device(name: str | None) -> torch.device:
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a CSV file, header first; it is whole or not there."""
+    """Write a CSV file with a header, atomically."""
     text = io.StringIO(newline='')
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(columns)

@@ -23,14 +23,14 @@ from .pooling import check_features, default_feature, has_class_token
 
 @dataclass(frozen=True)
 class Encoder:
-    """A frozen encoder with all that is needed to embed images.
+    """A frozen encoder with everything needed to embed images.
 
     Attributes:
         backbone: In eval mode, on the GPU if there is one.
         preprocessor: Normalizes a batch.
         cache: Keeps features.
         checkpoint_format: Format of the file, None for a random encoder or pixels.
-        name: What messages call it.
+        name: Name in messages.
     """
 
     backbone: nn.Module
@@ -40,15 +40,15 @@ class Encoder:
     name: str = 'the encoder'
 
     def check(self, features: Sequence[str] | None) -> tuple[str, ...]:
-        """Names of the features; None stands for the encoder's own. See :func:`check_features`."""
+        """Names of the features; None means the encoder's own. See :func:`check_features`."""
         return check_features(self.backbone, features)
 
     def own_feature(self) -> str:
-        """The feature that the encoder's output stands for, see :func:`default_feature`."""
+        """The feature that is the encoder's output, see :func:`default_feature`."""
         return default_feature(self.backbone)
 
     def has_class_token(self) -> bool:
-        """Whether the class token can be asked for."""
+        """Whether there is a class token."""
         return has_class_token(self.backbone)
 
 
@@ -64,15 +64,15 @@ def load_encoder(
     Args:
         cfg: Holds ``model.backbone`` and the preprocessor.
         checkpoint: File; None for a random encoder.
-        block: Take the feature after so many blocks; None for the final feature.
-        cache: Folder to keep features in; None keeps none.
+        block: Take the feature after this number of blocks; None for the final feature.
+        cache: Folder for cached features; None disables the cache.
         seed: Of a random encoder.
     """
     options = source_options(cfg)
     source = None if checkpoint is None else {'checkpoint': str(checkpoint), **options}
     backbone: Any = load_backbone(cfg.model.backbone, source, seed, block)
     found = backbone.checkpoint_format
-    settings, notes = _told_preprocessing(preprocessing(cfg), backbone.checkpoint_traits)
+    settings, notes = _stored_preprocessing(preprocessing(cfg), backbone.checkpoint_traits)
     for note in [*backbone.checkpoint_notes, *notes]:
         print_log(f'{checkpoint}: {note}', logger='current', level=logging.WARNING)
     weights = f'seed {seed}' if checkpoint is None else file_sha256(checkpoint)
@@ -85,13 +85,13 @@ def load_encoder(
 
 
 def source_options(cfg: Config) -> dict[str, Any]:
-    """How the checkpoint is read: ``evaluation.source`` with keys of a graft source (``branch``, ``grid``, ...)."""
+    """Options for reading the checkpoint, ``evaluation.source``: keys of a graft source (``branch``, ``grid``, ...)."""
     section = cfg.get('evaluation') or {}
     return dict(section.get('source') or {})
 
 
-def _told_preprocessing(settings: dict[str, Any], traits: Traits | None) -> tuple[dict[str, Any], list[str]]:
-    """The normalization that the encoder was trained with, if its file tells it, else the config's."""
+def _stored_preprocessing(settings: dict[str, Any], traits: Traits | None) -> tuple[dict[str, Any], list[str]]:
+    """The normalization that the encoder was trained with, if its file states it, else the config's."""
     if traits is None or traits.mean is None or traits.std is None:
         return settings, []
     told = {'mean': list(traits.mean), 'std': list(traits.std)}
@@ -106,7 +106,7 @@ def _told_preprocessing(settings: dict[str, Any], traits: Traits | None) -> tupl
 
 
 def raw_pixels() -> Encoder:
-    """Stands in for an encoder: what is there before any."""
+    """Placeholder for an encoder: the raw pixels."""
     return Encoder(*pixel_encoder(), FeatureCache(None, {}), name='raw pixels')
 
 
@@ -116,7 +116,7 @@ def preprocessor_of(cfg: Config) -> nn.Module:
 
 
 def preprocessing(cfg: Config) -> dict[str, Any]:
-    """Where mmengine looks for the preprocessor: in the model, else at the top of the config."""
+    """Config of the preprocessor: in the model, else at the top of the config, as in mmengine."""
     return cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
 
 
@@ -131,8 +131,8 @@ def embed_images(
     """Features of the images of a data set, by one forward pass per image, or from the encoder's cache.
 
     Args:
-        encoder: What :func:`load_encoder` gave.
-        data: Config of the data set, labelled or not.
+        encoder: Result of :func:`load_encoder`.
+        data: Config of the data set, labeled or not.
         features: Of :data:`FEATURES`; None is the encoder's own feature.
         batch_size: Images per forward pass.
         num_workers: Loader processes.

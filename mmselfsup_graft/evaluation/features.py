@@ -20,7 +20,7 @@ from .backbones import Pixels
 from .pooling import check_features, encode_images, feature_parts
 
 _NO_LABEL = -1
-_UNLABELLED = 'evaluation needs labelled images: put them into one sub-folder per class'
+_UNLABELLED = 'evaluation needs labeled images: put them into one sub-folder per class'
 
 
 class Embedded(NamedTuple):
@@ -36,7 +36,7 @@ class Embedded(NamedTuple):
     labels: np.ndarray | None
     indices: np.ndarray
 
-    def labelled(self, name: str) -> FeatureSet:
+    def labeled(self, name: str) -> FeatureSet:
         """One of the features with the labels.
 
         Raises:
@@ -53,7 +53,7 @@ class Embedded(NamedTuple):
 
 
 def device_of(backbone: nn.Module) -> torch.device:
-    """Where an encoder lives; one without parameters is on the CPU."""
+    """Device of an encoder; the CPU if it has no parameters."""
     return next(backbone.parameters(), torch.empty(0)).device
 
 
@@ -61,7 +61,7 @@ def device_of(backbone: nn.Module) -> torch.device:
 def encode_batch(
     backbone: nn.Module, preprocessor: nn.Module, batch: dict, parts: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], list[int]]:
-    """Features [B, D] float32 by name, and labels of a collated batch; -1 stands for no label.
+    """Features [B, D] float32 by name, and labels of a collated batch; -1 means no label.
 
     Args:
         backbone: Encoder in eval mode.
@@ -84,9 +84,9 @@ def embed(
     batch_size: int = 256,
     num_workers: int = 0,
 ) -> Embedded:
-    """Features of all samples of a data set, labelled or not, by one forward pass per image.
+    """Features of all samples of a data set, labeled or not, by one forward pass per image.
 
-    Over ranks: each process takes a contiguous share, all get the whole in the order of the data set.
+    Over ranks: each process takes a contiguous share, all get the complete result in the order of the data set.
 
     Args:
         backbone: Encoder in eval mode.
@@ -103,7 +103,7 @@ def embed(
     names = check_features(backbone, features)
     parts = feature_parts(names)
     if len(dataset) < get_world_size():
-        raise DataError(f'{len(dataset)} images cannot be shared by {get_world_size()} processes; use fewer')
+        raise DataError(f'{len(dataset)} images cannot be split among {get_world_size()} processes; use fewer')
     share = np.array_split(np.arange(len(dataset)), get_world_size())[get_rank()]
     subset = dataset if get_world_size() == 1 else Subset(dataset, share.tolist())
     preprocessor = preprocessor.to(device_of(backbone))
@@ -117,7 +117,7 @@ def embed(
             rows[part].append(values.cpu())
         labels += truth
         progress.step()
-    # in the place of an unreadable image the data set gave another one: its row is left out
+    # an unreadable image was replaced by another one: its row is left out
     corrupt = getattr(dataset, 'corrupt_mask', np.zeros(len(dataset), dtype=bool))[share]
     readable = _gather(torch.from_numpy(~corrupt)).numpy()
     joined = {part: _gather(torch.cat(values)).numpy()[readable] for part, values in rows.items()}
@@ -139,7 +139,7 @@ def extract_features(
     num_workers: int = 0,
     feature: str | None = None,
 ) -> FeatureSet:
-    """One feature of all samples of a labelled data set; see :func:`embed`.
+    """One feature of all samples of a labeled data set; see :func:`embed`.
 
     Args:
         backbone: See there.
@@ -153,12 +153,12 @@ def extract_features(
         Features [N, D] float32 and labels [N] int64, without the images that cannot be read.
 
     Raises:
-        DataError: If samples carry no labels, or there are fewer of them than processes.
+        DataError: If samples have no labels, or there are fewer of them than processes.
     """
     (name,) = check_features(backbone, None if feature is None else [feature])
-    if hasattr(dataset, 'labels') and dataset.labels() is None:  # said before the work, not after it
+    if hasattr(dataset, 'labels') and dataset.labels() is None:  # checked before the work
         raise DataError(_UNLABELLED)
-    return embed(backbone, preprocessor, dataset, [name], batch_size, num_workers).labelled(name)
+    return embed(backbone, preprocessor, dataset, [name], batch_size, num_workers).labeled(name)
 
 
 def _gather(share: torch.Tensor) -> torch.Tensor:
@@ -172,24 +172,24 @@ def _gather(share: torch.Tensor) -> torch.Tensor:
 
 
 def pixel_encoder() -> tuple[nn.Module, nn.Module]:
-    """An encoder that passes pixels on, and the preprocessor that goes with it."""
+    """An encoder that returns the pixels, and its preprocessor."""
     return Pixels(), MODELS.build({'type': 'mmpretrain.SelfSupDataPreprocessor'})
 
 
 def pixels_as_features(dataset: Dataset, batch_size: int = 256) -> FeatureSet:
-    """The pixels of the evaluation crop themselves, in [0, 1]: [N, C * H * W] and labels [N]."""
+    """The pixels of the evaluation crop in [0, 1]: [N, C * H * W] and labels [N]."""
     return extract_features(*pixel_encoder(), dataset, batch_size)
 
 
 class AugmentedBatches(Sampler):
-    """Batches for the linear sweep: every epoch the frozen encoder sees augmented images once, for all heads.
+    """Batches for the linear sweep: in every epoch the frozen encoder encodes augmented images once for all heads.
 
     Args:
         backbone: Encoder in eval mode.
-        preprocessor: Normalises a collated batch on the device.
-        dataset: Augmented, labelled training images; told seed and epoch, on which augmentations depend.
+        preprocessor: Normalizes a collated batch on the device.
+        dataset: Augmented, labeled training images; their seed and epoch are set, on which augmentations depend.
         indices: [N] samples to train on.
-        protocol: Says batch size and seed.
+        protocol: Defines batch size and seed.
         batch_size: Images per forward pass.
         num_workers: Loader processes.
         feature: Of :data:`FEATURES`; None is the encoder's own feature.
@@ -214,7 +214,7 @@ class AugmentedBatches(Sampler):
         self.dataset, self.indices, self.protocol, self.batch_size = dataset, indices, protocol, batch_size
         dataset.set_seed(protocol.seed)
         self._epoch = 0
-        # loader batches are pieces of shares: an encoder in eval mode does not mind, and memory stays small
+        # loader batches are pieces of shares: equal results in eval mode, with less memory
         self.loader = DataLoader(
             dataset,
             batch_sampler=self,

@@ -14,7 +14,7 @@ from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.protocols.names import make_protocol, score_features
-from mmselfsup_graft.models.evaluating import evaluating
+from mmselfsup_graft.models.eval_mode import eval_mode
 from mmselfsup_graft.registry import DATASETS, HOOKS
 from mmselfsup_graft.utils.files import append_rows
 
@@ -24,25 +24,26 @@ from .pooling import check_features
 
 @HOOKS.register_module()
 class KNNHook(Hook):
-    """Score ``model.backbone`` by k-NN every few epochs, for watching only.
+    """Score ``model.backbone`` by k-NN every few epochs, for monitoring only.
 
-    The accuracy goes into the log, into mmengine's message hub as ``val/knn`` and, as a line of its own, into the run's
-    ``history.jsonl``. Loss, weights and random state are left alone: a run ends with the same bits with it or without.
+    The accuracy is logged, stored in mmengine's message hub as ``val/knn`` and, as a separate line, written to the
+    run's ``history.jsonl``. Loss, weights and random state are not changed: a run ends with the same bits with or
+    without it.
 
     Over ranks: extraction is shared, the first process scores.
 
     Args:
-        train: Config of a labelled data set to look for neighbours in; its pipeline must not augment.
-        test: Config of a labelled data set to score on.
+        train: Config of a labeled data set to look for neighbors in; its pipeline must not augment.
+        test: Config of a labeled data set to score on.
         interval: Epochs between two scores; the last epoch is always scored.
         knn: Settings of :class:`KNNProtocol`.
         batch_size: Images per forward pass.
         num_workers: Loader processes.
-        feature: Of the encoder, see :data:`mmselfsup_graft.evaluation.FEATURES`; None is its own.
+        feature: Feature of the encoder, see :data:`mmselfsup_graft.evaluation.FEATURES`; None is its own.
 
     Raises:
         ConfigError: If ``knn`` holds unknown keys or values, or the model has no backbone.
-        DataError: If a data set has no labels, or the test data a class that the training data has not.
+        DataError: If a data set has no labels, or the test data has a class that is not in the training data.
     """
 
     priority = 'BELOW_NORMAL'  # before the checkpoint, so that a resumed run's history has the line
@@ -66,7 +67,7 @@ class KNNHook(Hook):
         self._datasets: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Build the data sets, so that a fault shows before the training and not after an epoch."""
+        """Build the data sets, so that errors are raised before the training."""
         model = unwrapped_model(runner)
         if not isinstance(getattr(model, 'backbone', None), nn.Module):
             raise ConfigError(f'KNNHook: {type(model).__name__} has no backbone to score')
@@ -87,7 +88,7 @@ class KNNHook(Hook):
         if not (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
             return
         model = unwrapped_model(runner)
-        with preserved_random_state(), torch.random.fork_rng(), evaluating(model.backbone):
+        with preserved_random_state(), torch.random.fork_rng(), eval_mode(model.backbone):
             sets = [
                 extract_features(model.backbone, model.data_preprocessor, dataset, *self.extraction)
                 for dataset in self._datasets

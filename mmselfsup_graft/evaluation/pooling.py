@@ -1,4 +1,4 @@
-"""One vector per image from what an encoder gives: its class token, the mean of its patch tokens, or both."""
+"""One vector per image from the output of an encoder: its class token, the mean of its patch tokens, or both."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,19 +10,19 @@ from torch import nn
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.fitting import check_images
 
-#: what can be asked for; ``both`` is the class token [B, D] followed by the mean of the patches [B, D]
+#: names of features; ``both`` is the class token [B, D] followed by the mean of the patches [B, D]
 FEATURES = ('class_token', 'patch_mean', 'both')
 
 
 def has_class_token(backbone: nn.Module) -> bool:
-    """Whether an encoder, or the encoder that a :class:`BlockFeature` cuts, has a class token."""
+    """Whether an encoder, or the encoder inside a :class:`BlockFeature`, has a class token."""
     return getattr(getattr(backbone, 'backbone', backbone), 'cls_token', None) is not None
 
 
 def default_feature(backbone: nn.Module) -> str:
-    """The feature that an encoder's own output stands for: ``class_token`` or ``patch_mean``.
+    """The feature that is an encoder's own output: ``class_token`` or ``patch_mean``.
 
-    ``patch_mean`` for an encoder without a class token and for one whose ``out_type`` says so (``featmap``,
+    ``patch_mean`` for an encoder without a class token and for one with such an ``out_type`` (``featmap``,
     ``avg_featmap``).
     """
     of_patches = getattr(backbone, 'out_type', None) in ('featmap', 'avg_featmap')
@@ -30,10 +30,10 @@ def default_feature(backbone: nn.Module) -> str:
 
 
 def check_features(backbone: nn.Module, features: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The features to take; None stands for the encoder's own.
+    """The features to take; None means the encoder's own.
 
     Raises:
-        ConfigError: If a name is unknown, or a class token is asked for where there is none.
+        ConfigError: If a name is unknown, or a class token is requested but missing.
     """
     if features is None:
         return (default_feature(backbone),)
@@ -69,14 +69,14 @@ def encode_images(backbone: nn.Module, images: torch.Tensor, parts: Sequence[str
     """
     check_images('scoring', backbone, images)
     if tuple(parts) == (default_feature(backbone),):
-        output = backbone(images)[-1]  # an encoder may be faster where its class token is enough
+        output = backbone(images)[-1]  # an encoder may be faster if only its class token is needed
     else:
         output = _tokens(backbone, images)
     return {part: pool_output(backbone, output, part).float() for part in parts}
 
 
 def _tokens(backbone: Any, images: torch.Tensor) -> torch.Tensor:
-    """Tokens [B, L, D] after the final norm, or whatever else the encoder gives."""
+    """Tokens [B, L, D] after the final norm, or another output of the encoder."""
     if hasattr(backbone, 'block_output'):
         return backbone.block_output(images)
     with _all_tokens(backbone):
@@ -85,7 +85,7 @@ def _tokens(backbone: Any, images: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _all_tokens(backbone: Any) -> Iterator[None]:
-    """Let a vision transformer of mmpretrain's kind give all its tokens for a while."""
+    """Within the block, let a vision transformer of mmpretrain return all its tokens."""
     kept = getattr(backbone, 'out_type', None)
     if 'raw' not in getattr(backbone, 'OUT_TYPES', ()):
         yield
@@ -102,7 +102,7 @@ def pool_output(backbone: Any, output: torch.Tensor, part: str) -> torch.Tensor:
 
     Args:
         backbone: The encoder, for the number of its extra tokens.
-        output: What it gave: [B, D], tokens [B, L, D] or a map [B, D, H, W].
+        output: Its output: [B, D], tokens [B, L, D] or a map [B, D, H, W].
         part: Which of the two.
 
     Raises:
@@ -116,7 +116,7 @@ def pool_output(backbone: Any, output: torch.Tensor, part: str) -> torch.Tensor:
         return output.flatten(2).mean(2)
     if output.dim() != 3:
         kind, shape = type(getattr(backbone, 'backbone', backbone)).__name__, tuple(output.shape)
-        raise ConfigError(f'feature {part!r}: {kind} gives an output of shape {shape} instead of tokens')
+        raise ConfigError(f'feature {part!r}: {kind} gives an output of shape {shape}, expected tokens')
     encoder = getattr(backbone, 'backbone', backbone)
     extra = getattr(encoder, 'num_extra_tokens', 1) if has_class_token(backbone) else 0
     mean = output[:, extra:].mean(1)

@@ -1,4 +1,4 @@
-"""Result rows: one line of JSON per score, with everything that is needed to repeat it."""
+"""Result rows: one line of JSON per score, with everything needed to repeat it."""
 
 import hashlib
 import json
@@ -27,9 +27,9 @@ _NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_fro
 
 
 def config_sha256(cfg: Config) -> str:
-    """Hash of a resolved config, whatever the files it was written in.
+    """Hash of a resolved config, independent of the files it is written in.
 
-    Where it runs, under which name and whether it goes on from a checkpoint do not count.
+    The place where it runs, its name and whether it resumes from a checkpoint do not count.
     """
     content = {key: value for key, value in cfg.to_dict().items() if key not in _NOT_CONTENT}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -40,7 +40,7 @@ def provenance(
     checkpoint: tuple[str | os.PathLike, str | None],
     checkpoint_format: str | None,
 ) -> dict[str, Any]:
-    """What every result row says about its origin.
+    """Fields of every result row that describe its origin.
 
     Args:
         config: The config's file, and the hash of the resolved config.
@@ -79,14 +79,14 @@ def result_rows(
         cfg: The resolved config.
         config: Its file.
         checkpoint: The scored file.
-        evaluation: What was asked.
-        scores: What came out.
+        evaluation: Data and protocols.
+        scores: The scores.
         block: Block of the features; None for the final ones.
 
     Returns:
-        Rows with ``protocol``, its ``settings`` and ``result``, ``selection`` and ``seed`` (None where nothing is
+        Rows with ``protocol``, its ``settings`` and ``result``, ``selection`` and ``seed`` (None if nothing is
         selected or random), ``block``, ``feature``, ``images``, ``left_out`` and ``samples_sha256`` (hash of the list
-        of samples) of train and test, and what :func:`provenance` gives.
+        of samples) of train and test, and the fields of :func:`provenance`.
     """
     common = {
         'block': block,
@@ -106,13 +106,13 @@ def result_rows(
 
 
 def keep_config(cfg: Config, digest: str) -> None:
-    """Write the resolved config into its work directory, under the hash that the rows name."""
+    """Write the resolved config into its work directory, with the hash of the rows in its name."""
     path = Path(cfg.work_dir) / f'config_{digest[:12]}.json'
     write_json(path, cfg.to_dict(), default=str)
 
 
 def write_drawn(dataset: SelfSupDataset, work_dir: str | os.PathLike) -> None:
-    """Write which labelled images a drawn training set holds, next to its results: ``train_images.txt``, and the names
+    """Write the list of labeled images of a drawn training set next to its results: ``train_images.txt``, and the names
     of their classes, which :class:`ImageList` reads.
     """
     path = Path(work_dir) / 'train_images.txt'
@@ -136,7 +136,7 @@ def score_and_record(
         checkpoint: The file to score.
         protocols: Only these; None takes all of the ``evaluation`` section.
         block: Block of the features; None for the final ones.
-        features: Folder in which extracted features are kept; None is ``features`` in the work directory.
+        features: Folder for extracted features; None is ``features`` in the work directory.
 
     Returns:
         The rows, and a table to show; None on all processes but the first.

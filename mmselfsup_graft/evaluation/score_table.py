@@ -1,4 +1,4 @@
-"""Scores as people read them."""
+"""Scores as text tables."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def table_text(result: dict[str, Any]) -> str:
 
     Args:
         result: ``rows``: name -> protocol -> result, with ``iterations``, ``train_seconds`` and ``train_cpu_seconds``
-            where the cost is known; ``protocol``: protocol -> settings.
+            if the cost is known; ``protocol``: protocol -> settings.
     """
     settings, rows = result['protocol'], result['rows']
     columns = [column for name in settings for column in _COLUMNS[name](settings[name])]
@@ -42,7 +42,7 @@ def table_text(result: dict[str, Any]) -> str:
 
 
 def notes_text(results: dict[str, dict]) -> str:
-    """What stands behind the numbers of one encoder: chosen settings, who chose them, convergence."""
+    """Details of one encoder's scores: selected settings, selection data, convergence."""
     lines = []
     if 'knn' in results:
         knn = results['knn']
@@ -76,7 +76,7 @@ def _few_shot_columns(settings: dict[str, Any]) -> list[tuple]:
 
 def _spread(scores: dict[str, Any] | None) -> str:
     if scores is None:
-        return '-'  # more shots than the smallest class has images
+        return '-'  # more shots than images in the smallest class
     return f'{scores["mean"]:.1f} ± {scores["std"]:.1f}'
 
 

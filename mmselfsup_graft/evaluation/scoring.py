@@ -13,7 +13,7 @@ from mmengine.dist import is_main_process
 
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import share_classes
-from mmselfsup_graft.datasets.left_out import say_once
+from mmselfsup_graft.datasets.left_out import log_once
 from mmselfsup_graft.errors import ConfigError, DataError, NonFiniteError
 from mmselfsup_graft.evaluation.protocols.linear import LinearProtocol, linear_accuracy
 from mmselfsup_graft.evaluation.protocols.logistic import FeatureSet
@@ -34,10 +34,10 @@ class Evaluation:
 
     Attributes:
         data: Configs of the data sets by name: train, test and, if there is one, augmented.
-        protocols: What to score by, in the order of tables.
+        protocols: Protocols in the order of tables.
         batch_size: Images per forward pass.
         num_workers: Loader processes.
-        feature: What of an encoder is scored, of :data:`FEATURES`; None is the encoder's own feature.
+        feature: The scored feature of an encoder, one of :data:`FEATURES`; None is the encoder's own feature.
     """
 
     data: dict[str, dict]
@@ -52,12 +52,12 @@ class Scores:
     """Results of one encoder.
 
     Attributes:
-        results: Protocol name -> what it returned; empty on all processes but the first.
+        results: Protocol name -> its result; empty on all processes but the first.
         left_out: Unreadable images that were left out, of ``train`` and ``test``.
-        images: Images that took part, of ``train`` and ``test``.
+        images: Number of scored images, of ``train`` and ``test``.
         samples: Hash of the list of samples of ``train`` and ``test``.
         checkpoint_format: Format of the file, None for a random encoder or pixels.
-        feature: Which of :data:`FEATURES` was scored.
+        feature: The scored feature, of :data:`FEATURES`.
     """
 
     results: dict[str, dict[Any, Any]]
@@ -76,7 +76,7 @@ def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluati
         names: Only these protocols; None takes all.
 
     Raises:
-        ConfigError: If the config has no such section, it holds unknown keys or values, or lacks what is asked for.
+        ConfigError: If the config has no such section, it holds unknown keys or values, or lacks a requested protocol.
     """
     if cfg.get('evaluation') is None:
         raise ConfigError('this config has no `evaluation` section; see configs/_base_/evaluation/')
@@ -87,7 +87,7 @@ def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluati
         raise ConfigError(f'evaluation: unknown key {unknown[0]!r}; it takes {known}')
     missing = [name for name in ('train', 'test') if name not in section]
     if missing:
-        raise ConfigError(f'evaluation.{missing[0]} is missing; give the config of a labelled data set')
+        raise ConfigError(f'evaluation.{missing[0]} is missing; give the config of a labeled data set')
     protocols = {
         name: make_protocol(name, section[name], f'evaluation.{name}')
         for name in PROTOCOLS.module_dict
@@ -124,14 +124,14 @@ def score_checkpoint(
 ) -> Scores:
     """Score the frozen encoder of a checkpoint (any known format) on the config's evaluation data.
 
-    Over ranks: all take part in extraction and in the linear sweep; the other protocols run on the first.
+    Over ranks: all processes take part in extraction and in the linear sweep; other protocols run on the first.
 
     Args:
         cfg: Holds ``model.backbone``, the preprocessor and ``evaluation``.
         checkpoint: File; None for a random encoder.
-        evaluation: What :func:`read_evaluation` gave; None reads it here.
-        block: Score the feature after so many blocks; None for the final feature.
-        cache: Folder to keep features in; None keeps none.
+        evaluation: Result of :func:`read_evaluation`; None reads it here.
+        block: Score the feature after this number of blocks; None for the final feature.
+        cache: Folder for cached features; None disables the cache.
         seed: Of a random encoder.
     """
     evaluation = evaluation or read_evaluation(cfg)
@@ -147,7 +147,7 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str | os.PathLike | None) -> di
 
 
 def score_pixels(evaluation: Evaluation, datasets: dict[str, SelfSupDataset] | None = None) -> Scores:
-    """Score raw pixels: what is there before any encoder; see :func:`score_encoder`."""
+    """Score raw pixels, the baseline without an encoder; see :func:`score_encoder`."""
     (scores,) = score_encoder(raw_pixels(), evaluation, None, datasets).values()
     return scores
 
@@ -156,12 +156,12 @@ def evaluation_sets(evaluation: Evaluation) -> dict[str, SelfSupDataset]:
     """The data sets ``train`` and ``test``, built; labels of both are numbered by the classes of ``train``.
 
     Raises:
-        DataError: If ``test`` has images of a class that ``train`` does not know.
+        DataError: If ``test`` has images of a class that is not in ``train``.
     """
     datasets = {name: DATASETS.build(evaluation.data[name]) for name in ('train', 'test')}
     share_classes(datasets['train'], {'evaluation.test': datasets['test']})
     for name, dataset in datasets.items():
-        say_once(f'evaluation.{name}: {dataset.describe()}', logging.INFO)
+        log_once(f'evaluation.{name}: {dataset.describe()}', logging.INFO)
     return datasets
 
 
@@ -177,15 +177,15 @@ def score_encoder(
         encoder: Module, preprocessor and cache.
         evaluation: Data and protocols.
         features: Of :data:`FEATURES`; None is the encoder's own feature.
-        datasets: What :func:`evaluation_sets` gave, to share it among encoders; None builds them here.
+        datasets: Result of :func:`evaluation_sets`, shared among encoders; None builds them here.
 
     Returns:
         Name of the feature -> scores.
 
     Raises:
         ConfigError: If the encoder has no such feature.
-        DataError: If images have no labels, or ``test`` a class that ``train`` does not know. An error that only the
-            first process can meet is raised there, after all that the processes share.
+        DataError: If images have no labels, or ``test`` a class that is not in ``train``. An error that only
+            occurs on the first process is raised there, after all shared work.
         NonFiniteError: If features hold NaN or infinity; on all processes.
     """
     names = encoder.check(features)
@@ -202,16 +202,16 @@ def score_encoder(
             embedded[name] = Embedded(dict.fromkeys(names, empty), labels[name], np.arange(len(dataset)))
     _check_finite(encoder, embedded)
     for name, each in embedded.items():
-        _say_lost_classes(name, datasets[name], labels[name][each.indices])
+        _log_lost_classes(name, datasets[name], labels[name][each.indices])
     samples = {name: samples_sha256(dataset) for name, dataset in datasets.items()}
     images = {name: len(each.indices) for name, each in embedded.items()}
     left_out = {name: len(dataset) - images[name] for name, dataset in datasets.items()}
     scores, failed = {}, None
     for feature in names:
-        sets = {name: each.labelled(feature) for name, each in embedded.items()}
+        sets = {name: each.labeled(feature) for name, each in embedded.items()}
         try:
             results = _score_sets(encoder, evaluation, feature, sets, datasets['train'])
-        except DataError as error:  # the others may know nothing of it, and wait in the sweep of the next feature
+        except DataError as error:  # others may not have it, and would wait in the next sweep
             failed = failed or error
             continue
         scores[feature] = Scores(results, left_out, images, samples, encoder.checkpoint_format, feature)
@@ -220,13 +220,13 @@ def score_encoder(
     return scores
 
 
-def _say_lost_classes(name: str, dataset: SelfSupDataset, read: np.ndarray) -> None:
-    """Say which classes have images none of which can be read."""
+def _log_lost_classes(name: str, dataset: SelfSupDataset, read: np.ndarray) -> None:
+    """Log the classes whose images are all unreadable."""
     lost = sorted(set(np.unique(labels_of(dataset)).tolist()) - set(np.unique(read).tolist()))
     if lost:
         names = dataset.classes or ()
         text = ', '.join(names[label] if label < len(names) else str(label) for label in lost[:10])
-        say_once(f'evaluation.{name}: no image of {len(lost)} classes can be read ({text}); they are not scored')
+        log_once(f'evaluation.{name}: no image of {len(lost)} classes can be read ({text}); they are not scored')
 
 
 def _check_finite(encoder: Encoder, embedded: Mapping[str, Embedded]) -> None:
@@ -235,7 +235,7 @@ def _check_finite(encoder: Encoder, embedded: Mapping[str, Embedded]) -> None:
         if wrong:
             raise NonFiniteError(
                 f'{encoder.name} gives NaN or infinite features for {wrong} of {len(each.indices)} {name} images; '
-                'its training diverged: see its losses, and train it again with a lower learning rate'
+                'its training diverged: check its losses, and train it again with a lower learning rate'
             )
 
 
@@ -244,7 +244,7 @@ def _score_sets(
 ) -> dict[str, dict]:
     """Results of all protocols for one feature; empty on all processes but the first."""
     results: dict[str, dict] = {name: {} for name in evaluation.protocols}
-    # what all processes share comes first: they would wait for the first one's solvers, and time out
+    # shared work comes first: otherwise the other processes would wait for the solvers and time out
     shared_first = sorted(evaluation.protocols.items(), key=lambda item: not isinstance(item[1], LinearProtocol))
     for name, protocol in shared_first:
         if isinstance(protocol, LinearProtocol):
@@ -257,7 +257,7 @@ def _score_sets(
 
 
 def _needs_train_features(evaluation: Evaluation) -> bool:
-    """Not for a sweep on augmented images that selects on the test set: it extracts its own in every epoch."""
+    """False for a sweep on augmented images with selection on the test set, which extracts its own in every epoch."""
     return not all(
         isinstance(protocol, LinearProtocol) and protocol.augment and protocol.selection == 'test'
         for protocol in evaluation.protocols.values()
@@ -273,7 +273,7 @@ def labels_of(dataset: SelfSupDataset) -> np.ndarray:
     labels = dataset.labels()
     if labels is None:
         raise DataError(
-            f'evaluation needs labelled images: put them into one sub-folder per class. This data set: '
+            f'evaluation needs labeled images: put them into one sub-folder per class. This data set: '
             f'{dataset.describe()}'
         )
     return labels
@@ -287,11 +287,11 @@ def _augmented(
     plain: SelfSupDataset,
     labels: np.ndarray,
 ) -> Callable[[np.ndarray], AugmentedBatches] | None:
-    """Source of augmented batches, if the sweep wants one, from indices of the training images.
+    """Source of augmented batches, if the sweep needs one, from indices of the training images.
 
     Raises:
         DataError: If the augmented images are not those of ``evaluation.train``, or some could not be read and a part
-            shall be held out.
+            is held out.
     """
     if not protocol.augment:
         return None

@@ -1,4 +1,4 @@
-"""A whole pre-training model from its config and one of its own checkpoints."""
+"""A complete pre-training model from its config and one of its checkpoints."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from .encoders import preprocessing
 
 def load_model(cfg: Config, checkpoint: Path) -> torch.nn.Module:
     """The whole pre-training model of a config with the weights of one of its own checkpoints, in eval mode."""
-    # its weights are all in the checkpoint: nothing is grafted again
+    # all weights are in the checkpoint: no graft
     options = {'graft': None, 'l1_distance': None, 'data_preprocessor': preprocessing(cfg)}
     model = MODELS.build({**cfg.model, **options})
     state = read_state(checkpoint)

@@ -1,1 +1,1 @@
-"""To other libraries: convert, verify, publish."""
+"""Export to other libraries: conversion, verification, publishing."""

@@ -16,31 +16,32 @@ from mmselfsup_graft.libraries.scopes import register_all_modules
 from mmselfsup_graft.utils.files import write_json
 from mmselfsup_graft.version import __version__
 
-from .client import Client, NoClient
-from .client_mm import OWN_VIT
-from .clients import Fit, check_client, client_of, heads_of
+from .openmmlab_models import OWN_VIT
+from .target_check import Fit, check_target_model, heads_of, target_model_of
+from .target_model import NoTargetModel, TargetModel
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What can be asked of a conversion.
+    """Options of a conversion.
 
     Attributes:
-        target: Where the backbone goes, a key of :data:`TARGETS`.
+        target: Destination of the backbone, a key of :data:`TARGETS`.
         method: Format or method of the file, or ``auto``.
         branch: Which encoder of the file; None takes the usual one of its format.
         prefix: ``none``, or ``backbone`` to put ``backbone.`` before every name.
-        keep_head: Keep the projection head that lies inside the encoder.
-        final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
+        keep_head: Keep the projection head inside the encoder.
+        final_norm: Keep the norm after the last block of a ViT; None takes the target's default.
         img_size: (H, W) in pixels to which position tables are resized; None leaves them.
-        overwrite: Replace a file that is there.
+        overwrite: Replace an existing file.
         hash_name: Append ``-`` and 8 hex digits of the file's SHA-256 to its name, as ``torch.hub`` checks it.
         unsafe_pickle: Allow the file to run code while it is read.
         allow_converted: Take a file whose backbone was extracted before.
         verify: Load the result into the target's model.
-        unverified: Write the result also where there is no model to load it into.
-        source_grid: Patches per column and per row, (H, W), of the file's position tables; None takes what it tells.
-        num_heads: Attention heads of a ViT; None takes what the file tells.
+        unverified: Write the result even if there is no model to load it into.
+        source_grid: Patches per column and per row, (H, W), of the file's position tables; None uses the value in the
+            file.
+        num_heads: Attention heads of a ViT; None uses the value in the file.
         expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share.
     """
 
@@ -67,9 +68,9 @@ class Converted:
     """A finished conversion.
 
     Attributes:
-        conversion: What was taken from where.
+        conversion: The conversion.
         path: The written file; None for a dry run.
-        text: What to show: counts, how it fits, how to load it.
+        text: Text to show: counts, fit, usage.
     """
 
     conversion: Conversion
@@ -88,15 +89,15 @@ def convert_file(
 
     Args:
         source: File of any known format.
-        destination: File to write; its suffix decides on the kind.
-        options: What is asked.
+        destination: File to write; its suffix selects the file format.
+        options: Options of the conversion.
         dry_run: Do everything but write the destination.
-        report: JSON file for all names; it is also written where the result does not fit its target.
+        report: JSON file for all names; it is also written if the result does not fit its target.
 
     Raises:
         FormatMismatchError: If the file is of another format than the one named, or was converted before.
-        CheckpointError: If it cannot be read or converted, does not fit the target, cannot be verified though that was
-            not waived, or the destination is taken.
+        CheckpointError: If it cannot be read or converted, does not fit the target, cannot be verified (without
+            ``unverified``), or the destination exists.
     """
     source, destination = Path(source), Path(destination)
     content = read_checkpoint(source, options.unsafe_pickle, ALLOW)
@@ -105,7 +106,7 @@ def convert_file(
     _check_report(report, source, destination, options.overwrite)
     if destination.suffix == '.safetensors' and TARGETS[options.target].by_mmengine:
         raise CheckpointError(
-            f'{destination}: mmengine, which loads it for {options.target}, reads no .safetensors; name it .pth'
+            f'{destination}: mmengine, which loads it for {options.target}, cannot read .safetensors; use .pth'
         )
     method, note = _method(content, source, options)
     prefix = 'backbone.' if options.prefix == 'backbone' else ''
@@ -138,7 +139,7 @@ def convert_file(
     path = None
     if fit is not None and not fit.good:
         _write_report(report, {**content_of_report, 'destination': None})
-        raise CheckpointError(f'the result does not fit: {fit.problem()}; --no-verify writes it all the same')
+        raise CheckpointError(f'the result does not fit: {fit.problem()}; --no-verify writes it anyway')
     if not dry_run:
         if fit is None and options.verify and not options.unverified:
             _write_report(report, {**content_of_report, 'destination': None})
@@ -154,11 +155,11 @@ def _check_report(report: Path | None, source: Path, destination: Path, overwrit
     if report is None:
         return
     if report.is_dir():
-        raise CheckpointError(f'--report {report} is a folder; name a file in it')
+        raise CheckpointError(f'--report {report} is a folder; give a file in it')
     if report.absolute() == destination.absolute() or (report.exists() and report.samefile(source)):
         raise CheckpointError(f'--report {report} is the checkpoint; choose another name')
     if report.exists() and not overwrite:
-        raise CheckpointError(f'{report} exists; choose another name, or say --overwrite to replace it')
+        raise CheckpointError(f'{report} exists; choose another name, or use --overwrite to replace it')
 
 
 def _write_report(report: Path | None, content: dict[str, Any]) -> None:
@@ -167,7 +168,7 @@ def _write_report(report: Path | None, content: dict[str, Any]) -> None:
 
 
 def convert_command(args: argparse.Namespace, target: str) -> str:
-    """Convert as a command line with the options of ``cli.running.add_convert_options`` says; returns what to show."""
+    """Convert as requested by the options of ``cli.running.add_convert_options``; returns the lines to show."""
     options = ConvertOptions(
         target=target,
         method=args.method,
@@ -211,42 +212,42 @@ def parse_grid(text: str | None) -> tuple[int, int] | None:
 
 
 def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> tuple[str, str]:
-    """Format to ask for, and what to say about it; a file that was extracted before is named as such."""
+    """Format to ask for, and a note about it; a file that was extracted before is named as such."""
     found = detect_format(content)
     if options.method == 'auto' or found is None or options.method in (found.name, *found.also):
         return options.method, ''
     if found.bare:
-        already = f'{source} holds a bare backbone already, there is no {options.method} checkpoint to extract it from'
+        already = f'{source} holds a bare backbone already, expected a {options.method} checkpoint'
         if not options.allow_converted:
-            raise FormatMismatchError(f'{already}; use it as it is, or say --allow-converted to copy it')
+            raise FormatMismatchError(f'{already}; use it as it is, or use --allow-converted to copy it')
         return 'auto', f'{already}; copied'
     return options.method, ''
 
 
 def _verify(done: Conversion, options: ConvertOptions) -> tuple[Fit | None, str]:
-    """Load into the target's model; returns how that fits, and what to say."""
+    """Load into the target's model; returns how it fits, and notes."""
     if not options.verify:
         return None, ''
     register_all_modules()
     try:
-        fit = check_client(done if done.target.name != 'official' else _back(done))
-    except NoClient as reason:
+        fit = check_target_model(done if done.target.name != 'official' else _reversed(done))
+    except NoTargetModel as reason:
         return None, f'not loaded into {options.target}: {reason}'
     kinds = sorted({name.rpartition('.')[2] for name in fit.fresh})
-    fresh = f', {len(fit.fresh)} of its tensors ({", ".join(kinds)}) stay as initialised, as expected' if kinds else ''
+    fresh = f', {len(fit.fresh)} of its tensors ({", ".join(kinds)}) stay as initialized, as expected' if kinds else ''
     head = ' but those of the head' if done.head else ''
     if done.target.name == 'official':
-        return fit, f'converted back and loaded into {fit.client}: every tensor fits{fresh}'
-    return fit, f'loaded into {fit.client}: every tensor{head} fits{fresh}'
+        return fit, f'converted back and loaded into {fit.model}: every tensor fits{fresh}'
+    return fit, f'loaded into {fit.model}: every tensor{head} fits{fresh}'
 
 
-def _back(done: Conversion) -> Conversion:
-    """The conversion turned round: a release has no library whose model could take the file."""
+def _reversed(done: Conversion) -> Conversion:
+    """The reverse conversion: a release has no library whose model could load the file."""
     return convert({'state_dict': done.bare_state}, 'the result', 'mmpretrain')
 
 
 def _meta(done: Conversion, source: Path) -> dict[str, Any]:
-    norm = done.normalisation
+    norm = done.normalization
     return {
         'tool': f'mmselfsup_graft {__version__}',
         'source': source.name,
@@ -269,23 +270,23 @@ def _meta(done: Conversion, source: Path) -> dict[str, Any]:
 
 
 def _usage(done: Conversion, path: Path) -> str:
-    """How the file is loaded into which model, and what to look out for."""
+    """Instructions for loading the file into a model, with remarks."""
     target = done.target.name
-    client = _client(done)
+    target_model = _target_model(done)
     if not done.target.by_mmengine:
         read = (
             f'safetensors.torch.load_file({str(path)!r})'
             if path.suffix == '.safetensors'
             else f'torch.load({str(path)!r}, weights_only=True)["state_dict"]'
         )
-        steps = [] if client is None else [f'model = {client.call()}', *client.after]
-        partly = ', strict=False' if client is not None and client.partly else ''
+        steps = [] if target_model is None else [f'model = {target_model.call()}', *target_model.after]
+        partly = ', strict=False' if target_model is not None and target_model.partly else ''
         first, *rest = [*steps, f'model.load_state_dict({read}{partly})']
         return '\n'.join([f'use: {first}', *(f'     {line}' for line in rest), *_remarks(done)])
     part = f', prefix={done.prefix!r}' if done.prefix else ''
-    built = '...' if client is None else client.config()
+    built = '...' if target_model is None else target_model.config()
     lines = [f"use: backbone=dict({built}, init_cfg=dict(type='Pretrained', checkpoint={str(path)!r}{part}))"]
-    if client is not None and client.name == OWN_VIT:
+    if target_model is not None and target_model.name == OWN_VIT:
         lines = [
             f'use: backbone=dict({built})',
             f'     with graft=[dict(checkpoint={str(path)!r})] beside it in the model',
@@ -306,19 +307,19 @@ def _usage(done: Conversion, path: Path) -> str:
     return '\n'.join(lines)
 
 
-def _client(done: Conversion) -> Client | None:
+def _target_model(done: Conversion) -> TargetModel | None:
     try:
-        return client_of(done)
-    except (NoClient, CheckpointError):
+        return target_model_of(done)
+    except (NoTargetModel, CheckpointError):
         return None
 
 
 def _remarks(done: Conversion) -> list[str]:
-    """What is assumed, and how images are to be normalized."""
+    """Remarks on assumptions and on the normalization of images."""
     lines = []
     heads, assumed = heads_of(done)
     if assumed and done.architecture.family == 'vit':
-        lines.append(f'     num_heads={heads} is assumed: nothing in the file tells it; --num-heads N if that is wrong')
+        lines.append(f'     num_heads={heads} is assumed: the file does not state it; --num-heads N changes it')
     if done.traits.mean and done.traits.std:
         mean, std = ([round(v, 3) for v in each] for each in (done.traits.mean, done.traits.std))
         lines.append(f'     with images normalized by mean={mean}, std={std} (0..255)')

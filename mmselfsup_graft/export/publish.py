@@ -1,4 +1,4 @@
-"""Publishing a checkpoint: what others need of it, and nothing else."""
+"""Publishing a checkpoint: its weights without optimizer, schedules and logs."""
 
 import os
 import re
@@ -15,10 +15,10 @@ from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.libraries.scopes import register_all_modules
 from mmselfsup_graft.version import __version__
 
-from .client import NoClient
-from .clients import check_client
+from .target_check import check_target_model
+from .target_model import NoTargetModel
 
-# followers and teachers are no part of the trained model: whoever trains on starts them anew
+# averaged copies and teachers are not part of the trained model: further training starts them again
 _FOLLOWERS = r'(.*\.)?(momentum_encoder|encoder_k|queue\d?|queue\d?_ptr|teacher|target_net|target_generator)(\.|$)'
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -31,18 +31,18 @@ def publish_file(
     unsafe_pickle: bool = False,
     unverified: bool = False,
 ) -> tuple[Path, str]:
-    """Write the weights of a checkpoint under a name with a hash; optimiser, schedules and logs stay behind.
+    """Write the weights of a checkpoint under a name with a hash; without optimizer, schedules and logs.
 
     Args:
         source: Checkpoint of a training run.
         destination: File to write; ``-`` and 8 hex digits of its SHA-256 are appended to the name.
         keep_followers: Keep momentum encoders, queues and teachers.
-        overwrite: Replace a file that is there.
+        overwrite: Replace an existing file.
         unsafe_pickle: Allow the file to run code while it is read.
-        unverified: Write also where no encoder is recognized whose tensors could be accounted for.
+        unverified: Write even if no complete encoder is recognized.
 
     Returns:
-        The file that was written, and what to say about it.
+        The file that was written, and notes about it.
 
     Raises:
         CheckpointError: If the file cannot be read, holds no weights, or the destination must not be written.
@@ -51,10 +51,10 @@ def publish_file(
     check_destination(source, destination, overwrite)
     state = unwrap_state_dict(content, origin=str(source))
     if not state:
-        raise CheckpointError(f'{source} holds no weights; is it a checkpoint?')
+        raise CheckpointError(f'{source} holds no weights; check that it is a checkpoint')
     kept = {n: v for n, v in state.items() if keep_followers or not re.match(_FOLLOWERS, n)}
     if not kept:
-        raise CheckpointError(f'{source} holds nothing but momentum encoders, queues or teachers; see --keep-followers')
+        raise CheckpointError(f'{source} holds only momentum encoders, queues or teachers; see --keep-followers')
     check_weights(str(source), kept, MODEL_BUFFERS)
     meta = content.get('meta')
     told = _plain(meta) if isinstance(meta, Mapping) else {}
@@ -72,22 +72,24 @@ def publish_file(
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What can be read again without running code."""
+    """Plain values, which can be read without running code."""
     return {str(key): value for key, value in values.items() if isinstance(value, _PLAIN)}
 
 
 def _check_encoder(content: Mapping[str, Any], kept: Mapping[str, Any], origin: str) -> None:
-    """Refuse weights in which no reader of this toolbox would find a whole encoder.
+    """Raise an error for weights without a complete encoder.
 
     Raises:
-        CheckpointError: If that is so.
+        CheckpointError: In that case.
     """
     meta = content.get('meta')
     register_all_modules()
     try:
-        fit = check_client(convert({'state_dict': kept, **({'meta': meta} if meta else {})}, origin, 'mmpretrain'))
-    except NoClient:
-        return  # an encoder, but of a kind of which no model can be built to compare
+        fit = check_target_model(
+            convert({'state_dict': kept, **({'meta': meta} if meta else {})}, origin, 'mmpretrain')
+        )
+    except NoTargetModel:
+        return  # an encoder for which no model can be built to compare
     except CheckpointError as error:
         raise CheckpointError(f'nothing written: {error}; --unverified publishes the file as it is') from error
     if not fit.good:

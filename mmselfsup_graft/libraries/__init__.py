@@ -1,1 +1,1 @@
-"""The OpenMMLab libraries below this toolbox: imported quietly, their readers of files made safe."""
+"""The OpenMMLab libraries below this toolbox: imported without warnings, their file readers made safe."""

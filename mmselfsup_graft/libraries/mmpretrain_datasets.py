@@ -1,4 +1,4 @@
-"""The first import of mmpretrain's data sets, quietly: it comes before everything here that uses it."""
+"""First import of mmpretrain's data sets, without warnings, before any module that uses them."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""The first import of mmpretrain, quietly and without mmdet: it comes before everything here that uses it."""
+"""First import of mmpretrain, without warnings and without mmdet, before any module that uses it."""
 
 import importlib
 import sys
@@ -13,10 +13,10 @@ _DETECTION = 'mmpretrain.models.utils.res_layer_extra_norm'
 
 
 def _import_models() -> None:
-    """Import mmpretrain's models; its one module for mmdet is left out until somebody asks for it.
+    """Import mmpretrain's models; its one module for mmdet is imported on first use.
 
     A stand-in takes the module's place while the package is imported, with the value that the module has where mmdet
-    is not installed. Afterwards it is an ordinary module that was not imported yet: ``custom_imports`` of a config, an
+    is not installed. Afterwards the module counts as not imported yet: ``custom_imports`` of a config, an
     import statement, the name in ``mmpretrain.models.utils`` and ``libraries.scopes.import_scope('mmdet')`` import it.
     """
     if {'mmdet.models', 'mmpretrain.models'} & set(sys.modules):  # nothing to save
@@ -35,7 +35,7 @@ def _import_models() -> None:
 
 
 def _of_detection(name: str) -> Any:
-    """What ``mmpretrain.models.utils`` gives for a name that it lacks."""
+    """Module-level ``__getattr__`` of ``mmpretrain.models.utils``."""
     if name != 'ResLayerExtraNorm':
         raise AttributeError(f"module 'mmpretrain.models.utils' has no attribute {name!r}")
     return importlib.import_module(_DETECTION).ResLayerExtraNorm

@@ -1,4 +1,4 @@
-"""Importing libraries without what they say about packages of their makers that are missing."""
+"""Importing libraries without their messages about missing packages."""
 
 import contextlib
 import io
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Pass over what the libraries say while they are imported: that packages of their makers are missing.
+    """Suppress the libraries' messages about missing packages while they are imported.
 
-    What else is printed meanwhile appears afterwards.
+    Other output is printed afterwards.
     """
     printed = io.StringIO()
     try:

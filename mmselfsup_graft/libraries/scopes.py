@@ -1,4 +1,4 @@
-"""Getting the registries and mmengine ready."""
+"""Preparation of the registries and mmengine."""
 
 import importlib
 
@@ -16,7 +16,7 @@ _CONFIG_PACKAGES = {'mmseg': 'mmseg', SCOPE: 'mmselfsup_graft'}
 
 
 def import_scope(scope: str | None) -> None:
-    """Import what registers the types of mmdet or mmseg, if that is the scope of a config.
+    """Import the modules that register the types of mmdet or mmseg, if that is the scope of a config.
 
     Raises:
         ImportError: If the library is missing.

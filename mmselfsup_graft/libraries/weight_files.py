@@ -1,18 +1,18 @@
-"""Files of weights that mmengine, mmdet, mmseg, mmpretrain and mmcv read by themselves: all by our safe reader.
+"""Weight files that mmengine, mmdet, mmseg, mmpretrain and mmcv read: all go through the safe reader.
 
-Every way of these libraries to a file of weights goes through ``CheckpointLoader.load_checkpoint`` of
+These libraries read every weight file through ``CheckpointLoader.load_checkpoint`` of
 ``mmengine.runner.checkpoint``: ``load_checkpoint`` and ``_load_checkpoint`` call it (``load_from``, ``init_detector``,
 ``get_model``, ``teacher_ckpt``, inferencers), ``init_cfg`` of type ``Pretrained`` calls those, and the ``init_weights``
-of backbones that read files themselves call it directly. All of them hold the class, so that one method of it is the
-one place: it is replaced when the package's models or engine are imported, or this module alone by ``custom_imports``
-of a config, whatever tool started the process. The two functions below it that unpickle, ``_safe_torch_load`` and
-``load_url``, are replaced as well, for whoever calls a loader of one scheme by hand.
+of backbones that read files themselves call it directly. All of them refer to the class, so
+replacing one of its methods is enough. It is replaced when the package's models or engine are imported, or when
+``custom_imports`` of a config imports this module. The two functions below it that unpickle, ``_safe_torch_load`` and
+``load_url``, are replaced as well, for direct callers.
 
 mmengine reads a file that needs code to be run by running that code. Here such a file is an error. An address is an
-error too: what lies there is not known before it is downloaded, and nothing says what it should be.
+error too: its content is unknown before the download, and there is no hash to compare it with.
 
-What does not ask mmengine (timm, torch.hub) is covered by :func:`weights_alone`, while a runner builds a model and
-gives it its weights.
+Libraries that do not use mmengine's loader (timm, torch.hub) are covered by :func:`safe_torch_load` while a runner
+builds a model and loads its weights.
 """
 
 import re
@@ -31,7 +31,7 @@ from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, are_steps, check_w
 from mmselfsup_graft.errors import CheckpointError
 
 _ADDRESS = re.compile(r'\s*[A-Za-z][\w.+-]*(:[\w.+-]+)*:/')
-_READER = 'mmselfsup_graft.checkpoints.'  # where unsafe_pickle=True of a graft is obeyed
+_READER = 'mmselfsup_graft.checkpoints.'  # where unsafe_pickle=True of a graft applies
 _TEXTS = ('config', 'cfg')
 _FILES = ('best_ckpt', 'best_file', 'last_ckpt')  # names of checkpoints that mmengine's hook deletes later
 _STEPS = 'keep_ckpt_ids'  # epochs or iterations of such checkpoints
@@ -39,24 +39,24 @@ _WEIGHTS = ('state_dict', 'ema_state_dict', 'model', 'model_ema', 'module')
 
 
 def is_address(source: Any) -> bool:
-    """Whether this names something to download (``https://``, ``torchvision://``, ``s3://``) and not a file."""
+    """Whether this is an address to download (``https://``, ``torchvision://``, ``s3://``) and not a file."""
     return isinstance(source, str) and _ADDRESS.match(source) is not None
 
 
 def refuse_address(source: str) -> CheckpointError:
     """The error for an address where a file of weights is expected."""
     return CheckpointError(
-        f'the weights {source} are an address, not a file: they are not downloaded, as their content would be '
+        f'the weights {source} are an address, expected a file: downloads are disabled, as their content would be '
         'unchecked. Download the file, compare its hash with the one that its publisher states, and give its path'
     )
 
 
 def read_for_library(filename: Any, map_location: Any = None, logger: Any = None) -> dict[str, Any]:
-    """Stand in for ``CheckpointLoader.load_checkpoint``: a file's content, read without running code.
+    """Replacement of ``CheckpointLoader.load_checkpoint``: reads a file without running code.
 
-    Texts of a config in it are left out, as mmengine's inferencers and ``Runner.resume`` execute them, and names of
-    other checkpoints, which a resumed run deletes when it has newer or better ones. Those that it knows by their epoch
-    or iteration lie in its own folder, and stay.
+    Config texts are left out, as mmengine's inferencers and ``Runner.resume`` execute them. Names of other checkpoints
+    are left out too, as a resumed run deletes them when it has newer or better ones; checkpoints that are listed by
+    epoch or iteration are in its own folder, and stay.
 
     Args:
         filename: Path of a file.
@@ -65,7 +65,7 @@ def read_for_library(filename: Any, map_location: Any = None, logger: Any = None
 
     Raises:
         CheckpointError: For an address, a file that cannot be read or would run code, or weights that are not finite
-            numbers of floating point; buffers may be of whole numbers. Or if ``keep_ckpt_ids`` of mmengine's checkpoint
+            floating-point numbers; buffers may hold integers. Or if ``keep_ckpt_ids`` of mmengine's checkpoint
             hook is not a list of whole numbers.
     """
     if is_address(filename):
@@ -83,9 +83,9 @@ def read_for_library(filename: Any, map_location: Any = None, logger: Any = None
 
 
 def _without_texts(content: dict[str, Any]) -> dict[str, Any]:
-    """The same without ``meta.config``, ``meta.cfg`` and ``message_hub.runtime_info.cfg``, in new dicts on the way.
+    """The content without ``meta.config``, ``meta.cfg`` and ``message_hub.runtime_info.cfg``; a copy.
 
-    Names of files to be deleted are left out of ``message_hub.runtime_info`` as well.
+    Names of files to delete are left out of ``message_hub.runtime_info`` as well.
     """
     content = dict(dict.items(content))
     for key in ('meta', 'message_hub'):
@@ -105,24 +105,24 @@ def _check_steps(hub: Any, filename: Any) -> None:
     if not are_steps(steps):
         raise CheckpointError(
             f'{filename} cannot be used: its message_hub.runtime_info.{_STEPS} is a {type(steps).__name__}, expected a '
-            'list of whole numbers; the file is damaged, take another one'
+            'list of whole numbers; the file is damaged, use another one'
         )
 
 
 def _read_local(file: Any, map_location: Any = None, weights_only: Any = None) -> dict[str, Any]:
-    """Stand in for mmengine's ``_safe_torch_load``."""
-    if hasattr(file, 'read'):  # what was fetched from an object store
+    """Replacement of mmengine's ``_safe_torch_load``."""
+    if hasattr(file, 'read'):  # a stream from an object store
         raise refuse_address(str(getattr(file, 'name', 'of a stream')))
     return read_for_library(file, map_location)
 
 
 def _refuse_url(url: str, *args: Any, **kwargs: Any) -> Any:
-    """Stand in for ``load_url``, which downloads."""
+    """Replacement of ``load_url``, which downloads."""
     raise refuse_address(url)
 
 
 def guard_libraries() -> None:
-    """Put the safe reader in the place of mmengine's; done when this package is imported, again it changes nothing."""
+    """Replace mmengine's reader by the safe one; runs when this package is imported, a second call changes nothing."""
     loader: Any = mmengine_files.CheckpointLoader
     loader.load_checkpoint = staticmethod(read_for_library)
     replaced: Any = mmengine_files
@@ -131,11 +131,11 @@ def guard_libraries() -> None:
 
 
 @contextmanager
-def weights_alone() -> Iterator[None]:
-    """Let ``torch.load`` read nothing but weights, and ``torch.hub`` download nothing, for a while.
+def safe_torch_load() -> Iterator[None]:
+    """Within the block, let ``torch.load`` read only weights and ``torch.hub`` download nothing.
 
-    It is the last line behind :func:`guard_libraries`, for libraries that do not ask mmengine. A caller's
-    ``weights_only=False`` is not obeyed, except that of our own reader, where a graft says ``unsafe_pickle=True``.
+    This complements :func:`guard_libraries` for libraries that do not use mmengine's loader. A caller's
+    ``weights_only=False`` is ignored, except that of our own reader, where a graft sets ``unsafe_pickle=True``.
     """
     load, fetch = torch.load, torch.hub.download_url_to_file
 

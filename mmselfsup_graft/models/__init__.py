@@ -1,4 +1,4 @@
-"""Models: backbones, necks, heads, losses and the algorithms put together from them."""
+"""Models: backbones, necks, heads, losses and the algorithms composed of them."""
 
 from mmselfsup_graft.libraries import (
     mmpretrain_models,  # noqa: F401  (first)

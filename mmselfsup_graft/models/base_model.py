@@ -1,4 +1,4 @@
-"""The frozen model that TEC learns from."""
+"""The frozen base model of TEC."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -56,23 +56,22 @@ class FrozenBaseModel:
         print_log(f'base model: {report.text()}', logger='current')
 
     def targets(self, images: torch.Tensor) -> Targets:
-        """What the model says about images [B, C, H, W].
+        """The model's predictions for images [B, C, H, W].
 
         Raises:
             ConfigError: If its weights were not read.
         """
         if not self.is_loaded:
             raise ConfigError(
-                'TEC: no base model to learn from; set model.base_checkpoint to a pre-trained ViT and call '
-                'init_weights()'
+                'TEC: no base model; set model.base_checkpoint to a pre-trained ViT and call init_weights()'
             )
         return self.vit.targets(images)
 
     def check(self, learner: TECViT) -> None:
-        """Refuse a model that sees other images, or cuts them into other patches, than the one that learns.
+        """Raise an error if image or patch size differ from those of the trained model.
 
         Raises:
-            ConfigError: If it does.
+            ConfigError: If they differ.
         """
         vit = self.vit
         if (learner.img_size, learner.patch_resolution) != (vit.img_size, vit.patch_resolution):

@@ -1,4 +1,4 @@
-"""Batch norm that keeps several views in one batch apart.
+"""Batch norm with separate statistics for several views in one batch.
 
 The views of an image follow each other: sample 0 of view 0, sample 0 of view 1, sample 1 of view 0, ... A batch
 [B V, C, ...] in that order is, without a copy, a batch [B, V C, ...] whose channels are those of all views, and
@@ -18,7 +18,7 @@ from mmselfsup_graft.registry import MODELS
 class ViewNorm(_BatchNorm):
     """Batch norm with separate batch statistics for every view, see :class:`JointViews`.
 
-    Running statistics take in view after view, as if each had come alone. With one view it is torch's.
+    Running statistics are updated view by view, as in separate passes. With one view it equals torch's.
     """
 
     #: views in a batch; more than one only inside of a joint pass
@@ -26,7 +26,7 @@ class ViewNorm(_BatchNorm):
 
     @property
     def uses_batch_statistics(self) -> bool:
-        """In training, and always where there are no running ones."""
+        """True in training, and always without running statistics."""
         return self.training or (self.running_mean is None and self.running_var is None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,9 +66,9 @@ class ViewNorm(_BatchNorm):
 
 @MODELS.register_module(name='BN1d')
 class ViewNorm1d(ViewNorm, nn.BatchNorm1d):
-    """:class:`torch.nn.BatchNorm1d` that keeps views apart."""
+    """:class:`torch.nn.BatchNorm1d` with separate statistics per view."""
 
 
 @MODELS.register_module(name=['BN', 'BN2d'])
 class ViewNorm2d(ViewNorm, nn.BatchNorm2d):
-    """:class:`torch.nn.BatchNorm2d` that keeps views apart."""
+    """:class:`torch.nn.BatchNorm2d` with separate statistics per view."""

@@ -1,4 +1,4 @@
-"""Transformer blocks that compute some of their outputs only."""
+"""Transformer blocks that can compute only some of their outputs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,7 @@ class NormedAttention(BaseModule):
     """Attention with a layer norm on the queries and one on the keys of every head.
 
     Args:
-        attention: mmpretrain's attention, whose layers it takes over under their names.
+        attention: mmpretrain's attention, whose layers are kept with their names.
     """
 
     def __init__(self, attention: MultiheadAttention) -> None:
@@ -36,7 +36,7 @@ class NormedAttention(BaseModule):
 
 
 def norm_queries(attention: Any, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries and keys [B, heads, N, D / heads], normalized where the attention does so."""
+    """Queries and keys [B, heads, N, D / heads], normalized if the attention does so."""
     if not isinstance(attention, NormedAttention):
         return query, key
     return attention.q_norm(query), attention.k_norm(key)

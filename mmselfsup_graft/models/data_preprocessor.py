@@ -1,4 +1,4 @@
-"""From a collated batch to the input of a model."""
+"""Data preprocessors: from a collated batch to the input of a model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,10 +14,10 @@ from mmselfsup_graft.registry import MODELS
 
 
 class _Augmenting(BaseDataPreprocessor):
-    """Do to a batch what a fast pipeline left to the device, then what the parent does.
+    """Apply the operations that a fast pipeline leaves to the device, then those of the parent.
 
     A batch is a dict of ``inputs``, uint8 [B, C, H, W] or a list of them, one per view; ``data_samples`` or not;
-    ``augment``, ``source`` and ``decoder`` if something was left, see
+    ``augment``, ``source`` and ``decoder`` if operations were left, see
     :class:`mmselfsup_graft.datasets.fast.FastPipeline`.
     """
 
@@ -62,7 +62,7 @@ class _Augmenting(BaseDataPreprocessor):
 
 @MODELS.register_module()
 class SelfSupDataPreprocessor(_Augmenting, NormalizingPreprocessor):
-    """mmpretrain's: to the device, float, normalized; before that what a fast pipeline left to the device.
+    """mmpretrain's preprocessor (to the device, float, normalized) after the operations of a fast pipeline.
 
     Args:
         non_blocking: Do not wait for the copy of a pinned batch.
@@ -75,7 +75,7 @@ class SelfSupDataPreprocessor(_Augmenting, NormalizingPreprocessor):
 
 @MODELS.register_module()
 class ClsDataPreprocessor(_Augmenting, MixingPreprocessor):
-    """mmpretrain's for labelled images, which also mixes them; before that what a fast pipeline left to the device.
+    """mmpretrain's preprocessor for labeled images, which also mixes them, after the operations of a fast pipeline.
 
     Args:
         **kwargs: As in mmpretrain.

@@ -1,4 +1,4 @@
-"""Sizes of a model's parts that follow from another part: filled in, or refused where they are given and differ."""
+"""Sizes of a model's parts that follow from other parts: filled in, or an error if given and different."""
 
 import inspect
 import logging
@@ -17,13 +17,13 @@ _PROBE = 64  # pixels of the image that shows the sizes of a convolutional netwo
 
 
 class EncoderSizes(NamedTuple):
-    """What the parts behind an encoder must know of it.
+    """Sizes of an encoder that later parts need.
 
     Attributes:
         channels: Of the last feature; None if it is not known.
         in_channels: Of the images; likewise.
         stride: Pixels of an image per position of the last feature map, the patch size of a plain transformer; None
-            if the feature is no map.
+            if the feature is not a map.
         num_patches: Of a plain transformer; None for others, which take images of any size.
     """
 
@@ -36,7 +36,7 @@ class EncoderSizes(NamedTuple):
 def sizes_of(backbone: nn.Module) -> EncoderSizes:
     """Sizes of an encoder: read from a transformer, measured with a small image for a convolutional network.
 
-    They stay unknown for an encoder without a convolution, and for one that cannot take the small image.
+    They are unknown for an encoder without a convolution, and for one that cannot process the small image.
     """
     in_channels = _image_channels(backbone)
     if in_channels is None:
@@ -58,7 +58,7 @@ def _measured(backbone: nn.Module, in_channels: int) -> EncoderSizes:
     backbone.eval()  # the statistics of batch norm stay as they are
     try:
         feature = backbone(torch.zeros(1, in_channels, _PROBE, _PROBE))[-1]
-    except (RuntimeError, ValueError, AssertionError):  # an encoder of somebody's own for images of one size
+    except (RuntimeError, ValueError, AssertionError):  # a custom encoder for images of one size
         return EncoderSizes(None, in_channels, None)
     finally:
         for module, mode in modes.items():
@@ -76,8 +76,8 @@ def fit(owner: str, part: str, given: Mapping[str, Any] | nn.Module | None, foll
 
     Args:
         owner: Name of the algorithm, for the message.
-        part: Where the config stands in the algorithm's, e.g. ``neck`` or ``head.predictor``.
-        given: The config; a module that is built already, and None, are returned as they are.
+        part: Position of the config in that of the algorithm, e.g. ``neck`` or ``head.predictor``.
+        given: The config; built modules and None are returned unchanged.
         follows: Argument -> value; None and arguments that the part's class does not have are left out.
 
     Raises:
@@ -91,13 +91,13 @@ def fit(owner: str, part: str, given: Mapping[str, Any] | nn.Module | None, foll
         if given.get(name, value) != value:
             raise ConfigError(
                 f'{owner}: {part}.{name}={given[name]}, but with its other parts it must be {value}; leave it out, '
-                'then it follows from them'
+                'to set it automatically'
             )
     return {**given, **follows}
 
 
 def _arguments(config: Mapping[str, Any]) -> set[str]:
-    """Names that the class of a config can be called with; none for an unknown class, which building refuses."""
+    """Names that the class of a config can be called with; empty for an unknown class, for which building fails."""
     kind = config.get('type')
     found = MODELS.get(kind) if isinstance(kind, str) else kind
     chain = found.__mro__ if inspect.isclass(found) else []
@@ -106,7 +106,7 @@ def _arguments(config: Mapping[str, Any]) -> set[str]:
 
 
 def check_channels(owner: str, backbone: nn.Module, preprocessor: nn.Module) -> None:
-    """Refuse means and deviations of another number of channels than the encoder takes; one number serves all.
+    """Raise an error if means and deviations have another number of channels than the encoder; one number is allowed.
 
     Raises:
         ConfigError: If the numbers differ.
@@ -122,7 +122,7 @@ def check_channels(owner: str, backbone: nn.Module, preprocessor: nn.Module) -> 
 
 
 def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
-    """Refuse images, or views of them, with another number of channels than the encoder takes.
+    """Raise an error for images or views with another number of channels than the encoder.
 
     Raises:
         ConfigError: If the numbers differ.
@@ -138,7 +138,7 @@ def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
 
 
 def _note_image_size(owner: str, backbone: nn.Module, images: Any) -> None:
-    """Say once that a transformer resizes its position table for images of another size than its own."""
+    """Log once that a transformer resizes its position table for images of another size."""
     first = images[0] if isinstance(images, list | tuple) and len(images) else images
     size = getattr(backbone, 'img_size', None)
     if not isinstance(first, torch.Tensor) or first.dim() != 4 or not isinstance(size, int | list | tuple):
@@ -149,7 +149,7 @@ def _note_image_size(owner: str, backbone: nn.Module, images: Any) -> None:
         given, own = (' x '.join(map(str, each)) for each in (first.shape[-2:], wanted))
         print_log(
             f'{owner}: images of {given} for a backbone of {own}: its position table is resized for them in every '
-            'step; if that is not meant, set model.backbone.img_size or the size of the crops',
+            'step; if this is not intended, set model.backbone.img_size or the size of the crops',
             logger='current',
             level=logging.WARNING,
         )

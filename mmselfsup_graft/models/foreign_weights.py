@@ -1,4 +1,4 @@
-"""Keeping foreign weights on the one safe way into a model."""
+"""Checks that foreign weights enter a model only through a graft."""
 
 from typing import Any
 
@@ -7,20 +7,20 @@ from mmengine.model import PretrainedInit
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import WEIGHT_INITIALIZERS
 
-# by these arguments backbones of mmpretrain, mmdet, mmseg and timm fetch weights themselves
+# arguments by which backbones of mmpretrain, mmdet, mmseg and timm load weights
 _ARGUMENTS = ('pretrained', 'checkpoint_path')
 
 
 def is_pretrained_init(config: Any) -> bool:
     """Whether this is an ``init_cfg`` that reads a file: of mmengine's class ``PretrainedInit`` or one derived from it.
 
-    The class decides, as the registry finds it, so every scope (``mmdet.Pretrained``) and form of the type counts.
+    The class found by the registry decides, so every scope (``mmdet.Pretrained``) and form of the type counts.
     """
     kind = config.get('type') if isinstance(config, dict) else None
     if isinstance(kind, str):
         try:
             found = WEIGHT_INITIALIZERS.get(kind)
-        except (KeyError, ImportError, AttributeError, ValueError):  # a name that leads nowhere here
+        except (KeyError, ImportError, AttributeError, ValueError):  # an unknown name
             found = None
         if found is None:  # a scope whose library is not imported
             return kind.rpartition('.')[2] in ('Pretrained', 'PretrainedInit')
@@ -31,11 +31,11 @@ def is_pretrained_init(config: Any) -> bool:
 def refuse_pretrained_init(config: Any, owner: str) -> None:
     """Refuse ``init_cfg=dict(type='Pretrained', ...)`` and ``pretrained=...`` anywhere in a model's config.
 
-    Such weights would come in unchecked, and our own initialization would then overwrite most of them.
+    Such weights would be loaded unchecked, and our own initialization would then overwrite most of them.
 
     Args:
         config: Config of a model or of a part of it.
-        owner: Who is asking, for the message.
+        owner: Name of the caller, for the message.
 
     Raises:
         ConfigError: If there is such an entry.

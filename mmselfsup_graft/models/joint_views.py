@@ -1,4 +1,4 @@
-"""Several views of a batch in one forward pass, with batch norm that sees one view at a time."""
+"""Several views of a batch in one forward pass, with batch norm per view."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ _VIEWS: ContextVar[int] = ContextVar('views in the batches of the forward pass',
 
 
 def views_in_pass() -> int:
-    """How many interleaved views are in the batches of the current forward pass; for hooks that read features.
+    """Number of interleaved views in the batches of the current forward pass; for hooks that read features.
 
     Of a batch [B V, ...] at its end, ``batch[views_in_pass() - 1 :: views_in_pass()]`` is the last view.
     """
@@ -26,7 +26,7 @@ class JointViews:
     """Applies a function to every view of a batch in one forward pass: twice the batch, half of the kernel calls.
 
     The result is that of one pass per view, up to rounding. Views of several sizes, and modules with a batch norm that
-    cannot keep views apart (``nn.SyncBatchNorm``, one that was not built by ``norm_cfg``), are computed view by view.
+    cannot separate views (``nn.SyncBatchNorm``, one that was not built by ``norm_cfg``), are computed view by view.
 
     Args:
         *modules: The modules that the function calls.
@@ -39,7 +39,7 @@ class JointViews:
         """Results [B, ...] of the function, one for every view.
 
         Args:
-            function: From tensors [B, ...] to a tensor [B, ...]; calls no other batch norms than those of the modules.
+            function: From tensors [B, ...] to a tensor [B, ...]; may call only batch norms of the modules.
             *columns: Its arguments, each a list of one tensor [B, ...] per view.
         """
         if not self._can_join(columns):
@@ -54,7 +54,7 @@ class JointViews:
 
     @contextmanager
     def _apart(self, views: int) -> Iterator[None]:
-        """Inside, batches are so many interleaved views, and batch norm sees each alone."""
+        """Within the block, batches hold this number of interleaved views, and batch norm is per view."""
         for norm in self.norms:
             norm.views = views
         token = _VIEWS.set(views)
@@ -77,7 +77,7 @@ def separate(batch: torch.Tensor, views: int) -> list[torch.Tensor]:
 
 
 def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
-    """All batch norms inside; asked for in every pass, and ``modules()`` spends its time on names."""
+    """All batch norms inside; faster than ``modules()``, as it is called in every pass."""
     found: list[_BatchNorm] = []
     inside: list[nn.Module] = [module]
     while inside:

@@ -31,10 +31,10 @@ class PatchMask(NamedTuple):
 
 
 def check_image_size(owner: str, images: torch.Tensor, size: Sequence[int]) -> None:
-    """Refuse images [B, C, H, W] of another size than a model was made for: it would number other patches.
+    """Raise an error for images [B, C, H, W] of another size than that of a model, as patches would differ.
 
     Args:
-        owner: Who asks, for the message.
+        owner: Name of the caller, for the message.
         images: The images.
         size: (H, W) of the model.
 
@@ -47,10 +47,10 @@ def check_image_size(owner: str, images: torch.Tensor, size: Sequence[int]) -> N
 
 
 def check_square_grid(owner: str, grid: Sequence[int]) -> None:
-    """Refuse an encoder for images that are not square, whose patches the decoder would put into a square.
+    """Raise an error for a non-square grid of patches, as the decoder assumes a square.
 
     Args:
-        owner: Who asks, for the message.
+        owner: Name of the caller, for the message.
         grid: Patches per column and per row.
 
     Raises:
@@ -61,7 +61,7 @@ def check_square_grid(owner: str, grid: Sequence[int]) -> None:
 
 
 def check_mask_ratio(owner: str, mask_ratio: float, num_patches: int) -> None:
-    """Refuse a share of hidden patches that hides none or all of them.
+    """Raise an error for a share that hides no or all patches.
 
     Raises:
         ConfigError: If it does.
@@ -91,7 +91,7 @@ def draw_patch_mask(
     """A random mask of the patches of images [B, C, H, W], see :func:`mask_from_noise`.
 
     Args:
-        owner: Who asks, for the message.
+        owner: Name of the caller, for the message.
         images: The images.
         encoder: The ViT that cuts them into patches.
         mask_ratio: Share of patches to hide.
@@ -107,7 +107,7 @@ def draw_patch_mask(
 
 
 def mask_from_cells(hidden: torch.Tensor) -> PatchMask:
-    """The mask that is given, kept patches in their order.
+    """A given mask as PatchMask, kept patches in order.
 
     Args:
         hidden: [B, L] 1 where a patch is hidden, 0 elsewhere; the same number in every row.
@@ -118,7 +118,7 @@ def mask_from_cells(hidden: torch.Tensor) -> PatchMask:
 
 
 def groups_of_masks(hidden: torch.Tensor) -> list[tuple[torch.Tensor, PatchMask]]:
-    """Given masks [B, L], 1 = hidden, in groups that hide equally many patches: numbers of images, and their masks."""
+    """Given masks [B, L], 1 = hidden, grouped by the number of hidden patches: indices of images, and their masks."""
     counts = hidden.sum(1)
     rows = [(counts == count).nonzero()[:, 0] for count in counts.unique()]
     return [(each, mask_from_cells(hidden[each])) for each in rows]
@@ -130,7 +130,7 @@ def take_tokens(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def take_patches(images: torch.Tensor, patch: tuple[int, int], index: torch.Tensor) -> torch.Tensor:
-    """Pixels of some patches, without a copy of the others.
+    """Pixels of some patches, without copying the others.
 
     Args:
         images: [B, C, H, W].
@@ -198,7 +198,7 @@ def expand_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         [B, 1, H, W], of the mask's type.
 
     Raises:
-        ConfigError: If the finer grid is no multiple of the mask's.
+        ConfigError: If the finer grid is not a multiple of the mask's.
     """
     (h, w), (height, width) = mask.shape[-2:], size
     if height % h or width % w:
@@ -210,10 +210,10 @@ def expand_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def fill_with_mean(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Give masked pixels the mean colour of their image, all its pixels counted (A2MIM, arXiv 2205.13943).
+    """Give masked pixels the mean color of their image, all its pixels counted (A2MIM, arXiv 2205.13943).
 
     Args:
-        images: [B, C, H, W], normalised.
+        images: [B, C, H, W], normalized.
         mask: [B, 1, H, W], 1 = masked.
 
     Returns:

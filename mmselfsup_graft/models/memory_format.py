@@ -11,12 +11,12 @@ from mmselfsup_graft.errors import ConfigError
 
 
 def use_channels_last(backbone: Any) -> None:
-    """Let a convolutional encoder work on maps whose channels lie side by side, the format of fast convolutions.
+    """Let a convolutional encoder use the channels-last memory format, which is faster for convolutions.
 
-    Weights keep their names, shapes and values; images are brought into the format on their way in.
+    Weights keep their names, shapes and values; input images are converted to the format.
 
     Args:
-        backbone: A ResNet, a ConvNeXt or the like; copies of it work the same way.
+        backbone: A ResNet, a ConvNeXt or similar; copies of it behave the same.
 
     Raises:
         ConfigError: If it is a transformer, whose features are tokens.
@@ -35,8 +35,8 @@ def _images_channels_last(module: nn.Module, inputs: tuple) -> tuple:
 
 
 @contextmanager
-def usual_format(model: nn.Module) -> Iterator[None]:
-    """Inside, weights lie in memory as they usually do: random draws fill memory in order, whatever the shape."""
+def contiguous_format(model: nn.Module) -> Iterator[None]:
+    """Within the block, weights have the contiguous format: random draws fill memory in order."""
     encoders = [module for module in model.modules() if getattr(module, 'channels_last', False)]
     for encoder in encoders:
         encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

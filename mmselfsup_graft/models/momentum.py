@@ -26,11 +26,11 @@ class MomentumEncoder(nn.Module):
         self.requires_grad_(False)
 
     def init_weights(self) -> None:
-        """Nothing of its own to initialise: weights come from :meth:`copy_from`."""
+        """Nothing of its own to initialize: weights come from :meth:`copy_from`."""
 
     @torch.no_grad()
     def copy_from(self, backbone: nn.Module, neck: nn.Module) -> None:
-        """Take over all parameters and buffers."""
+        """Copy all parameters and buffers."""
         self.backbone.load_state_dict(backbone.state_dict())
         self.neck.load_state_dict(neck.state_dict())
 

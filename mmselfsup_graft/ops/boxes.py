@@ -1,7 +1,7 @@
 """Operators on boxes: suppression and overlaps.
 
-Boxes are corners (x1, y1, x2, y2). ``offset`` is added to every width and height: 1 where corners are pixels that
-belong to the box, 0 otherwise.
+Boxes are given by corners (x1, y1, x2, y2). ``offset`` is added to every width and height: 1 where corners are pixels
+that belong to the box, 0 otherwise.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, offset:
         offset: 0 or 1.
 
     Returns:
-        [K], indices of what is kept, best first.
+        [K], indices of the kept boxes, best first.
     """
     boxes, scores = at_least_float32(boxes, scores)
     if offset:
@@ -46,8 +46,8 @@ def softnms(
 ) -> torch.Tensor:
     """Suppression that lowers the scores of overlapping boxes (Bodla et al., Soft-NMS, 2017), on the CPU.
 
-    mmcv moves the tensors to the CPU before it calls this. The search is sequential: N boxes take N passes over what
-    is left, in numpy.
+    mmcv moves the tensors to the CPU before it calls this. The search is sequential: N boxes take N passes over the
+    remaining ones, in numpy.
 
     Args:
         boxes: [N, 4].
@@ -101,7 +101,7 @@ def _decay(overlap: np.ndarray, threshold: float, sigma: float, method: int) -> 
 
 
 def _filled_from_the_end(stay: np.ndarray) -> np.ndarray:
-    """Indices of what stays, where the last ones take the places of what is dropped: the order decides between ties."""
+    """Indices of the remaining boxes, with dropped ones replaced from the end: the order decides between ties."""
     count = int(stay.sum())
     places = np.arange(count)
     places[~stay[:count]] = (count + np.flatnonzero(stay[count:]))[::-1]

@@ -54,7 +54,7 @@ def _operands(
     mask: torch.Tensor | None,
     bias: torch.Tensor | None,
 ) -> list[torch.Tensor]:
-    """Operands of torchvision's operator, which wants a tensor also for what is not there."""
+    """Operands of torchvision's operator, which needs a tensor also for missing operands."""
     mask = input.new_zeros(len(input), 1) if mask is None else mask
     bias = weight.new_zeros(len(weight)) if bias is None else bias
     return at_least_float32(input, weight, offset, mask, bias)
@@ -125,7 +125,7 @@ def deform_conv_forward(
         ones: Likewise.
         sizes: mmcv's keywords: stride (dH, dW), padding (padH, padW), dilation (dilationH, dilationW), groups of the
             convolution (group), groups of channels that share offsets (deformable_group). The size of the kernel is
-            that of ``weight``, and torchvision chooses for itself how many images it unfolds at once (im2col_step).
+            that of ``weight``, and torchvision chooses the number of images to unfold at once (im2col_step).
     """
     operands = _operands(input, weight, offset, None, None)
     output.copy_(torch.ops.torchvision.deform_conv2d(*operands, *_geometry(sizes), False))

@@ -1,4 +1,4 @@
-"""Content of the module that stands in for ``mmcv._ext``: functions by the names and arguments that mmcv calls."""
+"""Content of the replacement of ``mmcv._ext``: functions by the names and arguments that mmcv calls."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn

@@ -1,6 +1,6 @@
-"""Answers for ``mmcv._ext`` where the compiled extension of mmcv is not installed or does not work.
+"""Import hook for ``mmcv._ext`` if the compiled extension of mmcv is not installed or does not work.
 
-Standard library only: ``import mmselfsup_graft`` runs this, so that ``mmcv.ops`` works whichever way the package is
+Standard library only: ``import mmselfsup_graft`` runs this, so that ``mmcv.ops`` works however the package is
 used (tools, ``custom_imports`` of a config under another library's tools, a notebook).
 """
 
@@ -16,13 +16,13 @@ from types import ModuleType
 from typing import Literal
 
 EXTENSION = 'mmcv._ext'
-#: Set to ``torchvision``, it passes over compiled ops that are installed.
+#: Set to ``torchvision`` to ignore installed compiled operators.
 VARIABLE = 'GRAFT_MMCV_OPS'
 _ORIGIN = 'mmselfsup_graft.ops'
 
 
 class Loader(importlib.abc.Loader):
-    """Loads the compiled ``mmcv._ext``, or fills a module that stands in for it where that fails.
+    """Loads the compiled ``mmcv._ext``, or a replacement if that fails.
 
     Args:
         compiled: Specification of the compiled one; None where there is none or it is not wanted.
@@ -56,7 +56,7 @@ class Loader(importlib.abc.Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the operators into a module that stands in; torch and torchvision are imported here."""
+        """Put the operators into the replacement module; torch and torchvision are imported here."""
         if self.compiled is None:
             from .extension import SERVED, missing_operator
 
@@ -72,7 +72,7 @@ def _loaded(spec: ModuleSpec) -> ModuleType:
 
 
 def _check(extension: ModuleType) -> None:
-    """Call one operator: an extension that was built for another torch may load and yet misread its arguments."""
+    """Call one operator: an extension built for another torch may load and still misread its arguments."""
     import torch
 
     kept = extension.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), iou_threshold=0.5, offset=0)
@@ -81,7 +81,7 @@ def _check(extension: ModuleType) -> None:
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds ``mmcv._ext``: the compiled one where another finder has it, unless :data:`VARIABLE` says otherwise."""
+    """Finds ``mmcv._ext``: the compiled one if another finder has it, unless :data:`VARIABLE` is set."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -96,15 +96,15 @@ class Finder(importlib.abc.MetaPathFinder):
 
 
 def install() -> None:
-    """Answer for ``mmcv._ext`` from now on; a second call changes nothing."""
+    """Install the import hook; a second call changes nothing."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, Finder())
 
 
 def operators_in_use() -> Literal['compiled', 'torchvision']:
-    """Whose operators ``mmcv.ops`` has, or would have once it is imported.
+    """Source of the operators of ``mmcv.ops``, imported or not.
 
-    Compiled operators that are found are loaded, since only that tells whether they work.
+    Compiled operators that are found are loaded, since only that shows whether they work.
 
     Raises:
         ImportError: If mmcv is not installed or cannot be imported.
@@ -114,7 +114,7 @@ def operators_in_use() -> Literal['compiled', 'torchvision']:
 
 
 def failure_of_compiled() -> str:
-    """Why compiled operators that are installed and wanted are not in use; empty where that is not the case.
+    """Why compiled operators that are installed and wanted are not in use; else empty.
 
     Raises:
         ImportError: If mmcv is not installed or cannot be imported.
@@ -124,7 +124,7 @@ def failure_of_compiled() -> str:
 
 
 def _decided() -> object:
-    """The loader of ``mmcv._ext``, after it has tried what it found."""
+    """The loader of ``mmcv._ext``, after it has tried the compiled extension."""
     spec = sys.modules[EXTENSION].__spec__ if EXTENSION in sys.modules else importlib.util.find_spec(EXTENSION)
     if spec is not None and isinstance(spec.loader, Loader) and spec.loader.compiled is not None:
         spec = importlib.import_module(EXTENSION).__spec__

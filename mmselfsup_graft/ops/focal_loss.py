@@ -20,10 +20,10 @@ def sigmoid_focal_loss_forward(
 
     Args:
         input: [N, C], logits.
-        target: [N], classes; C stands for none of them, and has no weight.
+        target: [N], classes; C means none of them, and has no weight.
         weight: [C] or empty.
         output: [N, C], is filled.
-        gamma: Exponent that lowers the loss of what is certain.
+        gamma: Exponent that lowers the loss of confident predictions.
         alpha: Weight of the class of the target; the others have 1 - alpha.
 
     Raises:
@@ -86,7 +86,7 @@ def softmax_focal_loss_forward(
         target: [N], classes; negative ones are ignored.
         weight: [C] or empty.
         output: [N], is filled.
-        gamma: Exponent that lowers the loss of what is certain.
+        gamma: Exponent that lowers the loss of confident predictions.
         alpha: Weight of the loss.
     """
     p, known, label = _of_target(input, target)

@@ -13,7 +13,7 @@ import torchvision  # noqa: F401 - registers torch.ops.torchvision
 from .precision import at_least_float32
 
 _MAX = 0
-_NO_SAMPLE = -10000.0  # what the compiled operator gives for the maximum of nothing
+_NO_SAMPLE = -10000.0  # result of the compiled operator for the maximum of no samples
 
 
 def roi_align_forward(

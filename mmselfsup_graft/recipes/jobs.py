@@ -1,6 +1,6 @@
 """Running a recipe's stages as child processes, with one progress view.
 
-Children keep mmengine's global state apart, and stages that do not need each other can run side by side.
+Child processes have separate global state of mmengine, and independent stages can run in parallel.
 """
 
 import json
@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmselfsup_graft.engine.train import prepare_distributed
 from mmselfsup_graft.errors import ConfigError, DataError, GraftError
 from mmselfsup_graft.utils.files import read_json
-from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, death, deferred, with_parent
+from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, deferred, exit_reason, with_parent
 
 from .recipe import Recipe, Stage, is_done, read_done, run_stage
 
@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.5
 _PLAIN_SECONDS = 10.0
 _STOP_SECONDS = 60.0
 _CONTINUE = 'run the same command again to continue'
-_CLEAR = '\r\x1b[K'  # back to the beginning of the line, and empty it
+_CLEAR = '\r\x1b[K'  # clears the line
 
 
 @dataclass
@@ -36,18 +36,18 @@ class _Job:
     stage: Stage
     process: subprocess.Popen
     log: Path
-    log_begins: int  # the log of a stage that is gone on with holds the earlier lines, too
+    log_begins: int  # the log of a resumed stage holds earlier lines too
 
 
 def run_recipe(recipe: Recipe, work_dir: Path, jobs: int = 1, launcher: str = 'none') -> None:
     """Run all stages that are not complete yet.
 
-    Under a launcher they run one after the other in the launched processes, else as child processes.
+    Under a launcher they run one after another in the launched processes, else as child processes.
 
     Args:
         recipe: The recipe.
-        work_dir: Where every stage gets its folder.
-        jobs: Child processes at a time.
+        work_dir: Folder with a sub-folder per stage.
+        jobs: Number of parallel child processes.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
     """
     if launcher == 'none':
@@ -59,23 +59,23 @@ def run_recipe(recipe: Recipe, work_dir: Path, jobs: int = 1, launcher: str = 'n
 
 
 def join_processes(recipe: Recipe, launcher: str) -> None:
-    """Open the process group of a launched recipe, so that every process knows whether it is the first."""
+    """Open the process group of a launched recipe, so that every process knows its rank."""
     cfg = Config(recipe.stages[0].cfg.to_dict())
     cfg.launcher = launcher
     prepare_distributed(cfg)
 
 
 def run_jobs(recipe: Recipe, work_dir: Path, jobs: int) -> None:
-    """Run all stages, up to ``jobs`` at a time, each as soon as those it needs are complete.
+    """Run all stages, up to ``jobs`` in parallel, each as soon as the stages it needs are complete.
 
     Args:
         recipe: The recipe.
         work_dir: Its work directory.
-        jobs: Most stages at a time; cores are shared out among them.
+        jobs: Largest number of parallel stages, which share the cores.
 
     Raises:
-        GraftError: When a stage fails; the others are stopped, everything done so far is kept.
-        Preempted: When this process or a stage is asked to stop by SIGTERM or SIGUSR1, after the stages have written
+        GraftError: When a stage fails; the others are stopped, finished work is kept.
+        Preempted: When this process or a stage receives SIGTERM or SIGUSR1, after the stages have written
             their checkpoints.
     """
     if jobs < 1:
@@ -93,7 +93,7 @@ def run_jobs(recipe: Recipe, work_dir: Path, jobs: int) -> None:
             for job in [job for job in running if job.process.poll() is not None]:
                 running.remove(job)
                 if job.process.returncode == EXIT_PREEMPTED:
-                    raise Preempted(f'stage {job.stage.name} was asked to stop; {_CONTINUE}')
+                    raise Preempted(f'stage {job.stage.name} received a signal to stop; {_CONTINUE}')
                 if job.process.returncode:
                     raise GraftError(_failure(job))
                 view.note(job.stage.name)
@@ -126,7 +126,7 @@ def _failure(job: _Job) -> str:
     text = job.log.read_bytes()[job.log_begins :].decode(errors='replace')
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith('error: ')]
-    ended = death(job.process.returncode)
+    ended = exit_reason(job.process.returncode)
     reason = errors[-1].removeprefix('error: ') if errors else (lines[-1] if lines else ended)
     if job.process.returncode < 0:
         reason = ended
@@ -135,7 +135,7 @@ def _failure(job: _Job) -> str:
 
 @contextmanager
 def _stopping(running: list[_Job]) -> Iterator[None]:
-    """Stop what still runs at the end of the block; each stage writes a checkpoint first."""
+    """Stop running stages at the end of the block; each writes a checkpoint first."""
     try:
         yield
     finally:
@@ -149,7 +149,7 @@ def _stopping(running: list[_Job]) -> Iterator[None]:
 
 
 class ProgressView:
-    """One line for the whole recipe, redrawn in place on a terminal and repeated now and then elsewhere."""
+    """One line for the whole recipe, redrawn in place on a terminal and printed at intervals elsewhere."""
 
     def __init__(self, recipe: Recipe, work_dir: Path) -> None:
         self.recipe, self.work_dir = recipe, work_dir
@@ -159,7 +159,7 @@ class ProgressView:
         self._noted: dict[str, str] = {}
 
     def show(self, running: list[str]) -> None:
-        """Draw the present state."""
+        """Draw the current state."""
         if not self.inplace and time.time() - self._last < _PLAIN_SECONDS and running:
             return
         self._last = time.time()
@@ -167,11 +167,11 @@ class ProgressView:
         parts = [f'{done}/{len(self.recipe.stages)} stages done, {time.time() - self._started:.0f} s']
         line = ' | '.join(parts + [self._describe(name) for name in running])
         if self.inplace:
-            line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line could not be redrawn
+            line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line cannot be redrawn
         print(f'{_CLEAR}{line}' if self.inplace else line, end='' if self.inplace else '\n', flush=True)
 
     def note(self, name: str) -> None:
-        """Show what a stage that has ended wants people to know, unless another stage said the same."""
+        """Print the notes of a finished stage, unless another stage had the same."""
         done = read_done(self.work_dir, name) or {}
         for text in done.get('notes', []):
             if self._noted.setdefault(text, name) != name:
@@ -182,7 +182,7 @@ class ProgressView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the line."""
+        """End the line."""
         if self.inplace:
             print(flush=True)
 
@@ -192,5 +192,5 @@ class ProgressView:
             share = 100 * state['iter'] / state['max_iters']
             loss = f', loss {state["loss"]:.3f}' if state['loss'] is not None else ''
             return f'{name} {share:.0f} %, {state["seconds_left"]:.0f} s left{loss}'
-        except (DataError, LookupError, TypeError, ValueError, ArithmeticError):  # not there yet, or left by a kill
+        except (DataError, LookupError, TypeError, ValueError, ArithmeticError):  # missing, or cut off by a kill
             return f'{name} starting'

@@ -1,11 +1,11 @@
 """Recipes: several training stages run as one job.
 
 A recipe is a config with ``stages``, each ``dict(name=, config=, share=, options=)``. The value ``'stage:NAME'``
-anywhere in a stage's config stands for the final checkpoint of an earlier stage; that is how stages feed each other.
+anywhere in a stage's config is replaced by the final checkpoint of an earlier stage.
 ``share`` multiplies the epochs of a stage, schedule included, after all overrides. ``configs`` may give short names to
 config files, so that recipes on other data inherit the stages and change the files; ``options`` holds overrides for all
-stages. Every stage has its own folder in the recipe's work directory and leaves ``done.json`` when
-it is complete, so the same command goes on where it was stopped, by whatever means.
+stages. Every stage has its own folder in the recipe's work directory and writes ``done.json`` when
+it is complete, so running the same command again resumes after a stop by any means.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from mmengine.logging import print_log
 
 from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
-from mmselfsup_graft.engine.launching.work_dir import only_writer
+from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.utils.files import read_json, write_json
 
-from .recipe_data import allow_left_out, fit_batch, point_to, refuse_out_dir, without_limits
+from .recipe_data import allow_left_out, fit_batch, refuse_out_dir, set_data_root, without_limits
 from .report_settings import check_report
 from .stage_note import REPEAT, check_hash, check_values, read_note
 
@@ -45,7 +45,7 @@ class Stage:
         name: Folder and reference name.
         cfg: Checked config, references unresolved.
         needs: Names of the stages whose checkpoints it uses.
-        fingerprint: Hash of the config and of everything it builds on.
+        fingerprint: Hash of the config and of all stages it depends on.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Recipe:
         """The stage of that name.
 
         Raises:
-            ConfigError: If there is none.
+            ConfigError: If it does not exist.
         """
         for stage in self.stages:
             if stage.name == name:
@@ -93,9 +93,9 @@ def load_recipe(
     Args:
         path: Recipe file.
         options: Overrides with dotted keys, for every stage that can take them.
-        amp: Train all stages in half precision where the machine has it.
+        amp: Train all stages in half precision if the machine supports it.
         data_root: Folder for every data set that has a ``data_root``.
-        epochs: Length of the longest stage; all others keep their proportion to it.
+        epochs: Length of the longest stage; the others are scaled in proportion.
         max_left_out: Share of the files that every data set may leave out.
 
     Raises:
@@ -119,7 +119,7 @@ def load_recipe(
         for cfg in configs.values():
             enable_amp(cfg)
     if data_root:
-        point_to(path, list(configs.values()), data_root)
+        set_data_root(path, list(configs.values()), data_root)
     if max_left_out is not None:
         allow_left_out(list(configs.values()), max_left_out)
     stages: list[Stage] = []
@@ -156,7 +156,7 @@ def _set_lengths(configs: dict[str, Config], shares: dict[str, float], epochs: i
 
 
 def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:
-    """Set each option in every stage that can take it; one that none can take is an error."""
+    """Set each option in every stage that accepts it; an option that no stage accepts is an error."""
     for key in sorted(options, key=lambda name: not name.endswith('.type')):
         refusals = []
         for cfg in configs:
@@ -171,14 +171,14 @@ def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:
 
 
 def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage:
-    """Find out which earlier stages a config builds on, and its fingerprint."""
+    """Determine the earlier stages that a config depends on, and its fingerprint."""
     refuse_out_dir(cfg, f'recipe {path}, stage {name!r}')
     known = {stage.name: stage for stage in earlier}
     needs = tuple(dict.fromkeys(value.removeprefix(_REFERENCE) for value in _references(cfg.to_dict())))
     for need in needs:
         if need not in known:
-            raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which is no earlier stage')
-    # how a stage is scored later is no part of what it is
+            raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which is not an earlier stage')
+    # how a stage is scored later does not change the stage
     training = {key: value for key, value in cfg.to_dict().items() if not key.startswith('evaluation')}
     text = json.dumps(without_limits(training), sort_keys=True, default=str) + ''.join(
         known[n].fingerprint for n in needs
@@ -209,16 +209,16 @@ def _resolve(value: Any, work_dir: Path) -> Any:
 
 
 def read_done(work_dir: Path, name: str) -> dict[str, Any] | None:
-    """What a finished stage left behind, or None if it is not finished; see :func:`read_note`."""
+    """Record of a finished stage, or None if it is not finished; see :func:`read_note`."""
     path = Path(work_dir) / name / 'done.json'
     return read_note(path) if path.is_file() else None
 
 
 def stage_checkpoint(work_dir: Path, name: str) -> Path:
-    """Final checkpoint of a finished stage; it is the very file that the stage left.
+    """Final checkpoint of a finished stage; its hash is checked.
 
     Raises:
-        GraftError: If the stage is not finished, or the file is missing or another one.
+        GraftError: If the stage is not finished, or the file is missing or was changed.
     """
     done = read_done(work_dir, name)
     if done is None:
@@ -229,7 +229,7 @@ def stage_checkpoint(work_dir: Path, name: str) -> Path:
 
 
 def is_done(stage: Stage, work_dir: Path) -> bool:
-    """Whether the stage is complete with this very config.
+    """Whether the stage is complete with the same config.
 
     Raises:
         ConfigError: If its folder holds checkpoints of another config.
@@ -250,7 +250,7 @@ def is_done(stage: Stage, work_dir: Path) -> bool:
 
 
 def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
-    """Run one stage in this process, from its newest checkpoint if it was begun before."""
+    """Run one stage in this process, from its newest checkpoint if it was started before."""
     if is_done(stage, work_dir):
         return
     folder = Path(work_dir) / stage.name
@@ -259,7 +259,7 @@ def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
     # mmengine keeps loggers and message hubs by name; two stages in one process must not share them
     cfg.experiment_name = f'{stage.name}_{stage.fingerprint[:8]}'
     prepare_distributed(cfg)
-    with only_writer(folder):
+    with exclusive_work_dir(folder):
         if is_main_process():
             write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
         lowered = fit_batch(cfg, get_world_size())
@@ -283,7 +283,7 @@ def _finish(folder: Path, stage: Stage, notes: list[str]) -> None:
         'sha256': file_sha256(newest),
         'fingerprint': stage.fingerprint,
         'seconds': progress['seconds'],
-        # unknown if an older version began: not there, or NaN
+        # unknown if an older version started it: missing, or NaN
         **{key: progress[key] for key in ('cpu_seconds',) if progress.get(key, math.nan) == progress.get(key)},
         'iterations': progress['max_iters'],
         'notes': progress['notes'],

@@ -1,4 +1,4 @@
-"""The data of a recipe's stages: another folder, what may be left out of it, a batch that it fills."""
+"""Data of a recipe's stages: another folder, the share that may be left out, a batch that fits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import DATASETS
 
 
-def point_to(path: Path, configs: Sequence[Config], data_root: str) -> None:
-    """Let every data set of a recipe that reads a folder read this one.
+def set_data_root(path: Path, configs: Sequence[Config], data_root: str) -> None:
+    """Set the folder of every data set of a recipe that reads one.
 
     Raises:
         ConfigError: If none reads a folder.
@@ -37,7 +37,7 @@ def allow_left_out(configs: Sequence[Config], share: float) -> None:
 
 
 def without_limits(value: Any) -> Any:
-    """A copy of a config without ``max_left_out``, which decides whether data is read, but not what is read."""
+    """A copy of a config without ``max_left_out``, which does not change the data that is read."""
     if isinstance(value, dict):
         return {key: without_limits(item) for key, item in value.items() if key != 'max_left_out'}
     if isinstance(value, list | tuple):
@@ -46,14 +46,14 @@ def without_limits(value: Any) -> Any:
 
 
 def fit_batch(cfg: Config, processes: int) -> str | None:
-    """Lower the batch of a stage, in place, if there are fewer images than one batch; otherwise no step would be made.
+    """Lower the batch of a stage, in place, if there are fewer images than one batch, as there would be no step.
 
     Args:
         cfg: Its ``train_dataloader`` leaves out incomplete batches, or nothing is changed.
-        processes: Processes that share the images out.
+        processes: Number of processes that share the images.
 
     Returns:
-        What was changed, in words; None if nothing was.
+        A note on the change; None if nothing was changed.
     """
     loader = cfg.train_dataloader
     size = loader.get('batch_size')
@@ -69,7 +69,7 @@ def fit_batch(cfg: Config, processes: int) -> str | None:
 
 
 def refuse_out_dir(cfg: Config, owner: str) -> None:
-    """Refuse checkpoints outside of a stage's folder, where later stages and the report would not find them.
+    """Raise an error for checkpoints outside of a stage's folder, where later stages would not find them.
 
     Raises:
         ConfigError: If ``default_hooks.checkpoint.out_dir`` is set.
@@ -78,7 +78,7 @@ def refuse_out_dir(cfg: Config, owner: str) -> None:
     if hook.get('out_dir'):
         raise ConfigError(
             f'{owner}: default_hooks.checkpoint.out_dir is {hook["out_dir"]!r}, but the stages of a recipe keep their '
-            'checkpoints in their own folders; leave it out, and choose the place with --work-dir'
+            'checkpoints in their own folders; leave it out, and choose the folder with --work-dir'
         )
 
 

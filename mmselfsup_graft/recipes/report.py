@@ -29,7 +29,7 @@ _Found = TypeVar('_Found')
 def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
     """Score raw pixels, a random encoder and every row that the recipe's report names.
 
-    ``report.features`` names what is scored of each encoder that has it, a row each.
+    ``report.features`` lists the features to score, one row each.
 
     Returns:
         ``rows`` (name -> scores, ``encoder``, ``feature`` and cost) and the protocols, as written to ``table.json``;
@@ -72,7 +72,7 @@ def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
 
 
 def _agreed(work: Callable[[], _Found]) -> _Found:
-    """Do the work on every process; an error of the first one, which alone solves and draws, is raised on all.
+    """Do the work on every process; an error of the first one, which solves and draws, is raised on all.
 
     Otherwise the others would wait forever in the next exchange.
     """
@@ -89,17 +89,17 @@ def _agreed(work: Callable[[], _Found]) -> _Found:
 
 
 def _cost(recipe: Recipe, name: str, work_dir: Path) -> dict[str, Any]:
-    """What a stage took with all it builds on: ``stages``, ``train_seconds``, ``train_cpu_seconds``, ``iterations``."""
+    """Cost of a stage with all it depends on: ``stages``, ``train_seconds``, ``train_cpu_seconds``, ``iterations``."""
     chain = _with_needs(recipe, name)
     done = [read_done(work_dir, each) or {} for each in chain]
     keys = {'train_seconds': 'seconds', 'train_cpu_seconds': 'cpu_seconds', 'iterations': 'iterations'}
-    # stages that an older version trained, or began, do not say what the CPU did
+    # stages that an older version trained, or started, do not record what the CPU did
     known = {name: key for name, key in keys.items() if all(key in each for each in done)}
     return {'stages': chain, **{name: sum(each[key] for each in done) for name, key in known.items()}}
 
 
 def _announce(total: int) -> Callable[[str], None]:
-    """Say on the first process which row is scored, and how long the rest may take."""
+    """Print on the first process the current row and the estimated remaining time."""
     started, done = time.monotonic(), itertools.count()
 
     def say(name: str) -> None:
@@ -112,7 +112,7 @@ def _announce(total: int) -> Callable[[str], None]:
 
 
 def _with_needs(recipe: Recipe, name: str) -> list[str]:
-    """The stage and all it builds on, in order."""
+    """The stage and all stages it depends on, in order."""
     earlier = [each for need in recipe.stage(name).needs for each in _with_needs(recipe, need)]
     return [*dict.fromkeys(earlier), name]
 

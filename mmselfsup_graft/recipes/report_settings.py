@@ -1,4 +1,4 @@
-"""What a recipe's report shows: ``report = dict(rows=, features=, reconstruct=, maps=)`` and its texts."""
+"""Settings of a recipe's report: ``report = dict(rows=, features=, reconstruct=, maps=)`` and its texts."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -13,18 +13,18 @@ BASELINES = ('raw pixels', 'random encoder')
 
 
 def check_report(path: str | os.PathLike, report: Mapping[str, Any], stages: Collection[str]) -> None:
-    """Refuse a report that could not be made.
+    """Raise an error for an impossible report.
 
     Args:
         path: The recipe's file, for messages.
-        report: ``rows``: list of ``dict(name=, stage=)``; ``features``: what is scored of an encoder that has it, of
+        report: ``rows``: list of ``dict(name=, stage=)``; ``features``: the scored features, of
             :data:`FEATURES`, by default its own feature alone; ``reconstruct``: list of stages; ``maps``: names of the
-            rows that the page maps; ``titles``: stage -> what the page calls a stage without a row; ``title``,
+            rows that the page maps; ``titles``: stage -> title on the page of a stage without a row; ``title``,
             ``about`` and ``comparison``: texts of the page.
         stages: Names of the recipe's stages.
 
     Raises:
-        ConfigError: If there is an unknown key, feature or stage, or two rows have one name.
+        ConfigError: If a key, feature or stage is unknown, or two rows have the same name.
     """
     rows, features = report.get('rows', []), report.get('features', [])
     if set(report) - {'rows', 'features', 'reconstruct', 'maps', 'titles', *_TEXTS} or any(

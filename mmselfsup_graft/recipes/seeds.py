@@ -1,4 +1,4 @@
-"""The same recipe with several seeds: mean and spread per row, and whether a claim holds."""
+"""The same recipe with several seeds: mean and spread per row, and tests of claims."""
 
 import re
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class SeedTable:
         """
         for name, known in ((row, self.rows), (column, self.columns)):
             if name not in known:
-                raise ConfigError(f'there is no {name!r} in the tables; they have {", ".join(known)}')
+                raise ConfigError(f'{name!r} is not in the tables; they have {", ".join(known)}')
         return self.values[:, self.rows.index(row), self.columns.index(column)]
 
 
@@ -45,7 +45,7 @@ class Verdict:
     """Whether one row is above another in one column.
 
     Attributes:
-        claim: As it was asked.
+        claim: The claim.
         difference: Mean over seeds of the paired differences, in points.
         interval: Confidence interval of that mean (Student's t over seeds).
         verdict: ``holds`` if the interval lies above 0, ``does not hold`` if below, else ``undecided``.
@@ -58,12 +58,12 @@ class Verdict:
 
 
 def read_tables(folders: Sequence[Path]) -> SeedTable:
-    """Read what each folder, one per seed, holds: the ``table.json`` of a recipe, or runs of ``tools/finetune.py``.
+    """Read one folder per seed with the ``table.json`` of a recipe, or with runs of ``tools/finetune.py``.
 
-    Of those every sub-folder is a row of its name.
+    Every sub-folder with such a run is a row.
 
     Raises:
-        DataError: If there is neither, one is unreadable, or they have different rows.
+        DataError: If a folder has neither, a file is unreadable, or the rows differ.
     """
     tables = [_read(Path(folder)) for folder in folders]
     rows, columns = list(tables[0]), list(next(iter(tables[0].values())))
@@ -82,7 +82,7 @@ def _read(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def _tuned_accuracy(path: Path) -> float:
-    """Accuracy of the last run that fine-tuned."""
+    """Accuracy of the last fine-tuning run."""
     try:
         return [row['result']['accuracy'] for row in read_rows(path) if row['protocol'] == 'finetune'][-1]
     except (KeyError, TypeError, IndexError) as error:
@@ -94,7 +94,7 @@ def _read_table(path: Path) -> dict[str, dict[str, float]]:
         content = read_json(path, 'score the recipe again', ('rows', 'protocol'))
         return {name: _cells(row, content['protocol']) for name, row in content['rows'].items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f'{path} is no table of a recipe ({type(error).__name__}: {error})') from error
+        raise DataError(f'{path} is not a table of a recipe ({type(error).__name__}: {error})') from error
 
 
 def _cells(row: dict[str, Any], protocols: dict[str, Any]) -> dict[str, float]:
@@ -109,7 +109,7 @@ def _cells(row: dict[str, Any], protocols: dict[str, Any]) -> dict[str, float]:
 
 
 def seeds_text(table: SeedTable) -> str:
-    """Mean and standard deviation over seeds, as people read it."""
+    """Mean and standard deviation over seeds, as text."""
     lines = [f'accuracy in %, mean ± standard deviation over {len(table.values)} seeds']
     first = max(len(row) for row in table.rows) + 1
     lines.append(' ' * first + ''.join(f'{column:>14}' for column in table.columns))
@@ -124,7 +124,7 @@ def _spread(values: np.ndarray) -> np.ndarray:
     return values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
 
 
-def judge(table: SeedTable, claim: str) -> Verdict:
+def evaluate_claim(table: SeedTable, claim: str) -> Verdict:
     """Test a claim ``ROW > OTHER @ COLUMN`` on the paired differences over seeds.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a finished stage of a recipe says about itself in ``done.json``: checked before it is believed."""
+"""The record ``done.json`` of a finished stage of a recipe; it is checked before it is used."""
 
 import math
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.errors import CheckpointError, DataError, GraftError
 from mmselfsup_graft.utils.files import read_json
 
-REPEAT = 'remove it and run the recipe again'  # what to do about a damaged note of a stage
+REPEAT = 'remove it and run the recipe again'  # advice about a damaged note of a stage
 _NAME_LENGTH = 200
 
 
 def _is_name(value: Any) -> bool:
-    """Whether this names a checkpoint in the stage's own folder."""
+    """Whether this is the name of a checkpoint in the stage's folder."""
     plain = type(value) is str and value.isprintable() and len(value) <= _NAME_LENGTH
     return plain and value.endswith('.pth') and PurePath(value).name == value
 
@@ -47,14 +47,14 @@ def read_note(path: Path) -> dict[str, Any]:
     """
     done = read_json(path, REPEAT, ('checkpoint',))
     seconds = done.get('cpu_seconds')
-    if isinstance(seconds, float) and math.isnan(seconds):  # older versions wrote that where it is not known
+    if isinstance(seconds, float) and math.isnan(seconds):  # older versions wrote NaN if unknown
         del done['cpu_seconds']
     check_values(done, path)
     return done
 
 
 def check_values(note: dict[str, Any], source: Path) -> None:
-    """Refuse a note with a value of another kind.
+    """Raise an error for a note with a value of another kind.
 
     Args:
         note: Its content.
@@ -70,10 +70,10 @@ def check_values(note: dict[str, Any], source: Path) -> None:
 
 
 def check_hash(checkpoint: Path, done: dict[str, Any]) -> None:
-    """Refuse a checkpoint that is not the one that the stage left.
+    """Raise an error for a checkpoint that is not the one of the stage.
 
     Raises:
-        GraftError: If it is another one, or the note does not say.
+        GraftError: If it is another one, or is not recorded.
         CheckpointError: If there is no such file.
     """
     try:
@@ -84,12 +84,12 @@ def check_hash(checkpoint: Path, done: dict[str, Any]) -> None:
         ) from error
     if _hash(str(checkpoint), found.st_size, found.st_mtime_ns) != done.get('sha256'):
         raise GraftError(
-            f'{checkpoint} is not the file that its stage left: its SHA-256 is not that of done.json. Put the file '
+            f'{checkpoint} is not the file of its stage: its SHA-256 differs from done.json. Put the file '
             'back, or delete the folder of the stage and run the recipe again'
         )
 
 
 @lru_cache
 def _hash(path: str, size: int, changed: int) -> str:
-    """Hash of a file, computed again only if its size or time of change is another one."""
+    """Hash of a file, computed again only if its size or modification time changed."""
     return file_sha256(path)

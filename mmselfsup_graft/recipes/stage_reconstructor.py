@@ -1,4 +1,4 @@
-"""What a masked-image stage of a recipe reconstructs: held-out images, or photographs as a whole."""
+"""Reconstruction by a masked-image stage of a recipe: held-out images, or complete photographs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +15,17 @@ from mmselfsup_graft.registry import DATASETS
 from .recipe import Recipe, stage_checkpoint
 
 _IMAGES = 10
-# one to learn from is enough to see what was learnt; the others tell what it is worth
+# one training image is enough to see what was learned; the others show how it generalizes
 _SHOWN = (('train', 'trained on', 1), ('test', 'never seen', 2))
 
 
 @dataclass(frozen=True)
 class StageReconstructor:
-    """A model that fills hidden patches in, and what it is shown.
+    """A masked-image model and the images it reconstructs.
 
     Attributes:
         model: In eval mode.
-        mean: By which its preprocessor normalizes pixels 0..255, per channel.
+        mean: Mean of its preprocessor per channel, for pixels 0..255.
         std: Likewise.
         photos: Name -> photograph, uint8 [H, W] or [H, W, 3]; empty if there are images.
         window: Side of the model's input, for photographs.
@@ -41,7 +41,7 @@ class StageReconstructor:
 
 
 def load_reconstructor(recipe: Recipe, name: str, work_dir: Path) -> StageReconstructor:
-    """The final model of a stage with what it is to reconstruct.
+    """The final model of a stage with the images to reconstruct.
 
     Raises:
         ConfigError: If the model predicts no pixels.

@@ -1,1 +1,1 @@
-"""What every part may use: files, signals, progress, what is installed."""
+"""Shared utilities: files, signals, progress, environment."""

@@ -1,4 +1,4 @@
-"""What is installed, what this machine can do, and the exact command for whatever is missing.
+"""Report of what is installed, what this machine supports, and the commands for missing parts.
 
 Works in an interpreter that has none of the requirements: only torch and mmcv are imported, and only if they are there.
 """
@@ -37,11 +37,11 @@ class Row:
     """One line of the report.
 
     Attributes:
-        name: What was looked at.
+        name: Checked item.
         status: ``ok``; ``optional``: missing, but pre-training runs without it; ``bad``: pre-training cannot run.
-        found: The version or ability that was found.
-        note: What follows from it, in words.
-        fix: The exact command that changes it, empty where there is nothing to do; with ``ok`` for something more.
+        found: Version or capability.
+        note: Consequence, as text.
+        fix: Command that fixes it, empty if there is nothing to do; with ``ok`` an optional improvement.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Row:
 
 
 def check_environment() -> list[Row]:
-    """Look at the interpreter, every requirement, whose operators mmcv has and the devices; change nothing."""
+    """Check the interpreter, every requirement, the operators of mmcv and the devices; nothing is changed."""
     rows = [_python_row()]
     rows += [_package_row(name, spec) for name, spec in _requirements('base')]
     rows += [_mmcv_ops_row()]
@@ -62,19 +62,19 @@ def check_environment() -> list[Row]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of what computes, and of this package: part of every result."""
+    """Versions of Python, the computing libraries and this package: part of every result."""
     names = ['torch', 'torchvision', 'numpy', 'onedl-mmengine', 'onedl-mmpretrain', 'scikit-learn']
     found = {IMPORT_NAMES.get(name, name): _version_of(name) or 'unknown' for name in names}
     return {'python': platform.python_version(), **found, 'mmselfsup_graft': __version__}
 
 
 def can_pretrain(rows: list[Row]) -> bool:
-    """Whether nothing that pre-training needs is missing."""
+    """Whether everything that pre-training needs is installed."""
     return all(row.status != 'bad' for row in rows)
 
 
 def format_report(rows: list[Row]) -> str:
-    """Return the table, the commands for what is missing, and the verdict, as text for a terminal."""
+    """Return the table, the commands for missing parts, and the conclusion, as text for a terminal."""
     marks = {'ok': 'ok', 'optional': '-', 'bad': 'BAD'}
     cells = [(marks[row.status], row.name, row.found, row.note) for row in rows]
     widths = [max(len(cell[column]) for cell in cells) for column in range(3)]
@@ -91,7 +91,7 @@ def format_report(rows: list[Row]) -> str:
 
 
 def _group(row: Row) -> Status:
-    """Where the command of a row is listed; what works can have one, too, for something better."""
+    """Section for the command of a row; a working item can have one for an improvement."""
     return 'bad' if row.status == 'bad' else 'optional'
 
 
@@ -180,8 +180,8 @@ def _mmcv_ops_row() -> Row:
     if failure:
         return Row('mmcv ops', 'ok', found, f'the compiled ones do not work: {failure}', _command_to_compile())
     if os.environ.get(VARIABLE) == 'torchvision':
-        return Row('mmcv ops', 'ok', found, f'as {VARIABLE} says')
-    note = 'serves what detection and segmentation usually call; compiled ones are optional'
+        return Row('mmcv ops', 'ok', found, f'set by {VARIABLE}')
+    note = 'covers the operators of detection and segmentation; compiled ones are optional'
     return Row('mmcv ops', 'ok', found, note, _command_to_compile())
 
 
@@ -195,7 +195,8 @@ def _command_to_compile() -> str:
             )
         return f'bash {shlex.quote(str(tools / "build_mmcv_ops.sh"))} {shlex.quote(sys.executable)}'
     older = [_pip(f"install 'torch<{FIRST_TORCH_WITHOUT_COMPILED_OPS}' torchvision")] if new_torch else []
-    # pip's cache does not tell the pure build from the compiled one, so the wheel goes through a folder of its own.
+    # pip's cache does not distinguish the pure build from the compiled one, so the wheel goes through a folder of its
+    # own.
     steps = [
         *older,
         _pip("install 'setuptools>=80,<82' wheel ninja psutil"),
@@ -206,7 +207,7 @@ def _command_to_compile() -> str:
 
 
 def _venv_setting(checkout: Path) -> str:
-    """What tells tools/install.sh to use the virtual environment of this interpreter, where that is another one."""
+    """The setting that makes tools/install.sh use this interpreter's virtual environment, where that is another one."""
     is_default = Path(sys.prefix).resolve() == (checkout / '.venv').resolve()
     return '' if is_default or sys.prefix == sys.base_prefix else f'GRAFT_VENV={shlex.quote(sys.prefix)} '
 

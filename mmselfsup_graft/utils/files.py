@@ -1,4 +1,4 @@
-"""Files: opened only where they are regular, written whole or not at all, JSON checked when it is read."""
+"""Files: only regular ones are opened, writes are atomic, JSON is checked when it is read."""
 
 import errno
 import json
@@ -14,11 +14,11 @@ from typing import IO, Any
 
 from mmselfsup_graft.errors import DataError, DiskFullError
 
-# as whole_file names them; and as checkpoints of older versions were named
+# names of whole_file, and of checkpoints in older versions
 _UNFINISHED = re.compile(r'\..+\.\d+-[0-9a-f]{8}\.tmp|\.(epoch|iter|best)_.*\.pth\.tmp')
 _MOST_OF_A_LINE = 16 * 2**20  # bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# of torch in the process that writes, and in the one that waits for it
+# errors of torch in the process that writes, and in the one that waits for it
 _SHARED_MEMORY = re.compile(
     r'unable to allocate shared memory|unable to (write to|resize) file </torch_|out of shared memory|'
     r'insufficient shared memory|killed by signal: Bus error'
@@ -34,7 +34,7 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 # ---------------------------------------------------------------- reading
 def why_not_regular(path: str | os.PathLike) -> str | None:
-    """Say why a path is not a regular file, links followed; None if it is one. The file is not opened.
+    """Return why a path is not a regular file, links followed; None if it is one. The file is not opened.
 
     Returns:
         The end of a sentence that begins with the path: ``'does not exist'``, ``'is a pipe'``, ``'is a link in a
@@ -61,11 +61,11 @@ def _kind(mode: int) -> str | None:
 def open_regular(path: str | os.PathLike) -> IO[bytes]:
     """Open a regular file, links followed, to read its bytes.
 
-    A pipe would make a reader wait forever, a device may never end: neither is opened to be read, not even if it takes
-    the place of a file meanwhile.
+    A reader of a pipe could wait forever, and a device may never end: neither is opened, not even if it replaces
+    a file during the call.
 
     Raises:
-        OSError: There is no such file, it may not be read, or it is a pipe, a socket, a device or a folder.
+        OSError: The file does not exist, may not be read, or is a pipe, a socket, a device or a folder.
     """
     return open(path, 'rb', opener=_regular_handle)
 
@@ -95,9 +95,9 @@ def read_json(
 
     Args:
         path: The file.
-        advice: What to do if it is damaged; the end of the message.
-        keys: What the file, then an object, must hold.
-        most: Bytes that it may have; None for any number.
+        advice: Advice if it is damaged; the end of the message.
+        keys: Keys that the file, an object, must have.
+        most: Largest size in bytes; None for no limit.
 
     Raises:
         DataError: It is missing, damaged, too large, or lacks a key.
@@ -116,10 +116,10 @@ def read_json(
 
 
 def check_keys(content: Any, keys: Sequence[str], path: str | os.PathLike, advice: str) -> None:
-    """Refuse a part of a JSON file that lacks a key, or is not an object; the message is that of :func:`read_json`.
+    """Raise an error if a part of a JSON file lacks a key or is not an object, with the message of :func:`read_json`.
 
     Raises:
-        DataError: It is so.
+        DataError: In that case.
     """
     missing = [key for key in keys if not (isinstance(content, Mapping) and key in content)]
     if missing:
@@ -127,7 +127,7 @@ def check_keys(content: Any, keys: Sequence[str], path: str | os.PathLike, advic
 
 
 def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """Read a file of one JSON object per line; a last line that was cut off, or is being written, is left out.
+    """Read a file of one JSON object per line; an incomplete last line is skipped.
 
     Raises:
         DataError: It cannot be read, or another line is damaged.
@@ -162,7 +162,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:
-    """The object in a line of such a file; None if the line holds none, because it was cut off for instance."""
+    """The object in a line of such a file; None if it holds none, e.g. because it is cut off."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -172,12 +172,12 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
 
 # ---------------------------------------------------------------- writing
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says that a disk is full or a quota is used up."""
+    """Whether an error, or one of its causes, means that a disk is full or a quota is exceeded."""
     return any(isinstance(each, OSError) and each.errno in _FULL and not _in_semaphore(each) for each in _chain(error))
 
 
 def is_shared_memory_full(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, is that of torch or Python when ``/dev/shm`` is full."""
+    """Whether an error, or one of its causes, is that of torch or Python for a full ``/dev/shm``."""
     return any(_SHARED_MEMORY.search(str(each)) or _in_semaphore(each) for each in _chain(error))
 
 
@@ -188,14 +188,14 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _in_semaphore(error: BaseException) -> bool:
-    """Whether it is Python's when it makes a semaphore, a file in shared memory: the same number as of a full disk."""
+    """Whether it is raised by Python when it creates a semaphore, a file in shared memory: errno as for a full disk."""
     frames = traceback.extract_tb(error.__traceback__)
     is_full = isinstance(error, OSError) and error.errno in _FULL
     return is_full and bool(frames) and Path(frames[-1].filename).match('multiprocessing/synchronize.py')
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:
-    """Remove what writers that were killed left in a folder; for who knows that no other process writes there."""
+    """Remove unfinished files of killed writers in a folder to which no other process writes."""
     for path in Path(folder).iterdir():
         if _UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
@@ -203,7 +203,7 @@ def remove_unfinished(folder: str | os.PathLike) -> None:
 
 @contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-    """Name the file, or folder, in the error of a full disk; other errors pass.
+    """Add the name of the file or folder to the error of a full disk; other errors are not changed.
 
     Raises:
         DiskFullError: The disk is full.
@@ -222,18 +222,19 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[bytes]]:
-    """Write so that ``path`` holds either the old file or the whole new one: aside, synced, then renamed.
+    """Write atomically, so that ``path`` holds either the old or the complete new file: written to a temporary file,
+    synced and renamed.
 
     Args:
-        path: The file; its folder is made if need be.
-        overwrite: Replace a file that is there; otherwise it is an error, also if it appears while we write.
+        path: The file; its folder is created if missing.
+        overwrite: Replace an existing file; otherwise it is an error, also if it appears during the write.
 
     Yields:
         The binary file to write into.
 
     Raises:
         DiskFullError: The disk is full.
-        FileExistsError: If there is such a file and it must not be replaced.
+        FileExistsError: If the file exists and ``overwrite`` is not set.
     """
     path = Path(path)
     temporary = str(path.with_name(f'.{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp'))
@@ -242,7 +243,7 @@ def whole_file(path: str | os.PathLike, overwrite: bool = True) -> Iterator[IO[b
         try:
             file = open(temporary, 'xb')  # noqa: SIM115  (closed below)
         except OSError as error:
-            raise type(error)(error.errno, error.strerror, str(path)) from None  # not the name aside
+            raise type(error)(error.errno, error.strerror, str(path)) from None  # not the temporary name
         try:
             with file:
                 yield file
@@ -269,7 +270,7 @@ def _take_free_name(temporary: str, path: Path) -> None:
 
 
 def write_json(path: str | os.PathLike, content: Any, default: Callable[[Any], Any] | None = None) -> None:
-    """Write JSON, see :func:`whole_file`; ``default`` turns what JSON does not know into what it does."""
+    """Write JSON, see :func:`whole_file`; ``default`` converts values that JSON does not support."""
     text = json.dumps(content, indent=1, default=default)
     with whole_file(path) as file:
         file.write(text.encode())
@@ -303,7 +304,7 @@ def append_rows(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> N
 
 
 def _end_last_line(file: IO[bytes], size: int, text: bytes) -> tuple[int, bytes]:
-    """Drop a last row that was cut off, by a kill for instance; a whole one gets the end of its line."""
+    """Drop a last row that was cut off, by a kill for instance; a complete one gets its line end."""
     file.seek(0)
     last = file.read().rpartition(b'\n')[2]
     if parse_row(last) is not None:
@@ -313,7 +314,7 @@ def _end_last_line(file: IO[bytes], size: int, text: bytes) -> tuple[int, bytes]
 
 
 def write_all(file: IO[bytes], content: bytes) -> None:
-    """Write everything; an unbuffered file may take a part only."""
+    """Write everything; an unbuffered file may write only a part per call."""
     left = memoryview(content)
     while left:
         left = left[file.write(left) :]

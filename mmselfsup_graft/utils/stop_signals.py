@@ -1,8 +1,8 @@
 """SIGTERM and SIGUSR1: how Slurm, Kubernetes and spot instances ask a process to stop.
 
-A tool that trains writes a checkpoint after the iteration at hand and leaves with :data:`EXIT_PREEMPTED`
-(:class:`mmselfsup_graft.engine.PreemptionHook`); any other leaves at once with the same code, as its files are written
-aside and renamed when they are complete.
+A training command writes a checkpoint after the current iteration and exits with :data:`EXIT_PREEMPTED`
+(:class:`mmselfsup_graft.engine.PreemptionHook`); other commands exit at once with the same code, as their files are
+written atomically.
 """
 
 import os
@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 EXIT_PREEMPTED = 75
-"""Exit code of a process that was asked to stop: ``EX_TEMPFAIL`` of sysexits.h, "try again later"."""
+"""Exit code of a process that was stopped by a signal: ``EX_TEMPFAIL`` of sysexits.h, "try again later"."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-_SAME_REQUEST = 2.0  # a launcher and its process group can both get a signal, and the launcher passes its own on
+_SAME_REQUEST = 2.0  # seconds; a launcher and its process group can both get a signal, and the launcher passes it on
 _PARENT = 'GRAFT_PARENT'
 _PARENT_SECONDS = 0.5
 _WATCH = 'watch the parent'
@@ -26,11 +26,11 @@ _AGAIN = 'run the same command again'
 
 
 class Preempted(SystemExit):
-    """A run has stopped because it was asked to; the process ends with :data:`EXIT_PREEMPTED`.
+    """A run was stopped by a signal; the process ends with :data:`EXIT_PREEMPTED`.
 
     Args:
-        message: What was done and how to continue.
-        together: Every process of the launch stops at this point.
+        message: What was saved and how to continue.
+        together: Whether every process of the launch stops at this point.
     """
 
     def __init__(self, message: str, together: bool = False) -> None:
@@ -42,12 +42,12 @@ class Preempted(SystemExit):
 
 
 class StopRequest:
-    """What was asked of this process.
+    """A request to stop this process.
 
     Attributes:
         number: The signal that came while it was deferred; None if there was none.
         since: When it came, by :func:`time.monotonic`.
-        advice: Tells how to continue what this process does, as far as it has come; a training sets it.
+        advice: Returns a text on how to continue; set by a training.
     """
 
     def __init__(self) -> None:
@@ -58,9 +58,9 @@ class StopRequest:
         self.process = os.getpid()
 
     def handle(self, number: int, frame: FrameType | None = None) -> None:
-        """Handler of both signals: remember it where that is wanted; leave at once otherwise, and the second time."""
+        """Handler of both signals: store the signal if deferred; exit at once otherwise, and the second time."""
         if os.getpid() != self.process:
-            return  # a worker of a data loader, a fork of the process that is meant
+            return  # a data-loading worker, a fork of the process
         now = time.monotonic()
         if self.number is None and self.deferred:
             self.number, self.since = number, now
@@ -68,18 +68,18 @@ class StopRequest:
             self.leave(signal.Signals(number).name)
 
     def leave(self, why: str) -> None:
-        """End the process here and now."""
+        """Exit immediately."""
         os.write(2, f'stopped by {why}; {self.advice()}\n'.encode())
         os._exit(EXIT_PREEMPTED)
 
 
 request = StopRequest()
-"""The one of this process."""
+"""The request of this process."""
 
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Handle both signals within the block; outside the main thread, where Python refuses it, they are left alone."""
+    """Handle both signals within the block; no effect outside the main thread, where Python does not allow it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -94,10 +94,10 @@ def handled() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[StopRequest]:
-    """Within the block the first signal is remembered and nothing else; whoever opened the block looks and acts.
+    """Within the block the first signal is only stored; the caller must check it and act.
 
     Raises:
-        Preempted: At the end of the block, if nobody has looked at a signal that came before it.
+        Preempted: At the end of the block, if a stored signal was not handled.
     """
     with handled():
         request.number, request.deferred = None, True
@@ -110,14 +110,14 @@ def deferred() -> Iterator[StopRequest]:
 
 
 def with_parent(environment: dict[str, str]) -> dict[str, str]:
-    """The variables with which a process is started that calls :func:`die_with_parent`."""
+    """The environment of a process that calls :func:`die_with_parent`."""
     return {**environment, _PARENT: str(os.getpid())}
 
 
 def die_with_parent() -> None:
-    """End this process when the one that started it is gone, however it went; it leaves no orphan that still writes.
+    """End this process when its parent has ended in any way, so that no orphan keeps writing.
 
-    The parent named by :func:`with_parent` may be gone before we get here; otherwise it is the present one.
+    The parent is the one set by :func:`with_parent`, which may have ended already, else the current one.
     """
     if any(thread.name == _WATCH for thread in threading.enumerate()):
         return
@@ -131,8 +131,8 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name=_WATCH).start()
 
 
-def death(code: int) -> str:
-    """How a process ended, in words: ``exit code 3``, ``killed by SIGKILL (out of memory?)``.
+def exit_reason(code: int) -> str:
+    """Description of how a process ended: ``exit code 3``, ``killed by SIGKILL (out of memory?)``.
 
     Args:
         code: As of :attr:`subprocess.Popen.returncode`, negative for a signal.
@@ -149,7 +149,7 @@ def death(code: int) -> str:
 def exit_together(code: int) -> None:
     """End the processes of a launch at the same moment; all of them must call this.
 
-    The first one to fail makes its launcher kill the others, whose exit codes would then hide that of the first.
+    The launcher kills the others when the first one fails; their exit codes would hide that of the first.
     """
     sys.modules['torch'].distributed.barrier()
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The model zoo: what can be built by name, and with which weights."""
+"""The model zoo: models by name, and their weights."""
 
 import fnmatch
 import os
@@ -26,9 +26,9 @@ class ZooModel:
     """One entry of a metafile.
 
     Attributes:
-        name: Name of the model, which is its config's.
+        name: Name of the model, equal to that of its config.
         config: Config file.
-        weights: Where weights lie; None if there are none.
+        weights: Address of the weights; None if there are none.
         weights_by: Who trained and published them.
     """
 
@@ -40,7 +40,7 @@ class ZooModel:
 
 @cache
 def zoo() -> dict[str, ZooModel]:
-    """All models by name, read from the model index beside the configs.
+    """All models by name, read from the model index next to the configs.
 
     Raises:
         ConfigError: If the index was not installed with the package.
@@ -62,7 +62,7 @@ def _root() -> Path:
     for root in (package.parent, package / '.mim'):
         if (root / 'model-index.yml').is_file():
             return root
-    raise ConfigError('model-index.yml is not installed with mmselfsup_graft; install it again')
+    raise ConfigError('model-index.yml is not installed with mmselfsup_graft; reinstall it')
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def list_models(pattern: str = '*', pretrained: bool = False) -> list[str]:
 
     Args:
         pattern: A pattern; without wildcards a part of the name is enough.
-        pretrained: Only those for which there are weights.
+        pretrained: Only models with weights.
     """
     wild = pattern if any(sign in pattern for sign in '*?[') else f'*{pattern}*'
     found = {name: model for name, model in zoo().items() if not pretrained or model.weights}
@@ -85,13 +85,13 @@ def find_model(name: str) -> ZooModel:
     """The model of this name.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If it does not exist.
     """
     models = zoo()
     if name not in models:
         similar = list_models(name)[:3]
         advice = f'; did you mean {" or ".join(similar)}?' if similar else '; list_models() names all'
-        raise ConfigError(f'there is no model {name!r}{advice}')
+        raise ConfigError(f'unknown model {name!r}{advice}')
     return models[name]
 
 
@@ -102,12 +102,12 @@ def download_weights(
 
     Raises:
         ConfigError: If there is no such model.
-        CheckpointError: If there are no weights for it, or they cannot be had.
+        CheckpointError: If there are no weights for it, or they cannot be downloaded.
     """
     model = find_model(name)
     if model.weights is None:
         known = ', '.join(list_models(pretrained=True))
-        raise CheckpointError(f'there are no weights for {name}; there are for {known}')
+        raise CheckpointError(f'no weights for {name}; available for {known}')
     return download(model.weights, folder, mirror, offline)
 
 
@@ -123,13 +123,13 @@ def get_model(
     Args:
         name: Name of a model, see :func:`list_models`.
         pretrained: True loads the encoder of the zoo's weights, a path that of a checkpoint of any known format, as
-            does ``dict(checkpoint=..., branch=..., grid=(H, W))`` as in a graft; False leaves it freshly initialised.
+            does ``dict(checkpoint=..., branch=..., grid=(H, W))`` as in a graft; False leaves it freshly initialized.
         folder: Where downloads are kept, see :func:`mmselfsup_graft.zoo.download.download`.
-        mirror: Where the file is looked for instead, see there.
+        mirror: Alternative source of the file, see there.
         offline: Never open a connection, see there.
 
     Returns:
-        The algorithm, or the detector or segmentor, on the CPU, initialised.
+        The algorithm, or the detector or segmentor, on the CPU, initialized.
 
     Raises:
         ConfigError: If there is no such model.
@@ -143,7 +143,7 @@ def get_model(
             raise ConfigError(f'{name}: pretrained takes a file for models of {cfg.default_scope}; convert it first')
         return _of_another_library(cfg, str(pretrained) if pretrained else None)
     config = cfg.model
-    if 'base_checkpoint' in config:  # what it once learnt from is not needed any more
+    if 'base_checkpoint' in config:  # only needed for training
         config.base_checkpoint = None
     given = pretrained if isinstance(pretrained, Mapping) else {'checkpoint': str(pretrained)}
     config.graft = [dict(given)] if pretrained else None
@@ -153,7 +153,7 @@ def get_model(
 
 
 def _of_another_library(cfg: Config, pretrained: str | None) -> nn.Module:
-    """A detector or segmentor, its backbone filled if there is a file."""
+    """A detector or segmentor, with a loaded backbone if a file is given."""
     from mmselfsup_graft.engine.runners.pretrained import load_pretrained, take_pretrained
 
     options = {'data_preprocessor': cfg.data_preprocessor} if 'data_preprocessor' in cfg else {}
@@ -163,4 +163,4 @@ def _of_another_library(cfg: Config, pretrained: str | None) -> nn.Module:
     if pretrained:
         for part in parts:
             load_pretrained(replace(part, checkpoint=pretrained))
-    return revert_sync_batchnorm(model)  # synchronised norms need several processes with a GPU each
+    return revert_sync_batchnorm(model)  # synchronized norms need several processes with a GPU each

@@ -29,8 +29,8 @@ def test_against_the_definitions() -> None:
     assert mean_cosine(features) == pytest.approx(sum(pairs) / len(pairs), rel=1e-5)
     spreads = [math.sqrt(sum((x - column.mean()) ** 2 for x in column) / 6) for column in normed.T]
     assert feature_std(features) == pytest.approx(sum(spreads) / 5 * math.sqrt(5), rel=1e-5)
-    centred = features - features.mean(dim=0)
-    values = torch.linalg.eigvalsh(centred @ centred.T).clamp_min(0).sqrt()
+    centered = features - features.mean(dim=0)
+    values = torch.linalg.eigvalsh(centered @ centered.T).clamp_min(0).sqrt()
     shares = [float(v / values.sum()) for v in values]
     entropy = -sum(s * math.log(s) for s in shares if s > 1e-9)
     assert effective_rank(features) == pytest.approx(math.exp(entropy), rel=1e-3)

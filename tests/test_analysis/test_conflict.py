@@ -107,9 +107,9 @@ def test_profiles_survive_a_file(tmp_path: Path) -> None:
 def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / 'other.csv'
     path.write_text(text)
-    with pytest.raises(DataError, match='no conflict profile'):
+    with pytest.raises(DataError, match='not a conflict profile'):
         ConflictProfile.read_csv(path)
-    with pytest.raises(DataError, match='no conflict profile'):
+    with pytest.raises(DataError, match='not a conflict profile'):
         ConflictProfile.read_csv(tmp_path / 'missing.csv')
 
 

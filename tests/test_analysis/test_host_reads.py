@@ -78,7 +78,7 @@ def test_copies_from_another_device_are_reads_if_they_wait(copy: Callable[[Any],
 
 
 @pytest.mark.parametrize('choice', ['fused', 'foreach', 'loop'])
-def test_step_counters_of_an_optimiser_are_no_reads(choice: str) -> None:
+def test_step_counters_of_an_optimizer_are_no_reads(choice: str) -> None:
     options = {'fused': choice == 'fused', 'foreach': choice == 'foreach'}
     weight = torch.ones(3, requires_grad=True)
     optimizer = torch.optim.AdamW([weight], **options)

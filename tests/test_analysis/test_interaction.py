@@ -230,5 +230,5 @@ def test_a_grid_must_divide_the_image() -> None:
 
 
 def test_scores_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(DataError, match='a score is no number'):
+    with pytest.raises(DataError, match='a score is not a number'):
         interaction_strength(np.full((1, 2, 2), np.nan))

@@ -22,14 +22,14 @@ def cell(path, images_per_row: int, rows: int, size: tuple[int, int], place: tup
 
 
 @pytest.mark.parametrize(('shape', 'factor'), [((16, 16, 3), 8), ((28, 28), 5), ((64, 48, 3), 2), ((130, 130, 3), 1)])
-def test_every_pixel_is_a_square_of_its_own_colour(tmp_path, shape, factor):
+def test_every_pixel_is_a_square_of_its_own_color(tmp_path, shape, factor):
     rows = {'first': [noise(*shape, seed=n) for n in (0, 1, 2)], 'a name\nof two lines': [noise(*shape, seed=3)] * 3}
     draw_rows(rows, tmp_path / 'folder' / 'rows.png', 'heading')
     size = (factor * shape[0], factor * shape[1])
     for number, row in enumerate(rows.values()):
         for column, image in enumerate(row):
-            colour = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, 2)
-            expected = colour.repeat(factor, 0).repeat(factor, 1)
+            color = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, 2)
+            expected = color.repeat(factor, 0).repeat(factor, 1)
             found = cell(tmp_path / 'folder' / 'rows.png', 3, 2, size, (number, column))
             np.testing.assert_array_equal(found, expected)
     assert [path.name for path in (tmp_path / 'folder').iterdir()] == ['rows.png']

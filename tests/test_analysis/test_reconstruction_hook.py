@@ -164,8 +164,8 @@ def test_settings_that_cannot_be(tmp_path):
 
 
 def test_images_that_the_model_does_not_take_show_before_the_training(tmp_path):
-    colour = [dict(type='LoadImage', channels=3), dict(type='mmpretrain.PackInputs')]
-    for dataset in (digits('test', colour), {**SPLIT, 'img_size': 12}):
+    color = [dict(type='LoadImage', channels=3), dict(type='mmpretrain.PackInputs')]
+    for dataset in (digits('test', color), {**SPLIT, 'img_size': 12}):
         hook = dict(type='ReconstructionHook', dataset=dataset)
         config = write_config(tmp_path / 'tiny.py', content('mim', 1, hook))
         message = call_tool('train', config, '--work-dir', tmp_path / 'run', *fresh_name()).error()

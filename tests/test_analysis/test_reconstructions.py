@@ -59,7 +59,7 @@ def test_only_hidden_pixels_come_from_the_model():
     _, _, (whole,), (pasted,) = reconstruct_photo(Stub(answer=0.0), image, 16, MEAN, STD)
     hidden = np.arange(50) % 16 < 8
     np.testing.assert_array_equal(pasted[:, ~hidden], image[:, ~hidden])
-    assert (pasted[:, hidden] == np.array(MEAN, dtype=np.uint8)).all()  # zero is the mean colour
+    assert (pasted[:, hidden] == np.array(MEAN, dtype=np.uint8)).all()  # zero is the mean color
     assert (whole == np.array(MEAN, dtype=np.uint8)).all()  # the visible part is not pasted back
 
 
@@ -98,7 +98,7 @@ def test_the_mask_follows_the_seed_and_leaves_the_random_state(mae):
     assert not np.array_equal(first, other)
 
 
-def test_a_prediction_normalised_per_patch_is_shown_in_pixels(mae):
+def test_a_prediction_normalized_per_patch_is_shown_in_pixels(mae):
     """Against MAE's definition, patch by patch: prediction times deviation plus mean of the original patch."""
     images = torch.randint(0, 256, (2, 1, 32, 32)).float()
     pictures = reconstruct_images(mae, images, [50.0], [30.0], seed=3)
@@ -120,14 +120,14 @@ def test_what_predicts_pixels_is_found(mae):
     assert find_reconstructor(mae) == (mae, None)
     model = build(multi_task_config())
     assert find_reconstructor(model) == (model.objectives['mim'], 2)
-    with pytest.raises(ConfigError, match=r'MoCoV3 predicts no pixels.*it takes MAE, SimMIM, A2MIM'):
+    with pytest.raises(ConfigError, match=r'MoCoV3 predicts no pixels.*use MAE, SimMIM, A2MIM'):
         find_reconstructor(build(moco_config()))
     with pytest.raises(ConfigError, match='TEC predicts features of its base model, not pixels'):
         find_reconstructor(build(tec_config()))
 
 
 def test_statistics_are_those_of_the_preprocessor(mae):
-    assert pixel_statistics(mae) == ([0.0], [1.0])  # it does not normalise
+    assert pixel_statistics(mae) == ([0.0], [1.0])  # it does not normalize
     model = build(mae_config(data_preprocessor=dict(mean=MEAN, std=STD)))
     assert pixel_statistics(model) == (MEAN, STD)
 

@@ -218,7 +218,7 @@ def test_what_cannot_be_measured() -> None:
         measure_spectrum(encoder('vit'), [])
     with pytest.raises(DataError, match='features of stem are not finite'):
         measure_spectrum(encoder('vit'), [torch.full((1, 3, 16, 16), math.nan, dtype=torch.float64)])
-    with pytest.raises(ConfigError, match='cannot tell the depth'):
+    with pytest.raises(ConfigError, match='cannot infer the depth'):
         layer_sites(nn.Sequential(nn.Linear(2, 2)))
     model = encoder('convnext')
     model.downsample_layers[1].register_module('0', nn.Identity())  # still called: the whole layer is hooked

@@ -112,7 +112,7 @@ def test_merged_class_token() -> None:
 
 
 class OfficialMerging(nn.Module):
-    """Swin's patch merging: the channels of the four neighbours one after the other, column by column."""
+    """Swin's patch merging: the channels of the four neighbors one after the other, column by column."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -120,8 +120,8 @@ class OfficialMerging(nn.Module):
         self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        neighbours = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return self.reduction(self.norm(torch.cat(neighbours, dim=-1)))
+        neighbors = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        return self.reduction(self.norm(torch.cat(neighbors, dim=-1)))
 
 
 def test_swin_merging_computes_the_same_in_mmpretrain() -> None:

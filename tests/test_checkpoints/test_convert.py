@@ -141,7 +141,7 @@ def test_images_that_are_not_square() -> None:
 
 @pytest.mark.parametrize(('kind', 'target'), REFUSED)
 def test_layer_scale_where_there_is_none(kind: str, target: str) -> None:
-    with pytest.raises(CheckpointError, match=f'4 tensors .* change its features, and target {target} has no place'):
+    with pytest.raises(CheckpointError, match=f'4 tensors .* that target {target} cannot take'):
         convert(state_of(kind), 'file', target)
 
 
@@ -156,10 +156,10 @@ def test_layer_scale_in_mmseg_mae_and_in_beits_names() -> None:
     assert convert(timm, 'file', 'mmpretrain').state.keys() == state.keys()
 
 
-def test_normalisation_is_told_by_the_method_only() -> None:
+def test_normalization_is_told_by_the_method_only() -> None:
     state = {f'backbone.{name}': value for name, value in state_of('vit').items()}
-    assert convert({'state_dict': state}, 'file', 'timm').normalisation is None
-    named = convert({'state_dict': state}, 'file', 'timm', wanted='a2mim').normalisation
+    assert convert({'state_dict': state}, 'file', 'timm').normalization is None
+    named = convert({'state_dict': state}, 'file', 'timm', wanted='a2mim').normalization
     assert named is not None
     assert named.mean == (0.485, 0.456, 0.406)
 
@@ -177,16 +177,16 @@ def test_pooled_norm() -> None:
     there = convert(state, 'file', 'timm').state
     assert torch.equal(there['fc_norm.bias'], torch.ones(8))
     assert convert(there, 'file', 'mmpretrain').state.keys() == state.keys()
-    with pytest.raises(CheckpointError, match=r'ln2\.weight .* target hf has no place'):
+    with pytest.raises(CheckpointError, match=r'ln2\.weight .* target hf cannot take'):
         convert(state, 'file', 'hf')
 
 
 def test_what_cannot_be_done_is_said() -> None:
     with pytest.raises(CheckpointError, match='unknown target'):
         convert(state_of('vit'), 'file', 'keras')
-    with pytest.raises(CheckpointError, match=r'family resnet, which target hf has no place for; .* torchvision'):
+    with pytest.raises(CheckpointError, match=r'family resnet, which target hf does not support; .* torchvision'):
         convert(state_of('resnet'), 'file', 'hf')
-    with pytest.raises(CheckpointError, match='26 x 26 is no multiple of the patches of 4 x 4'):
+    with pytest.raises(CheckpointError, match='26 x 26 is not a multiple of the patches of 4 x 4'):
         convert(state_of('vit'), 'file', 'timm', img_size=(26, 26))
     with pytest.raises(CheckpointError, match='holds no position table'):
         convert(state_of('resnet'), 'file', 'mmdet', img_size=(32, 32))
@@ -276,7 +276,7 @@ def test_a_target_whose_blocks_cannot_share_a_table() -> None:
 
 def test_a_tensor_that_is_none_of_a_vit_is_refused() -> None:
     state = {**state_of('vit'), 'norm.weight': torch.zeros(8)}
-    with pytest.raises(CheckpointError, match=r'norm\.weight.* target timm has no place'):
+    with pytest.raises(CheckpointError, match=r'norm\.weight.* target timm cannot take'):
         convert(state, 'file', 'timm')
 
 

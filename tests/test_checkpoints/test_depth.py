@@ -103,7 +103,7 @@ def test_swin() -> None:
 
 @pytest.mark.parametrize('stray', ['stage2.0.branches.0.weight', 'transition1.0.weight', 'pos_embed2'])
 def test_names_that_belong_to_no_layer_are_refused(stray: str) -> None:
-    with pytest.raises(ConfigError, match=f'{re.escape(stray)} belongs to no layer'):
+    with pytest.raises(ConfigError, match=f'{re.escape(stray)} belongs to no known layer'):
         depth_from_names(['conv1.weight', 'layer1.0.conv1.weight', 'fc.bias', stray])
 
 

@@ -93,7 +93,7 @@ def test_overlapping_sources(second: tuple[int, int] | None) -> None:
 
 @pytest.mark.parametrize('layers', [(1,), (0, 1, 2), (0, 1.5), ('0', '3'), (0, None)])
 def test_malformed_range(layers: tuple) -> None:
-    with pytest.raises(ConfigError, match=r'a\.pth: layers=.* is no \(start, stop\) pair'):
+    with pytest.raises(ConfigError, match=r'a\.pth: layers=.* is not a \(start, stop\) pair'):
         parse_graft([{'checkpoint': 'a.pth', 'layers': layers}])
 
 
@@ -137,7 +137,7 @@ def test_checkpoint_of_another_width(vit: Any, tmp_path: Path) -> None:
 def test_checkpoint_of_another_family(vit: Any, tmp_path: Path) -> None:
     resnet = build({'type': 'mmpretrain.ResNet', 'depth': 18})
     torch.save(resnet.state_dict(), tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match='is it a checkpoint of another architecture'):
+    with pytest.raises(CheckpointError, match='check the architecture'):
         _graft(vit, {'checkpoint': str(tmp_path / 'a.pth')})
 
 
@@ -178,7 +178,7 @@ def test_report_text(vit: Any, tmp_path: Path) -> None:
     lines = text.splitlines()
     assert lines[0] == 'graft report'
     assert f'{kept} tensors from {path} (format mae)' in lines[1]
-    assert f'{len(state) - kept + 2} of its tensors are no part of this encoder' in lines[2]
+    assert f'{len(state) - kept + 2} of its tensors are not part of this encoder' in lines[2]
     assert 'decoder_blocks.0 (1)' in lines[2]
     assert 'layers.2 (12)' in lines[2]
     assert lines[-1].strip() == f'{len(state) - kept} tensors stay fresh: layers.2 (12), ln1.weight (1), ln1.bias (1)'

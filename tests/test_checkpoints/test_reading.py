@@ -94,7 +94,7 @@ def test_truncated_file(tmp_path: Path, share: float) -> None:
     torch.save({'model': {'a': torch.randn(1000)}}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    assert 'damaged or no PyTorch file' in _one_line_error(path)
+    assert 'damaged or not a PyTorch file' in _one_line_error(path)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_truncated_file(tmp_path: Path, share: float) -> None:
 def test_not_a_torch_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / 'other.pth'
     path.write_bytes(content)
-    assert 'damaged or no PyTorch file' in _one_line_error(path)
+    assert 'damaged or not a PyTorch file' in _one_line_error(path)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
@@ -123,7 +123,5 @@ def test_a_class_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, 'lab_code', module)
     torch.save({'settings': module.Settings()}, tmp_path / 'file.pth')
     monkeypatch.delitem(sys.modules, 'lab_code')
-    with pytest.raises(
-        CheckpointError, match=r"needs a class that is not installed here \(No module named 'lab_code'\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"needs a class that is not installed \(No module named 'lab_code'\)"):
         read_checkpoint(tmp_path / 'file.pth', unsafe_pickle=True)

@@ -7,7 +7,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from mmselfsup_graft.cli import torchrun
-from mmselfsup_graft.utils.stop_signals import death
+from mmselfsup_graft.utils.stop_signals import exit_reason
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
@@ -54,7 +54,7 @@ def test_a_rank_that_failed_is_named(codes, said, monkeypatch, capsys):
 
 
 def test_deaths_in_words():
-    assert [death(code) for code in (1, -9, -11, -64)] == [
+    assert [exit_reason(code) for code in (1, -9, -11, -64)] == [
         'exit code 1',
         'killed by SIGKILL (out of memory?)',
         'killed by SIGSEGV',

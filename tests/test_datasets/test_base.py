@@ -22,13 +22,13 @@ PIPELINE = [
 class InMemory(SelfSupDataset):
     """Ten samples that draw from all three generators; number 3 has no label if asked."""
 
-    def __init__(self, labelled=True, count=10, **kwargs):
-        self.labelled, self.count = labelled, count
+    def __init__(self, labeled=True, count=10, **kwargs):
+        self.labeled, self.count = labeled, count
         super().__init__(pipeline=[self.draw], **kwargs)
 
     def load_data_list(self):
         samples = [{'img': np.full((2, 2), i, np.uint8), 'gt_label': i % 2} for i in range(self.count)]
-        if not self.labelled:
+        if not self.labeled:
             del samples[3]['gt_label']
         return samples
 
@@ -115,12 +115,12 @@ def test_deep_copy_and_subset_have_shared_state_of_their_own():
 def test_labels_classes_indices_and_lazy_init():
     assert InMemory().labels().tolist() == [0, 1] * 5
     assert InMemory().labels().dtype == np.int64
-    assert InMemory(labelled=False).labels() is None
+    assert InMemory(labeled=False).labels() is None
     assert InMemory(indices=3).labels().tolist() == [0, 1, 0]
     assert InMemory(indices=[9, 0], serialize_data=False).labels().tolist() == [1, 0]
     assert InMemory(metainfo={'classes': ['a', 'b']}).classes == ('a', 'b')
     assert InMemory().classes == ('0', '1')
-    assert InMemory(labelled=False).classes is None
+    assert InMemory(labeled=False).classes is None
     lazy = InMemory(lazy_init=True)
     assert not lazy._fully_initialized
     assert lazy.num_corrupt == 0
@@ -197,7 +197,7 @@ def test_only_unreadable_images_raise(image_folder):
     root = image_folder('0.png', '1.png')
     spoil(root / '0.png'), spoil(root / '1.png')
     dataset = ImageFolder(str(root), pipeline=[{'type': 'LoadImage'}])
-    with pytest.raises(DataError, match='2 images in a row'):
+    with pytest.raises(DataError, match='2 images in succession'):
         dataset[0]
 
 

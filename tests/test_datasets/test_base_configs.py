@@ -50,7 +50,7 @@ def test_there_are_configs():
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_config_gives_normalised_batches(name, tmp_path):
+def test_config_gives_normalized_batches(name, tmp_path):
     write_data(tmp_path)
     config, loader = small_loader(name, tmp_path)
     batch = next(iter(loader))

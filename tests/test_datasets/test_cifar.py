@@ -61,7 +61,7 @@ def test_names_come_from_their_file(tmp_path, classes):
         CIFAR(str(tmp_path), classes, 'test', metainfo={'classes': ('a', 'b')})
 
 
-def test_a_pipeline_gets_colour_images(tmp_path):
+def test_a_pipeline_gets_color_images(tmp_path):
     write(tmp_path / 'train.bin', 100, images(2), [0, 99])
     pipeline = [dict(type='LoadImage', channels=3), dict(type='mmpretrain.PackInputs')]
     sample = CIFAR(str(tmp_path), pipeline=pipeline)[1]
@@ -84,7 +84,7 @@ def test_pickles_are_not_read_and_the_error_says_why(tmp_path, classes, place):
     path.parent.mkdir()
     path.write_bytes(pickle.dumps({}))
     for root in (tmp_path, path.parent):
-        with pytest.raises(DataError, match=r'binary version.*pickles, which are not read because they can run code'):
+        with pytest.raises(DataError, match=r'binary version.*pickles are not read because they can run code'):
             CIFAR(str(root), classes)
 
 

@@ -74,7 +74,7 @@ def test_a_split_that_lacks_classes_is_numbered_as_the_training_split(reader, an
 
 
 @pytest.mark.parametrize('reader', ['folder', 'raw', 'folder of the split'])
-def test_a_held_out_split_of_a_single_class_is_labelled(reader, animals, tmp_path):
+def test_a_held_out_split_of_a_single_class_is_labeled(reader, animals, tmp_path):
     (animals / 'val' / 'dog').rename(tmp_path / 'elsewhere')
     assert READERS[reader](animals, tmp_path, 'val').labels().tolist() == [1]
 
@@ -177,7 +177,7 @@ def test_a_list_whose_paths_tell_the_classes_has_their_names(animals):
     lines = [f'train/{name}/0.png {label}' for name, label in (('dog', 0), ('bee', 2), ('ant', 1))]
     assert list_of(animals, 'own.txt', lines).classes == ('dog', 'ant', 'bee')  # numbers of their own, all there
     lines = ['train/dog/0.png 0', 'train/ant/0.png 0', 'train/cat/0.png 2']
-    assert list_of(animals, 'groups.txt', lines).classes == ('0', '1', '2')  # a class is no folder
+    assert list_of(animals, 'groups.txt', lines).classes == ('0', '1', '2')  # a class is not a folder
     lines = ['train/dog/0.png 0', 'train/ant/0.png 2']
     assert list_of(animals, 'gaps.txt', lines).classes == ('0', '1', '2')  # who is 1?
 

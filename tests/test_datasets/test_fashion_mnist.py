@@ -83,7 +83,7 @@ def test_damaged_files_are_named(tmp_path):
         with pytest.raises(DataError, match=f'{name}.*fetch it again'):
             read_idx(str(tmp_path / name))
     write(tmp_path / 'data', 'train', False, labels=LABELS[:4])
-    with pytest.raises(DataError, match='do not fit'):
+    with pytest.raises(DataError, match='the numbers differ'):
         FashionMNIST(str(tmp_path / 'data'))
     with pytest.raises(ConfigError, match="'val'"):
         FashionMNIST(split='val')

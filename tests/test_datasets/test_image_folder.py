@@ -12,7 +12,7 @@ def names(dataset, root):
     return [os.path.relpath(dataset.get_data_info(i)['img_path'], root) for i in range(len(dataset))]
 
 
-def test_flat_folder_is_unlabelled_and_sorted(image_folder):
+def test_flat_folder_is_unlabeled_and_sorted(image_folder):
     root = image_folder('b.png', 'a.JPG', 'c.webp')
     (root / 'notes.txt').write_text('x')
     (root / '.hidden.png').write_text('x')
@@ -23,7 +23,7 @@ def test_flat_folder_is_unlabelled_and_sorted(image_folder):
     assert 'gt_label' not in dataset.get_data_info(0)
 
 
-def test_class_folders_are_labelled_in_sorted_order(image_folder):
+def test_class_folders_are_labeled_in_sorted_order(image_folder):
     root = image_folder('dog/1.png', 'cat/deep/er/2.png', 'cat/1.png', 'ant/1.png')
     dataset = ImageFolder(str(root))
     assert dataset.classes == ('ant', 'cat', 'dog') == dataset.metainfo['classes']
@@ -32,7 +32,7 @@ def test_class_folders_are_labelled_in_sorted_order(image_folder):
 
 
 @pytest.mark.parametrize('files', [('cat/1.png', 'cat/2.png'), ('cat/1.png', 'dog/1.png', 'loose.png')])
-def test_auto_is_unlabelled_with_one_class_or_loose_images(image_folder, files):
+def test_auto_is_unlabeled_with_one_class_or_loose_images(image_folder, files):
     assert ImageFolder(str(image_folder(*files))).labels() is None
 
 
@@ -41,7 +41,7 @@ def test_with_label_can_be_forced(image_folder):
     assert ImageFolder(str(root), with_label=False).labels() is None
     one = image_folder('cat/1.png', folder='one')
     assert ImageFolder(str(one), with_label=True).labels().tolist() == [0]
-    with pytest.raises(DataError, match=r'loose\.png.*no class folder'):
+    with pytest.raises(DataError, match=r'loose\.png.*not in a class folder'):
         ImageFolder(str(image_folder('cat/1.png', 'loose.png', folder='loose')), with_label=True)
     with pytest.raises(ConfigError, match="with_label is 'maybe'"):
         ImageFolder(str(root), with_label='maybe')

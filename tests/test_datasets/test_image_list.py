@@ -6,7 +6,7 @@ from mmselfsup_graft.errors import DataError
 
 @pytest.mark.parametrize('end', ['\n', '\r\n'])
 @pytest.mark.parametrize('last', ['', 'end', 'end twice'])
-def test_labelled_form(end, last):
+def test_labeled_form(end, last):
     text = end.join(['train/n1/a.JPEG 3', 'val/my photo 1.png 0']) + end * len(last.split())
     entries, classes = parse_image_list(text)
     assert entries == [('train/n1/a.JPEG', 3), ('val/my photo 1.png', 0)]
@@ -52,7 +52,7 @@ def test_unknown_folder_and_empty_list():
             parse_image_list(text, 'few.txt')
 
 
-def test_dataset_of_labelled_form(image_folder, tmp_path, monkeypatch):
+def test_dataset_of_labeled_form(image_folder, tmp_path, monkeypatch):
     root = image_folder('x/a b.png', 'y/c.png')
     (root / 'meta').mkdir()
     (root / 'meta' / 'l.txt').write_bytes(b'y/c.png 4\r\nx/a b.png 1\r\n')
@@ -79,7 +79,7 @@ def test_dataset_of_bare_names_ranks_among_all_train_folders(image_folder):
 
 
 def test_missing_and_binary_lists_are_named(tmp_path):
-    with pytest.raises(DataError, match=r'nowhere\.txt.*is neither there nor at'):
+    with pytest.raises(DataError, match=r'nowhere\.txt.*was not found, nor'):
         ImageList(str(tmp_path), 'nowhere.txt')
     (tmp_path / 'binary.txt').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(DataError, match=r'binary\.txt.*UTF-8'):

@@ -33,7 +33,7 @@ def test_given_list(image_folder):
 def test_errors_say_what_is_expected(image_folder, tmp_path):
     with pytest.raises(DataError, match=r'nowhere/train.*train/<wnid>/\*\.JPEG'):
         ImageNet(str(tmp_path / 'nowhere'))
-    with pytest.raises(DataError, match=r'loose\.JPEG.*no class folder'):
+    with pytest.raises(DataError, match=r'loose\.JPEG.*not in a class folder'):
         ImageNet(str(image_folder('train/n1/a.JPEG', 'train/loose.JPEG')))
     with pytest.raises(ConfigError, match=r"'test'.*'train' or 'val'"):
         ImageNet(str(tmp_path), 'test')

@@ -1,4 +1,4 @@
-"""What readers leave out: counted, named, refused where it is much; and folders that are no classes."""
+"""What readers leave out: counted, named, refused where it is much; and folders that are not classes."""
 
 import io
 import json
@@ -169,11 +169,11 @@ def test_lists_that_are_read(content, image_folder):
     ('content', 'message'),
     [
         ('a.png 0\n\nb.png 1\n', 'line 2'),
-        ('a.png,0\nb.png,1\n', 'line 1.*with a blank and not a comma'),
+        ('a.png,0\nb.png,1\n', 'line 1.*separated by a blank, not a comma'),
         ('"a.png",0\n', 'line 1.*comma'),
         ('a.png 0\nb.png cat\n', 'line 2.*label >= 0'),
         ('a.png 0\nb.png -1\n', 'line 2.*label >= 0'),
-        ('a.png 0 0\n', r'a\.png 0.*does not exist.*a blank and a label only'),
+        ('a.png 0 0\n', r'a\.png 0.*does not exist.*a blank and a label'),
         ('a.png 0\na.png 1\n', r"'a\.png' the labels 0 and 1"),
         ('# only a comment\n', 'is empty'),
         ('a.png 0\n'.encode('utf-16'), 'UTF-8'),
@@ -287,7 +287,7 @@ def test_an_index_without_counts_is_still_read(tmp_path):
     assert keys(tmp_path) == {'a.png': 0}
 
 
-# ---------------------------------------------------------------- folders that are no classes
+# ---------------------------------------------------------------- folders that are not classes
 @pytest.mark.parametrize(
     ('names', 'splits'),
     [
@@ -365,10 +365,10 @@ def test_empty_nested_and_loose_are_said(image_folder):
     text = data.describe()
     assert text == (
         '3 images, 2 classes (cat 2, dog 1), 2 folders without an image (bee, cow), '
-        '1 images lie deeper than their class folder'
+        '1 images are below a sub-folder of their class folder'
     )
     write_image(root / 'loose.png')
-    assert 'read without labels: 1 images lie in no folder (loose.png …)' in ImageFolder(str(root)).describe()
+    assert 'read without labels: 1 images are not in a folder (loose.png …)' in ImageFolder(str(root)).describe()
 
 
 def test_a_tally_in_words():

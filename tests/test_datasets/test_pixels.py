@@ -233,5 +233,5 @@ def test_of_several_frames_the_first_is_read(kind, tmp_path):
 def test_a_folder_of_unknown_range_says_so_and_not_only_that_it_cannot_be_read(tmp_path):
     for number in range(3):
         Image.fromarray(np.full((8, 8), number, np.float32)).save(tmp_path / f'{number}.tif')
-    with pytest.raises(DataError, match=r'3 images in a row.*floating-point numbers, whose range is not known'):
+    with pytest.raises(DataError, match=r'3 images in succession.*floating-point numbers, whose range is not known'):
         ImageFolder(str(tmp_path), pipeline=[LoadImage()])[0]

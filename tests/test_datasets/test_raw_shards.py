@@ -20,7 +20,7 @@ COUNT = 11
 
 @pytest.fixture
 def copied(tmp_path) -> Path:
-    """Three shards of colour images and a grey one, none of them scaled."""
+    """Three shards of color images and a grey one, none of them scaled."""
     root = folder_of(tmp_path / 'source', COUNT)
     Image.fromarray(picture(99)[..., 0]).save(root / 'train' / 'c1' / 'grey.png')
     folder_of(tmp_path / 'other', 3)
@@ -89,13 +89,13 @@ def test_a_copy_that_is_not_there_not_finished_or_no_raw_one(copied, tmp_path):
     with pytest.raises(DataError, match='is damaged'):
         RawShards(str(copied))
     store_resized(copied.parent / 'source', tmp_path / 'jpeg')
-    with pytest.raises(DataError, match='is no copy of raw images'):
+    with pytest.raises(DataError, match='is not a copy of raw images'):
         RawShards(str(tmp_path / 'jpeg'))
 
 
 def test_damaged_shards(copied):
     os.truncate(copied / 'images-000001.bin', 100)
-    with pytest.raises(DataError, match=r'images-000001.bin.* has 100 bytes, \d+ expected'):
+    with pytest.raises(DataError, match=r'images-000001.bin.* has 100 bytes, expected \d+'):
         RawShards(str(copied))
     os.remove(copied / 'images-000001.bin')
     with pytest.raises(DataError, match=r'images-000001.bin.* is missing'):

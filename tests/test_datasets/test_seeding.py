@@ -43,7 +43,7 @@ def test_caller_state_is_put_back_after_an_error():
     assert torch.rand(1).item() == expected
 
 
-def test_hash_spreads_neighbouring_triples():
+def test_hash_spreads_neighboring_triples():
     seeds = {sample_seed(s, e, i) & 0xFFFFFFFF for s in range(4) for e in range(20) for i in range(100)}
     assert len(seeds) >= 8000 - 2  # 32-bit birthday: 0.007 collisions expected
     bits = np.array([[sample_seed(0, 0, i) >> b & 1 for b in range(64)] for i in range(2000)])

@@ -1,4 +1,4 @@
-"""The order of shards: exact over ranks, a function of (seed, epoch), reading neighbours, resumable."""
+"""The order of shards: exact over ranks, a function of (seed, epoch), reading neighbors, resumable."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_the_order_is_a_function_of_seed_and_epoch(monkeypatch):
     assert tuple(first.order()) == orders[2, 1]
 
 
-def test_samples_are_mixed_within_windows_and_neighbours_stay_together(monkeypatch):
+def test_samples_are_mixed_within_windows_and_neighbors_stay_together(monkeypatch):
     data = Sharded((40,) * 12)
     shards = data.shards()
     one = sampler(monkeypatch, data=data, window=3, run=8)
@@ -132,5 +132,5 @@ def test_wrong_sizes(monkeypatch, options, message):
 
 
 def test_data_without_shards():
-    with pytest.raises(ConfigError, match='list knows no shards; use TarShards'):
+    with pytest.raises(ConfigError, match='list has no shards; use TarShards'):
         ShardSampler([1, 2])

@@ -72,9 +72,9 @@ def test_impossible_sizes(size, message):
 
 
 def test_too_few_samples():
-    with pytest.raises(DataError, match='class 5 has 2 samples, 3 are asked for'):
+    with pytest.raises(DataError, match='class 5 has 2 samples, fewer than 3'):
         balanced_indices(LABELS, per_class=3)
-    with pytest.raises(DataError, match='no labelled samples'):
+    with pytest.raises(DataError, match='no labeled samples'):
         balanced_indices([], per_class=1)
 
 
@@ -122,8 +122,8 @@ def test_entries_of_lists_of_both_forms(image_folder, tmp_path):
         ('train/n00000001/n00000001_2.JPEG', 0),
     ]
     assert [entry.label for entry in list_entries(str(tmp_path / 'bare.txt'), str(root)).entries] == [2, 0]
-    (tmp_path / 'labelled.txt').write_text('a b.png 4\n')
-    assert list_entries(str(tmp_path / 'labelled.txt'), str(root)).entries == [('a b.png', 4)]
+    (tmp_path / 'labeled.txt').write_text('a b.png 4\n')
+    assert list_entries(str(tmp_path / 'labeled.txt'), str(root)).entries == [('a b.png', 4)]
 
 
 def test_splits_are_not_taken_for_classes(image_folder):
@@ -144,7 +144,7 @@ def test_paths_that_no_list_can_hold(path, tmp_path):
 def test_an_existing_list_is_kept_unless_asked(tmp_path):
     target = tmp_path / 'list.txt'
     target.write_text('old')
-    with pytest.raises(DataError, match='exists and was left as it is'):
+    with pytest.raises(DataError, match='exists and was not changed'):
         write_image_list([ListEntry('a.png', 0)], str(target))
     assert target.read_text() == 'old'
     write_image_list([ListEntry('a.png', 0)], str(target), overwrite=True)

@@ -41,7 +41,7 @@ def shards(written, tmp_path) -> Path:
 
 @pytest.fixture
 def bucket(written):
-    """The archives in a store that is no folder."""
+    """The archives in a store that is not a folder."""
     store = fsspec.filesystem('memory')
     store.put(str(written), '/bucket', recursive=True)
     yield 'memory://bucket'
@@ -96,7 +96,7 @@ def test_another_store_gives_the_same(bucket, written):
     assert check(elsewhere[9]) == check(here[9])
 
 
-def test_neighbours_are_one_request_and_a_batch_is_asked_for_at_once(written, monkeypatch):
+def test_neighbors_are_one_request_and_a_batch_is_asked_for_at_once(written, monkeypatch):
     data, asked = open_shards(written), []
     read = Store.read_pieces
     monkeypatch.setattr(Store, 'read_pieces', lambda self, pieces: asked.append(pieces) or read(self, pieces))
@@ -177,15 +177,15 @@ def test_an_index_of_other_archives(shards):
     content = json.loads((shards / 'index.json').read_text())
     content['shards'][2]['offsets'][1] += 512
     (shards / 'index.json').write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r'images-000002.tar/.* is not where the index says.*--index-only'):
+    with pytest.raises(DataError, match=r'images-000002.tar/.* is not at its place in the index.*--index-only'):
         open_shards(shards)[11]
 
 
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('', 'is no JSON'),
-        ('[1]', 'is no index of shards'),
+        ('', 'is not JSON'),
+        ('[1]', 'is not an index of shards'),
         ('{"format": "mmselfsup_graft shard index", "version": 9}', 'has version 9, expected 1'),
         ('{"format": "mmselfsup_graft shard index", "version": 1}', 'is damaged'),
         (
@@ -293,7 +293,7 @@ def test_a_cache_that_cannot_work(bucket, shards, tmp_path):
         open_shards(bucket, cache_dir=str(tmp_path), cache_bytes=100)[0]
     data = open_shards(shards, cache_dir=str(tmp_path))
     os.truncate(shards / 'images-000000.tar', 1024)
-    with pytest.raises(DataError, match='has 1024 bytes, the index says'):
+    with pytest.raises(DataError, match='has 1024 bytes, expected'):
         data[0]
     assert list(tmp_path.glob('*.tar')) == []
     os.remove(shards / 'images-000000.tar')
@@ -430,7 +430,7 @@ def test_the_cache_of_another_user(bucket, tmp_path, monkeypatch, denied):
 
     data = open_shards(bucket, cache_dir=str(tmp_path))
     monkeypatch.setattr(f'mmselfsup_graft.datasets.shards.shard_cache.{denied}', refuse)
-    with pytest.raises(DataError, match=r"is another user's .*choose a folder of your own"):
+    with pytest.raises(DataError, match=r'belongs to another user .*choose a folder of your own'):
         data[0]
 
 

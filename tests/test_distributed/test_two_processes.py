@@ -131,7 +131,7 @@ def simmim(kind: str = 'SimMIM', head: dict[str, Any] | None = None, **token: An
     return _backward(model, _share(images), mode='loss')
 
 
-class _Normalised(nn.Module):
+class _Normalized(nn.Module):
     """Batch norm with a loss that tells its entries apart, the mean over this rank's samples."""
 
     def __init__(self, norm: nn.Module) -> None:
@@ -149,7 +149,7 @@ def batch_norm(shape: tuple[int, ...], sizes: tuple[int, ...] | None = None, **o
     from mmselfsup_graft.models import PortableSyncBN
 
     kind = PortableSyncBN if dist.is_initialized() else {2: nn.BatchNorm1d, 4: nn.BatchNorm2d}[len(shape)]
-    model = _Normalised(kind(shape[1], **options)).double()
+    model = _Normalized(kind(shape[1], **options)).double()
     if model.norm.affine:
         with torch.no_grad():
             model.norm.weight.copy_(torch.arange(shape[1]) + 1)
@@ -291,7 +291,7 @@ CASES: dict[str, Callable[[], Result]] = {
     'mae': mae,
     'tec': tec,
     'fast data, all in the worker': partial(fast_data, 'cpu'),
-    'fast data, colours on the device': partial(fast_data, 'device'),
+    'fast data, colors on the device': partial(fast_data, 'device'),
     'multi-task': multi_task,
     'joint embedding': joint_embedding,
     'simmim on a ResNet': simmim,

@@ -10,7 +10,7 @@ from helpers import build
 from mmselfsup_graft.checkpoints import convert, save_atomically
 from mmselfsup_graft.engine.runners.pretrained import PretrainedPart, load_pretrained
 from mmselfsup_graft.engine.train import load_config
-from mmselfsup_graft.export.clients import build_client, check_client
+from mmselfsup_graft.export.target_check import build_target_model, check_target_model
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'a2mim'
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=48)
@@ -44,14 +44,14 @@ def pre_trained(kind: str) -> Any:
 def test_convolutional_networks(kind: str, target: str) -> None:
     model = pre_trained(kind)
     done = convert({'state_dict': model.state_dict()}, 'a2mim.pth', target)
-    fit = check_client(done)
+    fit = check_target_model(done)
     assert fit.good, fit.problem()
-    client = build_client(done)
-    missing, unexpected = client.load_state_dict(done.bare_state, strict=False)
+    built = build_target_model(done)
+    missing, unexpected = built.load_state_dict(done.bare_state, strict=False)
     assert (set(missing), unexpected) == (set(fit.fresh), [])
-    client.eval()
+    built.eval()
     image = torch.randn(1, 3, 64, 64)
-    found = client(image)[-1]
+    found = built(image)[-1]
     if kind == 'convnext':  # norm after the pooling there, on the map in pre-training
         stages = [*zip(model.backbone.downsample_layers, model.backbone.stages)]
         expected = image
@@ -83,13 +83,13 @@ def test_vit_in_mmseg_at_the_size_of_its_crops(tmp_path: Path) -> None:
     assert [each.shape for each in backbone(torch.randn(1, 3, 96, 96))] == [(1, 24, 6, 6)] * 3
     for target in ('mmseg', 'mmseg-mae'):
         done = convert({'state_dict': model.state_dict()}, 'a2mim.pth', target, img_size=(96, 96))
-        fit = check_client(done)
+        fit = check_target_model(done)
         assert fit.good, fit.problem()
-        client = build_client(done, 3)
-        client.load_state_dict(done.bare_state, strict=False)
-        client.eval()
-        client.out_type, client.out_indices = 'featmap', [0, 1, 2]
+        built = build_target_model(done, 3)
+        built.load_state_dict(done.bare_state, strict=False)
+        built.eval()
+        built.out_type, built.out_indices = 'featmap', [0, 1, 2]
         image = torch.randn(1, 3, 96, 96)
         backbone.eval()
-        for one, other in zip(client(image), backbone(image)):
+        for one, other in zip(built(image), backbone(image)):
             torch.testing.assert_close(one, other, rtol=0, atol=5e-5)

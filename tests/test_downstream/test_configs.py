@@ -193,7 +193,7 @@ def test_layer_decay_inside_detectors_and_segmentors(name, decay, data, tmp_path
 
 
 # ---------------------------------------------------------------- the published settings of the others
-def test_the_stronger_family_synchronises_every_norm_and_freezes_nothing():
+def test_the_stronger_family_synchronizes_every_norm_and_freezes_nothing():
     for path in DETECTION:
         if 'syncbn' not in path.stem:
             continue
@@ -218,9 +218,9 @@ def test_the_second_half_of_a2mims_schedule():
 @pytest.mark.parametrize('path', [path for path in SEGMENTATION if 'upernet' in path.stem], ids=name_of)
 def test_upernet_is_maes_recipe(path):
     cfg = load_config(path)
-    backbone, optimiser = cfg.model.backbone, cfg.optim_wrapper.optimizer
+    backbone, optimizer = cfg.model.backbone, cfg.optim_wrapper.optimizer
     assert (backbone.out_indices, backbone.drop_path_rate, backbone.final_norm) == ([3, 5, 7, 11], 0.1, False)
-    assert (optimiser.type, optimiser.lr, optimiser.weight_decay) == ('AdamW', 1e-4, 0.05)
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-4, 0.05)
     assert cfg.model.test_cfg == dict(mode='slide', crop_size=(512, 512), stride=(341, 341))
     warm_up, poly = cfg.param_scheduler
     assert (warm_up.start_factor, warm_up.end, poly.power, poly.end) == (1e-6, 1500, 1.0, 160000)

@@ -33,7 +33,7 @@ def test_a_model_agrees_with_its_config(model: dict[str, Any]):
 
 
 def test_a_detector_by_name(tmp_path):
-    """Built, initialised, and its backbone filled from a file."""
+    """Built, initialized, and its backbone filled from a file."""
     name = 'mask-rcnn_r50-mocov2-pre_fpn_1x_coco'
     assert name in list_models()
     source = build({'type': 'mmpretrain.ResNet', 'depth': 50})

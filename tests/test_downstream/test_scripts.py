@@ -51,8 +51,8 @@ def test_two_processes_train_and_test(name, data, tmp_path):
     assert 'pre-trained weights of backbone' in log
     (checkpoint,) = folder.glob('epoch_1.pth') if library == 'mmdetection' else folder.glob('iter_2.pth')
     state = torch.load(checkpoint, weights_only=True)['state_dict']
-    learnt = [key for key in source if f'backbone.{key}' in state and source[key].is_floating_point()]
-    assert max((state[f'backbone.{key}'] - source[key]).abs().max() for key in learnt if 'pos_embed' not in key) > 0
+    learned = [key for key in source if f'backbone.{key}' in state and source[key].is_floating_point()]
+    assert max((state[f'backbone.{key}'] - source[key]).abs().max() for key in learned if 'pos_embed' not in key) > 0
     run(f'{library}/dist_test.sh', config, checkpoint, 2, '--work-dir', folder)
     metrics = json.loads((folder / 'test.json').read_text())['metrics']
     assert {'mmdetection': 'coco/bbox_mAP', 'mmsegmentation': 'mIoU'}[library] in metrics

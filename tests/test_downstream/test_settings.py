@@ -54,7 +54,7 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize('path', [p for p in DETECTION if 'syncbn' in p.stem], ids=lambda path: path.stem)
-def test_resnets_with_synchronised_norms(path):
+def test_resnets_with_synchronized_norms(path):
     cfg = load_config(path)
     kind = 'ms-2x of A2MIM' if 'a2mim' in path.stem and '2x' in path.stem else path.stem.split('_')[-2]
     assert schedule(cfg) == SCHEDULES[kind]
@@ -108,11 +108,11 @@ def test_a2mims_vit_in_a_detector():
 def test_images_of_every_segmentor(path):
     cfg = load_config(path)
     has(cfg.data_preprocessor, **RGB, size=(512, 512), pad_val=0, seg_pad_val=255)
-    resize, crop, flip, colours = cfg.train_dataloader.dataset.pipeline[2:6]
+    resize, crop, flip, colors = cfg.train_dataloader.dataset.pipeline[2:6]
     has(resize, scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True)
     has(crop, crop_size=(512, 512), cat_max_ratio=0.75)
     has(flip, prob=0.5)
-    assert colours.type == 'PhotoMetricDistortion'
+    assert colors.type == 'PhotoMetricDistortion'
     labels = [step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'LoadAnnotations']
     assert [step.reduce_zero_label for step in labels] == [True]
     has(cfg.train_cfg, max_iters=160000, val_interval=16000)

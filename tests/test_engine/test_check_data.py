@@ -86,7 +86,7 @@ def test_classes_without_a_readable_image_are_said(animals, monkeypatch):
     for file in (animals / 'seen' / 'cat').iterdir():
         file.write_bytes(b'damaged')
     said = []
-    monkeypatch.setattr('mmselfsup_graft.evaluation.scoring.say_once', lambda text, *_: said.append(text))
+    monkeypatch.setattr('mmselfsup_graft.evaluation.scoring.log_once', lambda text, *_: said.append(text))
     protocols = {'knn': make_protocol('knn', PROTOCOLS['knn'], 'knn')}
     evaluation = Evaluation({'train': side(animals, 'seen'), 'test': side(animals, 'new')}, protocols)
     assert score_pixels(evaluation).results['knn']['accuracy'] == 100

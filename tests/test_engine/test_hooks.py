@@ -20,7 +20,7 @@ from mmselfsup_graft.errors import ConfigError
 
 
 class Rates:
-    """Optimiser wrapper of which hooks ask rates only."""
+    """Optimizer wrapper of which hooks ask rates only."""
 
     param_groups = ()
 
@@ -86,7 +86,7 @@ def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypa
     for runner.iter in range(5):
         clock.now += 2.0
         hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(1.5)})
-    few = ['only 20 steps of the optimiser, too few to learn much; train for more epochs']
+    few = ['only 20 optimizer steps, too few to learn much; train for more epochs']
     expected = {'notes': few, 'iter': 5, 'max_iters': 20, 'loss': 1.5, 'seconds': 10.0, 'seconds_left': 30.0}
     expected['cpu_seconds'] = 15.0
     assert json.loads((tmp_path / 'progress.json').read_text()) == expected
@@ -97,7 +97,7 @@ def test_progress_says_where_the_run_is_and_how_long_it_takes(tmp_path, monkeypa
     hook.before_train(runner)
     clock.now += 1.0
     hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(1.0)})
-    few = ['only 20 steps of the optimiser, too few to learn much; train for more epochs']
+    few = ['only 20 optimizer steps, too few to learn much; train for more epochs']
     expected = {'notes': few, 'iter': 5, 'max_iters': 20, 'loss': 1.0, 'seconds': 11.0, 'seconds_left': 15.0}
     expected['cpu_seconds'] = 16.5
     assert json.loads((tmp_path / 'progress.json').read_text()) == expected
@@ -128,7 +128,7 @@ def test_progress_notes_what_the_losses_do_not_show(tmp_path):
         return json.loads((tmp_path / 'progress.json').read_text())['notes']
 
     assert notes(max_iters=1000) == []
-    assert 'only 20 steps' in notes()[0]
+    assert 'only 20 optimizer steps' in notes()[0]
     (left_out,) = notes(max_iters=1000, train_dataloader=loader(7))
     assert left_out.startswith('3 of 7 images are left out of every epoch')
     assert notes(max_iters=1000, train_dataloader=loader(8), world_size=1) == []
@@ -216,7 +216,7 @@ def test_draws_are_a_function_of_seed_rank_and_iteration():
         assert draws() == expected
 
 
-def test_neighbouring_iterations_ranks_and_seeds_draw_other_numbers():
+def test_neighboring_iterations_ranks_and_seeds_draw_other_numbers():
     keys = [(seed, rank, iteration) for seed in range(4) for rank in range(4) for iteration in range(16)]
     found = [draws(*key) for key in keys]
     for generator in range(3):

@@ -1,4 +1,4 @@
-"""MomentumScheduleHook: cosine over iterations, one update per optimiser step."""
+"""MomentumScheduleHook: cosine over iterations, one update per optimizer step."""
 
 import math
 from types import SimpleNamespace
@@ -78,7 +78,7 @@ def test_a_model_without_momentum_encoder_is_refused() -> None:
 
 
 @pytest.mark.parametrize('accumulate', [1, 3])
-def test_one_update_per_optimiser_step(accumulate: int) -> None:
+def test_one_update_per_optimizer_step(accumulate: int) -> None:
     """The moving average moves at the first micro-batch of a step, when the weights have just changed."""
     model = build(moco_config(base_momentum=0.5)).train()
     model.init_weights()

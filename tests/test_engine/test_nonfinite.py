@@ -19,7 +19,7 @@ from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.nonfinite import hook as nonfinite
 from mmselfsup_graft.engine.nonfinite.kept_batch import KeptBatch
 from mmselfsup_graft.engine.nonfinite.origin import find_nonfinite, nonfinite_names
-from mmselfsup_graft.engine.nonfinite.step_guard import DeviceMail, StepGuard, gradient_norm
+from mmselfsup_graft.engine.nonfinite.step_guard import HostTransfer, StepGuard, gradient_norm
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.registry import HOOKS
@@ -186,12 +186,12 @@ def test_what_was_left_to_the_device_is_kept_as_plain_data(tmp_path: Path, sever
 def test_it_is_noticed_late_and_still_the_right_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU that is behind the host: results come three iterations late, or when they are awaited."""
 
-    class Late(DeviceMail):
+    class Late(HostTransfer):
         def arrived(self, wait: bool = False) -> Any:
             while len(self._sent) > (0 if wait else 3):
                 yield next(super().arrived(True))
 
-    monkeypatch.setattr(nonfinite, 'DeviceMail', Late)
+    monkeypatch.setattr(nonfinite, 'HostTransfer', Late)
     for iteration, stopped in ((1, 2), (4, 6)):  # before the checkpoint of iteration 1; of 5
         folder = tmp_path / str(iteration)
         with pytest.raises(GraftError, match=f'at iteration {iteration} '):

@@ -46,7 +46,7 @@ def test_other_mistakes(model: Any) -> None:
     with pytest.raises(ConfigError, match='negative'):
         _constructor(lr_layer_wise=[1.0, -1.0]).param_groups(model)
     for ratio in (0.0, 1.5, -0.1):
-        with pytest.raises(ConfigError, match=rf'must lie in \(0, 1\], got {ratio}'):
+        with pytest.raises(ConfigError, match=rf'must be in \(0, 1\], got {ratio}'):
             _constructor(layer_wise_decay_ratio=ratio).param_groups(model)
     with pytest.raises(ConfigError, match="unknown key 'lr_layerwise'"):
         _constructor(lr_layerwise=[1.0])
@@ -154,7 +154,7 @@ def test_built_through_mmengine(model: Any) -> None:
     assert 'param_names' not in groups[0]
 
 
-def test_state_of_the_optimiser_can_be_read_safely(model: Any, tmp_path: Path) -> None:
+def test_state_of_the_optimizer_can_be_read_safely(model: Any, tmp_path: Path) -> None:
     wrapper = _constructor(lr_layer_wise=[0.1, 1.0])(model)
     torch.save(wrapper.state_dict(), tmp_path / 'state.pth')
     wrapper.load_state_dict(torch.load(tmp_path / 'state.pth', weights_only=True))
@@ -266,13 +266,13 @@ def test_lars_of_many_tensors_is_that_of_each_and_takes_few_calls() -> None:
         (dict(type='LARS'), None),
     ],
 )
-def test_optimisers_are_fused_where_that_is_left_open(model: Any, options: dict[str, Any], fused: bool | None) -> None:
+def test_optimizers_are_fused_where_that_is_left_open(model: Any, options: dict[str, Any], fused: bool | None) -> None:
     wrapper = LayerWiseLRConstructor({'optimizer': {'lr': 0.1, **options}})(model)
     assert wrapper.optimizer.param_groups[0].get('fused') == fused
     assert type(wrapper.optimizer).__name__ == options['type']
 
 
-def test_fused_is_the_same_optimiser_up_to_rounding() -> None:
+def test_fused_is_the_same_optimizer_up_to_rounding() -> None:
     found = []
     for choice in ({}, {'fused': False, 'foreach': False}):
         torch.manual_seed(0)
@@ -288,7 +288,7 @@ def test_fused_is_the_same_optimiser_up_to_rounding() -> None:
 
 
 @pytest.mark.parametrize('choices', [({}, {'fused': False}), ({'fused': False}, {}), ({}, {'foreach': True})])
-def test_a_resumed_optimiser_is_fused_if_its_own_config_says_so(choices: tuple[dict, dict]) -> None:
+def test_a_resumed_optimizer_is_fused_if_its_own_config_says_so(choices: tuple[dict, dict]) -> None:
     wrappers = []
     for choice in choices:
         layer = nn.Linear(6, 5)

@@ -101,7 +101,7 @@ def test_table_has_a_line_per_rate_and_decay() -> None:
         ([dict(lr_mult=0.1)], r'rules\[0\] must be dict'),
         ([NORMS, dict(match='a', decay=0.0)], r"rules\[1\]: unknown key 'decay'"),
         ([dict(match='a')], r'rules\[0\] changes nothing'),
-        ([dict(match='(a', lr_mult=0.1)], r"'\(a' is no regular expression"),
+        ([dict(match='(a', lr_mult=0.1)], r"'\(a' is not a regular expression"),
         ([dict(match='a', lr_mult='0.1')], r"lr_mult must be a number > 0, got '0.1'"),
         ([dict(match='a', lr_mult=0)], r'lr_mult must be a number > 0, got 0'),
         ([dict(match='a', decay_mult=True)], 'decay_mult must be a number >= 0, got True'),
@@ -117,7 +117,7 @@ def test_options_that_need_others() -> None:
     for options, message in [
         (dict(as_released=True), 'as_released=True leaves weight decay to the rules'),
         (dict(as_released=1, rules=[NORMS]), 'as_released must be True or False, got 1'),
-        (dict(layer_ids='backbone'), 'give that too'),
+        (dict(layer_ids='backbone'), 'give both'),
         (dict(layer_ids='stages', layer_wise_decay_ratio=0.5), "layer_ids is 'stages'; choose from blocks, backbone"),
     ]:
         with pytest.raises(ConfigError, match=message):

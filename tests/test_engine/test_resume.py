@@ -146,7 +146,7 @@ class Stop(Exception):
 
 @HOOKS.register_module()
 class StopAt(Hook):
-    """Raise in the middle of an iteration: after the optimiser's step, before anything is written."""
+    """Raise in the middle of an iteration: after the optimizer's step, before anything is written."""
 
     priority = 'HIGHEST'
 

@@ -147,7 +147,7 @@ DAMAGE = {
     'missing moment': (drop('optimizer.state.5.exp_avg_sq'), 'exp_avg_sq of .* is missing'),
     'unknown moment': (put(
         'optimizer.state.5.momentum_buffer', torch.zeros(1)), "'momentum_buffer', which this optimizer does not keep"),
-    'missing entry': (drop('optimizer.state.5'), r'optimizer state of \d+ parameters, of \d+ when'),
+    'missing entry': (drop('optimizer.state.5'), r'optimizer state of \d+ parameters, expected \d+'),
     'an entry of text': (put('optimizer.state.5', 'text'), "is the text 'text'"),
     'an entry too many': (put('optimizer.state.9999', {}), 'entry 9999 that belongs to no parameter'),
     'no entries': (put('optimizer.state', {}), 'optimizer state of 0 parameters'),
@@ -189,7 +189,7 @@ DAMAGE = {
     'another unit': (put(f'{SCHEDULE}.by_epoch', True), 'by_epoch of schedule 0 was True, now it is False'),
     'another base value': (put(f'{SCHEDULE}.base_values', lambda v: [1e6] * len(v)), 'base_values of schedule 0 are'),
     'another last value': (
-        put(f'{SCHEDULE}._last_value', lambda v: [-1e6] * len(v)), 'lr of parameter group 0 .* file says -1000000'),
+        put(f'{SCHEDULE}._last_value', lambda v: [-1e6] * len(v)), 'lr of parameter group 0 .* file has -1000000'),
     'step of schedule as text': (put(f'{SCHEDULE}.last_step', '4'), "last_step is the text '4'"),
     'negative step of schedule': (put(f'{SCHEDULE}.last_step', -7), 'the step is'),
     'another step': (put(f'{SCHEDULE}._global_step', 3), 'the step is 3'),
@@ -346,7 +346,7 @@ def test_the_command_refuses_in_one_line(trained, tmp_path):
 
 # ---------------------------------------------------------------- code
 def test_a_config_text_behind_a_shadowed_method_is_not_executed(trained, tmp_path):
-    """An OrderedDict may bring attributes of its own; ``pop`` of this one is no method."""
+    """An OrderedDict may bring attributes of its own; ``pop`` of this one is not a method."""
     content = load(trained / 'run' / 'epoch_1.pth')
     text = f'import os\nos.mkdir({str(tmp_path / "executed")!r})\n'
     for part, keys in ((content, ('meta',)), (content['message_hub'], ('runtime_info',))):
@@ -424,7 +424,9 @@ def test_a_damaged_newest_is_passed_over(trained, tmp_path):
     assert f'checkpoint {damaged} is damaged' in done.error()
     done = call_tool('train', trained / 'cl.py', '--work-dir', tmp_path / 'run', '--resume', *fresh_name())
     assert done.code == 0, done.err
-    (warning,) = (line for line in (done.out + done.err).splitlines() if 'Resuming from the one before it' in line)
+    (warning,) = (
+        line for line in (done.out + done.err).splitlines() if 'Resuming from the previous readable one' in line
+    )
     assert str(damaged) in warning
     assert str(tmp_path / 'run' / 'epoch_1.pth') in warning
     assert_same_run(damaged, trained / 'run' / 'epoch_2.pth')
@@ -448,7 +450,7 @@ def test_a_finished_run_is_left_alone(trained):
     before = {path: path.read_bytes() for path in (trained / 'run').rglob('*') if path.is_file()}
     done = call_tool('train', trained / 'cl.py', '--work-dir', trained / 'run', '--resume', *fresh_name())
     assert done.code == 0, done.err
-    assert 'finished: 2 of 2 epochs, ask for more with --epochs' in done.out
+    assert 'finished: 2 of 2 epochs, use --epochs for more' in done.out
     assert {path: path.read_bytes() for path in (trained / 'run').rglob('*') if path.is_file()} == before
 
 

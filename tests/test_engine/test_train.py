@@ -31,7 +31,7 @@ def test_fields_of_a_graft_and_of_a_protocol_may_be_new() -> None:
         ('evaluation.few_shots', 'few_shot'),
     ],
 )
-def test_misspelt_ones_are_refused_with_a_suggestion(option: str, hint: str) -> None:
+def test_misspelled_ones_are_refused_with_a_suggestion(option: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f"did you mean '{hint}'"):
         load_config(GRAFTED, {option: 1})
 

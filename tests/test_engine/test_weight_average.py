@@ -68,7 +68,7 @@ def test_average_of_a_run(tmp_path: Path) -> None:
 
 
 class Steps(Hook):
-    """Averages what the optimiser's steps leave, by the definition, while two batches are accumulated."""
+    """Averages what the optimizer's steps leave, by the definition, while two batches are accumulated."""
 
     priority = 'HIGHEST'
 
@@ -94,7 +94,7 @@ def test_average_while_batches_are_accumulated(tmp_path: Path) -> None:
         assert torch.allclose(saved[name].double(), wanted, rtol=0, atol=1e-6), name
 
 
-def test_buffers_are_copied_and_steps_of_the_optimiser_are_averaged(tmp_path: Path) -> None:
+def test_buffers_are_copied_and_steps_of_the_optimizer_are_averaged(tmp_path: Path) -> None:
     content = finetune_config(channels=3, custom_hooks=[dict(type='WeightAverageHook', decay=0.9)])
     content['optim_wrapper']['accumulative_counts'] = 2
     head = {**content['model']['head'], 'in_channels': 32}

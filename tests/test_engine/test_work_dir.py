@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import run_ranks
 
-from mmselfsup_graft.engine.launching.work_dir import only_writer
+from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.errors import GraftError
 
 FORK = multiprocessing.get_context('fork')
@@ -20,7 +20,7 @@ FORK = multiprocessing.get_context('fork')
 
 def attempt(folder: Path, queue) -> None:
     try:
-        with only_writer(folder):
+        with exclusive_work_dir(folder):
             queue.put('')
     except GraftError as error:
         queue.put(str(error))
@@ -38,8 +38,8 @@ def in_a_fork(folder: Path) -> str:
 
 def test_another_process_is_refused_and_told_who_writes(tmp_path):
     folder = tmp_path / 'new' / 'run'
-    with only_writer(folder):
-        with only_writer(str(folder)):  # nested, as the stages of a recipe
+    with exclusive_work_dir(folder):
+        with exclusive_work_dir(str(folder)):  # nested, as the stages of a recipe
             pass
         refusal = in_a_fork(folder)
         assert f'{folder} is in use' in refusal
@@ -48,7 +48,7 @@ def test_another_process_is_refused_and_told_who_writes(tmp_path):
 
 
 def hold(folder: Path, queue) -> None:
-    with only_writer(folder):
+    with exclusive_work_dir(folder):
         worker = os.fork()
         if worker == 0:
             time.sleep(60)
@@ -78,7 +78,7 @@ def test_unfinished_checkpoints_of_killed_runs_are_removed_and_nothing_else(tmp_
     kept = ['epoch_2.pth', '.other.pth.tmp', 'iter_3.pth.tmp', 'a.1-00000000.tmp']
     for name in (*stale, *kept):
         (tmp_path / name).touch()
-    with only_writer(tmp_path):
+    with exclusive_work_dir(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, '.lock'])
 
 
@@ -91,7 +91,7 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
     monkeypatch.setattr(
         'mmselfsup_graft.engine.launching.work_dir.print_log', lambda text, level, **_: messages.append(text)
     )
-    with only_writer(tmp_path):
+    with exclusive_work_dir(tmp_path):
         pass
     assert f'{tmp_path} cannot be locked (No locks available)' in messages[0]
 
@@ -111,7 +111,10 @@ def test_a_lock_that_is_not_a_file_of_its_own_is_refused(kind, tmp_path):
     other.write_text('precious')
     (tmp_path / 'run').mkdir()
     LOCKS[kind](tmp_path / 'run' / '.lock', other)
-    with pytest.raises(GraftError, match=str(tmp_path / 'run' / '.lock')) as refused, only_writer(tmp_path / 'run'):
+    with (
+        pytest.raises(GraftError, match=str(tmp_path / 'run' / '.lock')) as refused,
+        exclusive_work_dir(tmp_path / 'run'),
+    ):
         pass
     assert '\n' not in str(refused.value)
     assert other.read_text() == 'precious'
@@ -119,13 +122,13 @@ def test_a_lock_that_is_not_a_file_of_its_own_is_refused(kind, tmp_path):
 
 def test_a_work_directory_that_is_a_file_is_refused(tmp_path):
     (tmp_path / 'run').write_text('x')
-    with pytest.raises(GraftError, match='cannot be used as a work directory'), only_writer(tmp_path / 'run'):
+    with pytest.raises(GraftError, match='cannot be used as a work directory'), exclusive_work_dir(tmp_path / 'run'):
         pass
 
 
 def leave(folder: Path, queue) -> None:
     """Leave the block in a fork, where the number of the lock belongs to another file by then."""
-    with only_writer(folder):
+    with exclusive_work_dir(folder):
         numbers = set(os.listdir('/proc/self/fd'))
         worker = os.fork()
         if worker == 0:
@@ -154,14 +157,14 @@ def test_a_fork_that_leaves_the_block_touches_neither_the_lock_nor_other_files(t
 
 def refused_rank(rank: int, folder: str) -> str:
     try:
-        with only_writer(folder):
+        with exclusive_work_dir(folder):
             return ''
     except GraftError as error:
         return str(error)
 
 
 def test_all_ranks_are_refused_together(tmp_path):
-    with only_writer(tmp_path):
+    with exclusive_work_dir(tmp_path):
         first, second = run_ranks(refused_rank, 2, str(tmp_path))
     assert f'PID {os.getpid()} ' in first
     assert first == second

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmselfsup_graft.evaluation import FewShotProtocol, centre_and_normalise, few_shot_accuracies
+from mmselfsup_graft.evaluation import FewShotProtocol, center_and_normalize, few_shot_accuracies
 from mmselfsup_graft.evaluation.protocols import few_shot
 from mmselfsup_graft.evaluation.protocols.batched_logistic import fit_logistic_batch
 from mmselfsup_graft.evaluation.protocols.few_shot import draw_shots
@@ -18,7 +18,7 @@ def problems(count: int, samples: int, width: int, classes: int, decay: float) -
     rng = np.random.default_rng(samples + width)
     labels = np.stack([rng.permutation(np.arange(samples) % classes) for _ in range(count)])
     mixed = (rng.normal(size=(classes, width)) + 1)[labels] + rng.normal(size=(count, samples, width))
-    return np.stack([centre_and_normalise(each * np.geomspace(1, decay, width)) for each in mixed]), labels
+    return np.stack([center_and_normalize(each * np.geomspace(1, decay, width)) for each in mixed]), labels
 
 
 def solve(features, labels, classes, strength=STRENGTH, tol=1e-9, max_iter=2000):
@@ -61,7 +61,7 @@ def test_the_gradient_is_as_small_as_it_says():
             assert np.abs(gradient).max() <= np.linalg.norm(gradient, axis=0).max() <= 1.001 * tol
 
 
-def test_a_problem_does_not_depend_on_its_neighbours():
+def test_a_problem_does_not_depend_on_its_neighbors():
     easy, labels = problems(2, 20, 32, 5, 1.0)
     hard, _ = problems(2, 20, 32, 5, 1e-4)
     features = np.stack([easy[0], hard[0], easy[1]])
@@ -95,19 +95,19 @@ def test_an_unfinished_problem_says_so():
 
 def test_few_shot_accuracies_equal_fits_one_by_one(monkeypatch):
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(4, 12))
+    centers = rng.normal(size=(4, 12))
     names = np.array([3, 5, 6, 9])  # labels need not count from 0
     sides = []
     for count in (60, 200):
         columns = rng.integers(0, 4, count)
-        sides.append((centres[columns] + 1.5 * rng.normal(size=(count, 12)), names[columns]))
+        sides.append((centers[columns] + 1.5 * rng.normal(size=(count, 12)), names[columns]))
     (x, y), (unseen, truth) = sides
     protocol = FewShotProtocol(shots=(1, 4), draws=6, seed=2, tol=1e-9)
     result = few_shot_accuracies((x, y), (unseen, truth), protocol)
     for shots in protocol.shots:
         chosen = [draw_shots(y, shots, np.random.default_rng((2, shots, draw))) for draw in range(6)]
-        fits = [fit_logistic(centre_and_normalise(x)[each], y[each], STRENGTH, tol=1e-10) for each in chosen]
-        expected = [fit.accuracy(centre_and_normalise(unseen), truth) for fit in fits]
+        fits = [fit_logistic(center_and_normalize(x)[each], y[each], STRENGTH, tol=1e-10) for each in chosen]
+        expected = [fit.accuracy(center_and_normalize(unseen), truth) for fit in fits]
         assert result[shots]['accuracies'] == pytest.approx(expected, abs=1e-9)
         assert result[shots]['converged'] == 6
     monkeypatch.setattr(few_shot, '_NUMBERS', 1)  # every draw in a part of its own

@@ -83,7 +83,7 @@ def test_the_feature_of_a_config_is_scored(images):
     assert results['patch_mean'] != results['class_token'] != results['both']
     with pytest.raises(ConfigError, match=r"evaluation\.feature is 'cls'; choose from class_token, patch_mean, both"):
         read_evaluation(Config({**CFG.to_dict(), 'evaluation': {**digits, 'feature': 'cls'}}))
-    with pytest.raises(DataError, match='labelled'):
+    with pytest.raises(DataError, match='labeled'):
         score_checkpoint(
             Config({**CFG.to_dict(), 'evaluation': {'train': images[0], 'test': images[0], 'knn': {}}}), None
         )

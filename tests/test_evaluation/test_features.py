@@ -19,14 +19,14 @@ RESNET = dict(type='mmpretrain.ResNet', depth=18, out_indices=(3,))
 class Packed(Dataset):
     """Packed samples as the pipelines make them: uint8 images [3, 16, 16]."""
 
-    def __init__(self, count: int = 5, labelled: bool = True, as_list: bool = False) -> None:
+    def __init__(self, count: int = 5, labeled: bool = True, as_list: bool = False) -> None:
         from mmpretrain.structures import DataSample
 
         torch.manual_seed(1)
         self.images = torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8)
         self.samples = [DataSample() for _ in range(count)]
         for number, sample in enumerate(self.samples):
-            if labelled:
+            if labeled:
                 sample.set_gt_label(number % 3)
         self.as_list = as_list
 
@@ -43,7 +43,7 @@ def preprocessor():
     return MODELS.build(dict(type='mmpretrain.SelfSupDataPreprocessor', mean=MEAN, std=STD, to_rgb=False))
 
 
-def normalised(images: torch.Tensor) -> torch.Tensor:
+def normalized(images: torch.Tensor) -> torch.Tensor:
     return (images.float() - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
@@ -53,7 +53,7 @@ def test_feature_of_a_vit_is_its_class_token_after_the_norm(as_list, preprocesso
     assert not vit.training
     features, labels = extract_features(vit, preprocessor, data, batch_size=2)
     with torch.no_grad():
-        expected = vit.encode(normalised(data.images))[:, 0]
+        expected = vit.encode(normalized(data.images))[:, 0]
     np.testing.assert_allclose(features, expected.numpy(), rtol=1e-5, atol=1e-6)
     assert features.dtype == np.float32
     assert labels.tolist() == [0, 1, 2, 0, 1]
@@ -65,18 +65,18 @@ def test_all_features_by_one_pass_with_and_without_labels(preprocessor):
     vit = load_backbone(vit_config(), None)
     calls: list[int] = []
     vit.patch_embed.register_forward_hook(lambda *_: calls.append(1))
-    for labelled in (True, False):
-        data = Packed(labelled=labelled)
+    for labeled in (True, False):
+        data = Packed(labeled=labeled)
         found = embed(vit, preprocessor, data, ['both', 'patch_mean', 'class_token'], batch_size=2)
         with torch.no_grad():
-            tokens = vit.encode(normalised(data.images))
+            tokens = vit.encode(normalized(data.images))
         expected = {'class_token': tokens[:, 0], 'patch_mean': tokens[:, 1:].mean(1)}
         expected['both'] = torch.cat([expected['class_token'], expected['patch_mean']], dim=1)
         assert list(found.features) == ['both', 'patch_mean', 'class_token']
         for name, rows in found.features.items():
             np.testing.assert_allclose(rows, expected[name].numpy(), rtol=1e-5, atol=1e-6)
         assert found.indices.tolist() == [0, 1, 2, 3, 4]
-        assert (found.labels is None) != labelled
+        assert (found.labels is None) != labeled
     assert len(calls) == 2 * (3 + 1)
     assert embed(vit, preprocessor, data, batch_size=2).features.keys() == {'class_token'}
     mean, _ = extract_features(vit, preprocessor, Packed(), batch_size=3, feature='patch_mean')
@@ -87,11 +87,11 @@ def test_feature_of_a_resnet_is_its_map_averaged(preprocessor):
     resnet, data = load_backbone(RESNET, None), Packed()
     features, _ = extract_features(resnet, preprocessor, data, batch_size=3)
     with torch.no_grad():
-        (last,) = resnet(normalised(data.images))
+        (last,) = resnet(normalized(data.images))
     assert last.shape[1:] == (512, 1, 1)
     np.testing.assert_allclose(features, last.mean((2, 3)).numpy(), rtol=1e-5, atol=1e-6)
     with torch.no_grad():  # batch norm runs on stored statistics: the batch does not matter
-        (alone,) = resnet(normalised(data.images[:1]))
+        (alone,) = resnet(normalized(data.images[:1]))
     np.testing.assert_allclose(features[0], alone.mean((2, 3))[0].numpy(), rtol=1e-5, atol=1e-6)
 
 
@@ -103,8 +103,8 @@ def test_pixels_are_features_in_zero_to_one():
     assert labels.tolist() == [0, 1, 2, 0, 1]
 
 
-def test_unlabelled_images_are_refused(preprocessor):
-    data = Packed(labelled=False)
+def test_unlabeled_images_are_refused(preprocessor):
+    data = Packed(labeled=False)
     with pytest.raises(DataError, match='one sub-folder per class'):
         extract_features(load_backbone(vit_config(), None), preprocessor, data)
     with pytest.raises(DataError, match='one sub-folder per class'):

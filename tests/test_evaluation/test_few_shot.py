@@ -5,24 +5,24 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.evaluation import FewShotProtocol, centre_and_normalise, few_shot_accuracies
+from mmselfsup_graft.evaluation import FewShotProtocol, center_and_normalize, few_shot_accuracies
 from mmselfsup_graft.evaluation.protocols.few_shot import draw_shots
 from mmselfsup_graft.evaluation.protocols.logistic import fit_logistic
 
 
 def blobs(count: int, seed: int, classes: int = 4, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
     """Overlapping clusters: features [count, width] float32, labels in a random order."""
-    centres = np.random.default_rng(0).normal(size=(classes, width))
+    centers = np.random.default_rng(0).normal(size=(classes, width))
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(count) % classes)
-    return (centres[labels] + rng.normal(size=(count, width))).astype(np.float32), labels
+    return (centers[labels] + rng.normal(size=(count, width))).astype(np.float32), labels
 
 
-def test_rows_are_centred_and_normalised_one_by_one():
+def test_rows_are_centered_and_normalized_one_by_one():
     rows = np.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0], [0.0, 0.0, 3.0]], dtype=np.float32)
     half, sixth = np.sqrt(0.5), np.sqrt(1.0 / 6.0)
     expected = np.array([[-half, 0.0, half], [0.0, 0.0, 0.0], [-sixth, -sixth, 2 * sixth]])
-    result = centre_and_normalise(rows)
+    result = center_and_normalize(rows)
     assert result.dtype == np.float64
     np.testing.assert_allclose(result, expected, atol=1e-12)
     assert rows[0].tolist() == [1.0, 2.0, 3.0]  # the argument is left alone
@@ -38,7 +38,7 @@ def test_draws_are_balanced_and_without_repetition():
 
 
 def test_a_class_with_too_few_images_is_named():
-    with pytest.raises(DataError, match='class 1 has 2 training images, fewer than the 3 shots'):
+    with pytest.raises(DataError, match='class 1 has 2 training images, fewer than 3 shots'):
         draw_shots(np.array([0, 0, 0, 1, 1]), 3, np.random.default_rng(0))
 
 
@@ -66,7 +66,7 @@ def test_accuracies_equal_a_fit_by_hand():
 def test_the_solver_reaches_the_optimum_of_correlated_features():
     rng = np.random.default_rng(0)
     mixed = rng.standard_normal((300, 32)) @ (rng.standard_normal((32, 32)) * np.geomspace(1, 1e-2, 32))
-    features, labels = centre_and_normalise(mixed), rng.integers(0, 5, 300)
+    features, labels = center_and_normalize(mixed), rng.integers(0, 5, 300)
     default = fit_logistic(features, labels, 1 / FewShotProtocol().inverse_regularisation)
     assert default.converged
     exact = fit_logistic(features, labels, 1 / FewShotProtocol().inverse_regularisation, tol=1e-10, max_iter=200_000)

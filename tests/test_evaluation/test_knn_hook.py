@@ -100,8 +100,8 @@ def test_settings_that_cannot_be():
     sides = {'train': section['train'], 'test': section['test']}
     with pytest.raises(ConfigError, match='interval must be at least 1'):
         KNNHook(**sides, interval=0)
-    with pytest.raises(ConfigError, match=r'KNNHook\.knn: .*neighbours'):
-        KNNHook(**sides, knn=dict(neighbours=3))
+    with pytest.raises(ConfigError, match=r'KNNHook\.knn: .*neighbors'):
+        KNNHook(**sides, knn=dict(neighbors=3))
 
 
 def test_faults_show_before_the_training(tmp_path):

@@ -15,17 +15,17 @@ SMALL = {'scales': (0.1, 1.0), 'factors': (1.0, 3.0), 'weight_decays': (0.0, 0.1
 
 
 def blobs(count: int, seed: int, classes: int = 4, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    centres = np.random.default_rng(0).normal(size=(classes, width))
+    centers = np.random.default_rng(0).normal(size=(classes, width))
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(count) % classes)
-    return (centres[labels] + rng.normal(size=(count, width))).astype(np.float32), labels
+    return (centers[labels] + rng.normal(size=(count, width))).astype(np.float32), labels
 
 
 class Separate:
-    """Every head a module with its own optimiser and torch's scheduler, as in the released code."""
+    """Every head a module with its own optimizer and torch's scheduler, as in the released code."""
 
     def __init__(self, heads: LinearHeads, protocol: LinearProtocol, batch_norm: bool) -> None:
-        self.models, self.optimisers, self.schedules = [], [], []
+        self.models, self.optimizers, self.schedules = [], [], []
         for index, (base, decay) in enumerate(protocol.heads()):
             width, classes = heads.weight.shape[1:]
             linear = nn.Linear(width, classes)
@@ -33,16 +33,16 @@ class Separate:
             norm = nn.BatchNorm1d(width, eps=1e-6, affine=False) if batch_norm else nn.Identity()
             self.models.append(nn.Sequential(norm, linear))
             rate = base * protocol.batch_size / 256
-            self.optimisers.append(torch.optim.SGD(linear.parameters(), rate, momentum=0, weight_decay=decay))
-            self.schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(self.optimisers[-1], protocol.epochs))
+            self.optimizers.append(torch.optim.SGD(linear.parameters(), rate, momentum=0, weight_decay=decay))
+            self.schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizers[-1], protocol.epochs))
 
     def train_epoch(self, batches: list[Batch]) -> None:
-        for model, optimiser, schedule in zip(self.models, self.optimisers, self.schedules):
+        for model, optimizer, schedule in zip(self.models, self.optimizers, self.schedules):
             model.train()
             for batch in batches:
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 F.cross_entropy(model(batch.features), batch.labels).backward()
-                optimiser.step()
+                optimizer.step()
             schedule.step()
 
 

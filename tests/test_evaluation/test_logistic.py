@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from mmselfsup_graft.errors import DataError
-from mmselfsup_graft.evaluation import LogisticProtocol, centre_and_normalise, fit_logistic, logistic_accuracy
+from mmselfsup_graft.evaluation import LogisticProtocol, center_and_normalize, fit_logistic, logistic_accuracy
 
 
 def data(classes: int, count: int = 60, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -16,7 +16,7 @@ def data(classes: int, count: int = 60, seed: int = 1) -> tuple[np.ndarray, np.n
 
 
 def minimum(features: np.ndarray, columns: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
-    """The objective written once more and minimised by another program."""
+    """The objective written once more and minimized by another program."""
     classes = columns.max() + 1
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -38,7 +38,7 @@ def minimum(features: np.ndarray, columns: np.ndarray, strength: float) -> tuple
 @pytest.mark.parametrize('strength', [0.00025, 0.5])
 def test_the_multinomial_optimum_is_reached(classes, strength):
     features, labels = data(classes)
-    rows = centre_and_normalise(features)
+    rows = center_and_normalize(features)
     fit = fit_logistic(rows, labels, strength, tol=1e-10, max_iter=5000)
     value, weights = minimum(rows, (labels - 3) // 10, strength)
     assert fit.converged
@@ -49,7 +49,7 @@ def test_the_multinomial_optimum_is_reached(classes, strength):
         np.testing.assert_allclose(fit.weights, weights, atol=1e-5)
 
 
-def test_normalising_can_be_left_out():
+def test_normalizing_can_be_left_out():
     train, test = data(3), data(3, seed=1)
     plain = fit_logistic(train[0], train[1], 0.1, 1e-8)
     result = logistic_accuracy(train, test, LogisticProtocol(regularisation=0.1, normalise=False, tol=1e-8))
@@ -67,5 +67,5 @@ def test_an_unfinished_solver_says_so():
 
 
 def test_one_class_is_refused():
-    with pytest.raises(DataError, match='two classes at least, got 1'):
+    with pytest.raises(DataError, match='at least two classes, got 1'):
         logistic_accuracy((np.ones((3, 2)), np.zeros(3, int)), (np.ones((3, 2)), np.zeros(3, int)), LogisticProtocol())

@@ -8,7 +8,7 @@ from mmselfsup_graft.analysis.reconstruction.report import images_of
 from mmselfsup_graft.datasets.fast import FastPipeline
 from mmselfsup_graft.evaluation.finetuning.finetune import _hold_out
 from mmselfsup_graft.evaluation.finetuning.settings import FineTuneProtocol
-from mmselfsup_graft.evaluation.other_pipeline import seen_through
+from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.registry import DATASETS
 
 LOAD, PACK = dict(type='LoadImage', channels=1), dict(type='mmpretrain.PackInputs')
@@ -26,12 +26,12 @@ def config() -> Config:
 def test_the_pipeline_is_replaced_and_nothing_is_compiled():
     cfg = config()
     dataset = cfg.train_dataloader.dataset
-    other = seen_through(dataset, PLAIN, test_mode=True)
+    other = with_pipeline(dataset, PLAIN, test_mode=True)
     assert other == {**dataset, 'fast': False, 'pipeline': PLAIN, 'test_mode': True}
     assert dataset.fast == 'device'
     assert not isinstance(DATASETS.build(other).pipeline.transforms[0], FastPipeline)
     foreign = dict(type='CustomDataset', pipeline=[])
-    assert seen_through(foreign, PLAIN) == dict(type='CustomDataset', pipeline=PLAIN)
+    assert with_pipeline(foreign, PLAIN) == dict(type='CustomDataset', pipeline=PLAIN)
 
 
 def test_all_tools_that_look_at_training_images_do_so():

@@ -127,5 +127,5 @@ class Vector(nn.Module):
 @torch.no_grad()
 def test_an_encoder_that_hides_its_tokens_is_refused():
     assert np.array_equal(encode_images(Vector(), IMAGES, ['class_token'])['class_token'], IMAGES[:, 0, 0, :4])
-    with pytest.raises(ConfigError, match=r"'patch_mean': Vector gives an output of shape \(3, 4\) instead of tokens"):
+    with pytest.raises(ConfigError, match=r"'patch_mean': Vector gives an output of shape \(3, 4\), expected tokens"):
         encode_images(Vector(), IMAGES, ['patch_mean'])

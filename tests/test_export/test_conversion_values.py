@@ -75,7 +75,7 @@ def test_features_are_those_of_plain_torch(kind: str, target: str, tmp_path: Pat
     state, x = plain_vit.make(**made), plain_vit.images(grid)
     source = write(state, tmp_path / 'in.pth', num_heads=4, grid=list(grid))
     if target == 'hf' and kind in NOT_IN_HF:
-        with pytest.raises(CheckpointError, match='target hf has no place'):
+        with pytest.raises(CheckpointError, match='target hf cannot take'):
             convert_file(source, tmp_path / 'out.pth', ConvertOptions(target))
         return
     text = convert_file(source, tmp_path / 'out.pth', ConvertOptions(target)).text
@@ -116,7 +116,7 @@ def test_heads_that_no_shape_tells(heads: int, tmp_path: Path) -> None:
         torch.testing.assert_close(configured(again.text)(x)[-1], expected, rtol=0, atol=5e-5)
     assumed = convert_file(bare, tmp_path / 'assumed.pth', ConvertOptions('timm')).text
     assert 'num_heads=1 is assumed' in assumed
-    with pytest.raises(CheckpointError, match='3 attention heads cannot share'):
+    with pytest.raises(CheckpointError, match='3 attention heads do not divide'):
         convert_file(bare, tmp_path / 'odd.pth', ConvertOptions('timm', num_heads=3))
 
 
@@ -150,7 +150,7 @@ def test_the_text_of_a_config_is_never_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize('wrong', [{'num_heads': 'x'}, {'grid': [4]}, {'std': [0.0]}, {'norm_eps': -1}])
 def test_traits_that_cannot_be(wrong: dict[str, Any], tmp_path: Path) -> None:
     source = write(plain_vit.make(), tmp_path / 'in.pth', **wrong)
-    with pytest.raises(CheckpointError, match='which cannot be'):
+    with pytest.raises(CheckpointError, match='which is impossible'):
         convert_file(source, tmp_path / 'out.pth', ConvertOptions('timm'))
 
 
@@ -163,8 +163,8 @@ def narrow_resnet() -> plain_vit.State:
     ('state', 'target', 'reason'),
     [
         (narrow_resnet, 'torchvision', 'stem of 8 channels'),
-        (lambda: plain_vit.make((3, 4)), 'timm', 'nothing tells their size'),
-        (lambda: plain_vit.make((2, 3)), 'mmdet', 'nothing tells their size'),
+        (lambda: plain_vit.make((3, 4)), 'timm', 'their size is unknown'),
+        (lambda: plain_vit.make((2, 3)), 'mmdet', 'their size is unknown'),
     ],
 )
 def test_not_verified_is_not_written(state: Any, target: str, reason: str, tmp_path: Path) -> None:

@@ -43,10 +43,10 @@ def converted(model: nn.Module, folder: Path, target: str = 'mmpretrain') -> tup
     config.pop('init_cfg', None)
     if 'arch' in config and 'num_layers' in config['arch'] and config.get('out_type') != 'avg_featmap':
         config['out_type'] = 'raw'
-    client = build(config)
-    client.load_state_dict(read_checkpoint(folder / 'out.pth')['state_dict'])
-    client.eval()
-    return client, text
+    built = build(config)
+    built.load_state_dict(read_checkpoint(folder / 'out.pth')['state_dict'])
+    built.eval()
+    return built, text
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def converted(model: nn.Module, folder: Path, target: str = 'mmpretrain') -> tup
 @torch.no_grad()
 def test_features_of_transformers(name: str, tmp_path: Path) -> None:
     model, x = made(name), torch.randn(2, 3, 16, 16)
-    client, text = converted(model, tmp_path)
-    torch.testing.assert_close(client(x)[-1], model.forward_features(x), rtol=0, atol=1e-4)
+    built, text = converted(model, tmp_path)
+    torch.testing.assert_close(built(x)[-1], model.forward_features(x), rtol=0, atol=1e-4)
     assert ('QuickGELU' in text) == ('clip' in name)  # which no tensor tells
 
 
@@ -108,9 +108,9 @@ def test_wide_and_grouped_resnets(tmp_path: Path) -> None:
             torch.testing.assert_close(scope['model'].eval()(x), model(x), rtol=0, atol=1e-4)
     wide = timm.models.resnet.ResNet(timm.models.resnet.Bottleneck, (3, 4, 6, 3), num_classes=0, base_width=128).eval()
     (tmp_path / 'x').mkdir()
-    client, _ = converted(wide, tmp_path / 'x')
-    torch.testing.assert_close(client(x)[-1], wide.forward_features(x), rtol=0, atol=1e-4)
-    with pytest.raises(CheckpointError, match='see --to mmpretrain'):
+    built, _ = converted(wide, tmp_path / 'x')
+    torch.testing.assert_close(built(x)[-1], wide.forward_features(x), rtol=0, atol=1e-4)
+    with pytest.raises(CheckpointError, match='use --to mmpretrain'):
         convert_file(tmp_path / 'x' / 'in.pth', tmp_path / 'det.pth', ConvertOptions('mmdet'))
 
 
@@ -135,6 +135,6 @@ def test_swin_of_two_stages_with_absolute_positions(tmp_path: Path) -> None:
     model = build({**config, 'use_abs_pos_embed': True})
     nn.init.normal_(model.absolute_pos_embed)
     model.eval()
-    client, _ = converted(model, tmp_path)
+    built, _ = converted(model, tmp_path)
     x = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(client(x)[-1], model(x)[-1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(built(x)[-1], model(x)[-1], rtol=0, atol=1e-5)

@@ -139,7 +139,7 @@ def test_mask_generator(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', files('mean_fill'))
-def test_masked_pixels_take_the_mean_colour(name: str) -> None:
+def test_masked_pixels_take_the_mean_color(name: str) -> None:
     arrays, _ = read(name)
     image, mask = tensor(arrays['image'])[None], tensor(arrays['mask'])[None]
     filled = fill_with_mean(image, expand_mask(mask, (image.shape[2], image.shape[3])))

@@ -1,4 +1,4 @@
-"""Learning rate, weight decay and layer of every parameter against the authors' optimiser groups."""
+"""Learning rate, weight decay and layer of every parameter against the authors' optimizer groups."""
 
 from typing import Any
 

@@ -7,20 +7,20 @@ import pytest
 from golden_sets import golden
 from helpers import assert_close
 
-from mmselfsup_graft.evaluation import LogisticProtocol, centre_and_normalise, fit_logistic, logistic_accuracy
+from mmselfsup_graft.evaluation import LogisticProtocol, center_and_normalize, fit_logistic, logistic_accuracy
 from mmselfsup_graft.evaluation.protocols.logistic import logistic_objective
 
 
 @pytest.fixture(scope='module')
 def case() -> dict[str, Any]:
-    """Features, labels and what the official function and an independent minimiser made of them."""
+    """Features, labels and what the official function and an independent minimizer made of them."""
     return golden('logistic_regression.npz')
 
 
 def test_preprocessing(case: dict[str, Any]) -> None:
     before = case['train_features'].copy()
-    assert_close(centre_and_normalise(case['train_features']), case['train_preprocessed'], rtol=1e-6)
-    assert_close(centre_and_normalise(before.astype(np.float64)), case['train_preprocessed'], rtol=1e-6)
+    assert_close(center_and_normalize(case['train_features']), case['train_preprocessed'], rtol=1e-6)
+    assert_close(center_and_normalize(before.astype(np.float64)), case['train_preprocessed'], rtol=1e-6)
     assert np.array_equal(case['train_features'], before)
 
 
@@ -47,7 +47,7 @@ def undecided(case: dict[str, Any], gap: float) -> float:
     ``sqrt(2 gap n / lambda)`` away, and the difference of two logits moves by ``sqrt(2)`` times that and the feature's
     norm at most.
     """
-    features = centre_and_normalise(case['val_features'])
+    features = center_and_normalize(case['val_features'])
     first, second = np.sort(features @ case['weights_optimum'], axis=1)[:, :-3:-1].T
     away = np.sqrt(2 * max(gap, 0.0) / float(case['lambda_over_n']))
     return 100 * float(np.mean(first - second <= np.sqrt(2) * away * np.linalg.norm(features, axis=1)))

@@ -72,7 +72,7 @@ def test_running_statistics_after_the_step(step: dict[str, Any], stepped: tuple[
     moving = {name for name in buffers if name.endswith(('running_mean', 'running_var'))}
     assert {MOCOV3_MODEL.to_canonical(name) for name in expected} == moving
     for name, value in expected.items():
-        # the mean of a batch-normalised input is zero up to rounding
+        # the mean of a batch-normalized input is zero up to rounding
         assert_close(buffers[MOCOV3_MODEL.to_canonical(name)], value, atol=1e-13, name=name)
 
 

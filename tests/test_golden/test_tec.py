@@ -181,7 +181,7 @@ def test_losses_and_gradients(name, dtype):
 
 
 # ---------------------------------------------------------------- training
-def optimiser_of(model: Any, lr: float, weight_decay: float, **kwargs: Any) -> torch.optim.Optimizer:
+def optimizer_of(model: Any, lr: float, weight_decay: float, **kwargs: Any) -> torch.optim.Optimizer:
     wrapper = LayerWiseLRConstructor(
         dict(optimizer=dict(type='AdamW', lr=lr, weight_decay=weight_decay, **kwargs)), dict(no_decay_1d=True)
     )(model)
@@ -196,20 +196,20 @@ def test_several_steps(name):
     arrays, model = read(meta['start']), new_model(meta['start'])
     images, targets = tensor(arrays['img']), stored_targets(arrays)
     settings = dict(betas=tuple(meta['betas']), eps=meta['eps'])
-    optimiser = optimiser_of(model, meta['lr'], meta['weight_decay'], **settings)
+    optimizer = optimizer_of(model, meta['lr'], meta['weight_decay'], **settings)
     for step, noise in enumerate(some(trace['noise'], 'steps')):
         epoch = step / meta['iters_per_epoch']
         factor = warmup_cosine_factor(epoch, meta['warmup_epochs'], meta['epochs'], meta['min_lr'] / meta['lr'])
         assert_close(factor * meta['lr'], trace['lr'][step], rtol=1e-9, name=f'lr of step {step}')
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group['lr'] = factor * meta['lr']
         losses = model.masked_losses(images, targets, tensor(noise))
         assert_close(losses['loss_feature'], trace['loss_fea'][step], rtol=0, atol=1e-5, name=f'step {step}')
         if 'loss_att' in trace:
             assert_close(losses['loss_attention'], trace['loss_att'][step], rtol=0, atol=1e-5, name=f'step {step}')
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         sum(losses.values()).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def trained_names(student: str) -> set[str]:
@@ -222,8 +222,8 @@ def test_weight_decay_in_pretraining(name):
     students = [student for student in cases('student') if trained_names(student) == set(expected)]
     assert students, f'no new model has the parameters of {name}'
     model = new_model(students[0])
-    optimiser = optimiser_of(model, 1.0, max(expected.values()))
-    decay_of = {id(p): group['weight_decay'] for group in optimiser.param_groups for p in group['params']}
+    optimizer = optimizer_of(model, 1.0, max(expected.values()))
+    decay_of = {id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
     parameters = dict(model.named_parameters())
     found = {official: decay_of[id(parameters[TEC_MODEL.to_canonical(official)])] for official in expected}
     assert found == expected
@@ -386,7 +386,7 @@ def test_base_checkpoints(name):
 
 
 def _filled(layout: dict[str, Any]) -> dict[str, Any]:
-    """Tensors in the places of a layout, completed by the few names by which every ViT is recognised."""
+    """Tensors in the places of a layout, completed by the few names by which every ViT is recognized."""
     done = {key: _filled(value) if isinstance(value, dict) else torch.randn(1) for key, value in layout.items()}
     tokens = [key for key in done if key.endswith('cls_token')] or [key for key in done if key.endswith('norm.weight')]
     for token in tokens:

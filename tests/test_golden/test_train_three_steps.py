@@ -1,4 +1,4 @@
-"""A few optimiser steps of the whole method: layer-wise AdamW, both schedules, moving average, L1 term.
+"""A few optimizer steps of the whole method: layer-wise AdamW, both schedules, moving average, L1 term.
 
 A trap beyond those in the README of the golden set: the key third of ``qkv.bias`` has a true gradient of zero, so its
 first step is rounding noise (1e-12 of the learning rate, harmless). With the L1 term the *sign* of that noise becomes

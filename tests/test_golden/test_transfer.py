@@ -16,7 +16,7 @@ from helpers import assert_close, candidate_heads, tensor
 
 from mmselfsup_graft.checkpoints import TARGETS, Conversion, convert, resize_position_table, resize_relative_table
 from mmselfsup_graft.checkpoints.formats.encoder import detect_format
-from mmselfsup_graft.export.clients import build_client
+from mmselfsup_graft.export.target_check import build_target_model
 
 LIBRARIES = {'transformers': 'hf', 'huggingface': 'hf'}  # that our targets call otherwise
 # classes of mmseg with names of their own -> our targets
@@ -72,7 +72,7 @@ def tensors_of(case: dict[str, Any], content: dict[str, Any]) -> Tensors:
 def methods_of(name: str, content: dict[str, Any]) -> list[str]:
     """``auto``, and the method that the file is named after if it is one of such a file."""
     found = detect_format(content)
-    assert found is not None, f'{name} is not recognised'
+    assert found is not None, f'{name} is not recognized'
     plain = {text: re.sub(r'\W|_', '', text) for text in (name, found.name, *found.also)}
     named = [each for each in (found.name, *found.also) if plain[name].startswith(plain[each])]
     return ['auto', *sorted(named, key=len)[-1:]]
@@ -223,7 +223,7 @@ def names_of(kind: str) -> list[str]:
 @torch.no_grad()
 def tokens(done: Conversion, images: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens after each block [blocks, B, N, D], and what the converted model gives: after the norm if it has one."""
-    model: Any = build_client(done, heads)
+    model: Any = build_target_model(done, heads)
     model.load_state_dict(done.state, strict=True)
     model.eval()
     found: list[torch.Tensor] = []

@@ -20,7 +20,7 @@ from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.engine.resuming.resume import read_plain
 from mmselfsup_graft.engine.runners.pretrained import load_pretrained, take_pretrained
 from mmselfsup_graft.errors import CheckpointError, ConfigError, GraftError
-from mmselfsup_graft.libraries.weight_files import is_address, weights_alone
+from mmselfsup_graft.libraries.weight_files import is_address, safe_torch_load
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init
 
 
@@ -134,7 +134,7 @@ def test_no_route_runs_code(route: str, hostile: str, tmp_path: Path) -> None:
 
 
 def test_torch_reads_weights_alone_meanwhile(hostile: str, tmp_path: Path) -> None:
-    with weights_alone():
+    with safe_torch_load():
         for read in (
             lambda: torch.load(hostile, weights_only=False),
             lambda: torch.hub.load_state_dict_from_url(f'file://{hostile}', model_dir=str(tmp_path)),

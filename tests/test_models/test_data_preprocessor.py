@@ -45,12 +45,12 @@ def test_models_take_it_unless_they_are_told_otherwise():
     assert type(build(given).data_preprocessor) is not SelfSupDataPreprocessor
 
 
-def test_labelled_batches_are_augmented_too(tmp_path):
+def test_labeled_batches_are_augmented_too(tmp_path):
     data = dataset(write_photos(tmp_path), [LOAD, CROP, FLIP, PACK], 'device')
     batch = default_collate(data.__getitems__(range(6)))
     self_sup = MODELS.build(dict(type='SelfSupDataPreprocessor', mean=MEAN, std=STD))(batch)['inputs']
-    labelled = MODELS.build(dict(type='ClsDataPreprocessor', mean=MEAN, std=STD))(batch)['inputs']
-    assert torch.equal(self_sup, labelled)
+    labeled = MODELS.build(dict(type='ClsDataPreprocessor', mean=MEAN, std=STD))(batch)['inputs']
+    assert torch.equal(self_sup, labeled)
     assert batch['inputs'].dtype == torch.uint8
     assert 0 < unpack(batch['augment'])[0].happens.sum() < 6
 

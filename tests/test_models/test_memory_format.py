@@ -8,7 +8,7 @@ import torch
 from helpers import assert_close, build, mae_config, mlp_config, moco_config
 
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.memory_format import usual_format
+from mmselfsup_graft.models.memory_format import contiguous_format
 
 LAST = torch.channels_last
 CONVNEXT = {'type': 'MaskedConvNeXt', 'arch': {'depths': [1, 1], 'channels': [8, 16]}, 'gap_before_final_norm': False}
@@ -111,7 +111,7 @@ def test_the_format_is_back_after_a_failed_start() -> None:
     inside: list[bool] = []
 
     def fail() -> None:
-        with usual_format(model):
+        with contiguous_format(model):
             inside.append(model.backbone.layer1[0].conv1.weight.is_contiguous(memory_format=LAST))
             raise ZeroDivisionError
 

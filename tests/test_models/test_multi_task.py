@@ -75,7 +75,7 @@ def test_the_encoder_exists_once() -> None:
     assert {p.dtype for p in half.parameters()} == {torch.float32}
 
 
-def test_the_parts_of_the_objectives_are_initialised() -> None:
+def test_the_parts_of_the_objectives_are_initialized() -> None:
     model, views = _model().eval(), _views()
     decoder = model.objectives['mim'].neck
     assert torch.equal(decoder.decoder_pos_embed, sincos_table((4, 4), 16, 'mae').double())

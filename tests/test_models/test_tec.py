@@ -254,9 +254,9 @@ def test_impossible_settings(options, message):
 def test_files_that_are_no_base_model(base_file, tmp_path):
     without = build(tec_config())
     without.init_weights()  # to use its encoder
-    with pytest.raises(ConfigError, match=r'no base model to learn from; set model\.base_checkpoint'):
+    with pytest.raises(ConfigError, match=r'no base model; set model\.base_checkpoint'):
         without.loss(IMAGES)
-    with pytest.raises(ConfigError, match='no base model to learn from'):
+    with pytest.raises(ConfigError, match='no base model'):
         build(tec_config(checkpoint=base_file)).loss(IMAGES)  # before it was read
     with pytest.raises(
         CheckpointError, match=r'TEC, base model: .*does not exist.*model\.base_checkpoint names the file'

@@ -111,7 +111,7 @@ class Reversed(torch.nn.Module):
         return (x.mean((1, 3)),)
 
 
-@pytest.fixture(params=[True, False], ids=['labelled', 'unlabelled'])
+@pytest.fixture(params=[True, False], ids=['labeled', 'unlabeled'])
 def folder(request, tmp_path) -> tuple[Path, bool]:
     rng = np.random.default_rng(0)
     for number in range(14):
@@ -124,7 +124,7 @@ def folder(request, tmp_path) -> tuple[Path, bool]:
 
 
 def test_maps_and_neighbors_of_a_folder(folder, monkeypatch):
-    root, labelled = folder
+    root, labeled = folder
     pipeline = [dict(type='LoadImage', channels=3), dict(type='mmpretrain.PackInputs')]
     test = dict(type='ImageFolder', data_root=str(root), pipeline=pipeline)
     stage = SimpleNamespace(name='lgp', cfg=Config({'evaluation': {'test': test}}))
@@ -139,7 +139,7 @@ def test_maps_and_neighbors_of_a_folder(folder, monkeypatch):
     pictures = [np.asarray(Image.open(path)) for path in files]
     for image, picture in zip(found.sample.images, pictures, strict=True):
         np.testing.assert_array_equal(image, picture)
-    if labelled:
+    if labeled:
         assert [found.sample.class_of(n) for n in range(13)] == [path.parent.name for path in files]
     else:
         assert found.sample.labels is None
@@ -152,7 +152,7 @@ def test_maps_and_neighbors_of_a_folder(folder, monkeypatch):
     for each, values in zip(found.representations, features):
         np.testing.assert_array_equal(each.neighbors, nearest_neighbors(values, found.queries, 5))
         assert each.points.shape == (13, 2)
-        if labelled:
+        if labeled:
             labels = found.sample.labels
             near = nearest_neighbors(values, np.arange(13), 5)
             assert each.agreement == pytest.approx((labels[near] == labels[:, None]).mean())

@@ -67,18 +67,18 @@ class Reader(HTMLParser):
         ]
 
 
-def make_page(classes=4, labelled=True, side=8, color=False, count=20, **changes) -> ReportPage:
+def make_page(classes=4, labeled=True, side=8, color=False, count=20, **changes) -> ReportPage:
     rng = np.random.default_rng(0)
     shape = (side, side, 3) if color else (side, side)
     images = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]
-    labels = np.arange(count) % classes if labelled else None
-    names = tuple(f'<class {number}>' for number in range(classes)) if labelled else ()
+    labels = np.arange(count) % classes if labeled else None
+    names = tuple(f'<class {number}>' for number in range(classes)) if labeled else ()
     sample = Sample(images, labels, names, 3 * count)
     shown = tuple(
         Representation(name, 'class token', rng.normal(size=(count, 2)), rng.integers(0, count, (3, 2)), share)
-        for name, share in (('pixels', 0.5 if labelled else None), ('LGP', 0.75 if labelled else None))
+        for name, share in (('pixels', 0.5 if labeled else None), ('LGP', 0.75 if labeled else None))
     )
-    possible = 1.0 if labelled else None
+    possible = 1.0 if labeled else None
     rows = (
         TableRow('pixels', '', (Cell(50.04), Cell(None))),
         TableRow('LGP', 'class token', (Cell(61.26, 2.34, best=True), Cell(70.0, best=True)), 1200, 75.4),
@@ -88,8 +88,8 @@ def make_page(classes=4, labelled=True, side=8, color=False, count=20, **changes
         summary='Two <things>.',
         facts={'When': 'today'},
         runs=[TrainingRun('mim', [10, 20], [2.0, 1.0], {'stem': 1e-4, 'block 0': 1e-3}, 12.0)],
-        table=Table(('1 label', '20-NN'), rows, ('A note.',), 'LGP against pixels.') if labelled else None,
-        no_table='' if labelled else 'no table: evaluation needs labels',
+        table=Table(('1 label', '20-NN'), rows, ('A note.',), 'LGP against pixels.') if labeled else None,
+        no_table='' if labeled else 'no table: evaluation needs labels',
         embedding=Embedding(sample, 'PCA', np.array([0, 1, 2]), shown, possible),
         reconstructions=[Reconstruction('Images', 'By mim.', {'original': images[:3], 'masked': images[:3]})],
         commands=[Command('Score it:', 'python tools/test.py "a" <b>')],
@@ -99,8 +99,8 @@ def make_page(classes=4, labelled=True, side=8, color=False, count=20, **changes
 
 
 VARIANTS = {
-    'labelled': {},
-    'unlabelled': {'labelled': False},
+    'labeled': {},
+    'unlabeled': {'labeled': False},
     'many classes': {'classes': 25, 'count': 60},
     'color': {'color': True, 'side': 64},
     'few images': {'count': 4, 'classes': 2},
@@ -109,7 +109,7 @@ VARIANTS = {
             Reconstruction('Photos', '', {'original': [np.zeros((60, 90, 3), np.uint8)]}, ('a cat, never seen',))
         ]
     },
-    'bare': {'labelled': False, 'embedding': None, 'reconstructions': [], 'commands': [], 'files': {}},
+    'bare': {'labeled': False, 'embedding': None, 'reconstructions': [], 'commands': [], 'files': {}},
 }
 
 
@@ -200,7 +200,7 @@ def test_neighbors_are_shown_in_their_order_and_marked():
 
 
 def test_without_labels_nothing_is_colored_or_marked():
-    reader = Reader(render_page(make_page(labelled=False)))
+    reader = Reader(render_page(make_page(labeled=False)))
     assert {attributes['class'].split()[1] for attributes, _ in reader.all('i')} == {'other'}
     assert not reader.all('b')
     assert not reader.all('input')

@@ -81,8 +81,8 @@ def test_a_fingerprint_follows_the_config_and_all_it_builds_on(make):
 
 
 FAULTS = {
-    'unknown stage': ([stage('lgp', options=GRAFT)], {}, "stage 'lgp' uses stage:mim, which is no earlier stage"),
-    'later stage': ([CASCADE[2], CASCADE[0]], {}, "stage 'lgp' uses stage:mim, which is no earlier stage"),
+    'unknown stage': ([stage('lgp', options=GRAFT)], {}, "stage 'lgp' uses stage:mim, which is not an earlier stage"),
+    'later stage': ([CASCADE[2], CASCADE[0]], {}, "stage 'lgp' uses stage:mim, which is not an earlier stage"),
     'two of a name': ([stage('mim'), stage('mim')], {}, "two stages are called 'mim'"),
     'stage key': ([stage('mim', opts={})], {}, 'a stage has the keys name, config, share and options'),
     'no config': ([dict(name='mim')], {}, 'a stage has the keys name, config, share and options'),
@@ -190,14 +190,14 @@ def test_the_checkpoint_of_a_stage_is_the_file_that_it_left(tmp_path):
     for replace in (lambda: checkpoint.write_bytes(b'forged!'), lambda: checkpoint.symlink_to(outside)):
         checkpoint.unlink()
         replace()
-        with pytest.raises(GraftError, match='is not the file that its stage left'):
+        with pytest.raises(GraftError, match='is not the file of its stage'):
             stage_checkpoint(tmp_path / 'work', 'mim')
     checkpoint.unlink()
     checkpoint.write_bytes(b'weights')
     os.utime(checkpoint, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert stage_checkpoint(tmp_path / 'work', 'mim') == checkpoint
     write_json(folder / 'done.json', {'checkpoint': checkpoint.name})
-    with pytest.raises(GraftError, match='is not the file that its stage left'):
+    with pytest.raises(GraftError, match='is not the file of its stage'):
         stage_checkpoint(tmp_path / 'work', 'mim')
 
 

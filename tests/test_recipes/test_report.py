@@ -14,7 +14,7 @@ from mmselfsup_graft.recipes import report, stage_reconstructor
 
 
 class Model:
-    """Hides nothing and answers with the mean colour."""
+    """Hides nothing and answers with the mean color."""
 
     data_preprocessor = SimpleNamespace(mean=torch.full((3, 1, 1), 120.0), std=torch.full((3, 1, 1), 60.0))
 

@@ -335,7 +335,7 @@ def test_a_second_process_is_kept_out(folder, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'mim').iterdir()) == ['.lock']
 
 
-# ---------------------------------------------------------------- failed, unlabelled
+# ---------------------------------------------------------------- failed, unlabeled
 def test_a_failing_stage_is_named_with_its_reason_and_its_log(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe_jobs, 'subprocess', FORKING)
     arguments = [folder / 'recipe.py', '--work-dir', tmp_path, '--cfg-options', 'model.mask_ratio=1.5']
@@ -350,7 +350,7 @@ def test_a_failing_stage_is_named_with_its_reason_and_its_log(folder, tmp_path, 
 
 
 @pytest.fixture
-def unlabelled(folder, tmp_path):
+def unlabeled(folder, tmp_path):
     """A finished recipe on a folder of images without classes."""
     root = tmp_path / 'images'
     root.mkdir()
@@ -367,10 +367,10 @@ def unlabelled(folder, tmp_path):
     return recipe, tmp_path / 'work'
 
 
-def test_without_labels_there_is_no_table_but_the_pictures(unlabelled):
-    recipe, work = unlabelled
+def test_without_labels_there_is_no_table_but_the_pictures(unlabeled):
+    recipe, work = unlabeled
     text = write_report(recipe, work)
-    assert text.startswith('no table: evaluation needs labelled images')
+    assert text.startswith('no table: evaluation needs labeled images')
     assert {path.name for path in work.iterdir() if path.is_file()} == {*PICTURES, 'report.html'}
     page = (work / 'report.html').read_text()
     assert text[1:] in page

@@ -9,7 +9,7 @@ import pytest
 from test_tools.tiny_runs import call_tool
 
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.recipes.seeds import judge, read_tables, seeds_text
+from mmselfsup_graft.recipes.seeds import evaluate_claim, read_tables, seeds_text
 
 TOOL = 'analysis_tools/compare_seeds'
 LGP, CL = [52.0, 53.0, 54.0, 55.0], [51.0, 51.5, 53.0, 52.5]
@@ -50,7 +50,7 @@ def test_rows_of_several_features(folders: list[Path]) -> None:
         content['rows'][long] = {**row, 'encoder': 'CL', 'feature': 'patch_mean', 'train_cpu_seconds': 3.0}
         (folder / 'table.json').write_text(json.dumps(content))
     table = read_tables(folders)
-    verdict = judge(table, f'LGP > {long} @ 1 label')
+    verdict = evaluate_claim(table, f'LGP > {long} @ 1 label')
     assert verdict.difference == pytest.approx(np.mean(LGP) - 41.5)
     assert verdict.verdict == 'holds'
     head, *lines = seeds_text(table).splitlines()[1:]
@@ -70,7 +70,7 @@ def test_fine_tuned_runs_a_folder_per_seed(tmp_path: Path) -> None:
     table = read_tables(folders)
     assert (table.rows, table.columns) == (['a2mim', 'random'], ['fine-tuned'])
     np.testing.assert_array_equal(table.of('a2mim', 'fine-tuned'), [63.0, 65.0])
-    assert judge(table, 'a2mim > random @ fine-tuned').difference == pytest.approx(3.0)
+    assert evaluate_claim(table, 'a2mim > random @ fine-tuned').difference == pytest.approx(3.0)
     (folders[1] / 'random' / 'results.jsonl').write_text('{"protocol": "linear"}\n')
     with pytest.raises(DataError, match=r'seed_1/random/results\.jsonl holds no fine-tuning'):
         read_tables(folders)
@@ -82,25 +82,25 @@ def test_fine_tuned_runs_a_folder_per_seed(tmp_path: Path) -> None:
 
 def test_verdicts(folders: list[Path]) -> None:
     table = read_tables(folders)
-    holds = judge(table, 'LGP > CL @ 1 label')
+    holds = evaluate_claim(table, 'LGP > CL @ 1 label')
     differences = np.array(LGP) - np.array(CL)
     assert holds.difference == pytest.approx(differences.mean())
     reach = 3.182446 * differences.std(ddof=1) / math.sqrt(4)  # Student's t, 3 degrees of freedom, 97.5 %
     assert holds.interval == pytest.approx((differences.mean() - reach, differences.mean() + reach), rel=1e-5)
     assert holds.verdict == 'holds'
-    assert judge(table, 'CL > LGP @ 1 label').verdict == 'does not hold'
-    assert judge(table, 'LGP > CL @ k-NN').verdict == 'undecided'
+    assert evaluate_claim(table, 'CL > LGP @ 1 label').verdict == 'does not hold'
+    assert evaluate_claim(table, 'LGP > CL @ k-NN').verdict == 'undecided'
 
 
 def test_bad_claims(folders: list[Path]) -> None:
     table = read_tables(folders)
     for claim in ('LGP CL', 'LGP > CL', 'LGP @ 1 label'):
         with pytest.raises(ConfigError, match='write "ROW > OTHER ROW @ COLUMN"'):
-            judge(table, claim)
-    with pytest.raises(ConfigError, match="no 'MIM' in the tables; they have LGP, CL"):
-        judge(table, 'MIM > CL @ 1 label')
+            evaluate_claim(table, claim)
+    with pytest.raises(ConfigError, match="'MIM' is not in the tables; they have LGP, CL"):
+        evaluate_claim(table, 'MIM > CL @ 1 label')
     with pytest.raises(ConfigError, match='two seeds or more'):
-        judge(read_tables(folders[:1]), 'LGP > CL @ 1 label')
+        evaluate_claim(read_tables(folders[:1]), 'LGP > CL @ 1 label')
 
 
 def test_the_tool(folders: list[Path], tmp_path: Path) -> None:

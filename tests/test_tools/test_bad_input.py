@@ -83,10 +83,10 @@ def train(folder: Path, content: dict, *options: str) -> Outcome:
 # ---------------------------------------------------------------- checkpoints
 SAYS = {
     'other': r'does not fit this (model|backbone): .*has shape \(1, 1, 32\)',
-    'truncated': 'is damaged or no PyTorch file',
+    'truncated': 'is damaged or not a PyTorch file',
     'code': r'was not read: it would run code while being read \(\S+mkdir\)',
     'old_code': r'was not read: it would run code while being read \(\S+mkdir\)',
-    'text': 'is damaged or no PyTorch file',
+    'text': 'is damaged or not a PyTorch file',
 }
 
 

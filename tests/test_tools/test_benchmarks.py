@@ -17,7 +17,7 @@ from harness.counting import count_step
 from harness.machine import machine, peak_tflops, software
 from harness.memory import peak_in_use
 from harness.options import chosen
-from harness.summary import Row, speed_ratios, summarise
+from harness.summary import Row, speed_ratios, summarize
 from harness.tables import markdown_table, rate, ratio, text_table, timing
 from harness.task import Settings
 from harness.threads import set_threads
@@ -58,7 +58,7 @@ def test_ratios_are_taken_round_by_round():
 
 def test_the_summary_has_median_spread_rate_and_only_ratios_that_exist():
     failed = Row('gone', status='failed', reason='no')
-    slow, fast, gone = summarise(
+    slow, fast, gone = summarize(
         [row('slow', 4.0, 8.0, 6.0), row('fast', 1.0, 4.0, 2.0), failed], ['slow', 'gone'], 'cpu'
     )
     assert slow['seconds']['wall'] == {'median': 12.0, 'low': 8.0, 'high': 16.0}
@@ -70,7 +70,7 @@ def test_the_summary_has_median_spread_rate_and_only_ratios_that_exist():
 
 
 def test_tables_leave_out_empty_columns_and_name_what_is_missing():
-    entries = summarise(
+    entries = summarize(
         [row('slow', 4.0), row('fast', 1.0), Row('gone', status='missing', reason='no')], ['slow'], 'cpu'
     )
     columns = [timing('CPU s', 'cpu', '.1f', 1.0), timing('GPU s', 'gpu'), rate(), ratio('slow')]
@@ -89,7 +89,7 @@ def test_names_are_kept_in_order_and_unknown_ones_refused_with_a_suggestion():
     assert chosen(None, ['a', 'b'], 'model') == ['a', 'b']
     assert chosen(['b', 'a'], ['a', 'b'], 'model') == ['a', 'b']
     with pytest.raises(
-        ConfigError, match=r"no model 'mae-vit-x' \(did you mean mae-vit-b\?\); choose from mae-vit-b, tec"
+        ConfigError, match=r"unknown model 'mae-vit-x' \(did you mean mae-vit-b\?\); choose from mae-vit-b, tec"
     ):
         chosen(['mae-vit-x'], ['mae-vit-b', 'tec'], 'model')
 
@@ -146,7 +146,7 @@ def test_what_makes_the_host_wait_is_a_read(read, count):
 
 
 @pytest.mark.parametrize('name', ['loop', 'fused'])
-def test_step_counters_of_an_optimiser_are_no_reads(name):
+def test_step_counters_of_an_optimizer_are_no_reads(name):
     counted = Linear('none', name, Settings(batch_size=2)).facts()
     assert counted['host_reads'] == 0
     assert counted['calls']['optimizer'] > 0
@@ -288,16 +288,16 @@ def test_the_loader_benchmark(forks, tmp_path):
     for rows in found.values():
         assert [entry['reason'] for entry in rows.values()] == [''] * 8
         batches = {name: entry['facts']['batch'] for name, entry in rows.items()}
-        raw, normalised = 'uint8 2x3x224x224', 'float32 2x3x224x224'
+        raw, normalized = 'uint8 2x3x224x224', 'float32 2x3x224x224'
         assert batches.pop('ours-fast-device').startswith('uint8 2x3x')  # unfinished, of the recipe's choice of size
         assert batches == {
-            'pil': normalised,
+            'pil': normalized,
             'pil-uint8': raw,
             'mmpretrain': raw,
             'ours': raw,
             'ours-fast-cpu': raw,
-            'ours-fast-cpu+preprocessor': normalised,
-            'ours-fast-device+preprocessor': normalised,
+            'ours-fast-cpu+preprocessor': normalized,
+            'ours-fast-device+preprocessor': normalized,
         }
 
 
@@ -319,7 +319,7 @@ def test_the_whole_loop_benchmark(forks, tmp_path):
         assert 0 < entry['facts']['waiting_share'] < 1
 
 
-def test_the_optimiser_benchmark(forks, tmp_path):
+def test_the_optimizer_benchmark(forks, tmp_path):
     sizes = ['--size', 'tiny', '--steps', 1, '--rounds', 1, '--kinds', 'lars', 'ema']
     done = call_tool('../benchmarks/optimizer', *sizes, '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
@@ -332,7 +332,7 @@ def test_the_optimiser_benchmark(forks, tmp_path):
 
 def test_a_wrong_name_is_one_clear_line():
     error = call_tool('../benchmarks/step', '--models', 'mae-vit-x').error()
-    assert error.startswith("there is no model 'mae-vit-x' (did you mean mae-vit-")
+    assert error.startswith("unknown model 'mae-vit-x' (did you mean mae-vit-")
 
 
 def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path):

@@ -241,7 +241,7 @@ def test_name_with_hash(files: Path, tmp_path: Path, ending: str) -> None:
 # ---------------------------------------------------------------- what is refused
 def test_another_method_than_said(files: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out.pth'
-    assert 'format swav; say swav or auto' in mmdet(files / 'swav.pth', out, '--selfsup', 'moco').error(2)
+    assert 'format swav; use swav or auto' in mmdet(files / 'swav.pth', out, '--selfsup', 'moco').error(2)
     assert mmdet(files / 'swav.pth', out, '--selfsup', 'simsiam').code == 2
     assert mmdet(files / 'swav.pth', out).code == 2
     assert not out.exists()
@@ -321,7 +321,7 @@ def test_destinations_that_must_not_be_written(files: Path, tmp_path: Path) -> N
         ('dangling.pth', 'is a symbolic link'),
         ('there.pth/out.pth', 'a part of its path is a file'),
         ('folder.pth', 'is a folder'),
-        ('own.pth', 'is the file that is read'),
+        ('own.pth', 'is the source file'),
         ('no_suffix', 'has none of the suffixes'),
     ):
         options = ['--overwrite'] if name in ('link.pth', 'own.pth', 'folder.pth') else []
@@ -364,11 +364,11 @@ def test_a_second_writer(files: Path, tmp_path: Path) -> None:
 def test_words_for_wrong_options(files: Path, tmp_path: Path) -> None:
     own, out = files / 'own.pth', tmp_path / 'out.pth'
     assert '--img-size takes H or HxW' in call_tool(CONVERT, own, out, '--to', 'timm', '--img-size', '0').error()
-    assert 'reads no .safetensors' in mmdet(own, tmp_path / 'o.safetensors', '--selfsup', 'auto').error()
+    assert 'cannot read .safetensors' in mmdet(own, tmp_path / 'o.safetensors', '--selfsup', 'auto').error()
     assert '--img-size takes H or HxW' in call_tool(CONVERT, own, out, '--to', 'timm', '--img-size', 'big').error()
     assert 'no student encoder' in call_tool(CONVERT, own, out, '--to', 'timm', '--branch', 'student').error()
     assert 'without prefix' in call_tool(CONVERT, own, out, '--to', 'timm', '--prefix', 'backbone').error()
-    assert 'can go to' in call_tool(CONVERT, own, out, '--to', 'torchvision').error()
+    assert 'targets that support it' in call_tool(CONVERT, own, out, '--to', 'torchvision').error()
     assert call_tool(CONVERT, own, out, '--to', 'keras').code == 2
     assert call_tool(CONVERT, own, out, '--to', 'timm', '--from', 'simsiam').code == 2
 
@@ -390,7 +390,7 @@ def test_published_weights(files: Path, tmp_path: Path) -> None:
     followers = {n: v for n, v in own['state_dict'].items() if n.startswith('momentum_encoder.')}
     torch.save({'state_dict': followers}, tmp_path / 'followers.pth')
     alone = call_tool('model_converters/publish_model', tmp_path / 'followers.pth', tmp_path / 'x.pth').error()
-    assert 'holds nothing but' in alone
+    assert 'holds only' in alone
     every = call_tool('model_converters/publish_model', tmp_path / 'run.pth', tmp_path / 'all.pth', '--keep-followers')
     assert f'{len(own["state_dict"])} tensors kept' in every.out
 

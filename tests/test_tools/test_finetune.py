@@ -186,7 +186,7 @@ def test_fresh_weights_by_the_same_recipe(tuned, folder, tmp_path) -> None:
 def test_fresh_weights_have_no_projector_to_begin_a_head_with(folder) -> None:
     cfg = load_config(folder / 'tiny.py')
     cfg.model.head = dict(type='FirstFCHead', num_classes=10, in_channels=WIDTH)
-    with pytest.raises(ConfigError, match='fresh weights have not'):
+    with pytest.raises(ConfigError, match='fresh weights do not have'):
         prepare_finetuning(cfg, 'random')
 
 
@@ -300,4 +300,4 @@ def test_wrong_calls_are_one_line(folder, tmp_path) -> None:
     content = finetune_config(default_hooks=dict(checkpoint=dict(save_best='accuracy/top3')))
     config = write_config(tmp_path / 'top3.py', content)
     done = call_tool('finetune', config, folder / 'moco.pth', '--work-dir', tmp_path / 'run', *fresh_name())
-    assert "save_best='accuracy/top3' is no result of the validation, which gives accuracy/top1" in done.error()
+    assert "save_best='accuracy/top3' is not a result of the validation, which gives accuracy/top1" in done.error()

@@ -66,7 +66,7 @@ def test_bad_input(run, tmp_path) -> None:
     assert 'give CONFIG and CHECKPOINT' in call_tool(TOOL, config).error()
     assert 'give CONFIG and CHECKPOINT' in call_tool(TOOL, config, checkpoint, '--csv', 'x').error()
     assert '--batches must be at least 1' in call_tool(TOOL, config, checkpoint, '--batches', 0).error()
-    assert 'no conflict profile' in call_tool(TOOL, '--csv', tmp_path / 'none.csv').error()
+    assert 'not a conflict profile' in call_tool(TOOL, '--csv', tmp_path / 'none.csv').error()
     assert 'does not exist' in call_tool(TOOL, config, tmp_path / 'none.pth').error()
     single = write_config(tmp_path / 'single.py', tiny_config('cl'))
     assert 'MultiTask' in call_tool(TOOL, single, checkpoint).error()

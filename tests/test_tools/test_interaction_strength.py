@@ -129,7 +129,7 @@ def test_bad_input(files: Any, tmp_path: Path) -> None:
     assert 'does not divide images of 16x16 pixels; possible here: 2, 4, 8, 16' in error(
         config, first, *FEW, '--grid', 7
     )
-    assert '1000 images were asked for, the training data has 60' in error(config, first, '--images', 1000)
+    assert '1000 images requested, the training data has 60' in error(config, first, '--images', 1000)
     assert 'batch size must be at least 1' in error(config, first, '--batch-size', 0)
     assert 'pairs must be at least 1' in error(config, first, '--pairs', 0)
     assert 'orders are shares' in error(config, first, '--orders', 2)

@@ -130,7 +130,7 @@ def test_a_killed_run_goes_on(source, tmp_path):
 
 def test_refusals(source, tmp_path):
     assert make(source, tmp_path / 'out').code == 0
-    assert 'seed = 0, now it is 2' in make(source, tmp_path / 'out', '--seed', 2).error()
+    assert 'seed = 0, now 2' in make(source, tmp_path / 'out', '--seed', 2).error()
     assert 'does not exist' in make(tmp_path / 'none', tmp_path / 'new').error()
     (tmp_path / 'file').write_text('')
     assert 'cannot be written' in make(source, tmp_path / 'file' / 'out').error()
@@ -145,10 +145,10 @@ def test_an_index_made_afterwards_is_the_same(source, tmp_path):
     target = tmp_path / 'out'
     assert make(source, target).code == 0
     first = json.loads((target / 'index.json').read_text())
-    assert 'exists and was left as it is' in call_tool(TOOL, '--index-only', target).error()
+    assert 'exists and was not changed' in call_tool(TOOL, '--index-only', target).error()
     done = call_tool(TOOL, '--index-only', target, '--force')
     assert done.code == 0, done.err
-    assert '17 images, 17 labelled, in 4 archives' in done.out
+    assert '17 images, 17 labeled, in 4 archives' in done.out
     second = json.loads((target / 'index.json').read_text())
     for old, new in zip(first['shards'], second['shards'], strict=True):
         assert {**old, 'sha256': ''} == new  # known to the writer only
@@ -164,7 +164,7 @@ def test_an_index_of_a_store(tmp_path):
     store = fsspec.filesystem('memory')
     store.pipe_file('/far/a-1.tar', write_tar(tmp_path / 'a.tar', {'x.png': png(0), 'x.cls': b'7'}).read_bytes())
     try:
-        with pytest.raises(ConfigError, match='say where the index is to be written'):
+        with pytest.raises(ConfigError, match='give a path for the index'):
             index_shards('memory://far/a-{1..1}.tar')
         (shard,) = index_shards('memory://far/a-{1..1}.tar', tmp_path / 'index.json')
         assert (shard.keys, shard.labels, shard.offsets) == (['x'], [7], [512])
@@ -195,7 +195,7 @@ def test_damaged_and_missing_archives(tmp_path):
     for content, message in (
         (whole[:3000], 'cut off|damaged'),
         (whole[: 512 + 100], 'cut off|damaged'),
-        (b'x' * 4096, 'no uncompressed tar archive'),
+        (b'x' * 4096, 'not an uncompressed tar archive'),
     ):
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):
@@ -203,7 +203,7 @@ def test_damaged_and_missing_archives(tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(DataError, match=r'no \*.tar in'):
         index_shards(str(tmp_path / 'empty'))
-    with pytest.raises(DataError, match='is no folder and no pattern'):
+    with pytest.raises(DataError, match='is neither a folder nor a pattern'):
         index_shards(str(tmp_path / 'none'))
 
 

@@ -56,7 +56,7 @@ def test_the_same_command_gives_the_same_bytes_in_another_process(root, tmp_path
 def test_an_existing_list_needs_force(root, tmp_path):
     out = tmp_path / 'list.txt'
     out.write_text('old')
-    assert 'exists and was left as it is' in make(root, out, '--per-class', 1).error()
+    assert 'exists and was not changed' in make(root, out, '--per-class', 1).error()
     assert out.read_text() == 'old'
     assert make(root, out, '--per-class', 1, '--force').code == 0
     assert len(out.read_text().splitlines()) == 4
@@ -65,7 +65,7 @@ def test_an_existing_list_needs_force(root, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (['--per-class', 11], 'class 0 has 10 samples, 11 are asked for'),
+        (['--per-class', 11], 'class 0 has 10 samples, fewer than 11'),
         (['--share', 2], 'share is 2.0'),
         (['--per-class', 0], 'per_class is 0'),
     ],

@@ -107,7 +107,7 @@ def test_the_hash_is_that_of_the_resolved_config(scored, tmp_path):
         done = call_tool(*arguments, '--work-dir', tmp_path / str(number), '--cfg-options', option)
         assert done.code == 0, done.err
         found.append(json.loads((tmp_path / str(number) / 'results.jsonl').read_text())['config_sha256'])
-    assert found[0] == rows['knn']['config_sha256']  # going on in another work directory is no other config
+    assert found[0] == rows['knn']['config_sha256']  # going on in another work directory is not another config
     assert len(set(found)) == 3
 
 

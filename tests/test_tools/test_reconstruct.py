@@ -41,9 +41,9 @@ def drawn(monkeypatch):
     return calls
 
 
-def photo(path: Path, width: int, height: int, colour: bool = True, seed: int = 0) -> Path:
+def photo(path: Path, width: int, height: int, color: bool = True, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (height, width, 3) if colour else (height, width)
+    shape = (height, width, 3) if color else (height, width)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)).save(path)
     return path
 
@@ -88,7 +88,7 @@ def test_photos_are_resized_and_cropped_to_what_the_model_takes(run, drawn, tmp_
     wide = photo(tmp_path / 'wide.png', 60, 32)
     many = tmp_path / 'many'
     for number in range(4):
-        photo(many / f'{number}.jpg', 30 + number, 30, colour=number % 2 == 0, seed=number)
+        photo(many / f'{number}.jpg', 30 + number, 30, color=number % 2 == 0, seed=number)
     options = ['--images', wide, many, '--num-images', 3, '--out', tmp_path / 'photos.png']
     done = call_tool(TOOL, config, folder / 'epoch_1.pth', *options)
     assert done.code == 0, done.err
@@ -119,8 +119,8 @@ def test_photos_as_a_whole(run, tmp_path, monkeypatch):
     for row, again in zip(several, one):
         np.testing.assert_array_equal(row['masked'], again['masked'])
         np.testing.assert_array_equal(row['epoch_1'], again['visible part\npasted in'])
-    assert 'give at least that' in call_tool(TOOL, config, both[0], '--images', files[0], '--side', 15).error()
-    assert 'name photos' in call_tool(TOOL, config, both[0], '--side', 20).error()
+    assert 'expected at least' in call_tool(TOOL, config, both[0], '--images', files[0], '--side', 15).error()
+    assert 'give photos' in call_tool(TOOL, config, both[0], '--side', 20).error()
 
 
 def test_training_data_without_augmentation_where_there_is_no_evaluation(drawn, tmp_path):

@@ -30,7 +30,7 @@ def smooth(number: int, height: int, width: int) -> Image.Image:
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory) -> Path:
-    """ImageNet's layout, a flat ``val`` with its list, images of all kinds and two that are no images."""
+    """ImageNet's layout, a flat ``val`` with its list, images of all kinds and two that are not images."""
     root = tmp_path_factory.mktemp('source') / 'imagenet'
     for number in range(14):
         folder = root / 'train' / f'n0000000{number % 3}'
@@ -61,7 +61,7 @@ BAD = ['train/n00000001/bad.JPEG', 'train/n00000002/cut.JPEG']
 
 
 def scaled(path: Path) -> np.ndarray:
-    """What is to be stored, worked out apart from the code: loaded in colour, then antialiased to the short side."""
+    """What is to be stored, worked out apart from the code: loaded in color, then antialiased to the short side."""
     image = LoadImage().transform({'img_path': str(path)})['img']
     ratio = min(1, SIDE / min(image.size))
     size = tuple(int(side * ratio + 0.5) for side in image.size)
@@ -208,17 +208,17 @@ def test_other_settings_and_foreign_folders_are_refused(source, tmp_path):
     base = (source, tmp_path / 'copy', '--short-side', SIDE)
     assert call_tool(TOOL, *base).code == 0
     for options, name in (
-        (['--quality', 90], 'quality = 95, now it is 90'),
-        (['--subsampling', '4:4:4'], "subsampling = '4:2:0', now it is '4:4:4'"),
-        (['--format', 'raw'], "format = 'jpeg', now it is 'raw'"),
-        (['--short-side', 25], 'short_side = 24, now it is 25'),
+        (['--quality', 90], 'quality = 95, now 90'),
+        (['--subsampling', '4:4:4'], "subsampling = '4:2:0', now '4:4:4'"),
+        (['--format', 'raw'], "format = 'jpeg', now 'raw'"),
+        (['--short-side', 25], 'short_side = 24, now 25'),
     ):
         assert name in call_tool(TOOL, *base, *options).error()
     assert 'source' in call_tool(TOOL, source / 'val', *base[1:]).error()
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'file').write_text('')
     assert 'is not empty and holds no manifest.json' in call_tool(TOOL, source, tmp_path / 'mine').error()
-    assert 'lies in the source' in call_tool(TOOL, source, source / 'copy').error()
+    assert 'is inside the source' in call_tool(TOOL, source, source / 'copy').error()
     assert not (source / 'copy').exists()
 
 

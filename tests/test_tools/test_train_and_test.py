@@ -52,11 +52,11 @@ def test_flags_reach_the_config(trained, tmp_path):
     assert (cfg.resume, cfg.resume_from) == (True, None)
 
 
-def test_amp_refuses_an_optimiser_wrapper_of_its_own(tmp_path):
+def test_amp_refuses_an_optimizer_wrapper_of_its_own(tmp_path):
     content = tiny_config('cl')
     content['optim_wrapper']['type'] = 'ApexOptimWrapper'
     message = call_tool('train', write_config(tmp_path / 'apex.py', content), '--amp').error()
-    assert message.startswith('--amp does not go with optim_wrapper.type=ApexOptimWrapper')
+    assert message.startswith('--amp cannot be used with optim_wrapper.type=ApexOptimWrapper')
 
 
 def test_auto_scale_lr_multiplies_the_rates(tmp_path):

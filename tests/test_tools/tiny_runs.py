@@ -188,7 +188,7 @@ def assert_identical(actual: Any, expected: Any, where: str = '') -> None:
 
 
 def assert_same_run(actual: Path, expected: Path) -> None:
-    """Two checkpoints hold the same weights, optimiser, schedules, iteration and epoch, bit for bit."""
+    """Two checkpoints hold the same weights, optimizer, schedules, iteration and epoch, bit for bit."""
     first, second = load(actual), load(expected)
     assert any('momentum_encoder.' in name for name in second['state_dict']) == (
         'MomentumEncoder' in second['meta']['cfg'] or 'MoCoV3' in second['meta']['cfg']

@@ -43,7 +43,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Iterator[dict[str, Path]]:
-    """Kind -> a path that is no regular file."""
+    """Kind -> a path that is not a regular file."""
     odd = {name: tmp_path / name for name in ('missing', 'folder', 'pipe', 'socket', 'loop', 'dangling', 'linked_pipe')}
     odd['folder'].mkdir()
     os.mkfifo(odd['pipe'])

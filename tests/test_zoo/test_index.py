@@ -65,7 +65,7 @@ def test_weights_of_the_zoo(published: Path, tmp_path: Path) -> None:
 
 
 def test_no_weights() -> None:
-    with pytest.raises(CheckpointError, match=f'there are no weights for {SMALL}; there are for .*{PUBLISHED}'):
+    with pytest.raises(CheckpointError, match=f'no weights for {SMALL}; available for .*{PUBLISHED}'):
         zoo.get_model(SMALL, pretrained=True)
 
 

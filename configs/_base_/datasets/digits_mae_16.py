@@ -1,4 +1,4 @@
-# scikit-learn's digits, 16 px, for masked image modelling: too small to gain from augmentation.
+# scikit-learn's digits, 16 px, for masked image modeling: too small to gain from augmentation.
 # Statistics of the training split at 16 px on 0..255; one channel.
 data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[78.0575], std=[81.4098], to_rgb=False)
 

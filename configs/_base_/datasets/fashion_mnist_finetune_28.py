@@ -1,4 +1,4 @@
-# Fashion-MNIST, 28 px, for fine-tuning on 600 labelled images, 60 of each class.
+# Fashion-MNIST, 28 px, for fine-tuning on 600 labeled images, 60 of each class.
 # Statistics of the training split on 0..255; one channel.
 data_preprocessor = dict(type='ClsDataPreprocessor', num_classes=10, mean=[72.9404], std=[90.0212], to_rgb=False)
 

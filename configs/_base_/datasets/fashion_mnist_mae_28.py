@@ -1,4 +1,4 @@
-# Fashion-MNIST, 28 px, for masked image modelling.
+# Fashion-MNIST, 28 px, for masked image modeling.
 # Statistics of the training split on 0..255; one channel.
 data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[72.9404], std=[90.0212], to_rgb=False)
 

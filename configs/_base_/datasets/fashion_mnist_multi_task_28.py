@@ -1,4 +1,4 @@
-# Fashion-MNIST, 28 px: the two views of contrastive learning, then the view of masked image modelling.
+# Fashion-MNIST, 28 px: the two views of contrastive learning, then the view of masked image modeling.
 _base_ = './fashion_mnist_mocov3_28.py'
 
 mim_view = [

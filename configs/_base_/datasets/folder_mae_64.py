@@ -1,4 +1,4 @@
-# Any folder of images, 64 px, for masked image modelling.
+# Any folder of images, 64 px, for masked image modeling.
 # ImageNet statistics on 0..255. Images are RGB from the start (PIL), so no channels are swapped.
 data_preprocessor = dict(
     type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=False

@@ -1,5 +1,5 @@
 # ImageNet-100, 192 px, for ResNets: a gentle crop. 4 GPUs x 256 x 2 accumulated = the published batch of 2048.
-# A folder laid out like ImageNet with the images of 100 classes; the list of classes is up to whoever makes it.
+# A folder laid out like ImageNet with the images of 100 classes; there is no official list of classes.
 _base_ = './imagenet_simmim_224.py'
 
 train_pipeline = [

@@ -16,7 +16,7 @@ train_pipeline = [
     dict(type='mmpretrain.PILToNumpy', to_bgr=True),
     dict(
         type='RandAugment',
-        _scope_='mmpretrain',  # its policies name transforms without their scope
+        _scope_='mmpretrain',  # its policies use transforms without scope
         policies='timm_increasing',
         num_policies=2,
         total_level=10,
@@ -26,7 +26,7 @@ train_pipeline = [
     ),
     dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
     dict(type='mmpretrain.PILToNumpy'),
-    # per pixel, normal with the statistics of the data, i.e. standard normal once normalised (but kept in 0..255)
+    # per pixel, normal with the statistics of the data, i.e. standard normal once normalized (but kept in 0..255)
     dict(
         type='mmpretrain.RandomErasing',
         erase_prob=0.25,

@@ -1,4 +1,4 @@
-# ImageNet: the two views of contrastive learning, then the view of masked image modelling.
+# ImageNet: the two views of contrastive learning, then the view of masked image modeling.
 _base_ = './imagenet_mocov3_224.py'
 
 mim_view = [

@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type='mmpretrain.PILToNumpy', to_bgr=True),
     dict(
         type='RandAugment',
-        _scope_='mmpretrain',  # its policies name transforms without their scope
+        _scope_='mmpretrain',  # its policies use transforms without scope
         policies='timm_increasing',
         num_policies=2,
         total_level=10,

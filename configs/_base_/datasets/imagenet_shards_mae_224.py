@@ -1,4 +1,4 @@
-# ImageNet for MAE from tar archives on a disk or in an object store: data_root may be s3://bucket/folder and the like.
+# ImageNet for MAE from tar archives on a disk or in an object store: data_root may be s3://bucket/folder or similar.
 # tools/dataset_tools/make_shards.py data/imagenet data/imagenet_shards --split train
 _base_ = './imagenet_mae_224.py'
 

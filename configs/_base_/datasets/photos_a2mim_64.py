@@ -1,4 +1,4 @@
-# colour 64-px windows of the photographs that come with scikit-image: some to learn from, two to test on
+# color 64-px windows of the photographs that come with scikit-image: two for testing, the others for training
 # ImageNet statistics on 0..255. Images are RGB from the start (PIL), so no channels are swapped.
 data_preprocessor = dict(
     type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=False

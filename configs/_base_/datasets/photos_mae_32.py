@@ -1,4 +1,4 @@
-# color 32-px windows of the photographs of scikit-learn and scikit-image: seven to learn from, three to test on
+# color 32-px windows of the photographs of scikit-learn and scikit-image: seven for training, three for testing
 # ImageNet statistics on 0..255. Images are RGB from the start (PIL), so no channels are swapped.
 data_preprocessor = dict(
     type='SelfSupDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=False
@@ -7,7 +7,7 @@ data_preprocessor = dict(
 train_pipeline = [
     dict(type='LoadImage', channels=3),
     dict(type='mmpretrain.torchvision/RandomHorizontalFlip', p=0.5),
-    # any hue: seven photographs have few colors, and those of the others must not be new to the model
+    # any hue: seven photographs have few colors, and the test photographs have others
     dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.4, contrast=0.4, hue=0.5),
     dict(type='mmpretrain.PackInputs'),
 ]

@@ -1,4 +1,4 @@
-# Nothing frozen and synchronised batch norm everywhere, as self-supervised backbones are usually compared.
+# Nothing frozen and synchronized batch norm everywhere, as self-supervised backbones are usually compared.
 _base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', '../graft_runner.py']
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)

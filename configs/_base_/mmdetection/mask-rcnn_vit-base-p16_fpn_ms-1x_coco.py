@@ -1,5 +1,5 @@
 # A plain ViT in Mask R-CNN: a pyramid made of four of its blocks, AdamW with layer decay. The recipe is ours; heads and
-# image sizes are those of the ResNets with synchronised batch norm.
+# image sizes are those of the ResNets with synchronized batch norm.
 _base_ = './mask-rcnn_r50_fpn-syncbn_ms-1x_coco.py'
 
 custom_imports = dict(imports=['mmselfsup_graft.engine', 'mmselfsup_graft.models', 'mmpretrain.models', 'mmseg.models'])

@@ -1,5 +1,5 @@
 # ADE20K at crops of 512 for 160,000 iterations: data, loops, hooks. `mmseg::` configs cannot be inherited with the
-# pinned mmengine outside of our own tools, hence bases of our own.
+# pinned mmengine outside of our own tools, hence our own bases.
 _base_ = '../graft_runner.py'
 
 default_scope = 'mmseg'

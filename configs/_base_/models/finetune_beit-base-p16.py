@@ -1,5 +1,5 @@
 # A2MIM's ViT-B/16 with relative positions and layer scale: mean of the patches after the last block, a norm, a linear
-# head. The position table learns; what is new beside the head is the norm.
+# head. The position table learns; only head and norm are new.
 _base_ = './finetune_vit-base-p16.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# a ViT of 0.3 M parameters for small grey images of ten classes
+# a ViT of 0.3 M parameters for small gray images of ten classes
 _base_ = './finetune_vit-base-p16.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# the encoder alone, to be scored; ImageNet statistics on 0..255
+# the encoder only, for scoring; ImageNet statistics on 0..255
 model = dict(
     backbone=dict(type='SelfSupViT', arch='base', img_size=224, patch_size=16),
     data_preprocessor=dict(

@@ -1,4 +1,4 @@
-# the encoder of the Fashion-MNIST configs alone, to be scored; statistics of the training split on 0..255
+# the encoder of the Fashion-MNIST configs only, for scoring; statistics of the training split on 0..255
 model = dict(
     backbone=dict(
         type='SelfSupViT',

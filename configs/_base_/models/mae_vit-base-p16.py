@@ -1,4 +1,4 @@
-# MAE with ViT-B/16: decoder of 8 blocks, 512 wide; targets normalised per patch
+# MAE with ViT-B/16: decoder of 8 blocks, 512 wide; targets normalized per patch
 model = dict(
     type='MAE',
     mask_ratio=0.75,

@@ -1,4 +1,4 @@
-# a ViT of 0.3 M parameters for small images; raw pixels as targets: normalising 16 pixels would amplify noise
+# a ViT of 0.3 M parameters for small images; raw pixels as targets: normalizing 16 pixels would amplify noise
 model = dict(
     type='MAE',
     mask_ratio=0.75,

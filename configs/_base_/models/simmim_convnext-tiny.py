@@ -1,4 +1,4 @@
-# SimMIM with ConvNeXt-T: the token replaces the output of the stem (stride 4), so that the image is really hidden
+# SimMIM with ConvNeXt-T: the token replaces the output of the stem (stride 4), so that the image is hidden
 model = dict(
     type='SimMIM',
     mask_patch=32,

@@ -1,4 +1,4 @@
-# a ViT of 0.3 M parameters for small grey images
+# a ViT of 0.3 M parameters for small gray images
 _base_ = './tec_vit-base-p16.py'
 
 arch = dict(_delete_=True, embed_dims=64, num_layers=6, num_heads=4, feedforward_channels=256)

@@ -1,6 +1,6 @@
 # The cascade (mim, then lgp) beside each objective alone: as long as its own stage of the cascade, and for about the time
 # of both stages (a step of cl takes three times as long as one of mim).
-# A recipe inherits this and says in `configs` what mim, cl and lgp are. Long stages come early: two can run side by side.
+# A recipe inherits this and sets mim, cl and lgp in `configs`. Long stages come early: two can run in parallel.
 stages = [
     dict(name='mim', config='mim', share=0.5),
     dict(name='cl_long', config='cl', share=0.65),

@@ -1,4 +1,4 @@
-# A2MIM's released recipe of ConvNeXt-S, which its README calls RSB A2 although it is none: batch 4096 in two steps
+# A2MIM's released recipe of ConvNeXt-S, which its README calls RSB A2 incorrectly: batch 4096 in two steps
 _base_ = [
     '../../_base_/models/finetune_convnext-tiny.py',
     '../../_base_/datasets/imagenet_finetune_224.py',

@@ -1,4 +1,4 @@
-# the paper's length; the released configs say 100
+# the paper's length; the released configs have 100
 _base_ = './finetune-simmim_vit-base-p16_8xb128-amp-coslr-100e_in1k.py'
 
 param_scheduler = [

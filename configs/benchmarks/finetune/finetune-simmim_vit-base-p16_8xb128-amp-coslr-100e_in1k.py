@@ -1,4 +1,4 @@
-# A2MIM's and SimMIM's released recipe of ViT-B: the average of the weights is what counts
+# A2MIM's and SimMIM's released recipe of ViT-B: the average of the weights is evaluated
 _base_ = [
     '../../_base_/models/finetune_beit-base-p16.py',
     '../../_base_/datasets/imagenet_finetune_224.py',

@@ -1,4 +1,4 @@
-# grey images as RGB, so that a ResNet-18 of another library fits, torchvision's for instance
+# gray images as RGB, so that a ResNet-18 of another library fits, torchvision's for instance
 _base_ = './finetune_vit-mini-p4_1xb64-coslr-20e_fashion-mnist-1pct-28px.py'
 
 model = dict(

@@ -20,21 +20,21 @@ _INDICATORS = {'std': feature_std, 'rank': effective_rank, 'cosine': mean_cosine
 
 @HOOKS.register_module()
 class CollapseHook(Hook):
-    """Log how far the features of different images still differ, see :mod:`mmselfsup_graft.analysis.collapse.measure`.
+    """Log how much the features of different images differ, see :mod:`mmselfsup_graft.analysis.collapse.measure`.
 
     ``<part>_std`` (about 1 healthy, 0 collapsed), ``<part>_rank`` and ``<part>_cosine`` of the last view that passed
-    each part, one feature per image, of this process's share of the batch. They go to the log and into
-    ``history.jsonl``; loss, weights and random numbers are not touched.
+    each part, one feature per image, of this process's share of the batch. They are logged and written to
+    ``history.jsonl``; loss, weights and random numbers are not changed.
 
     Args:
-        interval: Iterations between two looks.
-        parts: Names of sub-modules whose outputs are looked at.
+        interval: Iterations between two measurements.
+        parts: Names of sub-modules whose outputs are measured.
 
     Raises:
         ConfigError: If the model has no such part or the interval is less than 1.
     """
 
-    priority = 'HIGHEST'  # what it adds to the outputs must be there when they are logged
+    priority = 'HIGHEST'  # adds to the outputs before they are logged
 
     def __init__(self, interval: int = 50, parts: Sequence[str] = ('backbone', 'neck')) -> None:
         if interval < 1:
@@ -45,7 +45,7 @@ class CollapseHook(Hook):
         self._handles: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Watch the parts."""
+        """Register hooks on the parts."""
         model = unwrapped_model(runner)
         modules = dict(model.named_modules())
         for part in self.parts:
@@ -73,7 +73,7 @@ class CollapseHook(Hook):
         self._seen.clear()
 
     def after_train(self, runner: Runner) -> None:
-        """Stop watching."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

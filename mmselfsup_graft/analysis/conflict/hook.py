@@ -17,18 +17,19 @@ from .measure import ConflictProfile, measure_conflict
 
 @HOOKS.register_module()
 class GradientConflictHook(Hook):
-    """Measure the cosine of the objectives' gradients per layer now and then, see :mod:`mmselfsup_graft.analysis`.
+    """Measure the cosine of the objectives' gradients per layer at intervals, see :mod:`mmselfsup_graft.analysis`.
 
     Each measurement is one more forward and backward pass per objective on the batch just trained on, in full
-    precision. Training is not touched: neither gradients, batch-norm statistics and momentum encoder nor random
-    numbers. Written to ``gradient_conflict.csv`` in the work directory; ``tools/analysis_tools/gradient_conflict.py
-    --csv`` draws it. The cosine over the whole encoder is logged as ``conflict_<first>_<second>``.
+    precision. Training is not changed: gradients, batch-norm statistics, momentum encoder and random
+    numbers are restored. Written to ``gradient_conflict.csv`` in the work directory;
+    ``tools/analysis_tools/gradient_conflict.py --csv`` draws it. The cosine over the whole encoder is logged as
+    ``conflict_<first>_<second>``.
 
     Args:
         interval: Iterations between two measurements.
 
     Raises:
-        ConfigError: If the model has not several objectives.
+        ConfigError: If the model does not have several objectives.
     """
 
     priority = 'LOW'
@@ -41,7 +42,7 @@ class GradientConflictHook(Hook):
         self.profile = ConflictProfile()
 
     def before_train(self, runner: Runner) -> None:
-        """Take up what was measured before the checkpoint that a run is resumed from."""
+        """Load the measurements up to the checkpoint that a run is resumed from."""
         model = unwrapped_model(runner)
         if not hasattr(model, 'objective_losses'):
             raise ConfigError(f'GradientConflictHook needs a MultiTask model, got {type(model).__name__}; remove it')
@@ -53,7 +54,7 @@ class GradientConflictHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Measure on this batch if it is time."""
+        """Measure on this batch at the interval."""
         if not self.every_n_train_iters(runner, self.interval):
             return
         model = unwrapped_model(runner)

@@ -1,8 +1,8 @@
 """Conflict of two objectives over depth: the cosine of their gradients, layer by layer.
 
 ``C = <g_a, g_b> / (|g_a| |g_b|)`` per group of encoder parameters, g being the gradient of one loss alone, flattened
-and concatenated (Layer Grafted Pre-training, arXiv 2302.14138). The gradients come straight from the losses, so no
-loss scale is in them. Groups are ``embed``, ``blocks.0`` ..., ``norm`` and ``all``.
+and concatenated (Layer Grafted Pre-training, arXiv 2302.14138). The gradients are computed from the losses directly, so
+they contain no loss scale. Groups are ``embed``, ``blocks.0`` ..., ``norm`` and ``all``.
 """
 
 import csv
@@ -49,7 +49,7 @@ class ConflictRow:
 
 @dataclass
 class ConflictProfile:
-    """Measurements over batches, as they are written to and read from a CSV file."""
+    """Measurements over batches, as in a CSV file."""
 
     rows: list[ConflictRow] = field(default_factory=list)
 
@@ -80,7 +80,7 @@ class ConflictProfile:
         return cosines
 
     def write_csv(self, path: str | os.PathLike) -> None:
-        """Write all rows, header first; the file is whole or not there."""
+        """Write all rows with a header, atomically."""
         text = io.StringIO(newline='')
         writer = csv.writer(text)
         writer.writerow(_COLUMNS)
@@ -89,7 +89,7 @@ class ConflictProfile:
 
     @classmethod
     def read_csv(cls, path: str | os.PathLike) -> 'ConflictProfile':
-        """Read what :meth:`write_csv` wrote.
+        """Read a file of :meth:`write_csv`.
 
         Raises:
             DataError: If the file is missing or of another form.
@@ -104,7 +104,7 @@ class ConflictProfile:
             return cls([ConflictRow(*(kind(line[c]) for kind, c in zip(types, _COLUMNS))) for line in lines])
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise DataError(
-                f'{path} is no conflict profile ({type(error).__name__}: {error}); expected a CSV with the columns '
+                f'{path} is not a conflict profile ({type(error).__name__}: {error}); expected a CSV with the columns '
                 f'{", ".join(_COLUMNS)}'
             ) from error
 
@@ -112,7 +112,7 @@ class ConflictProfile:
 def layer_groups(backbone: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Trainable parameters of an encoder by layer, from ``embed`` to ``norm``, and ``all``; empty groups left out.
 
-    What only one objective may have (a mask token) belongs to no group: it has no second gradient to compare with.
+    Parameters of one objective only (a mask token) are in no group: there is no second gradient to compare with.
     """
     depth, own = depth_of(backbone), tuple(getattr(backbone, 'graft_optional', ()))
     names = ['embed', *(f'blocks.{i}' for i in range(depth.num_blocks)), 'norm']
@@ -134,7 +134,7 @@ def conflict_of_losses(
     Args:
         losses: Name -> scalar loss with its graph. The graph is kept until the last one is done.
         groups: Name -> parameters; a parameter may be in several groups.
-        iteration: Number to note.
+        iteration: Iteration to record.
     """
     parameters = list(dict.fromkeys(p for group in groups.values() for p in group))
     gradients = {}
@@ -148,24 +148,24 @@ def conflict_of_losses(
         for group, members in groups.items():
             a, b = (torch.cat([gradients[n][p].flatten() for p in members]) for n in (first, second))
             norms = a.norm(), b.norm()
-            cosine = (a @ b) / (norms[0] * norms[1])  # 0 / 0 is NaN: there is no direction to compare
+            cosine = (a @ b) / (norms[0] * norms[1])  # 0 / 0 is NaN: no direction to compare
             rows.append(ConflictRow(iteration, first, second, group, *(float(v) for v in (cosine, *norms))))
     return rows
 
 
 def measure_conflict(model: Any, inputs: Sequence[torch.Tensor], iteration: int = 0) -> list[ConflictRow]:
-    """Conflict of the objectives of a :class:`MultiTask` model on one batch; the model is left as it was.
+    """Conflict of the objectives of a :class:`MultiTask` model on one batch; the model is not changed.
 
     The model works in its present mode, in full precision; batch-norm statistics are put back, momentum encoders are
-    not updated. The caller decides about the random state.
+    not updated. The caller handles the random state.
 
     Args:
         model: Unwrapped model with ``objective_losses``.
-        inputs: Normalised views, each [B, C, H, W].
-        iteration: Number to note.
+        inputs: Normalized views, each [B, C, H, W].
+        iteration: Iteration to record.
 
     Raises:
-        ConfigError: If the model has not several objectives.
+        ConfigError: If the model does not have several objectives.
     """
     if not hasattr(model, 'objective_losses'):
         raise ConfigError(

@@ -27,7 +27,7 @@ def draw_conflict(cosines: dict[str, np.ndarray], target: Path, title: str = '',
     values = {group: each[~np.isnan(each)] for group, each in cosines.items()}
     values = {group: each for group, each in values.items() if len(each)}
     if not values:
-        raise DataError('there is no cosine to draw: every gradient was zero')
+        raise DataError('no cosine to draw: every gradient was zero')
     places = range(len(values))
     figure, (upper, lower) = plt.subplots(
         2, 1, figsize=(max(5, 0.6 * len(values) + 2), 5), sharex=True, height_ratios=(3, 1), layout='constrained'

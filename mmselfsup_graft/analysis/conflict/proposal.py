@@ -1,9 +1,9 @@
-"""From a measured conflict profile to a graft: where to cut the encoder, and at which learning rates to train it.
+"""Graft proposal from a measured conflict profile: where to cut the encoder, and the learning rates.
 
-Layer Grafted Pre-training (arXiv 2302.14138) cuts at two thirds of the depth because the objectives conflict more the
-deeper a layer lies. This reads the cut off the profile of the model at hand: the number of lower blocks for which two
-constants, one below and one above, fit the mean cosines best. Whether the blocks above really conflict more is tested
-on batches that did not choose the cut.
+Layer Grafted Pre-training (arXiv 2302.14138) cuts at two thirds of the depth because the objectives conflict more in
+deeper layers. Here the cut is computed from the profile of the given model: the number of lower blocks for which two
+constants, one below and one above, fit the mean cosines best. Whether the blocks above conflict more is tested
+on batches that were not used to choose the cut.
 """
 
 import math
@@ -16,14 +16,14 @@ LEAST_BATCHES = 8
 
 @dataclass(frozen=True)
 class GraftProposal:
-    """What a conflict profile suggests.
+    """A proposal from a conflict profile.
 
     Attributes:
         graft_at: Blocks ``[0, graft_at)`` (and the stem) keep the weights of the objective that was trained first; None
-            if the profile shows no rise of the conflict with depth. Which objective that should be the cosine, being
-            symmetric, cannot tell.
+            if the conflict does not increase with depth. The cosine is symmetric, so it does not show which objective
+            that should be.
         lr_layer_wise: Value for ``paramwise_cfg.lr_layer_wise``; None together with ``graft_at``.
-        reason: Why, in words and numbers.
+        reason: The reason as text.
     """
 
     graft_at: int | None
@@ -38,7 +38,7 @@ def best_cut(profile: np.ndarray) -> int:
 
 
 def _fall(cosines: np.ndarray, cut: int) -> tuple[float, float]:
-    """Mean fall of the cosine from below to above the cut over batches [T, B], and its standard error."""
+    """Mean decrease of the cosine from below to above the cut over batches [T, B], and its standard error."""
     falls = cosines[:, :cut].mean(axis=1) - cosines[:, cut:].mean(axis=1)
     return float(falls.mean()), float(falls.std(ddof=1) / math.sqrt(len(falls)))
 
@@ -49,7 +49,7 @@ def propose_graft(cosines: np.ndarray, base_lr: float = 1.0, low_factor: float =
     Args:
         cosines: [T, B] cosine of the two gradients per batch and block; batches with a NaN are left out.
         base_lr: Learning rate above the cut.
-        low_factor: Share of it below the cut, in [0, 1]; the published recipes use a tenth.
+        low_factor: Factor of the rate below the cut, in [0, 1]; 0.1 in the published recipes.
 
     Returns:
         The proposal; without a cut if there are too few blocks or batches, or the conflict does not rise with depth.
@@ -76,7 +76,7 @@ def propose_graft(cosines: np.ndarray, base_lr: float = 1.0, low_factor: float =
     tested = ' and '.join(f'{fall:+.3f} ± {error:.3f}' for fall, error in tests)
     if any(fall <= 2 * error for fall, error in tests):
         return _none(
-            f'the conflict does not rise with depth beyond chance (best cut: {measured}; fall of the cosine, tested on '
+            f'the conflict does not increase significantly with depth (best cut: {measured}; cosine, tested on '
             f'the half of the batches that did not choose the cut: {tested} standard error)'
         )
     return GraftProposal(cut, _rates(cut, cosines.shape[1], base_lr, low_factor), _reason(measured, tested, above))
@@ -96,6 +96,6 @@ def _reason(measured: str, tested: str, above: np.ndarray) -> str:
     kind = 'the gradients oppose each other above' if above.mean() < 0 else 'even above the gradients agree on average'
     return (
         f'{measured}; the cosine falls at this cut (tested on the half of the batches that did not choose it: {tested} '
-        f'standard error); {kind}. Below the cut the objectives can share: what the one has learnt there the other '
-        'does not undo, so keep its weights and train them slowly; above it let the other train at full rate'
+        f'standard error); {kind}. Below the cut the objectives can share, as the second '
+        'does not undo the first, so keep its weights and train them slowly; above it train the second at full rate'
     )

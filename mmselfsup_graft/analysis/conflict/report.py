@@ -1,4 +1,4 @@
-"""Gradient conflict of a trained multi-task model, from its config and checkpoint to a picture and a proposal."""
+"""Gradient conflict of a trained multi-task model, from its config and checkpoint to a figure and a proposal."""
 
 import time
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ def profile_of_checkpoint(cfg: Config, checkpoint: Path, batches: int, seed: int
         seed: Of the order of the samples, their augmentation and the masks.
 
     Raises:
-        ConfigError: If the model has not several objectives.
-        CheckpointError: If the checkpoint is none of this model.
+        ConfigError: If the model does not have several objectives.
+        CheckpointError: If the checkpoint does not fit the model.
     """
     if cfg.model.type.rpartition('.')[2] != 'MultiTask':
         raise ConfigError(
@@ -67,14 +67,14 @@ def _batches(cfg: Config, count: int, seed: int) -> Iterator[Any]:
 def report_conflict(
     profile: ConflictProfile, out_dir: Path, base_lr: float = 1.0, low_factor: float = 0.1, lower: str = 'mim'
 ) -> str:
-    """Write ``gradient_conflict.csv``, and per pair of objectives a picture and what is proposed; returns the text.
+    """Write ``gradient_conflict.csv``, and per pair of objectives a figure and a proposal; returns the text.
 
     Args:
         profile: Measurements.
         out_dir: Folder to write into.
         base_lr: Learning rate above the proposed cut.
         low_factor: Share of it below the cut.
-        lower: Objective that keeps the lower layers; the cosine, being symmetric, cannot tell.
+        lower: Objective that keeps the lower layers; the cosine is symmetric and does not show which.
     """
     from .plot import draw_conflict
 
@@ -95,7 +95,7 @@ def report_conflict(
 
 
 def _proposal_lines(proposal: GraftProposal, pair: tuple[str, str], lower: str) -> list[str]:
-    """The proposal as a config would have it, and its reason."""
+    """The proposal in the form of a config, and its reason."""
     if proposal.graft_at is None:
         return [f'reason: {proposal.reason}']
     below = lower if lower in pair else 'the objective that is trained first'

@@ -1,1 +1,1 @@
-"""Features in the plane, and nearest neighbors."""
+"""Two-dimensional maps of features, and nearest neighbors."""

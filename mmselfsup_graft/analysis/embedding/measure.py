@@ -1,4 +1,4 @@
-"""Features as people can look at them: laid out in the plane, and by their nearest neighbors."""
+"""Visualization of features: two-dimensional maps and nearest neighbors."""
 
 import numpy as np
 
@@ -10,12 +10,12 @@ _FEWEST = 8  # images, for t-SNE; PCA lays out fewer
 
 
 def layout(features: np.ndarray, method: str = 't-SNE', seed: int = 0) -> tuple[np.ndarray, str]:
-    """Lay features out in the plane.
+    """Map features to two dimensions.
 
     Args:
         features: [N, D].
-        method: ``t-SNE`` (van der Maaten and Hinton, 2008; scikit-learn's, cosine distance, begun from PCA) or ``PCA``.
-            Fewer than 8 images are laid out by PCA.
+        method: ``t-SNE`` (van der Maaten and Hinton, 2008; scikit-learn's, cosine distance, initialized by PCA) or
+            ``PCA``. Fewer than 8 images are laid out by PCA.
         seed: Of t-SNE.
 
     Returns:
@@ -40,9 +40,9 @@ def layout(features: np.ndarray, method: str = 't-SNE', seed: int = 0) -> tuple[
 
 
 def align(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Turn and mirror a layout so that it lies as close to another one of the same images as it can.
+    """Rotate and mirror a layout to be as close as possible to another one of the same images.
 
-    Distances within the layout stay as they are (orthogonal Procrustes).
+    Distances within the layout do not change (orthogonal Procrustes).
 
     Args:
         points: [N, 2].
@@ -86,7 +86,7 @@ def same_class_share(features: np.ndarray, labels: np.ndarray, count: int) -> fl
 
 
 def possible_share(labels: np.ndarray, count: int) -> float:
-    """The highest :func:`same_class_share` that any features could have: small classes run out of images.
+    """The highest possible :func:`same_class_share`: small classes have fewer images than neighbors.
 
     Args:
         labels: [N].

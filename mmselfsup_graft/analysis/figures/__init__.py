@@ -1,1 +1,1 @@
-"""What several figures share: grids of pictures, curves, the axis of layers."""
+"""Shared parts of figures: grids of images, curves, the axis of layers."""

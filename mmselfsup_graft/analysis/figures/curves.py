@@ -16,7 +16,7 @@ from mmselfsup_graft.utils.files import read_json, read_rows
 from .layer_axis import by_depth, is_layer
 from .picture_grid import save_figure
 
-_MOST = 1e30  # far beyond any loss, and what pictures can have on an axis
+_MOST = 1e30  # above any loss, and within the range of an axis
 
 
 def read_history(work_dir: Path) -> list[dict]:
@@ -49,7 +49,7 @@ def draw_loss_curves(runs: Mapping[str, Path], target: Path) -> None:
     """
     figure, axes = plt.subplots(1, len(runs), figsize=(3.4 * len(runs), 3), squeeze=False, layout='constrained')
     for axis, (name, work_dir) in zip(axes[0], runs.items()):
-        rows = [row for row in read_history(work_dir) if 'loss' in row]  # the rest are scores of a hook
+        rows = [row for row in read_history(work_dir) if 'loss' in row]  # other rows are scores of a hook
         axis.plot([row['iter'] + 1 for row in rows], [row['loss'] for row in rows], linewidth=1)
         axis.set(title=name, xlabel='iteration', ylabel='loss')
         axis.grid(alpha=0.3)
@@ -67,7 +67,7 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
     all_layers = by_depth(rates.values())
     figure, axis = plt.subplots(figsize=(6, 3.2), layout='constrained')
     for index, (name, layers) in enumerate(rates.items()):
-        offset = 0.12 * (index - (len(runs) - 1) / 2)  # side by side: equal rates would hide each other
+        offset = 0.12 * (index - (len(runs) - 1) / 2)  # shifted, as equal rates would hide each other
         places = [all_layers.index(layer) + offset for layer in layers]
         axis.plot(places, list(layers.values()), 'o', label=name, markersize=4)
     axis.set_xticks(range(len(all_layers)), all_layers, rotation=60, fontsize=8)

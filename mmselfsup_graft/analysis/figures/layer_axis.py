@@ -9,7 +9,7 @@ _OTHER = re.compile(r'\w[\w. -]{0,40}')
 
 
 def is_layer(name: Any) -> bool:
-    """Whether this can be the name of a layer: few letters, digits, blanks, dots and dashes."""
+    """Whether this can be the name of a layer: short, of letters, digits, blanks, dots and dashes."""
     return type(name) is str and _OTHER.fullmatch(name) is not None
 
 
@@ -18,7 +18,7 @@ def by_depth(runs: Iterable[Iterable[str]]) -> list[str]:
 
     Args:
         runs: Names of the layers of each run, as ``param_groups.json`` has them: ``stem``, ``block 0``, ``heads``.
-            Layers with other names stand before the heads, in the order in which they were found.
+            Layers with other names come before the heads, in the order of their first occurrence.
     """
     return sorted(dict.fromkeys(layer for layers in runs for layer in layers), key=_place)
 

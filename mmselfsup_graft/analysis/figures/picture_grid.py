@@ -1,4 +1,4 @@
-"""Rows of small images under one another, with names: every pixel a square of whole dots on the paper."""
+"""Rows of small images with names: every image pixel is a square of whole figure pixels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def draw_rows(rows: Mapping[str, Sequence[np.ndarray]], target: Path, title: str
 
     Args:
         rows: Name (of one or more lines) -> images, uint8 [H, W] or [H, W, 3], all of one size; as many in each row.
-        target: PNG to write; appears under its name when it is whole.
+        target: PNG to write; written atomically.
         title: Heading.
 
     Raises:
@@ -34,7 +34,7 @@ def draw_rows(rows: Mapping[str, Sequence[np.ndarray]], target: Path, title: str
     """
     pictures = [each for row in rows.values() for each in row]
     if not pictures:
-        raise DataError(f'there is no image to draw into {target}')
+        raise DataError(f'no image to draw into {target}')
     height, width = pictures[0].shape[:2]
     factor = max(1, math.ceil(_SMALLEST / max(height, width)))
     cell = (factor * height, factor * width)
@@ -56,14 +56,14 @@ def draw_titled_rows(rows: Sequence[Mapping[str, np.ndarray]], target: Path) -> 
 
     Args:
         rows: Title -> image, uint8 [H, W] or [H, W, 3]; the images of a row have one size.
-        target: PNG to write; appears under its name when it is whole.
+        target: PNG to write; written atomically.
 
     Raises:
         DataError: If there is no image.
     """
     rows = [row for row in rows if row]
     if not rows:
-        raise DataError(f'there is no image to draw into {target}')
+        raise DataError(f'no image to draw into {target}')
     sizes = [next(iter(row.values())).shape[:2] for row in rows]
     factor = max(1, math.ceil(_PHOTO / max(height for height, _ in sizes)))
     cells = [(factor * height, factor * width) for height, width in sizes]
@@ -80,7 +80,7 @@ def draw_titled_rows(rows: Sequence[Mapping[str, np.ndarray]], target: Path) -> 
 
 
 class _Canvas:
-    """A figure whose places are given in dots from its upper left corner."""
+    """A figure with positions in pixels from its upper left corner."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
@@ -95,13 +95,13 @@ class _Canvas:
         bottom = self.height - corner[0] - size[0]
         place = (corner[1] / self.width, bottom / self.height, size[1] / self.width, size[0] / self.height)
         axis = self.figure.add_axes(place)
-        colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)  # maps of colours round
-        axis.imshow(colour, interpolation='nearest', aspect='auto')
+        color = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)  # maps of colors round
+        axis.imshow(color, interpolation='nearest', aspect='auto')
         axis.set_axis_off()
 
 
 def save_figure(figure: Figure, target: Path, dpi: int) -> None:
-    """Write a figure as a PNG that appears under its name when it is whole, and close it."""
+    """Write a figure as a PNG atomically, and close it."""
     with whole_file(target) as file:
         figure.savefig(file, dpi=dpi, format='png')
     plt.close(figure)

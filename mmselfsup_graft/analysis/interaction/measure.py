@@ -1,14 +1,14 @@
-"""Multi-order interaction strength: how much two patches say together, beside a context of few or many others.
+"""Multi-order interaction strength: the joint effect of two patches in a context of few or many others.
 
 The image is a game of n = grid x grid patches. For two of them, i and j, and a context S of m others,
 
     delta(i, j, S) = v(S + i + j) - v(S + i) - v(S + j) + v(S),
 
-v being the reward: what the classifier thinks of the true class when it sees these patches only. The interaction of
+where v is the reward: the classifier's score of the true class when it sees only these patches. The interaction of
 order m is the mean over contexts of that size, ``I^m(i, j | x) = E_S delta``, its strength is
 ``J(m) = E_x E_ij |I^m| / mean over orders of the same`` (Deng et al., arXiv 2111.06236; A2MIM, arXiv 2205.13943).
 
-Absent patches are 0 after normalisation, the mean of the data set.
+Absent patches are 0 after normalization, the mean of the data set.
 """
 
 import math
@@ -22,7 +22,7 @@ from torch import nn
 
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.features import device_of
-from mmselfsup_graft.models.evaluating import measuring
+from mmselfsup_graft.models.eval_mode import full_precision_eval_mode
 from mmselfsup_graft.utils.progress import Progress
 
 ORDERS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -56,19 +56,19 @@ REWARDS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
 # ---------------------------------------------------------------- settings
 @dataclass(frozen=True)
 class InteractionSettings:
-    """What is sampled, checked when it is made.
+    """Settings of the sampling, validated on creation.
 
     Attributes:
         grid: Patches per side; n = grid * grid players.
         pairs: Pairs (i, j) per image.
-        contexts: Contexts S per pair and order; where only one exists (orders 0 and 1) it is taken once.
+        contexts: Contexts S per pair and order; orders 0 and 1 have only one.
         orders: Sizes of the context as shares of the n - 2 other players, each in [0, 1].
-        stride: How far j may lie from i, in patches, in either direction.
+        stride: Largest distance of j from i, in patches, in each direction.
         reward: Key of :data:`REWARDS`.
         seed: Of pairs and contexts.
 
     Raises:
-        ConfigError: For a setting that is impossible.
+        ConfigError: For an impossible setting.
     """
 
     grid: int = 16
@@ -89,7 +89,7 @@ class InteractionSettings:
         if self.pairs > most:
             raise ConfigError(
                 f'{self.pairs} pairs do not exist: a grid of {self.grid}x{self.grid} patches has {most} pairs at most '
-                f'{self.stride} apart; ask for fewer pairs or a larger stride'
+                f'{self.stride} apart; use fewer pairs or a larger stride'
             )
         self._check_orders()
 
@@ -103,7 +103,7 @@ class InteractionSettings:
             equal = [f'{order:g}' for order, size in zip(self.orders, sizes) if size == twice]
             raise ConfigError(
                 f'the orders {" and ".join(equal)} are the same, {twice} of {self.players - 2} other patches; leave '
-                'all but one of them out or take a finer grid'
+                'all but one of them out or use a finer grid'
             )
 
     @property
@@ -117,7 +117,7 @@ class InteractionSettings:
         return [math.floor((self.players - 2) * order + 1e-9) for order in self.orders]
 
     def contexts_of(self, size: int) -> int:
-        """Contexts that are evaluated for an order: one where no other exists."""
+        """Number of contexts for an order; 1 if there is only one."""
         return 1 if size in (0, self.players - 2) else self.contexts
 
     @property
@@ -127,10 +127,10 @@ class InteractionSettings:
 
 
 def check_image_size(height: int, width: int, grid: int) -> None:
-    """Refuse images that the grid does not divide.
+    """Raise an error for images that the grid does not divide.
 
     Raises:
-        ConfigError: If a patch would not be a whole number of pixels.
+        ConfigError: If a patch is not a whole number of pixels.
     """
     if height % grid or width % grid:
         fitting = [number for number in range(2, 33) if height % number == 0 and width % number == 0]
@@ -155,13 +155,13 @@ def _random(value: int) -> np.random.RandomState:
 def sample_pairs(index: int, grid: int, count: int, stride: int, seed: int = 0) -> np.ndarray:
     """Draw the pairs of an image.
 
-    i is uniform; j is i plus a uniform choice of the (2 stride + 1)^2 - 1 offsets, clamped to the grid. A pair that is
-    none (i = j) or was drawn before, in either order, is drawn again.
+    i is uniform; j is i plus a uniform choice of the (2 stride + 1)^2 - 1 offsets, clamped to the grid. Draws with
+    i = j, or of an earlier pair in either order, are repeated.
 
     Args:
         index: Number of the image; the generator starts from ``1000 index + seed``.
         grid: Patches per side.
-        count: How many, at most :func:`number_of_pairs`.
+        count: Number of pairs, at most :func:`number_of_pairs`.
         stride: See above.
         seed: See above.
 
@@ -176,7 +176,7 @@ def sample_pairs(index: int, grid: int, count: int, stride: int, seed: int = 0) 
         place = np.add(divmod(i, grid), offsets[random.randint(len(offsets))]).clip(0, grid - 1)
         j = int(place[0]) * grid + int(place[1])
         if i != j and (j, i) not in drawn:
-            drawn[i, j] = None  # a dict keeps the order, and one of each
+            drawn[i, j] = None  # a dict keeps the order without duplicates
     return np.array(list(drawn), dtype=np.int64)
 
 
@@ -205,7 +205,7 @@ def sample_contexts(index: int, pairs: np.ndarray, players: int, size: int, coun
 
 # ---------------------------------------------------------------- the game
 def coalitions(pairs: np.ndarray, contexts: np.ndarray, players: int) -> torch.Tensor:
-    """Who is present: bool [P, C, 4, n], in the order S + i + j, S + i, S + j, S.
+    """Present players: bool [P, C, 4, n], in the order S + i + j, S + i, S + j, S.
 
     Args:
         pairs: [P, 2] flat patch numbers.
@@ -230,20 +230,20 @@ def masked_images(image: torch.Tensor, present: torch.Tensor, grid: int) -> torc
 def class_scores(
     model: nn.Module, image: torch.Tensor, present: torch.Tensor, grid: int, batch_size: int = 256
 ) -> torch.Tensor:
-    """Logits [..., K] float64 of an image that is seen in parts; the model is left as it was.
+    """Logits [..., K] float64 of masked versions of an image; the model is not changed.
 
     Args:
-        model: Gives logits [B, K] for normalised images [B, C, H, W].
-        image: [C, H, W] normalised, on the model's device.
-        present: [..., n] bool, patches that are seen.
+        model: Gives logits [B, K] for normalized images [B, C, H, W].
+        image: [C, H, W] normalized, on the model's device.
+        present: [..., n] bool, visible patches.
         grid: Patches per side.
-        batch_size: Masked images per forward pass; the result depends on it by rounding only.
+        batch_size: Masked images per forward pass; it changes the result by rounding only.
 
     Raises:
         ConfigError: If the grid does not divide the image.
     """
     check_image_size(image.shape[1], image.shape[2], grid)
-    with measuring(model):
+    with full_precision_eval_mode(model):
         parts = present.flatten(0, -2).split(batch_size)
         logits = torch.cat([model(masked_images(image, part.to(image.device), grid)).double() for part in parts])
     return logits.view(*present.shape[:-1], -1).cpu()
@@ -264,7 +264,7 @@ def deltas_of_logits(logits: torch.Tensor, label: int, reward: str = 'modified')
         reward: Key of :data:`REWARDS`.
 
     Raises:
-        DataError: If there is no such class or no other one.
+        DataError: If the class does not exist or is the only one.
     """
     if not 0 <= label < logits.shape[-1] or logits.shape[-1] < 2:
         raise DataError(f'an image has label {label}, but the classifier has {logits.shape[-1]} classes')
@@ -284,12 +284,12 @@ def image_interactions(
 
     Args:
         model: See :func:`class_scores`.
-        image: [C, H, W] normalised, on the model's device.
+        image: [C, H, W] normalized, on the model's device.
         label: True class.
         index: Number of the image in its data set; with the seed it decides pairs and contexts.
         settings: See there.
         batch_size: Masked images per forward pass.
-        progress: Told the masked images that are done.
+        progress: Updated with the number of finished masked images.
     """
     pairs = sample_pairs(index, settings.grid, settings.pairs, settings.stride, settings.seed)
     rows = []
@@ -332,7 +332,8 @@ def interaction_strength(interactions: np.ndarray) -> InteractionStrength:
     per_image = np.abs(interactions).mean(axis=2)  # [images, R]
     raw = per_image.mean(axis=0)
     if not np.isfinite(raw).all() or raw.mean() == 0:
-        what = 'no two patches interact: the score is a sum over patches' if raw.mean() == 0 else 'a score is no number'
+        additive = raw.mean() == 0
+        what = 'no two patches interact: the score is a sum over patches' if additive else 'a score is not a number'
         raise DataError(f'the strength of the interactions is undefined, {what}; check the checkpoint')
     images = len(per_image)
     error = per_image.std(axis=0, ddof=1) / math.sqrt(images) if images > 1 else np.full(raw.shape, np.nan)
@@ -351,13 +352,13 @@ def measure_interactions(
     """Interactions of several images, [images, R, P].
 
     Args:
-        model: Gives logits [B, K] for normalised images [B, C, H, W].
-        images: Normalised, each [C, H, W].
+        model: Gives logits [B, K] for normalized images [B, C, H, W].
+        images: Normalized, each [C, H, W].
         labels: True classes.
         indices: Numbers of the images in their data set.
         settings: See there.
         batch_size: Masked images per forward pass.
-        title: Of the progress on the terminal.
+        title: Title of the progress display.
     """
     device, progress = device_of(model), Progress(title, settings.passes * len(images))
     found = [

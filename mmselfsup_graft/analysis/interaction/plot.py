@@ -1,4 +1,4 @@
-"""Interaction strength over orders, several models in one picture."""
+"""Interaction strength over orders, several models in one figure."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,10 +27,10 @@ def draw_interaction(
         title: Heading.
 
     Raises:
-        DataError: If there is nothing to draw.
+        DataError: If there are no models or values.
     """
     if not strengths:
-        raise DataError('there is no interaction strength to draw')
+        raise DataError('no interaction strength to draw')
     figure, axis = plt.subplots(figsize=(6, 4), layout='constrained')
     for name, found in strengths.items():
         (line,) = axis.plot(shares[name], found.strength, 'o-', markersize=4, label=name)

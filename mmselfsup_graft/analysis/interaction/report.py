@@ -1,4 +1,4 @@
-"""Interaction strength of fine-tuned classifiers: from config and checkpoints to a table and a picture."""
+"""Interaction strength of fine-tuned classifiers: from config and checkpoints to a table and a figure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mmselfsup_graft.checkpoints import check_fit, read_state
 from mmselfsup_graft.errors import CheckpointError, ConfigError, DataError
 from mmselfsup_graft.evaluation.compared import Compared, write_rows
 from mmselfsup_graft.evaluation.encoders import preprocessing
-from mmselfsup_graft.evaluation.other_pipeline import seen_through
+from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.evaluation.scoring import labels_of
 from mmselfsup_graft.registry import DATASETS, MODELS
 from mmselfsup_graft.utils.files import write_text
@@ -39,7 +39,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class DrawnImages:
-    """Images that take part.
+    """Images for the measurement.
 
     Attributes:
         pixels: [N, C, H, W] uint8.
@@ -54,13 +54,13 @@ class DrawnImages:
 
 @dataclass(frozen=True)
 class ModelInteractions:
-    """What was measured of one model.
+    """Measurements of one model.
 
     Attributes:
-        settings: What was sampled.
+        settings: Settings of the sampling.
         strength: Per order.
-        correct: Share of the images, seen as a whole, that the model classifies correctly.
-        images: How many they were.
+        correct: Share of the unmasked images that the model classifies correctly.
+        images: Number of images.
     """
 
     settings: InteractionSettings
@@ -75,28 +75,28 @@ class ModelInteractions:
 
 
 def check_classifier(cfg: Config) -> None:
-    """Refuse a config that is none of a classifier, before anything is read.
+    """Raise an error if a config is not of a classifier, before anything is read.
 
     Raises:
-        ConfigError: If it is none, or has no training or test data.
+        ConfigError: If it is not of a classifier, or has no training or test data.
     """
     kind = str(cfg.model.get('type', '')).rpartition('.')[2]
     if kind not in ('GraftedClassifier', 'ImageClassifier'):
         raise ConfigError(
             f'interactions are measured on a classifier, model.type is {kind or "missing"}; fine-tune the checkpoint '
-            '(tools/finetune.py) and give that config (configs/benchmarks/finetune) with the best_*.pth it left'
+            '(tools/finetune.py) and give that config (configs/benchmarks/finetune) with its best_*.pth'
         )
     for side in ('train_dataloader', 'test_dataloader'):
         if cfg.get(side) is None:
-            raise ConfigError(f'{side} is missing in the config; training images are seen as the test images are')
+            raise ConfigError(f'{side} is missing in the config; training images go through the test pipeline')
 
 
 def load_classifier(cfg: Config, checkpoint: Path | None, seed: int = 0) -> Any:
-    """The classifier of a config with the weights of one of its own checkpoints, or fresh ones; in eval mode.
+    """The classifier of a config with the weights of one of its checkpoints, or fresh ones; in eval mode.
 
     Args:
         cfg: See :func:`check_classifier`.
-        checkpoint: What ``tools/finetune.py`` saved; None for fresh weights.
+        checkpoint: Checkpoint of ``tools/finetune.py``; None for fresh weights.
         seed: Of fresh weights.
 
     Raises:
@@ -126,16 +126,16 @@ def load_classifier(cfg: Config, checkpoint: Path | None, seed: int = 0) -> Any:
 
 
 def draw_training_images(cfg: Config, count: int, seed: int = 0) -> DrawnImages:
-    """The first of a seeded draw of the training images, seen as the test images are.
+    """A seeded draw of the training images, with the test pipeline.
 
     Raises:
-        ConfigError: If there are not so many.
+        ConfigError: If there are fewer images.
         DataError: If they have no labels or other shapes than each other.
     """
     pipeline = cfg.test_dataloader.dataset.pipeline
-    dataset = DATASETS.build(seen_through(cfg.train_dataloader.dataset, pipeline, test_mode=True))
+    dataset = DATASETS.build(with_pipeline(cfg.train_dataloader.dataset, pipeline, test_mode=True))
     if not 1 <= count <= len(dataset):
-        raise ConfigError(f'{count} images were asked for, the training data has {len(dataset)}; see --images')
+        raise ConfigError(f'{count} images requested, the training data has {len(dataset)}; see --images')
     labels = labels_of(dataset)
     indices = np.random.RandomState(seed).permutation(len(dataset))[:count].tolist()
     pixels = [dataset[index]['inputs'] for index in indices]
@@ -145,7 +145,7 @@ def draw_training_images(cfg: Config, count: int, seed: int = 0) -> DrawnImages:
 
 
 def default_grid(height: int, width: int) -> int:
-    """Patches per side if none are asked for: 14 where it divides the image, as in the paper at 224 pixels, else 16."""
+    """Default number of patches per side: 14 if it divides the image, as in the paper at 224 pixels, else 16."""
     return 16 if height % 14 or width % 14 else 14
 
 
@@ -159,18 +159,18 @@ def compare_interactions(
 ) -> Iterator[tuple[str, ModelInteractions]]:
     """Interaction strength of several checkpoints on the same draw of images, pairs and contexts, one after the other.
 
-    Whatever can be refused is refused now, before the first measurement; each is measured when it is asked for.
+    All errors are raised now, before the first measurement; each is measured on iteration.
 
     Args:
         entries: Models and checkpoints.
-        device: Where to work.
+        device: Device for the computation.
         images: Training images.
         batch_size: Masked images per forward pass.
         grid: Patches per side; None takes :func:`default_grid`.
         **settings: Of :class:`InteractionSettings`.
 
     Raises:
-        ConfigError: If a setting is impossible or a config is none of a classifier.
+        ConfigError: If a setting is impossible or a config is not of a classifier.
         CheckpointError: If a file does not fit its model.
         DataError: If images have no labels or the strength is undefined.
     """
@@ -200,31 +200,31 @@ def measure_classifier(
     """Interaction strength of one classifier in eval mode.
 
     Args:
-        model: What :func:`load_classifier` gave.
-        settings: What is sampled.
-        images: What :func:`draw_training_images` gave.
+        model: Result of :func:`load_classifier`.
+        settings: Settings of the sampling.
+        images: Result of :func:`draw_training_images`.
         batch_size: Masked images per forward pass.
-        name: For the progress on the terminal.
+        name: Name in the progress display.
 
     Raises:
         DataError: If the strength is undefined.
     """
-    normalised, title = normalise(model, images.pixels), f'interactions of {name}'
-    found = measure_interactions(model, list(normalised), images.labels, images.indices, settings, batch_size, title)
+    normalized, title = normalize(model, images.pixels), f'interactions of {name}'
+    found = measure_interactions(model, list(normalized), images.labels, images.indices, settings, batch_size, title)
     return ModelInteractions(
-        settings, interaction_strength(found), share_correct(model, normalised, images.labels), len(images.labels)
+        settings, interaction_strength(found), share_correct(model, normalized, images.labels), len(images.labels)
     )
 
 
 @torch.inference_mode()
-def normalise(model: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Images [N, C, H, W] as the model's preprocessor normalises them, on the CPU."""
+def normalize(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Images [N, C, H, W] as the model's preprocessor normalizes them, on the CPU."""
     return torch.cat([model.data_preprocessor({'inputs': part}, False)['inputs'].cpu() for part in pixels.split(64)])
 
 
 @torch.inference_mode()
 def share_correct(model: Any, images: torch.Tensor, labels: Sequence[int], batch_size: int = 64) -> float:
-    """Share of whole images [N, C, H, W], normalised, that a classifier in eval mode puts into their classes."""
+    """Share of whole images [N, C, H, W], normalized, that a classifier in eval mode classifies correctly."""
     device = next(model.parameters()).device
     guesses = torch.cat([model(part.to(device)).argmax(1).cpu() for part in images.split(batch_size)])
     return float((guesses == torch.tensor(labels)).double().mean())
@@ -234,7 +234,7 @@ def report_interaction(models: Mapping[str, ModelInteractions], out_dir: Path, t
     """Write ``interaction_strength.csv``, ``.png`` and ``.txt``; returns the text.
 
     Args:
-        models: Name -> what was measured.
+        models: Name -> measurements.
         out_dir: Folder to write into.
         title: Heading of the picture.
     """
@@ -265,7 +265,7 @@ def _rows(name: str, found: ModelInteractions) -> list[list[Any]]:
 
 
 def interaction_table(models: Mapping[str, ModelInteractions]) -> str:
-    """J per order and model with its standard error, and how many images each model gets right, as text."""
+    """J per order and model with its standard error, and the share of correct images of each model, as text."""
     first = next(iter(models.values()))
     width = max(15, *(len(name) + 2 for name in models))
     lines = [_settings_text(first), f'{"order":>8}' + ''.join(f'{name:>{width}}' for name in models)]

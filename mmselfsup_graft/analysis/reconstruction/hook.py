@@ -1,4 +1,4 @@
-"""Pictures of what a masked-image model reconstructs while it trains."""
+"""Figures of reconstructions during the training of a masked-image model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.evaluating import evaluating
+from mmselfsup_graft.models.eval_mode import eval_mode
 from mmselfsup_graft.registry import DATASETS, HOOKS
 from mmselfsup_graft.utils.files import whole_file
 
@@ -24,13 +24,13 @@ _FOLDER = 'reconstructions'
 
 @HOOKS.register_module()
 class ReconstructionHook(Hook):
-    """Draw the same few images every now and then: original, masked, reconstruction, visible part pasted in.
+    """Draw the same few images at intervals: original, masked, reconstruction, visible part pasted in.
 
     Writes ``reconstructions/epoch_K.png`` (``iter_K.png`` if counted in iterations) into the work directory, after
-    every ``interval`` and at the end; a picture that is there is kept. Masks are the same in every picture. Loss,
-    weights, modes, gradients and random state are left alone: a run ends with the same bits with it or without.
+    every ``interval`` and at the end; existing figures are kept. Masks are the same in every figure. Loss,
+    weights, modes, gradients and random state are not changed: a run ends with the same bits with or without it.
 
-    Over ranks: the first process draws, the others go on.
+    Over ranks: the first process draws, the others continue.
 
     Args:
         interval: Epochs, or iterations, between two pictures.
@@ -41,7 +41,7 @@ class ReconstructionHook(Hook):
         seed: Of the masks.
 
     Raises:
-        ConfigError: If a number is less than 1, the model predicts no pixels, or it does not take the images of the
+        ConfigError: If a number is less than 1, the model predicts no pixels, or cannot process the images of the
             data set.
     """
 
@@ -65,7 +65,7 @@ class ReconstructionHook(Hook):
         self._images: torch.Tensor | None = None  # [B, C, H, W], raw pixels
 
     def before_train(self, runner: Runner) -> None:
-        """Find what predicts pixels, and the images, so that a fault shows before the training and not after it."""
+        """Find the part that predicts pixels, and the images, so that errors are raised before the training."""
         from .plot import find_reconstructor  # loads matplotlib
 
         model = unwrapped_model(runner)
@@ -74,7 +74,7 @@ class ReconstructionHook(Hook):
         if self.dataset is not None:
             with preserved_random_state(), torch.random.fork_rng():
                 self._images = self._first_of_dataset(self.dataset, view)
-            self._try_out(model, self._images)
+            self._check_images(model, self._images)
         elif runner.iter and kept.is_file():
             self._images = torch.from_numpy(np.load(kept))
 
@@ -87,22 +87,22 @@ class ReconstructionHook(Hook):
             raise ConfigError(f'ReconstructionHook.dataset gives images of several shapes {shapes}; crop them to one')
         return torch.stack(images)
 
-    def _try_out(self, model: Any, images: torch.Tensor) -> None:
-        """Reconstruct once and forget it."""
+    def _check_images(self, model: Any, images: torch.Tensor) -> None:
+        """Reconstruct once to check the images."""
         try:
             self._reconstruct(model, images)
         except (ConfigError, RuntimeError, ValueError, AssertionError) as error:
             reason = ' '.join(str(error).split())[:200] or type(error).__name__
             raise ConfigError(
-                f'ReconstructionHook.dataset gives images of shape {tuple(images.shape[1:])}, which the model does not '
-                f'take ({reason}); give it the size and channels of the training images'
+                f'ReconstructionHook.dataset gives images of shape {tuple(images.shape[1:])}, which the model cannot '
+                f'process ({reason}); give it the size and channels of the training images'
             ) from error
 
     def _reconstruct(self, model: Any, images: torch.Tensor) -> 'Pictures':
         from .plot import find_reconstructor, pixel_statistics, reconstruct_images
 
         device = next(model.parameters()).device
-        with evaluating(model):
+        with eval_mode(model):
             return reconstruct_images(
                 find_reconstructor(model)[0], images.to(device), *pixel_statistics(model), self.seed
             )
@@ -121,14 +121,14 @@ class ReconstructionHook(Hook):
             np.save(file, self._images.numpy())
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Draw, if pictures are counted in epochs and it is time."""
+        """Draw at the interval, if it is in epochs."""
         if self.by_epoch and (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
             self._draw(runner, 'epoch', runner.epoch + 1)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Draw, if pictures are counted in iterations and it is time."""
+        """Draw at the interval, if it is in iterations."""
         if self.by_epoch:
             return
         if self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner):

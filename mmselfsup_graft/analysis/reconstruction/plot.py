@@ -21,9 +21,9 @@ class Pictures(NamedTuple):
     """The same images four times, each uint8 [H, W] or [H, W, C].
 
     Attributes:
-        original: As they are.
-        masked: Hidden pixels grey.
-        prediction: All that the model says, also about what it has seen.
+        original: The images.
+        masked: Hidden pixels gray.
+        prediction: All of the model's output, also for visible patches.
         pasted: The prediction where pixels are hidden, the original elsewhere.
     """
 
@@ -40,8 +40,8 @@ def find_reconstructor(model: Any) -> tuple[Reconstructor, int | None]:
     """The part of a pre-training model that predicts pixels.
 
     Returns:
-        The model itself and None; of a :class:`MultiTask` its first objective that can, and the number of the view
-        which that one takes.
+        The model itself and None; of a :class:`MultiTask` its first objective that can, and the number of its
+        view.
 
     Raises:
         ConfigError: If nothing in it predicts pixels.
@@ -54,15 +54,14 @@ def find_reconstructor(model: Any) -> tuple[Reconstructor, int | None]:
     kind = type(model).__name__
     instead = 'features of its base model, not pixels' if kind == 'TEC' else 'no pixels'
     raise ConfigError(
-        f'{kind} predicts {instead}: there is no reconstruction to draw; it takes MAE, SimMIM, A2MIM, or a MultiTask '
-        'with one of them'
+        f'{kind} predicts {instead}: no reconstruction to draw; use MAE, SimMIM, A2MIM, or a MultiTask with one of them'
     )
 
 
 def pixel_statistics(model: Any) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel by which a model's preprocessor normalises pixels 0..255."""
+    """Mean and standard deviation of each channel by which a model's preprocessor normalizes pixels 0..255."""
     preprocessor = model.data_preprocessor
-    if not hasattr(preprocessor, 'mean'):  # it leaves pixels as they are
+    if not hasattr(preprocessor, 'mean'):  # it does not normalize
         return [0.0], [1.0]
     return preprocessor.mean.flatten().tolist(), preprocessor.std.flatten().tolist()
 
@@ -76,7 +75,7 @@ def reconstruct_images(
     seed: int = 0,
     window: tuple[int, int] | None = None,
 ) -> Pictures:
-    """Reconstruct images; random numbers of the caller are left alone.
+    """Reconstruct images; the caller's random state is restored.
 
     Images larger than the window are reconstructed in overlapping windows (:func:`reconstruct_stitched`).
 
@@ -86,8 +85,8 @@ def reconstruct_images(
         mean: Per channel, in 0..255 units.
         std: Likewise.
         seed: Of the mask.
-        window: Height and width that the model takes at once. None: what its backbone was built for; any size if that
-            does not say.
+        window: Height and width of the model's input. None: the size of its backbone; any size if it
+            has none.
     """
     shift, scale = (torch.tensor(v, dtype=torch.float32, device=images.device).view(1, -1, 1, 1) for v in (mean, std))
     inputs = (images.float() - shift) / scale
@@ -98,20 +97,20 @@ def reconstruct_images(
         else:
             prediction, mask = model.reconstruct(inputs)
     prediction, mask = prediction.float(), mask.float()
-    grey = (_GREY - shift) / scale
-    masked = inputs * (1 - mask) + grey * mask
+    gray = (_GREY - shift) / scale
+    masked = inputs * (1 - mask) + gray * mask
     pasted = inputs * (1 - mask) + prediction * mask
     return Pictures(*(_to_pixels(x, shift, scale) for x in (inputs, masked, prediction, pasted)))
 
 
 def _larger(size: Sequence[int], window: Sequence[int]) -> bool:
-    """Whether a window fits into an image and leaves some of it out."""
+    """Whether a window is smaller than an image."""
     return tuple(size) != tuple(window) and all(each >= side for each, side in zip(size, window))
 
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """All generators that a model may draw from seeded inside, and as they were afterwards."""
+    """Seed all generators that a model may use within the block; restore them afterwards."""
     gpus = [device] if device.type == 'cuda' else []
     with preserved_random_state(), torch.random.fork_rng(devices=gpus):
         torch.default_generator.manual_seed(seed)
@@ -158,7 +157,7 @@ def reconstruct_photo(
     std: Sequence[float],
     seed: int = 0,
 ) -> Pictures:
-    """Reconstruct one photo, of any size from the model's input on, see :func:`reconstruct_images`.
+    """Reconstruct one photo, at least as large as the model's input, see :func:`reconstruct_images`.
 
     Args:
         photo: uint8 [H, W] or [H, W, C] with as many channels as the model takes.

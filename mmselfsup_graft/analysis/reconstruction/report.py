@@ -12,7 +12,7 @@ from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.scanning import scan_folder
 from mmselfsup_graft.datasets.transforms import CorruptImage, build_pipeline
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.evaluation.other_pipeline import seen_through
+from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.evaluation.whole_model import load_model
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.utils.progress import Progress
@@ -30,25 +30,25 @@ def draw_checkpoints(
     seed: int = 0,
     side: int | None = None,
 ) -> None:
-    """Draw images, their masked form and what every checkpoint makes of them.
+    """Draw images, their masked form and the reconstruction of every checkpoint.
 
     One checkpoint: its reconstruction, and the same with the visible part pasted in. Several: one row of the
-    latter each. All see the same masks.
+    latter each, with the same masks.
 
     Args:
         cfg: Config of the run.
         checkpoints: Checkpoints of that run, or of runs of the same config.
         target: PNG to write.
-        files: Photos, or folders of photos, to take instead of the config's data.
-        num_images: How many of a folder, or of the config's data, to take; photos named one by one are all taken.
+        files: Photos, or folders of photos, instead of the config's data.
+        num_images: Number of images from a folder or the config's data; single photos are all used.
         seed: Of the masks.
         side: Length in pixels to which the shorter side of every photo is scaled. It is then reconstructed as a whole,
-            in overlapping windows of the size that the model takes. None: that size, and the center is cut out.
+            in overlapping windows of the model's input size. None: that size, center-cropped.
 
     Raises:
-        ConfigError: If the model predicts no pixels, the config does not tell the size of images, or ``side`` is
+        ConfigError: If the model predicts no pixels, the config does not define the image size, or ``side`` is
             smaller than that or given without photos.
-        CheckpointError: If a checkpoint is none of this model.
+        CheckpointError: If a checkpoint does not fit the model.
         DataError: If there are no images, or one cannot be read.
     """
     from mmselfsup_graft.analysis.figures.picture_grid import draw_rows, draw_titled_rows
@@ -56,11 +56,11 @@ def draw_checkpoints(
     from .plot import NAMES
 
     if target.suffix.lower() != '.png':
-        raise ConfigError(f'a picture is written as PNG: let {str(target)!r} end in .png')
+        raise ConfigError(f'{str(target)!r} must end in .png')
     if num_images < 1:
         raise ConfigError(f'at least one image must be drawn, got {num_images}')
     if side and not files:
-        raise ConfigError('a side is the size of whole photos: name photos or folders, or leave it out')
+        raise ConfigError('a side is the size of whole photos: give photos or folders, or leave it out')
     done = list(_reconstructed(cfg, checkpoints, files, num_images, seed, side))
     if len(done) == 1:
         rows = dict(zip(NAMES, done[0]))
@@ -77,7 +77,7 @@ def draw_checkpoints(
 def _reconstructed(
     cfg: Config, checkpoints: Sequence[Path], files: Sequence[Path], count: int, seed: int, side: int | None
 ) -> Iterator['Pictures']:
-    """The images as every checkpoint sees them; one model in memory at a time."""
+    """The reconstructions of every checkpoint; one model in memory at a time."""
     from .plot import Pictures, find_reconstructor, pixel_statistics, reconstruct_images
 
     progress = Progress('reconstructing', len(checkpoints))
@@ -106,7 +106,7 @@ def _batches(
         return [torch.stack(images_of_files(files, plain_pipeline(cfg, size), count))]
     if side < max(size):
         raise ConfigError(
-            f'the side of photos is {side}, but the model takes {size[0]} x {size[1]}: give at least that'
+            f'the side of photos is {side}, expected at least {size[0]} x {size[1]}, the input of the model'
         )
     load, _, _, pack = plain_pipeline(cfg, size)
     resize = dict(type='mmpretrain.torchvision/Resize', size=side, interpolation='bicubic')
@@ -114,7 +114,7 @@ def _batches(
 
 
 def checkpoint_labels(checkpoints: Sequence[Path]) -> list[str]:
-    """Name of each checkpoint for people: the file's, with its folder on a line before it where that is needed."""
+    """Label of each checkpoint: its file name, with its folder on a line before it if needed."""
     names = [path.stem for path in checkpoints]
     folders = [path.absolute().parent.name for path in checkpoints]
     short = len(set(names)) == len(names)
@@ -127,11 +127,11 @@ def checkpoint_labels(checkpoints: Sequence[Path]) -> list[str]:
 def image_size(cfg: Config, model: Any) -> tuple[int, int]:
     """Height and width of the images that a model was trained on.
 
-    A ViT is built for one size; for other encoders it is the last size in the pipeline of the training data, or what
-    the data set itself says.
+    A ViT is built for one size; for other encoders it is the last size in the pipeline of the training data, or that
+    of the data set.
 
     Raises:
-        ConfigError: If neither says.
+        ConfigError: If neither defines it.
     """
     built_for = getattr(model.backbone, 'img_size', None)
     dataset = cfg.train_dataloader.dataset
@@ -139,11 +139,11 @@ def image_size(cfg: Config, model: Any) -> tuple[int, int]:
     for size in (built_for, *reversed(pipeline), dataset.get('window'), dataset.get('img_size')):
         if size is not None:
             return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    raise ConfigError('the config does not tell how large images are: its training pipeline has no crop with a size')
+    raise ConfigError('the config does not define the image size: its training pipeline has no crop with a size')
 
 
 def plain_pipeline(cfg: Config, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Transforms without chance that make any image one of ``size`` with the channels that the model takes."""
+    """Deterministic transforms of any image to ``size`` with the channels of the model."""
     return [
         dict(type='LoadImage', channels=cfg.model.backbone.get('in_channels', 3)),
         dict(type='mmpretrain.torchvision/Resize', size=max(size), interpolation='bicubic'),
@@ -156,7 +156,7 @@ def images_of(cfg: Config, size: tuple[int, int], count: int) -> torch.Tensor:
     """Images [N, C, H, W] spread over the config's test data or, without evaluation, its training data; raw pixels."""
     if 'evaluation' in cfg:
         return spread_images(DATASETS.build(cfg.evaluation.test), count)
-    data = seen_through(cfg.train_dataloader.dataset, plain_pipeline(cfg, size))
+    data = with_pipeline(cfg.train_dataloader.dataset, plain_pipeline(cfg, size))
     if data['type'] == 'SamplePhotos':
         data['split'] = 'test'
     return spread_images(DATASETS.build(data), count)
@@ -170,7 +170,7 @@ def spread_images(dataset: SelfSupDataset, count: int) -> torch.Tensor:
 
 
 def images_of_files(files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]], count: int) -> list[torch.Tensor]:
-    """All photos that are named and the first ``count`` of every folder, each [C, H, W] raw pixels.
+    """All given photos and the first ``count`` of every folder, each [C, H, W] raw pixels.
 
     Raises:
         DataError: If one is missing or cannot be read, or a folder has none.
@@ -180,7 +180,7 @@ def images_of_files(files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]]
     for file in files:
         if file.is_dir():
             found = scan_folder(str(file))
-            found.left_out.check(len(found.paths), 1, str(file))  # said; these pictures are only looked at
+            found.left_out.check(len(found.paths), 1, str(file))  # logged only; these images are only for viewing
             paths += [file / name for name in found.paths[:count]]
         else:
             paths.append(file)

@@ -11,10 +11,10 @@ _WINDOWS_AT_ONCE = 64
 
 
 class Reconstructor(Protocol):
-    """A model that fills hidden patches in, such as :class:`mmselfsup_graft.models.MAE`.
+    """A model that reconstructs hidden patches, such as :class:`mmselfsup_graft.models.MAE`.
 
     Attributes:
-        mask_patch: Side in pixels of the square patches that are hidden or visible as a whole.
+        mask_patch: Side in pixels of the square patches that are hidden or visible.
         mask_ratio: Share of patches that is hidden.
     """
 
@@ -41,14 +41,14 @@ def reconstruct_stitched(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Reconstruct images larger than the model's input.
 
-    There is one mask for a whole image: those that the model draws for windows side by side. Every window, wherever it
-    lies, sees its part of that mask. Windows start a quarter of their side apart, and their predictions are averaged
-    with :func:`window_weight`, so that no seams are seen.
+    There is one mask per image, composed of the model's masks for adjacent windows. Every window, wherever it
+    is, uses its part of that mask. Windows start a quarter of their side apart, and their predictions are averaged
+    with :func:`window_weight`, so that there are no visible seams.
 
     Args:
-        model: What reconstructs one window.
+        model: Model that reconstructs one window.
         inputs: [B, C, H, W] normalized images. A side that is smaller than the window, or not whole patches, is
-            filled up by repeating the last pixels, and the filling is cut off again.
+            padded with the last pixels, and the padding is removed.
         window: Height and width of the model's input in pixels, whole patches.
 
     Returns:
@@ -82,7 +82,7 @@ def _place(corner: tuple[int, ...], window: tuple[int, int]) -> tuple[Any, ...]:
 
 
 def draw_image_mask(model: Reconstructor, inputs: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
-    """Mask of whole images: one that the model draws itself for each of the windows that tile them.
+    """Mask of whole images, composed of the model's own masks for the windows that tile them.
 
     Args:
         model: Draws with torch's generators, as in training.
@@ -93,7 +93,7 @@ def draw_image_mask(model: Reconstructor, inputs: torch.Tensor, window: tuple[in
         [B, H, W], 1 where hidden; every tile that is not cut at the border hides the model's share.
     """
     rows, columns = (math.ceil(size / side) for size, side in zip(inputs.shape[-2:], window))
-    tile = inputs[..., : window[0], : window[1]]  # the same everywhere: no mask depends on what is seen
+    tile = inputs[..., : window[0], : window[1]]  # one tile for all: masks do not depend on the image
     total, at_once = rows * columns, max(1, _WINDOWS_AT_ONCE // len(inputs))
     counts = [min(at_once, total - first) for first in range(0, total, at_once)]
     drawn = torch.cat([model.reconstruct(tile.repeat(count, 1, 1, 1))[1].float() for count in counts])
@@ -103,7 +103,7 @@ def draw_image_mask(model: Reconstructor, inputs: torch.Tensor, window: tuple[in
 
 
 def window_starts(size: int, window: int, patch: int) -> list[int]:
-    """Where windows start along one side: a quarter of a window apart, rounded to whole patches, and one at the end.
+    """Starts of windows along one side: a quarter of a window apart, rounded to whole patches, and one at the end.
 
     Args:
         size: Pixels to cover, whole patches and at least a window.

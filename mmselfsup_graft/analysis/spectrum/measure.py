@@ -2,10 +2,10 @@
 
 For the output of every layer the relative log amplitude per frequency: ``log(|F z| + 1e-6)`` of the 2-D DFT of each
 channel, averaged over images and channels, along the diagonal from frequency 0 outward, minus its first value. A layer
-that smooths lowers its end. Beside it the variance over space, averaged over images and channels. (Park and Kim, arXiv
+that smooths lowers its end. Also the variance over space, averaged over images and channels. (Park and Kim, arXiv
 2202.06709; A2MIM, arXiv 2205.13943, appendix.)
 
-The values come from hooks on the real model, so layer scale, relative positions and whatever else it has take part.
+The values come from hooks on the real model, so layer scale, relative positions and all other parts are included.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,9 +21,9 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.models.evaluating import measuring
+from mmselfsup_graft.models.eval_mode import full_precision_eval_mode
 
-_IMAGES_AT_ONCE = 32  # a spectrum is complex: twice the memory of a layer's output, which is large enough
+_IMAGES_AT_ONCE = 32  # a spectrum is complex: twice the memory of a layer's output
 _SECOND_NORMS = ('ln2', 'norm2')  # of ViT and BEiT, of Swin
 
 
@@ -53,7 +53,7 @@ def as_maps(latent: torch.Tensor, extra_tokens: int = 0) -> torch.Tensor:
 
     Args:
         latent: Output of a layer.
-        extra_tokens: Leading tokens that are no patches, such as a class token; they are left out.
+        extra_tokens: Leading tokens that are not patches, such as a class token; they are left out.
 
     Raises:
         ConfigError: If it is neither, or not square.
@@ -74,13 +74,13 @@ def as_maps(latent: torch.Tensor, extra_tokens: int = 0) -> torch.Tensor:
 # ---------------------------------------------------------------- where to look
 @dataclass(frozen=True)
 class LayerSite:
-    """A place in an encoder whose features are looked at.
+    """A layer of an encoder whose features are measured.
 
     Attributes:
-        name: For people: ``stem``, then names of modules.
+        name: ``stem``, then names of modules.
         kind: ``stem``, ``attention``, ``mlp`` or ``block``.
-        module: Its output is taken, or its input.
-        on_input: Which of the two.
+        module: Module whose output or input is measured.
+        on_input: Whether its input is measured.
     """
 
     name: str
@@ -90,9 +90,10 @@ class LayerSite:
 
 
 def layer_sites(backbone: nn.Module) -> list[LayerSite]:
-    """What is looked at in an encoder that can tell its depth, from the lowest to the highest.
+    """The measured layers of an encoder with a known depth, from the lowest to the highest.
 
-    The stem is what enters the first block: after the max-pool of a ResNet, patch and position embedding of a ViT. Then
+    The stem is the input of the first block: after the max-pool of a ResNet, patch and position embedding of a ViT.
+        Then
     every residual block and down-sampling layer; of a transformer's block both halves, each after its residual sum: the
     input of the second norm is the sum after the attention.
 
@@ -176,10 +177,10 @@ class _Sums:
 
 @contextmanager
 def _hooked(sites: Sequence[LayerSite], sums: Sequence[_Sums], extra_tokens: int) -> Iterator[None]:
-    """Add what passes the sites to the sums, until the end of the block."""
+    """Within the block, add the features of the sites to the sums."""
 
     def take(total: _Sums, value: Any) -> None:
-        value = value[0] if isinstance(value, list | tuple) else value  # others give their grid, too
+        value = value[0] if isinstance(value, list | tuple) else value  # others also return their grid
         total.add(as_maps(value, extra_tokens))
 
     def on_input(module: nn.Module, inputs: Any, *, total: _Sums) -> None:
@@ -202,18 +203,18 @@ def _hooked(sites: Sequence[LayerSite], sums: Sequence[_Sums], extra_tokens: int
 
 
 def extra_tokens_of(backbone: nn.Module) -> int:
-    """Leading tokens of a transformer that are no patches; 0 for other encoders."""
+    """Leading tokens of a transformer that are not patches; 0 for other encoders."""
     has_class_token = getattr(backbone, 'cls_token', None) is not None
     return int(getattr(backbone, 'num_extra_tokens', has_class_token))
 
 
 def measure_spectrum(backbone: nn.Module, batches: Iterable[torch.Tensor]) -> list[LayerSpectrum]:
-    """Spectrum and variance of every layer, as means over all images; the encoder is left as it was.
+    """Spectrum and variance of every layer, as means over all images; the encoder is not changed.
 
     Args:
-        backbone: Any encoder that can tell its depth.
-        batches: Normalised square images, each batch [B, C, H, H], on the encoder's device. How they are cut into
-            batches makes no difference.
+        backbone: Any encoder with a known depth.
+        batches: Normalized square images, each batch [B, C, H, H], on the encoder's device. The batch size does
+            not change the result.
 
     Returns:
         One entry per layer, see :func:`layer_sites`.
@@ -224,15 +225,15 @@ def measure_spectrum(backbone: nn.Module, batches: Iterable[torch.Tensor]) -> li
     """
     sites = layer_sites(backbone)
     sums = [_Sums() for _ in sites]
-    # the way to the class token alone leaves modules out; `encode` passes all of them
+    # the path for the class token only may skip modules; `encode` calls all of them
     run = getattr(backbone, 'encode', backbone)
     number = 0
-    with measuring(backbone), _hooked(sites, sums, extra_tokens_of(backbone)):
+    with full_precision_eval_mode(backbone), _hooked(sites, sums, extra_tokens_of(backbone)):
         for batch in batches:
             run(batch)
             number += len(batch)
     if number == 0:
-        raise DataError('there is no image to take a spectrum of')
+        raise DataError('no image to take a spectrum of')
     silent = next((site.name for site, total in zip(sites, sums) if not total.images), None)
     if silent is not None:
         raise ConfigError(f'{type(backbone).__name__} does not call the module of {silent}')

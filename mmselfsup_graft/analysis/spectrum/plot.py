@@ -1,4 +1,4 @@
-"""Spectrum and variance of features over the depth of encoders, several models in one picture."""
+"""Spectrum and variance of features over the depth of encoders, several models in one figure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,44 +22,44 @@ _SHADES = {'attention': '0.88', 'pooling': '#fbe3c4'}
 
 
 def depth_of_layers(layers: Sequence[LayerSpectrum]) -> np.ndarray:
-    """Normalised depth of each layer, from 0 to 1."""
+    """Normalized depth of each layer, from 0 to 1."""
     return np.linspace(0, 1, len(layers))
 
 
 def _check(models: Models) -> None:
     if not models or not all(models.values()):
-        raise DataError('there is no spectrum to draw')
+        raise DataError('no spectrum to draw')
 
 
 def draw_spectra(models: Models, target: Path) -> None:
-    """Draw the relative log amplitude of every layer over the frequency, one panel per model, colour for depth.
+    """Draw the relative log amplitude of every layer over the frequency, one panel per model, color for depth.
 
     Args:
         models: Name -> layers, lowest first.
         target: PNG to write.
 
     Raises:
-        DataError: If there is nothing to draw.
+        DataError: If there are no models or values.
     """
     _check(models)
-    colours = plt.get_cmap('viridis')
+    colors = plt.get_cmap('viridis')
     size = (3.6 * len(models) + 1.2, 3.6)
     figure, axes = plt.subplots(1, len(models), figsize=size, sharey=True, squeeze=False, layout='constrained')
     for axis, (name, layers) in zip(axes[0], models.items()):
         for depth, layer in zip(depth_of_layers(layers), layers):
-            axis.plot(layer.frequencies, layer.amplitude, color=colours(depth), linewidth=1.2)
+            axis.plot(layer.frequencies, layer.amplitude, color=colors(depth), linewidth=1.2)
         axis.axhline(0, color='0.6', linewidth=1)
         axis.set(title=name, xlabel='frequency', xlim=(0, 1))
         axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ['0', 'π/4', 'π/2', '3π/4', 'π'])
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel('relative log amplitude')
-    scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, 1), colours)
+    scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, 1), colors)
     figure.colorbar(scale, ax=axes, label='depth (0 stem, 1 last layer)', pad=0.01)
     save_figure(figure, target, dpi=120)
 
 
 def draw_over_depth(models: Models, target: Path) -> None:
-    """Draw the highest frequency (above) and the variance (below) over normalised depth.
+    """Draw the highest frequency (above) and the variance (below) over normalized depth.
 
     Models with the same layers share a panel. A layer's share of the depth is shaded, from the layer before to itself,
     where it is an attention or makes the map smaller.
@@ -69,11 +69,11 @@ def draw_over_depth(models: Models, target: Path) -> None:
         target: PNG to write.
 
     Raises:
-        DataError: If there is nothing to draw.
+        DataError: If there are no models or values.
     """
     _check(models)
     groups = _with_equal_layers(models)
-    colours = {name: f'C{number}' for number, name in enumerate(models)}
+    colors = {name: f'C{number}' for number, name in enumerate(models)}
     size = (3.6 * len(groups) + 1.4, 5.6)
     figure, axes = plt.subplots(
         2, len(groups), figsize=size, sharex=True, sharey='row', squeeze=False, layout='constrained'
@@ -81,7 +81,7 @@ def draw_over_depth(models: Models, target: Path) -> None:
     for (upper, lower), group in zip(axes.T, groups):
         for name in group:
             layers = models[name]
-            line = {'color': colours[name], 'marker': 'o', 'markersize': 3, 'linewidth': 1.2, 'label': name}
+            line = {'color': colors[name], 'marker': 'o', 'markersize': 3, 'linewidth': 1.2, 'label': name}
             upper.plot(depth_of_layers(layers), [layer.highest for layer in layers], **line)
             lower.plot(depth_of_layers(layers), [layer.variance for layer in layers], **line)
         for axis in (upper, lower):
@@ -122,7 +122,7 @@ def _shade(axis: Any, layers: Sequence[LayerSpectrum]) -> None:
 
 
 def shaded_spans(layers: Sequence[LayerSpectrum]) -> Iterator[tuple[str, float, float]]:
-    """Kind, begin and end in normalised depth of what is shaded."""
+    """Kind, begin and end in normalized depth of the shaded spans."""
     depths = depth_of_layers(layers)
     for number, layer in enumerate(layers):
         if number and layer.kind in _SHADES:

@@ -1,4 +1,4 @@
-"""Spectrum of features over depth: from config and checkpoints to a table and pictures."""
+"""Spectrum of features over depth: from config and checkpoints to a table and figures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ from .measure import LayerSpectrum, measure_spectrum
 _COLUMNS = ('model', 'layer', 'kind', 'depth', 'side', 'frequency_pi', 'relative_log_amplitude', 'variance')
 
 
-def analysed_data(cfg: Config) -> dict[str, Any]:
-    """Config of the images to look at: the test set of ``evaluation``, else that of ``test_dataloader``.
+def analyzed_data(cfg: Config) -> dict[str, Any]:
+    """Config of the images to measure: the test set of ``evaluation``, else that of ``test_dataloader``.
 
     Raises:
         ConfigError: If the config has neither.
@@ -44,17 +44,17 @@ def analysed_data(cfg: Config) -> dict[str, Any]:
 def image_batches(
     cfg: Config, preprocessor: nn.Module, batches: int, batch_size: int, seed: int = 0, title: str = 'spectrum'
 ) -> Iterator[torch.Tensor]:
-    """Normalised batches [B, C, H, W] of the first of a seeded draw of the images; fewer if the data set ends.
+    """Normalized batches [B, C, H, W] of a seeded draw of the images; fewer if the data set is smaller.
 
     Args:
-        cfg: See :func:`analysed_data`.
-        preprocessor: Normalises a batch, on its device.
-        batches: How many at most.
+        cfg: See :func:`analyzed_data`.
+        preprocessor: Normalizes a batch, on its device.
+        batches: Largest number of batches.
         batch_size: Images in each.
         seed: Of the draw.
-        title: Of the progress on the terminal.
+        title: Title of the progress display.
     """
-    dataset = DATASETS.build(analysed_data(cfg))
+    dataset = DATASETS.build(analyzed_data(cfg))
     drawn = np.random.RandomState(seed).permutation(len(dataset))[: batches * batch_size].tolist()
     loader = DataLoader(Subset(dataset, drawn), batch_size=batch_size, collate_fn=default_collate)
     progress = Progress(title, len(loader))
@@ -72,7 +72,7 @@ def encoder_of(entry: Compared, seed: int = 0) -> nn.Module:
         CheckpointError: If the file does not fit it.
     """
     if entry.cfg.get('model', {}).get('backbone') is None:
-        raise ConfigError(f'the config of {entry.name} has no model.backbone to analyse')
+        raise ConfigError(f'the config of {entry.name} has no model.backbone to analyze')
     return load_backbone(entry.cfg.model.backbone, entry.checkpoint, seed)
 
 
@@ -83,8 +83,8 @@ def spectrum_of_checkpoint(
 
     Args:
         entry: Config with ``model.backbone``, preprocessor and images; checkpoint of any known format.
-        device: Where to work.
-        batches: How many at most.
+        device: Device for the computation.
+        batches: Largest number of batches.
         batch_size: Images in each.
         seed: Of the draw of images and of fresh weights.
 

@@ -1,1 +1,1 @@
-"""From the canonical names to those of other libraries."""
+"""Conversion from canonical names to those of other libraries."""

@@ -1,4 +1,4 @@
-"""What the shapes of an encoder and its file tell of its architecture."""
+"""Architecture of an encoder, inferred from the shapes of its tensors and its file."""
 
 import re
 from collections import Counter
@@ -12,7 +12,7 @@ from .targets import family_of
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the shapes of an encoder and its file tell of its architecture.
+    """Architecture of an encoder, inferred from the shapes of its tensors and its file.
 
     Attributes:
         family: ``vit``, ``beit``, ``swin``, ``convnext`` or ``resnet``.
@@ -21,12 +21,12 @@ class Architecture:
         in_channels: Channels of the images.
         hidden: Width inside the feed-forward layers of a ViT, otherwise 0.
         patch_size: Pixels of a patch of a ViT or Swin, otherwise 0.
-        img_size: (H, W) in pixels that absolute positions, or a ViT's relative ones, are for; (0, 0) where nothing
-            tells.
+        img_size: (H, W) in pixels that absolute positions, or a ViT's relative ones, are for; (0, 0) if
+            unknown.
         stem_kernel: Kernel of the first convolution in pixels.
-        num_heads: Attention heads of a ViT; 0 where neither shapes nor the file tell.
+        num_heads: Attention heads of a ViT; 0 if unknown.
         registers: Register tokens of a ViT.
-        norm_eps: Epsilon of the layer norms; 0 where the file does not tell.
+        norm_eps: Epsilon of the layer norms; 0 if unknown.
     """
 
     family: str
@@ -72,20 +72,20 @@ _DIMENSIONS = {
 }
 # far more than any model has, and little enough to build one
 _MOST_BLOCKS = 1000
-_FAR_MORE, _HARMLESS = 4, 2**24  # times what the file holds; numbers
+_MAX_RATIO, _ALWAYS_ALLOWED = 4, 2**24  # times what the file holds; numbers
 _MOST_TABLE_ROWS = (2 * 64) ** 2  # windows of 64 x 64 patches
 _STEMS = {'resnet': 'conv1.weight', 'convnext': 'downsample_layers.0.0.weight'}  # others: a patch projection
 
 
 def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -> Architecture:
-    """Read the architecture off the shapes of an encoder under canonical names.
+    """Infer the architecture from the shapes of an encoder with canonical names.
 
     Args:
         encoder: The encoder.
-        img_size: (H, W) in pixels if known; None takes the grid that the file tells, else a square position table.
+        img_size: (H, W) in pixels if known; None uses the grid stored in the file, else a square position table.
 
     Raises:
-        CheckpointError: If a tensor that tells it is missing or has not the shape it must have, or shapes contradict
+        CheckpointError: If a required tensor is missing or has a wrong shape, or shapes contradict
             each other.
     """
     family, state = family_of(encoder), encoder.state
@@ -101,8 +101,8 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         if name not in state:
             there = [each for each in state if each.startswith(name.partition('.')[0])] or list(state)
             raise CheckpointError(
-                f'{encoder.origin}: {name} is missing, there are {", ".join(there[:3])} ...; is the file complete, or '
-                f'holds it another kind of {family}?'
+                f'{encoder.origin}: {name} is missing, found {", ".join(there[:3])} ...; check the file '
+                f'and the kind of {family}'
             )
         _check_dimensions(encoder, name, dimensions)
     for pattern, dimensions in _DIMENSIONS.items():
@@ -141,13 +141,13 @@ def _check_plausible(encoder: Encoder, arch: Architecture) -> None:
     given = sum(entry.tensor.numel() for entry in encoder.entries)
     rows = [e.tensor.shape[0] for e in encoder.entries if e.name.endswith('relative_position_bias_table')]
     if (
-        needed > max(_FAR_MORE * given, _HARMLESS)
+        needed > max(_MAX_RATIO * given, _ALWAYS_ALLOWED)
         or sum(arch.blocks) > _MOST_BLOCKS
         or max(rows, default=0) > _MOST_TABLE_ROWS
     ):
         raise CheckpointError(
             f'{encoder.origin}: the shapes of its tensors contradict each other ({arch} would need {needed:,} numbers, '
-            f'it holds {given:,}); a broken file?'
+            f'it holds {given:,}); the file may be damaged'
         )
 
 
@@ -162,19 +162,19 @@ def _check_dimensions(encoder: Encoder, name: str, expected: int) -> None:
 def _width_of_stage(encoder: Encoder, stage: str) -> int:
     name = f'{stage}.0.depthwise_conv.weight'
     if name not in encoder.state:
-        raise CheckpointError(f'{encoder.origin}: {name} is missing; is the file complete?')
+        raise CheckpointError(f'{encoder.origin}: {name} is missing; check that the file is complete')
     return encoder.state[name].shape[0]
 
 
 def _hidden(state: StateDict) -> int:
-    """Width inside the feed-forward layers: of a gated one what its class is told, which is half as much again."""
+    """Width inside the feed-forward layers: for a gated one the value that its class takes, 1.5 times the width."""
     if 'layers.0.ffn.w12.weight' in state:
         return state['layers.0.ffn.w12.weight'].shape[0] // 2 * 3 // 2
     return state['layers.0.ffn.layers.0.0.weight'].shape[0]
 
 
 def _heads_of(encoder: Encoder, width: int) -> int:
-    """Attention heads as relative position tables or the file tell them; 0 where neither does.
+    """Attention heads from relative position tables or the file; 0 if unknown.
 
     Raises:
         CheckpointError: If they do not divide the width.
@@ -182,12 +182,12 @@ def _heads_of(encoder: Encoder, width: int) -> int:
     tables = [v for n, v in encoder.state.items() if n.endswith('relative_position_bias_table') and v.ndim == 2]
     heads = tables[0].shape[1] if tables else encoder.traits.num_heads or 0
     if heads and width % heads:
-        raise CheckpointError(f'{encoder.origin}: {heads} attention heads cannot share a width of {width}')
+        raise CheckpointError(f'{encoder.origin}: {heads} attention heads do not divide a width of {width}')
     return heads
 
 
 def _size_of(encoder: Encoder, patch_size: int) -> tuple[int, int]:
-    """Size of the images in pixels for which position tables are; (0, 0) if nothing tells."""
+    """Size of the images in pixels for which position tables are; (0, 0) if unknown."""
     grid = encoder.traits.grid
     return (grid[0] * patch_size, grid[1] * patch_size) if grid else _square_size(encoder.state, patch_size)
 

@@ -1,4 +1,4 @@
-"""Conversion of a checkpoint from any known format to any target, with an account of every tensor."""
+"""Conversion of a checkpoint from any known format to any target, with a report on every tensor."""
 
 import re
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmselfsup_graft.checkpoints.formats.computed import IDENTITY, Entries
-from mmselfsup_graft.checkpoints.formats.encoder import Encoder, Normalisation, StateDict, beside, locate, take_encoder
+from mmselfsup_graft.checkpoints.formats.encoder import Encoder, Normalization, StateDict, beside, locate, take_encoder
 from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 from mmselfsup_graft.checkpoints.formats.traits import UNKNOWN, Traits
 from mmselfsup_graft.checkpoints.pos_embed import resize_position_table, resize_relative_table
@@ -20,21 +20,21 @@ from .targets import TARGETS, Target, check_places, family_of, to_target
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted encoder and the account of it.
+    """A converted encoder and the report on its tensors.
 
     Args:
         entries: Tensors under the names of the target, with where they came from.
         dropped: Names in the file of the tensors that were left out, in its order.
         format: Format of the file.
         branch: Which encoder of the file.
-        architecture: What the shapes tell of the backbone.
-        target: Where it goes.
-        normalisation: How images were normalised, if that is known.
-        head: Names in the target of what was kept on request though it is no part of the encoder.
-        prefix: What was put before every name.
-        beside: What the file holds at its top beside the tensors among which the encoder lies; not read.
-        traits: What is known of the encoder beside its tensors.
-        notes: What to say about the place where it was found.
+        architecture: Architecture inferred from the shapes.
+        target: Destination format.
+        normalization: How images were normalized, if that is known.
+        head: Names in the target of the tensors that were kept on request although they are not part of the encoder.
+        prefix: Text before every name.
+        beside: Top-level entries of the file besides the tensors of the encoder; not read.
+        traits: Properties of the encoder besides its tensors.
+        notes: Notes for the user about the place where it was found.
     """
 
     entries: Entries
@@ -43,7 +43,7 @@ class Conversion:
     branch: str
     architecture: Architecture
     target: Target
-    normalisation: Normalisation | None
+    normalization: Normalization | None
     head: frozenset[str] = frozenset()
     prefix: str = ''
     beside: tuple[str, ...] = ()
@@ -57,12 +57,12 @@ class Conversion:
 
     @property
     def bare_state(self) -> StateDict:
-        """The same without the prefix."""
+        """The state without the prefix."""
         return {name.removeprefix(self.prefix): tensor for name, tensor in self.state.items()}
 
     @property
     def rows(self) -> list[tuple[str, str, str]]:
-        """(name in the file, name in the target, operation) of all that was taken."""
+        """(name in the file, name in the target, operation) of every tensor that was taken."""
         return [(source, entry.name, op) for entry in self.entries for source, op in entry.origins]
 
 
@@ -83,18 +83,18 @@ def convert(
     """Convert checkpoint content.
 
     Args:
-        content: What :func:`read_checkpoint` returned.
+        content: Result of :func:`read_checkpoint`.
         origin: File name for messages.
         target: Name of a target, see :data:`TARGETS`.
         wanted: Format or method of the file, or ``auto``.
         branch: Which encoder of the file; None takes the format's first.
         keep_head: Keep the projection head that lies inside the encoder, as MMDetection's converter does.
-        final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
+        final_norm: Keep the norm after the last block of a ViT; None takes the target's default.
         img_size: (H, W) in pixels to which position tables are resized; None leaves them.
         prefix: Text to put before every name.
-        grid: Patches per column and per row, (H, W), for which the position tables of the file are; None takes what the
-            file tells, else a square.
-        num_heads: Attention heads of a ViT; None takes what the file tells.
+        grid: Patches per column and per row, (H, W), for which the position tables of the file are; None uses the
+            value in the file, else a square.
+        num_heads: Attention heads of a ViT; None uses the value in the file.
         expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share, where
             the target's default is a table per block.
 
@@ -108,7 +108,7 @@ def convert(
     encoder = take_encoder(located, keep_head, grid)
     if num_heads is not None:
         encoder = replace(encoder, traits=replace(encoder.traits, num_heads=num_heads))
-    check_places(encoder, where)  # names what is there, where the shapes would only tell what is missing
+    check_places(encoder, where)  # names the tensors that are there; the shapes would only show which are missing
     architecture = architecture_of(encoder, img_size)
     if img_size is not None:
         encoder = replace(encoder, entries=_resized(encoder, img_size), traits=_resized_traits(encoder, img_size))
@@ -119,7 +119,7 @@ def convert(
         entries = [replace(entry, name=prefix + entry.name) for entry in entries]
     twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
     if twice:
-        raise CheckpointError(f'{origin}: two of its tensors would be called {twice[0]} in target {target}')
+        raise CheckpointError(f'{origin}: two of its tensors would have the name {twice[0]} in target {target}')
     return Conversion(
         entries,
         dropped,
@@ -127,7 +127,7 @@ def convert(
         encoder.branch,
         architecture,
         where,
-        encoder.normalisation,
+        encoder.normalization,
         frozenset(entry.name for entry in entries if any(source in encoder.head for source, _ in entry.origins)),
         prefix,
         tuple(beside(content, located.holder.path)),
@@ -144,7 +144,8 @@ def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
     patch = tuple(encoder.state['patch_embed.projection.weight'].shape[-2:])
     if img_size[0] % patch[0] or img_size[1] % patch[1]:
         raise CheckpointError(
-            f'image size {img_size[0]} x {img_size[1]} is no multiple of the patches of {patch[0]} x {patch[1]} pixels'
+            f'image size {img_size[0]} x {img_size[1]} is not a multiple of the patches of {patch[0]} x {patch[1]} '
+            'pixels'
         )
     grid = (img_size[0] // patch[0], img_size[1] // patch[1])
     check_assumed(encoder.entries, encoder.traits.grid, grid)
@@ -152,7 +153,7 @@ def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
     done = []
     for entry in encoder.entries:
         if entry.name.endswith('relative_position_index') and not entry.name.startswith('stages.'):
-            continue  # the target makes its own for the new size
+            continue  # the target computes its own for the new size
         new = entry.tensor
         if entry.name in ('pos_embed', 'absolute_pos_embed'):  # the latter is Swin's
             new = resize_position_table(entry.tensor, grid, extra, encoder.traits.grid)
@@ -167,7 +168,7 @@ def _resized_traits(encoder: Encoder, img_size: tuple[int, int]) -> Traits:
     return replace(encoder.traits, img_size=img_size, grid=(img_size[0] // patch[0], img_size[1] // patch[1]))
 
 
-# ---------------------------------------------------------------- what is told
+# ---------------------------------------------------------------- summary
 def summary(conversion: Conversion) -> str:
     """Counts of what was kept, computed and dropped."""
     ops = Counter(re.sub(r':\d+', '', op) for _, _, op in conversion.rows)

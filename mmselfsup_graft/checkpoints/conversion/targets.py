@@ -1,4 +1,4 @@
-"""Where a backbone can go: the names that other libraries give to the same tensors.
+"""Targets of a conversion: the names that other libraries give to the same tensors.
 
 The counterpart of :mod:`formats`: an encoder under canonical names becomes the state dict of a target.
 """
@@ -43,9 +43,9 @@ _REGISTERS = r'register_tokens$'
 _QK_NORM = r'layers\.\d+\.attn\.[qk]_norm\.'
 _GATED = r'layers\.\d+\.ffn\.w(12|3)\.'
 _PRE_NORM = r'pre_norm\.'
-_BEYOND_PLAIN = '|'.join((_REGISTERS, _QK_NORM, _GATED, _PRE_NORM))  # what an ordinary ViT lacks
+_NOT_IN_PLAIN_VIT = '|'.join((_REGISTERS, _QK_NORM, _GATED, _PRE_NORM))  # not in an ordinary ViT
 
-# every tensor of a ViT that has a canonical name; another one would be left out by whatever takes the backbone
+# every tensor of a ViT that has a canonical name; others would be ignored by every target
 _KNOWN = {
     'vit': (
         r'(cls_token|pos_embed|register_tokens)$|patch_embed\.(projection|norm)\.|pre_norm\.|ln[12]\.|cls_token_mlp\.'
@@ -58,7 +58,7 @@ _KNOWN = {
     ),
 }
 
-# which kind of backbone an encoder is: the first whose mark is found among the canonical names
+# kind of backbone: the first whose mark is found among the canonical names
 _FAMILIES = (
     ('beit', r'rel_pos_bias\.|layers\.\d+\.attn\.(q_bias|relative_position)'),
     ('vit', r'layers\.\d+\.attn\.qkv\.'),
@@ -70,16 +70,16 @@ _FAMILIES = (
 
 @dataclass(frozen=True)
 class Naming:
-    """What one family of backbones is called in a target.
+    """Names of one family of backbones in a target.
 
     Args:
         table: Names there -> canonical names.
-        steps: What is computed before renaming.
+        steps: Computations before renaming.
         final_norm: Whether the target has the norm after a ViT's last block.
-        lacks: Regular expression for canonical names that the target makes anew or does without.
-        refuses: Regular expression for canonical names without which the features would be others, and for which the
-            target has no place.
-        fresh: Regular expression for names there that stay as initialised.
+        lacks: Regular expression for canonical names that the target computes or does not use.
+        refuses: Regular expression for canonical names that change the features and that the
+            target cannot take.
+        fresh: Regular expression for names there that keep their initial values.
         shared_table: Whether all blocks may share one table of relative positions there.
     """
 
@@ -94,12 +94,12 @@ class Naming:
 
 @dataclass(frozen=True)
 class Target:
-    """One place where a backbone can go.
+    """One destination of a conversion.
 
     Args:
         name: What users call it.
         families: Family of backbones -> its names there.
-        about: What takes the file, in a few words.
+        about: Short description of what can load the file.
         prefix: Whether the names may be given ``backbone.`` as prefix.
         by_mmengine: Whether mmengine loads the file.
     """
@@ -140,7 +140,7 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             'mmseg-vit',
-            {'vit': Naming(VIT_MMSEG, final_norm=False, refuses=f'{_LAYER_SCALE}|{_BEYOND_PLAIN}')},
+            {'vit': Naming(VIT_MMSEG, final_norm=False, refuses=f'{_LAYER_SCALE}|{_NOT_IN_PLAIN_VIT}')},
             'mmseg.VisionTransformer (patch_bias=True)',
             prefix=False,
         ),
@@ -151,7 +151,7 @@ TARGETS: dict[str, Target] = {
                     VIT_MMSEG_MAE,
                     final_norm=False,
                     fresh=r'layers\.\d+\.(gamma_[12]|attn\.relative_position_)',
-                    refuses=_BEYOND_PLAIN,
+                    refuses=_NOT_IN_PLAIN_VIT,
                 ),
                 'beit': Naming(
                     steps=(expand_shared_table, fuse_qv_bias),
@@ -186,7 +186,10 @@ TARGETS: dict[str, Target] = {
             'hf',
             {
                 'vit': Naming(
-                    VIT_HUGGINGFACE, (split_qkv,), refuses=rf'{_BEYOND_PLAIN}|ln2\.', fresh=r'embeddings\.mask_token$'
+                    VIT_HUGGINGFACE,
+                    (split_qkv,),
+                    refuses=rf'{_NOT_IN_PLAIN_VIT}|ln2\.',
+                    fresh=r'embeddings\.mask_token$',
                 ),
                 'vit-scaled': Naming(
                     DINOV2_HUGGINGFACE,
@@ -218,13 +221,13 @@ def family_of(encoder: Encoder) -> str:
     """Kind of backbone: ``vit``, ``beit`` (a ViT with relative positions), ``swin``, ``convnext`` or ``resnet``.
 
     Raises:
-        CheckpointError: If the names tell of none of them.
+        CheckpointError: If the names match none of them.
     """
     names = [entry.name for entry in encoder.entries]
     for family, mark in _FAMILIES:
         if any(re.match(mark, name) for name in names):
             return family
-    raise CheckpointError(f'{encoder.origin}: cannot tell what backbone this is; its tensors are {names[0]} ...')
+    raise CheckpointError(f'{encoder.origin}: unknown kind of backbone; its tensors are {names[0]} ...')
 
 
 def naming_of(target: Target, family: str, names: Iterable[str]) -> Naming | None:
@@ -237,20 +240,20 @@ def naming_of(target: Target, family: str, names: Iterable[str]) -> Naming | Non
 def to_target(
     encoder: Encoder, target: Target, final_norm: bool | None = None, expand_shared_rel_pos: bool = True
 ) -> Entries:
-    """Give an encoder the names and values of a target; what that has no place for is left out.
+    """Give an encoder the names and values of a target; tensors that the target does not use are left out.
 
     Args:
         encoder: An encoder under canonical names.
-        target: Where it goes.
-        final_norm: Keep the norm after the last block of a ViT; None leaves that to the target.
+        target: Destination format.
+        final_norm: Keep the norm after the last block of a ViT; None takes the target's default.
         expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share, where
             the target's default is a table per block.
 
     Raises:
-        CheckpointError: If the target has no such backbone, or no place for a part of it that matters.
+        CheckpointError: If the target has no such backbone, or cannot take a tensor that changes the features.
     """
     family, naming = check_places(encoder, target)
-    # TEC's class token leaves an MLP that no other library has; once training is over its output is constant
+    # TEC's class token passes through an MLP that no other library has; after training its output is constant
     encoder = replace(encoder, entries=merge_class_token(encoder.entries))
     steps = naming.steps if expand_shared_rel_pos else tuple(s for s in naming.steps if s is not expand_shared_table)
     if not expand_shared_rel_pos and not naming.shared_table and has_shared_table(encoder.entries):
@@ -267,25 +270,25 @@ def to_target(
 
 
 def check_places(encoder: Encoder, target: Target) -> tuple[str, Naming]:
-    """Family of an encoder and its names in a target, which has a place for all of it that matters.
+    """Family of an encoder and its names in a target that can take all tensors that change the features.
 
     Raises:
-        CheckpointError: If the target has no such backbone, or no place for a tensor that changes its features.
+        CheckpointError: If the target has no such backbone, or cannot take a tensor that changes its features.
     """
     family = family_of(encoder)
     naming = naming_of(target, family, [entry.name for entry in encoder.entries])
     if naming is None:
         others = ', '.join(name for name, each in TARGETS.items() if family in each.families)
         raise CheckpointError(
-            f'{encoder.origin} holds a backbone of the family {family}, which target {target.name} has no place for; '
-            f'such a backbone can go to {others}'
+            f'{encoder.origin} holds a backbone of the family {family}, which target {target.name} does not support; '
+            f'targets that support it: {others}'
         )
     _refuse(encoder, target, naming, family)
     return family, naming
 
 
 def _refuse(encoder: Encoder, target: Target, naming: Naming, family: str) -> None:
-    """Refuse tensors that change the features and that the target, or every target, has no place for."""
+    """Raise an error for tensors that change the features and that the target, or every target, cannot take."""
     names = [e.name for e in encoder.entries if not any(source in encoder.head for source, _ in e.origins)]
     known, staged = _KNOWN.get(family, ''), is_staged(names)
     refused = [
@@ -294,7 +297,7 @@ def _refuse(encoder: Encoder, target: Target, naming: Naming, family: str) -> No
     if refused:
         registers = encoder.state.get('register_tokens')
         raise CheckpointError(
-            f'{encoder.origin} has {len(refused)} tensors ({refused[0]} ...) that change its features, and target '
-            f'{target.name} has no place for them: '
+            f'{encoder.origin} has {len(refused)} tensors ({refused[0]} ...) that change its features and that target '
+            f'{target.name} cannot take: '
             f'{explain_unplaced(refused, 0 if registers is None else registers.shape[1])}'
         )

@@ -1,1 +1,1 @@
-"""Checkpoint formats: where the encoder lies in a file, and its canonical names."""
+"""Checkpoint formats: where the encoder is in a file, and its canonical names."""

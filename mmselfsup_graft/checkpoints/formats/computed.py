@@ -1,7 +1,7 @@
 """Values that a conversion computes instead of renaming them.
 
-A conversion is a list of :class:`Entry`; every step takes such a list and returns a new one. What a step does not
-concern it passes on.
+A conversion is a list of :class:`Entry`; every step takes such a list and returns a new one. Entries that a step
+does not change are passed on.
 """
 
 import re
@@ -49,12 +49,12 @@ def _of(entries: Iterable[Entry]) -> dict[str, Entry]:
 
 
 # ---------------------------------------------------------------- TEC's class token
-# the MLP that it goes through; a plain encoder takes the output as its class token
+# the MLP that it passes through; a plain encoder takes the output as its class token
 TOKEN_MLP = 'cls_token_mlp.'
 
 
 def merge_class_token(entries: Entries) -> Entries:
-    """Replace TEC's class token by ``fc2(gelu(fc1(cls_token)))``, which is constant once training is over.
+    """Replace TEC's class token by ``fc2(gelu(fc1(cls_token)))``, which is constant after training.
 
     Raises:
         CheckpointError: If the two layers are there but the class token or a part of them is not, or they do not fit.
@@ -65,7 +65,7 @@ def merge_class_token(entries: Entries) -> Entries:
     parts = ['cls_token', *(f'{TOKEN_MLP}{layer}.{kind}' for layer in ('fc1', 'fc2') for kind in ('weight', 'bias'))]
     missing = [name for name in parts if name not in by_name]
     if missing:
-        raise CheckpointError(f'the class token cannot be merged: {missing[0]} is missing; is the file complete?')
+        raise CheckpointError(f'the class token cannot be merged: {missing[0]} is missing; check the file')
     token, *layers = (by_name[name].tensor for name in parts)
     _check_token_mlp(token, *layers)
     weight1, bias1, weight2, bias2 = (value.float() for value in layers)
@@ -135,7 +135,7 @@ def join_qkv(entries: Entries) -> Entries:
         missing = [name for name in names if name not in by_name]
         if missing:
             beit = (
-                "; is it a BEiT, whose keys have no bias? Take the release's file"
+                '; if it is a BEiT, whose keys have no bias, use the file of the release'
                 if missing[0].endswith('bias')
                 else ''
             )
@@ -149,11 +149,11 @@ def join_qkv(entries: Entries) -> Entries:
 
 
 def _check_equal_shapes(parts: list[Entry]) -> None:
-    """Refuse parts of one fused tensor that differ in shape, or have no rows."""
+    """Raise an error for parts of one fused tensor that differ in shape or have no rows."""
     shapes = {entry.name: tuple(entry.tensor.shape) for entry in parts}
     if len(set(shapes.values())) > 1 or () in shapes.values():
         listed = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
-        raise CheckpointError(f'these must have equal shapes, to become one tensor: {listed}')
+        raise CheckpointError(f'these tensors must have equal shapes to be joined: {listed}')
 
 
 _Q_BIAS = re.compile(r'(layers\.\d+\.attn\.)q_bias')
@@ -184,7 +184,7 @@ def fuse_qv_bias(entries: Entries) -> Entries:
 def split_qv_bias(entries: Entries) -> Entries:
     """Turn the fused bias of a ViT with relative positions into BEiT's ``q_bias`` and ``v_bias``.
 
-    The part of the keys is left out: it adds the same number to all logits of a query, which softmax does not see.
+    The part of the keys is left out: it adds the same number to all logits of a query, which softmax ignores.
 
     Raises:
         CheckpointError: If the bias has not three equal parts.
@@ -208,7 +208,7 @@ _BEIT_SCALE = re.compile(r'(layers\.\d+\.)gamma_([12])')
 
 
 def name_layer_scale(entries: Entries) -> Entries:
-    """Give BEiT's names for layer scale to mmpretrain's plain ViT, unless the encoder is one of BEiT's kind."""
+    """Give BEiT's names for layer scale to mmpretrain's plain ViT, unless the encoder is a BEiT."""
     if any(re.search(r'\.(q_bias|relative_position)', entry.name) for entry in entries):
         return entries
     done = []

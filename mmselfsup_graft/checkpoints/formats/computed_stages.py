@@ -12,11 +12,11 @@ from .computed import Entries
 
 # ---------------------------------------------------------------- Swin
 _MERGE = re.compile(r'stages\.\d+\.downsample\.(reduction|norm)\.(weight|bias)')
-_QUARTERS = [0, 2, 1, 3]  # the release stacks the four neighbours by columns, mmcv's unfold by rows; its own inverse
+_QUARTERS = [0, 2, 1, 3]  # the release stacks the four neighbors by columns, mmcv's unfold by rows; its own inverse
 
 
 def swin_merge_to_mm(entries: Entries) -> Entries:
-    """Re-order what the patch merging layers read, from the release's four quarters to mmcv's interleaved order.
+    """Reorder the inputs of the patch merging layers, from the release's four quarters to mmcv's interleaved order.
 
     Raises:
         CheckpointError: If a layer does not read four patches.

@@ -1,7 +1,7 @@
-"""Checkpoint formats: where the encoder lies in a file, what it is called there, what else the file holds.
+"""Checkpoint formats: where the encoder is in a file, its names there, and other content of the file.
 
-Each format is one small record in :mod:`format_records`. :func:`read_encoder` finds the format of a file, takes the
-encoder out and gives it canonical (mmpretrain) names; every source key ends as kept or dropped, exactly once.
+Each format is one small record in :mod:`.records`. :func:`read_encoder` finds the format of a file, takes the
+encoder out and gives it canonical (mmpretrain) names; every source key is reported as kept or dropped, exactly once.
 """
 
 import os
@@ -20,25 +20,25 @@ from mmselfsup_graft.checkpoints.values import check_weights, refuse_other_value
 from mmselfsup_graft.errors import CheckpointError, FormatMismatchError
 
 from .computed import IDENTITY, Entries, Entry
-from .layouts import WRAPPERS, Hit, Holder, StateDict, choose, find_hits, find_holders, other_hits
-from .records import FORMATS, Format, Normalisation, format_names
+from .layouts import WRAPPERS, Holder, Match, StateDict, choose, find_holders, find_matches, other_matches
+from .records import FORMATS, Format, Normalization, format_names
 from .rename import VIT_TIMM
 from .traits import UNKNOWN, Traits, read_traits
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where an encoder lies in a file.
+    """Location of an encoder in a file.
 
     Args:
         format: The format that was found.
         branch: Which of its encoders.
-        state: The tensors of the file among which it lies, without what ``torch.compile`` puts into their names.
-        prefix: What stands before the encoder's names.
+        state: Tensors of the file that include it, without the parts of names that ``torch.compile`` adds.
+        prefix: Text before the encoder's names.
         origin: The file, for messages.
         holder: The mapping that holds the tensors.
-        traits: What the file tells of the encoder beside its tensors.
-        notes: What to say about the choice.
+        traits: Properties of the encoder that the file states besides its tensors.
+        notes: Notes for the user about the choice.
     """
 
     format: Format
@@ -59,12 +59,12 @@ class Encoder:
         entries: Its tensors under canonical names, with where they came from, in the order of the file.
         format: Name of the format it was found in.
         branch: Which encoder of the file.
-        dropped: Names (as in the file) of tensors that are no part of the encoder.
+        dropped: Names (as in the file) of tensors that are not part of the encoder.
         origin: The file, for messages.
-        normalisation: How images were normalised, if that is known.
-        head: Names (as in the file) of tensors that were kept on request though they are no part of the encoder.
-        traits: What is known of it beside its tensors.
-        notes: What to say about the place where it was found.
+        normalization: How images were normalized, if that is known.
+        head: Names (as in the file) of tensors that were kept on request although they are not part of the encoder.
+        traits: Properties of the encoder besides its tensors.
+        notes: Notes for the user about the place where it was found.
     """
 
     entries: Entries
@@ -72,7 +72,7 @@ class Encoder:
     branch: str
     dropped: tuple[str, ...]
     origin: str
-    normalisation: Normalisation | None = None
+    normalization: Normalization | None = None
     head: frozenset[str] = frozenset()
     traits: Traits = UNKNOWN
     notes: tuple[str, ...] = ()
@@ -85,15 +85,16 @@ class Encoder:
 
 # ---------------------------------------------------------------- the tensors of a file
 def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None, origin: str | None = None) -> StateDict:
-    """Take the tensors out of a checkpoint, under the names that they have there.
+    """Take the tensors out of a checkpoint, under their names in the file.
 
     Args:
-        content: What :func:`read_checkpoint` returned.
-        wrapper: Key that holds them; None looks for ``state_dict``, ``model`` and other usual keys, else takes the top.
-        origin: The file, for the message; None leaves what is not a tensor out, whatever its name.
+        content: Result of :func:`read_checkpoint`.
+        wrapper: Key that holds them; None looks for ``state_dict``, ``model`` and other usual keys, else takes the top
+            level.
+        origin: The file, for the message; None ignores values that are not tensors, whatever their names.
 
     Raises:
-        CheckpointError: If something else than a tensor has the name of a weight.
+        CheckpointError: If a value with the name of a weight is not a tensor.
     """
     key = _holder_key(content, wrapper)
     if key is not None:
@@ -106,20 +107,20 @@ def unwrap_state_dict(content: Mapping[str, Any], wrapper: str | None = None, or
 
 
 def _holder_key(content: Mapping[str, Any], wrapper: str | None) -> str | None:
-    """The key at the top of a checkpoint that holds its tensors; None if they lie at the top themselves."""
+    """The key at the top of a checkpoint that holds its tensors; None if they are at the top level."""
     keys = (wrapper,) if wrapper else WRAPPERS
     return next((key for key in keys if isinstance(content.get(key), Mapping)), None)
 
 
 def beside(content: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
-    """What a checkpoint holds at its top beside the mapping at ``path``: optimiser, epoch."""
+    """Top-level keys of a checkpoint besides the mapping at ``path``: optimizer, epoch."""
     if path:
         return [str(name) for name in content if name != path[0]]
     return [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
 
 
 def in_objective(prefix: str, names: Iterable[str], origin: str) -> str:
-    """``prefix``, or where no name begins with it ``objectives.NAME.prefix``: parts of a multi-task model lie there.
+    """``prefix``, or, if no name begins with it, ``objectives.NAME.prefix``, as in a multi-task model.
 
     Raises:
         CheckpointError: If several objectives have it.
@@ -143,16 +144,16 @@ def detect_format(content: Mapping[str, Any]) -> Format | None:
     return found[0] if found else None
 
 
-def _detect(holders: Sequence[Holder]) -> tuple[Format, list[Hit]] | None:
+def _detect(holders: Sequence[Holder]) -> tuple[Format, list[Match]] | None:
     for candidate in FORMATS:
-        hits = find_hits(candidate, holders)
+        hits = find_matches(candidate, holders)
         if hits:
             return candidate, hits
     return None
 
 
 def _sample(holders: Sequence[Holder]) -> str:
-    """Some names of a file, with the key above them, to show what it holds."""
+    """Some names of a file, with the key above them, for messages."""
     if not holders:
         return 'no tensors at all'
     largest = max(holders, key=lambda holder: len(holder.state))
@@ -164,7 +165,7 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
     """Find the encoder in checkpoint content.
 
     Args:
-        content: What :func:`read_checkpoint` returned.
+        content: Result of :func:`read_checkpoint`.
         origin: File name for messages.
         wanted: Name of a format or method, or ``auto`` to detect it.
         branch: Name of one of the encoders in the file: a branch of its format, a key of the file or a prefix of its
@@ -173,7 +174,7 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
     Raises:
         FormatMismatchError: If it is another format than the one that was asked for.
         CheckpointError: If the format is unknown, cannot be read, has no such branch, or holds several encoders and
-            nothing tells which one is meant.
+            it is unclear which one is meant.
     """
     known = format_names()
     if wanted != 'auto' and wanted not in known:
@@ -189,15 +190,15 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
     if wanted not in ('auto', found.name, *found.also):
         raise FormatMismatchError(
             f'{origin} is not a checkpoint of format {wanted}: its tensors are named as in format {found.name}; '
-            f'say {found.name} or auto'
+            f'use {found.name} or auto'
         )
     if found.refusal:
         raise CheckpointError(f'{origin} (format {found.name}) is {found.refusal}')
-    others = other_hits(hits, [each for each in FORMATS if each.table is found.table], holders)
+    others = other_matches(hits, [each for each in FORMATS if each.table is found.table], holders)
     hit, notes = choose(found, hits, others, branch, origin)
     refuse_other_values(origin, reduce(getitem, hit.holder.path, content), hit.prefix)
-    if found.normalisation is None and wanted in found.also:
-        found = replace(found, normalisation=Normalisation())  # the method that was named tells
+    if found.normalization is None and wanted in found.also:
+        found = replace(found, normalization=Normalization())  # known from the requested method
     traits = read_traits(content, origin)
     return Located(
         found, hit.branch or str(branch), hit.holder.state, hit.prefix, origin, hit.holder, traits, tuple(notes)
@@ -205,16 +206,17 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
 
 
 def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int] | None = None) -> Encoder:
-    """Take a located encoder out and give it canonical names.
+    """Extract a located encoder and give it canonical names.
 
     Args:
         located: Where it lies.
-        keep_head: Keep everything behind the prefix, under its own name where it is no part of the encoder.
-        grid: Patches per column and per row, (H, W), for which its position tables are; None takes what the file tells.
+        keep_head: Keep everything after the prefix, under its own name where it is not part of the encoder.
+        grid: Patches per column and per row, (H, W), for which its position tables are; None uses the value in the
+            file.
 
     Raises:
-        CheckpointError: If there is nothing, its tensors are not finite numbers of floating point, a value that must be
-            computed cannot be, or the grid is another one.
+        CheckpointError: If there are no tensors, they are not finite floating-point numbers, a value cannot be
+            computed, or the grid is another one.
     """
     found, prefix, origin = located.format, located.prefix, located.origin
     entries: Entries = []
@@ -236,7 +238,7 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
         entries = step(entries)
     timm = found.table is VIT_TIMM
     traits = replace(located.traits, grid=_grid(located.traits, grid, entries, origin, timm))
-    untold = _untold(entries, traits)
+    untold = _unknown_options(entries, traits)
     if timm and traits.norm_eps is None and any(entry.name.startswith('pre_norm.') for entry in entries):
         traits = replace(traits, norm_eps=_CLIP_EPS)
     if traits.num_heads is None:
@@ -245,14 +247,14 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
     used = {source for entry in entries for source, _ in entry.origins}
     dropped = tuple(name for name in located.holder.file_names.values() if name not in used)
     notes = [*located.notes, *_assumed(entries, traits.grid), *untold]
-    norm = _normalisation(traits) or found.normalisation
+    norm = _normalization(traits) or found.normalization
     return Encoder(entries, found.name, located.branch, dropped, origin, norm, frozenset(head), traits, tuple(notes))
 
 
 def _grid(
     traits: Traits, given: tuple[int, int] | None, entries: Entries, origin: str, timm: bool
 ) -> tuple[int, int] | None:
-    """The grid that was given, else the one that the file tells if the position table can be of it."""
+    """The grid that was given, else the one stored in the file if it fits the position table."""
     if given is not None or traits.grid is None:
         return given
     try:
@@ -263,7 +265,7 @@ def _grid(
 
 
 def _assumed(entries: Entries, grid: tuple[int, int] | None) -> list[str]:
-    """What was taken for granted where nothing tells the grid of patches."""
+    """Notes on what is assumed where the grid of patches is unknown."""
     rows = [e.tensor.shape[1] for e in entries for _, op in e.origins if op == CLASS_ROW]
     if grid is not None or not rows:
         return []
@@ -275,30 +277,30 @@ _CLIP_EPS = 1e-5  # of the only ViTs of timm with a norm before the blocks
 
 
 def _heads(found: Format, entries: Entries) -> int | None:
-    """Attention heads of a release by its width, where the format tells."""
+    """Attention heads of a release by its width, where the format defines them."""
     tokens = [entry.tensor for entry in entries if entry.name == 'cls_token' and entry.tensor.ndim]
     return found.heads.get(tokens[0].shape[-1]) if tokens else None
 
 
-def _untold(entries: Entries, traits: Traits) -> list[str]:
-    """What may change the features of such an encoder and is in no tensor."""
-    if traits.norm_eps is not None:  # a file of this toolbox, which makes none of these
+def _unknown_options(entries: Entries, traits: Traits) -> list[str]:
+    """Warnings about options that change the features of such an encoder and that no tensor shows."""
+    if traits.norm_eps is not None:  # a file of this toolbox, which has none of these
         return []
     notes = []
     if any(entry.name.startswith('pre_norm.') for entry in entries):
         notes.append(
-            'warning: a norm before the blocks, as in CLIP; no tensor tells its activation (GELU is assumed, not '
+            'warning: a norm before the blocks, as in CLIP; no tensor shows its activation (GELU is assumed, not '
             'QuickGELU), the epsilon of its norms (1e-5 in CLIP) and whether it has rotary positions (not assumed)'
         )
     elif any(re.search(r'blocks\.\d+\.gamma_1$', source) for entry in entries for source, _ in entry.origins):
-        notes.append('warning: no tensor tells whether it has rotary positions, as some of timm do; not assumed')
+        notes.append('warning: no tensor shows whether it has rotary positions, as some of timm do; not assumed')
     return notes
 
 
-def _normalisation(traits: Traits) -> Normalisation | None:
+def _normalization(traits: Traits) -> Normalization | None:
     if traits.mean is None or traits.std is None:
         return None
-    return Normalisation(tuple(v / 255 for v in traits.mean), tuple(v / 255 for v in traits.std))
+    return Normalization(tuple(v / 255 for v in traits.mean), tuple(v / 255 for v in traits.std))
 
 
 def to_encoder(
@@ -308,7 +310,7 @@ def to_encoder(
     branch: str | None = None,
     grid: tuple[int, int] | None = None,
 ) -> Encoder:
-    """Take the encoder out of checkpoint content and give it canonical names; see :func:`locate`."""
+    """Extract the encoder from checkpoint content and give it canonical names; see :func:`locate`."""
     return take_encoder(locate(content, origin, wanted, branch), grid=grid)
 
 
@@ -319,5 +321,5 @@ def read_encoder(
     unsafe_pickle: bool = False,
     grid: tuple[int, int] | None = None,
 ) -> Encoder:
-    """Read a checkpoint file and take its encoder out; see :func:`locate` and :func:`take_encoder`."""
+    """Read a checkpoint file and extract its encoder; see :func:`locate` and :func:`take_encoder`."""
     return to_encoder(read_checkpoint(path, unsafe_pickle, CONVERT_OR_ALLOW), str(path), wanted, branch, grid)

@@ -24,9 +24,9 @@ class Branch:
     """One of the encoders in a file.
 
     Args:
-        prefix: Text before the names of its tensors; other components may stand before it, see :mod:`layouts`.
-        wrapper: Key in the file that holds its tensors, where each encoder has one of its own.
-        others: Other prefixes that stand for the same.
+        prefix: Text before the names of its tensors; wrappers may add components before it, see :mod:`.layouts`.
+        wrapper: Key in the file that holds its tensors, if each encoder has its own key.
+        others: Other prefixes of the same encoder.
     """
 
     prefix: str
@@ -35,13 +35,13 @@ class Branch:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """All prefixes that stand for it."""
+        """All prefixes of this encoder."""
         return (self.prefix, *self.others)
 
 
 @dataclass(frozen=True)
-class Normalisation:
-    """What the images were normalised with: mean and standard deviation per channel (R, G, B), full range 0..1."""
+class Normalization:
+    """What the images were normalized with: mean and standard deviation per channel (R, G, B), full range 0..1."""
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -55,16 +55,16 @@ class Format:
         name: What users call it.
         branches: Name -> encoder in the file; the first is taken unless another is asked for.
         marks: Regular expressions (searched at the start of a name, prefix removed); all must be found.
-        not_encoder: Regular expression for names behind the prefix that are no part of the encoder.
+        not_encoder: Regular expression for names after the prefix that are not part of the encoder.
         table: Names there -> canonical names.
-        steps: What is computed after renaming.
+        steps: Computations after renaming.
         projector: Names of the first linear layer of the projector and of the batch norm after it, where the format
-            has one; ``{}`` stands for the encoder's prefix without ``backbone.``.
-        also: Methods whose files look like this as well, for users who ask by method.
-        normalisation: How images were normalised; None where the format alone does not tell.
+            has one; ``{}`` is the encoder's prefix without ``backbone.``.
+        also: Other methods whose files have this format, accepted as its name.
+        normalization: How images were normalized; None if the format alone does not define it.
         refusal: Why such a file cannot be read, if it cannot.
-        bare: A backbone alone: nothing is left to extract from such a file.
-        heads: Width -> attention heads, where a release has others than 64 channels each.
+        bare: Whether such a file holds a backbone and nothing else.
+        heads: Width -> attention heads, if a head does not have 64 channels.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Format:
     steps: tuple[Step, ...] = ()
     projector: tuple[str, str] | None = None
     also: tuple[str, ...] = ()
-    normalisation: Normalisation | None = field(default_factory=Normalisation)
+    normalization: Normalization | None = field(default_factory=Normalization)
     refusal: str = ''
     bare: bool = False
     heads: Mapping[int, int] = field(default_factory=dict)
@@ -95,7 +95,7 @@ _CONV_STEM = "a ViT with MoCo v3's convolutional stem, which no library here has
 _MASK = r'mask_token|masked_embed|mask_gamma'
 _MOCOV3 = {'base': Branch('base_encoder.'), 'momentum': Branch('momentum_encoder.')}
 _SELF_DISTILLED = {'teacher': Branch('backbone.', 'teacher'), 'student': Branch('backbone.', 'student')}
-# ours; then mmpretrain's MoCo v3 and MoCo, whose follower is backbone and neck in a row
+# ours; then mmpretrain's MoCo v3 and MoCo, whose momentum encoder is backbone and neck in a sequence
 _FOLLOWERS = ('momentum_encoder.module.0.', 'encoder_k.module.0.', 'encoder_k.0.')
 _OPENMMLAB = {'base': Branch('backbone.'), 'momentum': Branch('momentum_encoder.backbone.', others=_FOLLOWERS)}
 _HF_MARK = r'encoder\.layer\.0\.attention\.attention\.query\.weight'
@@ -184,7 +184,7 @@ FORMATS: tuple[Format, ...] = (
         steps=(name_layer_scale, split_qv_bias),
         projector=_NECK,
         also=('mmpretrain', 'mmselfsup', 'a2mim', 'simmim', 'mae', 'moco', 'mocov3', 'swav', 'layer_grafted', 'tec'),
-        normalisation=None,
+        normalization=None,
     ),
     Format(
         name='simmim',
@@ -209,7 +209,7 @@ FORMATS: tuple[Format, ...] = (
         marks=(_RESNET, r'projection_head\.|prototypes\.'),
         not_encoder=r'projection_head\.|prototypes\.',
         table=_KEEP_NAMES,
-        normalisation=Normalisation(std=(0.228, 0.224, 0.225)),
+        normalization=Normalization(std=(0.228, 0.224, 0.225)),
     ),
     Format(
         name='tec',
@@ -235,7 +235,7 @@ FORMATS: tuple[Format, ...] = (
         table=VIT_TIMM,
         steps=_PLAIN,
         also=('mae', 'mocov3', 'layer_grafted', 'tec', 'ibot', 'dino', 'deit'),
-        normalisation=None,
+        normalization=None,
         bare=True,
     ),
     Format(
@@ -254,7 +254,7 @@ FORMATS: tuple[Format, ...] = (
         not_encoder=_HF_OTHERS,
         table=VIT_HUGGINGFACE,
         steps=(join_qkv,),
-        normalisation=None,
+        normalization=None,
         bare=True,
     ),
     Format(
@@ -300,7 +300,7 @@ FORMATS: tuple[Format, ...] = (
         table=_KEEP_NAMES,
         steps=(name_layer_scale, split_qv_bias),
         also=('mmselfsup', 'torchvision', 'timm', 'a2mim', 'simmim'),
-        normalisation=None,
+        normalization=None,
         bare=True,
     ),
 )

@@ -11,18 +11,18 @@ from functools import cache
 class RenameTable:
     """Pairs of name prefixes, (foreign, canonical), tried in order; the first that matches wins.
 
-    A prefix stands for whole dotted components: ``norm`` matches ``norm.weight`` and not ``norm1.weight``. ``{i}`` and
-    ``{j}`` stand for numbers (of a stage, a block) and are carried over. Names that no pair matches stay as they are.
+    A prefix matches whole dotted components: ``norm`` matches ``norm.weight`` and not ``norm1.weight``. ``{i}`` and
+    ``{j}`` match numbers (of a stage, a block) and are copied. Names without a match are not changed.
     """
 
     pairs: tuple[tuple[str, str], ...]
 
     def to_canonical(self, name: str) -> str:
-        """Rename one parameter from the foreign scheme to ours."""
+        """Return the canonical name of a parameter."""
         return _rename(name, self.pairs)
 
     def from_canonical(self, name: str) -> str:
-        """Rename one parameter from our scheme to the foreign one."""
+        """Return the foreign name of a parameter."""
         return _rename(name, ((canonical, foreign) for foreign, canonical in self.pairs))
 
 
@@ -45,8 +45,8 @@ def grouped_names(names: Iterable[str], depth: int = 1, most: int | None = None)
 
     Args:
         names: Dotted names.
-        depth: How many components make a group.
-        most: Show only so many groups.
+        depth: Number of components that form a group.
+        most: Largest number of groups to show.
     """
     groups = Counter('.'.join(name.split('.')[:depth]) for name in names)
     shown = [f'{group} ({count})' for group, count in groups.items()][:most]
@@ -98,7 +98,7 @@ VIT_MMSEG_MAE = RenameTable(
     )
 )
 
-# what ViTModel and Dinov2Model of Hugging Face transformers have in common; query, key and value in three tensors
+# common to ViTModel and Dinov2Model of Hugging Face transformers; query, key and value in three tensors
 _HUGGINGFACE = (
     ('embeddings.cls_token', 'cls_token'),
     ('embeddings.position_embeddings', 'pos_embed'),
@@ -124,9 +124,9 @@ _HUGGINGFACE_DINOV2 = (
     ('encoder.layer.{i}.layer_scale1.lambda1', 'layers.{i}.attn.gamma1.weight'),
     ('encoder.layer.{i}.layer_scale2.lambda1', 'layers.{i}.ffn.gamma2.weight'),
 )
-# ViTModel, ViTMAEModel, Dinov2Model and Dinov2WithRegistersModel; the way out is that of ViTModel
+# ViTModel, ViTMAEModel, Dinov2Model and Dinov2WithRegistersModel; the target is ViTModel
 VIT_HUGGINGFACE = RenameTable((*_HUGGINGFACE, *_HUGGINGFACE_VIT, *_HUGGINGFACE_DINOV2))
-# the way out to Dinov2Model and Dinov2WithRegistersModel
+# the target is Dinov2Model and Dinov2WithRegistersModel
 DINOV2_HUGGINGFACE = RenameTable((*_HUGGINGFACE, *_HUGGINGFACE_DINOV2))
 
 # ---------------------------------------------------------------- Swin and ConvNeXt
@@ -183,7 +183,7 @@ CONVNEXT_TORCHVISION = RenameTable(
 
 # ---------------------------------------------------------------- whole pre-training models
 def _moved(pairs: Iterable[tuple[str, str]], foreign: str, canonical: str) -> tuple[tuple[str, str], ...]:
-    """The same pairs below other parents, e.g. ``base_encoder.`` and ``backbone.``."""
+    """The same pairs with other parent modules, e.g. ``base_encoder.`` and ``backbone.``."""
     return tuple((foreign + a, canonical + b) for a, b in pairs)
 
 

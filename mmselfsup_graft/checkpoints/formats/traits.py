@@ -1,4 +1,4 @@
-"""What no tensor tells of an encoder: heads, grid of patches, epsilon of norms, normalization of images.
+"""Properties of an encoder that no tensor shows: heads, grid of patches, epsilon of norms, normalization of images.
 
 A run of this toolbox writes it into its checkpoints as ``meta['encoder']``, a dict of plain values. Older files hold
 the run's config as text; that text is parsed as data and never executed.
@@ -44,7 +44,7 @@ _CONV = ('ResNet', 'ConvNeXt', 'Swin')  # their maps have no fixed grid
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of an encoder beside its tensors; None where it is not known.
+    """Properties of an encoder besides its tensors; None if unknown.
 
     Args:
         num_heads: Attention heads, the same in all blocks.
@@ -63,12 +63,12 @@ class Traits:
     std: tuple[float, ...] | None = None
 
     def as_meta(self) -> dict[str, Any]:
-        """Plain values for ``meta['encoder']``; what is not known is left out."""
+        """Plain values for ``meta['encoder']``; unknown ones are left out."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
 
     def updated(self, other: 'Traits') -> 'Traits':
-        """These traits, where ``other`` knows nothing else."""
+        """These traits, overridden by the known ones of ``other``."""
         return replace(self, **{k: getattr(other, k) for k in other.as_meta()})
 
 
@@ -129,10 +129,10 @@ def _numbers(value: Any) -> tuple[float, ...] | None:
 
 # ---------------------------------------------------------------- of a file
 def read_traits(content: Mapping[str, Any], origin: str) -> Traits:
-    """Traits that a checkpoint tells: ``meta['encoder']``, else what its config says as plain data.
+    """Traits stored in a checkpoint: ``meta['encoder']``, else from its config, read as plain data.
 
     Raises:
-        CheckpointError: If ``meta['encoder']`` holds values that cannot be.
+        CheckpointError: If ``meta['encoder']`` holds impossible values.
     """
     meta = content.get('meta')
     if not isinstance(meta, Mapping):
@@ -161,7 +161,7 @@ def _from_meta(told: Mapping[str, Any], origin: str) -> Traits:
             continue
         values[name] = check(told[name])
         if values[name] is None:
-            raise CheckpointError(f"{origin}: meta['encoder'][{name!r}] is {told[name]!r}, which cannot be")
+            raise CheckpointError(f"{origin}: meta['encoder'][{name!r}] is {told[name]!r}, which is impossible")
     return Traits(**values)
 
 
@@ -211,7 +211,7 @@ class _NotPlain(Exception):
 def literal_config(text: str) -> dict[str, Any]:
     """Top-level values of a config's text that are plain data: numbers, text, lists, ``dict(...)``.
 
-    Nothing is executed; a value that is anything else is left out, alone or with the dict entry that holds it.
+    Nothing is executed; other values are left out, alone or with the dict entry that holds them.
     """
     try:
         tree = ast.parse(text)

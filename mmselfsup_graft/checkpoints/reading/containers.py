@@ -1,7 +1,7 @@
-"""The three kinds of files that ``torch.save`` has written: where their pickles and their storages are.
+"""The three kinds of files of ``torch.save``: the locations of their pickles and storages.
 
-A zip file is looked through before anything of it is read: its parts must be stored as they are, not compressed, and
-together must not be larger than the file. A storage is read once, whoever uses it.
+The directory of a zip file is checked before its content is read: its parts must be stored uncompressed, and together
+must not be larger than the file. Each storage is read once.
 """
 
 import io
@@ -24,12 +24,12 @@ _LOCAL_HEADER = struct.Struct('<4s22xHH')
 
 
 class BoundedFile:
-    """A file that never makes room for more bytes than it has left, nor for more than asked.
+    """A file whose reads never allocate more bytes than are left or requested.
 
     Args:
         file: The file.
         size: Its size in bytes.
-        most: Bytes that may be read at once.
+        most: Largest number of bytes to read at once.
     """
 
     def __init__(self, file: IO[bytes], size: int, most: int) -> None:
@@ -37,17 +37,17 @@ class BoundedFile:
         self.readline, self.seek, self.tell = file.readline, file.seek, file.tell
 
     def seekable(self) -> bool:
-        """As of any file."""
+        """Whether the file is seekable, as for any file."""
         return True
 
     def read(self, count: int = -1) -> bytes:
         """The next ``count`` bytes, or what is left."""
-        if 0 <= count <= 64:  # most are, in a pickle
+        if 0 <= count <= 64:  # most reads of a pickle
             return self.file.read(count)
         left = max(self.size - self.file.tell(), 0)
         count = left if count < 0 else min(count, left)
         if count > self.most:
-            raise Refused('it has a part that is far larger than such parts are')
+            raise Refused('it has a part that is larger than allowed')
         return self.file.read(count)
 
 
@@ -55,8 +55,8 @@ def load_file(file: IO[bytes]) -> Any:
     """Read what ``torch.save`` wrote into an open file.
 
     Raises:
-        Refused: If the file is of another kind, or something in it is not read.
-        Exception: Of any kind if it is damaged.
+        Refused: If the file is of another kind, or holds something that is not supported.
+        Exception: Of any type if it is damaged.
     """
     size = os.fstat(file.fileno()).st_size
     if file.read(4) == b'PK\x03\x04':
@@ -66,12 +66,12 @@ def load_file(file: IO[bytes]) -> Any:
 
 
 def _fill(data: torch.UntypedStorage, file: IO[bytes]) -> torch.UntypedStorage:
-    """Read the bytes of a storage from where the file is."""
+    """Read the bytes of a storage from the current position of the file."""
     view = memoryview(torch.empty(0, dtype=torch.uint8).set_(data).numpy())  # type: ignore[call-overload,arg-type]
     while len(view):
         count = file.readinto(view)  # type: ignore[attr-defined]
         if not count:
-            raise EOFError('a storage ends with the file')
+            raise EOFError('the file ends inside a storage')
         view = view[count:]
     return data
 
@@ -88,7 +88,7 @@ class _ZipFile:
         entries = zipfile.ZipFile(BoundedFile(file, size, _MAX_DIRECTORY)).infolist()  # type: ignore[arg-type]
         self.parts = {entry.filename: entry for entry in entries}
         if len(self.parts) < len(entries):
-            raise Refused('two of its parts have one name')
+            raise Refused('two of its parts have the same name')
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise Refused('its parts are compressed, which torch.save does not do; unpack it and save it again')
         if any(e.compress_size != e.file_size or e.flag_bits & 1 for e in entries):
@@ -100,10 +100,10 @@ class _ZipFile:
     def load(self) -> Any:
         roots = [name.removesuffix('/data.pkl') for name in self.parts if name.endswith('/data.pkl')]
         if len(roots) != 1:
-            raise Refused('it is a zip file, but none that torch.save wrote')
+            raise Refused('it is a zip file, but not one of torch.save')
         self.root = roots[0]
         if f'{self.root}/constants.pkl' in self.parts:
-            raise Refused('it is a TorchScript program; save the state dict of its model: torch.jit.load there')
+            raise Refused('it is a TorchScript program; load it with torch.jit.load and save its state dict')
         if self._is_big_endian():
             raise Refused('it was written on a machine with another byte order; save it on this kind of machine')
         self._go_to(f'{self.root}/data.pkl')
@@ -118,13 +118,13 @@ class _ZipFile:
         return self.file.read(6) != b'little'
 
     def _go_to(self, name: str) -> None:
-        """Move to the content of a part, behind its header there."""
+        """Move to the content of a part, after its local header."""
         entry = self.parts[name]
         self.file.seek(entry.header_offset)
         signature, name_length, extra = _LOCAL_HEADER.unpack(self.file.read(_LOCAL_HEADER.size))
         start = entry.header_offset + _LOCAL_HEADER.size + name_length + extra
         if signature != b'PK\x03\x04' or start + entry.file_size > self.size:
-            raise ValueError(f'no part {name} where the directory says')
+            raise ValueError(f'part {name} is not where the directory states')
         self.file.seek(start)
 
     def _storage(self, known: tuple) -> Storage:
@@ -138,12 +138,12 @@ class _ZipFile:
             self.storages[key] = _fill(_storage_of(self.parts[name].file_size), self.file)
         data = self.storages[key]
         if not 0 <= count * dtype.itemsize <= data.nbytes():
-            raise ValueError('a storage is smaller than it says')
+            raise ValueError('a storage is smaller than stated')
         return Storage(dtype, data)
 
 
 class _LegacyFile:
-    """The format before PyTorch 1.6: pickles in a row, then all storages."""
+    """The format before PyTorch 1.6: consecutive pickles, then all storages."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self.file, self.size = file, size
@@ -155,13 +155,13 @@ class _LegacyFile:
             magic = self._pickle()
         except ForeignCall:
             raise
-        except Exception:  # not even a pickle
+        except Exception:  # not a pickle
             magic = None
         if magic != _LEGACY_MAGIC:
             self.file.seek(0)
             if tarfile.is_tarfile(BoundedFile(self.file, self.size, _MAX_DIRECTORY)):  # type: ignore[arg-type]
-                raise Refused('it is a tar file, as PyTorch wrote before 0.1.10 and packers write; unpack it')
-            raise ValueError('it does not begin as files of torch.save do')
+                raise Refused('it is a tar file (an archive, or of PyTorch before 0.1.10); unpack it')
+            raise ValueError('it does not begin like a file of torch.save')
         if self._pickle() != _LEGACY_PROTOCOL or self._pickle().get('little_endian') is not True:
             raise Refused('it was written by an unknown version or on a machine with another byte order')
         content = self._pickle()
@@ -172,7 +172,7 @@ class _LegacyFile:
             found = self.storages[key]
             (count,) = struct.unpack('<q', self.file.read(8))
             if count * found.dtype.itemsize != found.data.nbytes():
-                raise ValueError('a storage of another size than was said')
+                raise ValueError('a storage of another size than stated')
             _fill(found.data, self.file)
         return content
 
@@ -192,5 +192,5 @@ class _LegacyFile:
             self.storages[key] = Storage(dtype, _storage_of(count * dtype.itemsize))
         found = self.storages[key]
         if count * dtype.itemsize != found.data.nbytes():
-            raise ValueError('a storage of two sizes')
+            raise ValueError('a storage with two sizes')
         return Storage(dtype, found.data)

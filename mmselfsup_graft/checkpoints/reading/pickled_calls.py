@@ -1,6 +1,6 @@
-"""What is done in the place of the calls that a checkpoint asks for: tensors, arrays and containers, made from data.
+"""Replacements of the calls in a checkpoint: they build tensors, arrays and containers from data.
 
-Every size is taken from the bytes that are there and never from what a file declares. All functions take the
+Every size is taken from the bytes in the file and never from a number that the file states. All functions take the
 unpickler and the arguments of the call.
 """
 
@@ -25,12 +25,12 @@ STORAGE_TYPES = {
     for kind, name in _OTHER_NAMES.items()
 } | {'torch.storage.UntypedStorage': torch.uint8}
 _MAX_DIMENSIONS = 32
-_TENSOR_COST = 1000  # bytes: what a tensor takes beside its values; a file describes it in about a hundred
+_TENSOR_COST = 1000  # bytes of a tensor besides its values; a file describes it in about a hundred
 _ARRAY = 'numpy.ndarray'
 
 
 class Storage(NamedTuple):
-    """The bytes of one or more tensors, as a persistent id names them."""
+    """The bytes of one or more tensors, referred to by a persistent id."""
 
     dtype: torch.dtype
     data: torch.UntypedStorage
@@ -44,7 +44,7 @@ def _tensor(machine: Unpickler, args: tuple) -> torch.Tensor:
 
 
 def _typed_tensor(machine: Unpickler, args: tuple) -> torch.Tensor:
-    """The same with the dtype as an argument of its own."""
+    """A tensor whose dtype is a separate argument."""
     storage, offset, size, stride, _, _, dtype, *_ = args
     if dtype.text not in DTYPES:
         raise Refused(f'it holds a tensor of an unknown dtype ({shown(dtype.text)})')
@@ -61,17 +61,17 @@ def _in_storage(
     if any(type(each) is not int or not 0 <= each < 2**48 for each in (offset, *size, *stride)):
         raise ValueError('size, stride or offset of a tensor')
     if any(flags):
-        raise Refused('it holds a tensor that is negated or conjugated lazily')
+        raise Refused('it holds a lazily negated or conjugated tensor')
     machine.spend(_TENSOR_COST)
     count, room = math.prod(size), storage.data.nbytes() // dtype.itemsize
     if count > room:
         raise Refused(
-            f'it holds a tensor of {count:,} elements whose storage has {room:,}; an expanded tensor must be saved as '
+            f'it holds a tensor of {count:,} elements whose storage has {room:,}; save an expanded tensor as '
             'tensor.contiguous()'
         )
     last = offset + sum((length - 1) * step for length, step in zip(size, stride)) if count else 0
     if last >= max(room, 1):
-        raise ValueError('a tensor leaves its storage')
+        raise ValueError('a tensor extends beyond its storage')
     if not count and math.prod(length for length in size if length) >= 2**31:
         raise Refused('it holds an empty tensor with the size of a huge one')
     return torch.empty(0, dtype=dtype).set_(storage.data, offset if count else 0, size, stride)  # type: ignore[call-overload]
@@ -100,7 +100,7 @@ def _no_weights(kind: str) -> Call:
 
 # ---------------------------------------------------------------- numpy
 def _dtype(machine: Unpickler, args: tuple) -> Stub:
-    """An element type of numpy; its byte order comes with its state."""
+    """A dtype of numpy; its byte order is in its state."""
     stub = Stub('numpy.dtype', args)
     if type(args[0]) is str and re.fullmatch(r'[iuf][1248]|b1|f16|c8|c16', args[0]):
         stub.value = np.dtype(args[0])
@@ -108,12 +108,12 @@ def _dtype(machine: Unpickler, args: tuple) -> Stub:
 
 
 def _array(machine: Unpickler, args: tuple) -> Stub:
-    """An array without content, which comes with its state."""
+    """An array without content; the content is in its state."""
     return Stub(_ARRAY)
 
 
 def build_stub(machine: Unpickler, stub: Stub) -> None:
-    """Make what is known from the state that was just put into a stub."""
+    """Build the object of a stub from the state that was just set."""
     if stub.name == 'numpy.dtype' and isinstance(stub.value, np.dtype):
         if type(stub.state) is tuple and len(stub.state) > 1 and stub.state[1] in ('<', '>'):
             stub.value = stub.value.newbyteorder(stub.state[1])
@@ -123,7 +123,7 @@ def build_stub(machine: Unpickler, stub: Stub) -> None:
 
 
 def _array_of_buffer(machine: Unpickler, args: tuple) -> Stub:
-    """An array in the way of protocol 5: ``(bytes, dtype, shape, order)``."""
+    """An array of pickle protocol 5: ``(bytes, dtype, shape, order)``."""
     raw, dtype, shape, order = args
     stub = Stub(_ARRAY, args)
     _fill_array(machine, stub, shape, dtype, raw, 'F' if order == 'F' else 'C')
@@ -131,7 +131,7 @@ def _array_of_buffer(machine: Unpickler, args: tuple) -> Stub:
 
 
 def _fill_array(machine: Unpickler, stub: Stub, shape: Any, dtype: Any, raw: Any, order: Literal['F', 'C']) -> None:
-    """Make the array of a stub if it is one of numbers."""
+    """Build the array of a stub if it holds numbers."""
     if not isinstance(dtype, Stub) or not isinstance(dtype.value, np.dtype):
         return
     if type(shape) is not tuple or len(shape) > _MAX_DIMENSIONS:
@@ -142,7 +142,7 @@ def _fill_array(machine: Unpickler, stub: Stub, shape: Any, dtype: Any, raw: Any
 
 
 def _scalar(machine: Unpickler, args: tuple) -> Any:
-    """A number of numpy as one of Python."""
+    """A numpy scalar as a Python number."""
     dtype, raw = args
     if not isinstance(dtype, Stub) or not isinstance(dtype.value, np.dtype):
         return Stub('numpy.generic', (raw,))
@@ -172,7 +172,7 @@ def _ordered_dict(machine: Unpickler, args: tuple) -> dict:
 
 
 def _list(machine: Unpickler, args: tuple) -> list:
-    """A set or queue: what it holds, in the order of the file."""
+    """A set or queue as a list, in the order of the file."""
     content = args[0] if args else []
     if type(content) is tuple:
         machine.spend(8 * len(content))
@@ -218,9 +218,9 @@ def _same(kind: type) -> Call:
 
 
 def _reconstructed(machine: Unpickler, args: tuple) -> Stub:
-    """An object in the way of protocols 0 and 1: ``(class, base, content)``."""
+    """An object of pickle protocols 0 and 1: ``(class, base, content)``."""
     kind, _, content = args
-    machine.spend_copy(content)  # rebuilt with this object, also if others have the same
+    machine.spend_copy(content)  # copied with this object, also if other objects share it
     stub = Stub(kind.text)
     stub.items = content if type(content) is dict else None
     stub.entries = content if type(content) is list else None
@@ -245,7 +245,7 @@ _TENSOR_CALLS: dict[str, Callable[[Unpickler, tuple], Any]] = {
     'torch._utils._rebuild_meta_tensor_no_storage': _no_weights('meta'),
 }
 
-# data that its classes pickle as a call
+# data types that are pickled as calls
 _DATA_CLASSES = (
     *(f'pathlib.{kind}Path' for kind in ('', 'Pure', 'Posix', 'PurePosix', 'Windows', 'PureWindows')),
     *(f'datetime.{kind}' for kind in ('date', 'time', 'datetime', 'timedelta', 'timezone')),
@@ -266,7 +266,7 @@ CALLS: dict[str, Call] = {
     'numpy.dtype': _dtype,
     'collections.OrderedDict': _ordered_dict,
     'collections.Counter': _ordered_dict,
-    'collections.defaultdict': lambda machine, args: {},  # without what would make its missing values
+    'collections.defaultdict': lambda machine, args: {},  # without its default factory
     'mmengine.config.config.ConfigDict': _ordered_dict,
     **dict.fromkeys(['collections.deque', 'builtins.set', 'builtins.frozenset', 'builtins.list'], _list),
     'builtins.dict': _ordered_dict,
@@ -282,9 +282,9 @@ def storage_dtype(kind: Any) -> torch.dtype:
     """Element type of a storage class, by its name in a pickle.
 
     Raises:
-        Refused: If there is no such class, or it is of quantized numbers.
+        Refused: If the class is unknown, or its numbers are quantized.
     """
     name = kind.text if isinstance(kind, Name) else '?'
     if name not in STORAGE_TYPES:
-        raise Refused(f'it holds tensors of a kind that is not read ({shown(name)})')
+        raise Refused(f'it holds tensors of an unsupported kind ({shown(name)})')
     return STORAGE_TYPES[name]

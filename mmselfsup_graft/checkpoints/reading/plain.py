@@ -1,4 +1,4 @@
-"""What was read, rebuilt of plain values alone: nothing that a file chose the class or the attributes of is left."""
+"""Rebuilding of read content from plain values: no class or attribute chosen by a file is left."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _MAX_DEPTH = 64
 
 
 def to_plain(value: Any, file_size: int) -> Any:
-    """Rebuild what was read of dicts, lists, tuples, numbers, text, bytes, tensors and arrays, each of the very class.
+    """Rebuild content from dicts, lists, tuples, numbers, text, bytes, tensors and arrays of exactly these classes.
 
     A subclass of dict or list becomes a dict or list, any other object a dict of its attributes or, without them, a
     list of its class's name and its arguments. Keys are text or whole numbers, others are written as text. Tensors
@@ -24,16 +24,16 @@ def to_plain(value: Any, file_size: int) -> Any:
 
     Args:
         value: What an unpickler returned.
-        file_size: Size of the file in bytes: what lies in it may not stand for many times as much.
+        file_size: Size of the file in bytes; the expanded content may not be many times as large.
 
     Raises:
-        Refused: If it is nested too deeply, contains itself, or would grow many times when it is walked over.
+        Refused: If it is nested too deeply, contains itself, or would be many times larger when expanded.
     """
     return _Rebuilder(8 * file_size + 2**20).rebuild(value, 0)[0]
 
 
 class _Size:
-    """How many values there are when a value is walked over, and bytes of tensors."""
+    """Number of values and bytes of tensors in the expanded form of a value."""
 
     __slots__ = ('tensors', 'values')
 
@@ -50,7 +50,7 @@ class _Rebuilder:
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
-        self.done: dict[int, tuple[Any, _Size, Any]] = {}  # the original is kept: its id must stay its own
+        self.done: dict[int, tuple[Any, _Size, Any]] = {}  # keeps the original alive, so that its id is not reused
 
     def rebuild(self, value: Any, depth: int) -> tuple[Any, _Size]:
         kind = type(value)
@@ -96,7 +96,7 @@ class _Rebuilder:
         for key, inner in items:
             key = plain_key(key if type(key) in (*_SCALARS, tuple) else _of_object(key))
             if key in made:
-                raise Refused(f'two keys of a dict in it are written {shown(str(key))}')
+                raise Refused(f'two keys of a dict in it have the text {shown(str(key))}')
             made[key] = self._inner(inner, depth, size)
         return made
 
@@ -105,17 +105,17 @@ class _Rebuilder:
         size.values += of_it.values
         size.tensors += of_it.tensors
         if size.values > 2 * MAX_OPERATIONS:
-            raise Refused('it repeats its parts so often that it would be many times its size')
+            raise Refused('it repeats its parts so often that it would grow to many times its size')
         if size.tensors > self.most_bytes:
-            raise Refused('it repeats its tensors so often that they would be many times its size')
+            raise Refused('it repeats its tensors so often that they would grow to many times its size')
         return made
 
 
-_OPEN = _Size()  # of what is being rebuilt
+_OPEN = _Size()  # marks a value that is being rebuilt
 
 
 def _plain_tensor(value: torch.Tensor | Storage) -> torch.Tensor:
-    """A tensor without attributes, hooks or class of its own, on the same storage."""
+    """A plain tensor on the same storage, without attributes, hooks or subclass."""
     if isinstance(value, Storage):
         count = value.data.nbytes() // value.dtype.itemsize
         return torch.empty(0, dtype=value.dtype).set_(value.data, 0, (count,), (1,))  # type: ignore[call-overload]
@@ -133,7 +133,7 @@ def _plain_array(value: np.ndarray) -> Any:
 
 
 def _of_stub(stub: Stub) -> Any:
-    """The plain container that says most of what was put into a stub."""
+    """The plain container that keeps most of what was put into a stub."""
     if isinstance(stub.value, np.ndarray):
         return stub.value
     if stub.items is not None:
@@ -153,7 +153,7 @@ def _of_state(name: str, args: tuple, state: Any) -> Any:
 
 
 def _of_object(value: Any) -> Any:
-    """The same for an object that a file with ``unsafe_pickle=True`` made."""
+    """The plain form of an object from a file read with ``unsafe_pickle=True``."""
     numbers: tuple[Any, ...] = (int, float, complex)
     for kind in numbers:
         if isinstance(value, kind):

@@ -1,7 +1,7 @@
-"""Reading checkpoint files: no code of a file is run, and none takes more memory or time than its size allows.
+"""Reading checkpoint files: no code of a file is run, and memory and time are bounded by its size.
 
-What is read is plain data (:mod:`.plain`): dicts, lists, tuples, numbers, text, tensors and arrays. Files of
-``torch.save`` are read by this package itself (:mod:`.containers`, :mod:`.unpickling`), ``.safetensors`` files by their
+The result is plain data (:mod:`.plain`): dicts, lists, tuples, numbers, text, tensors and arrays. Files of
+``torch.save`` are read by this package (:mod:`.containers`, :mod:`.unpickling`), ``.safetensors`` files by their
 own library.
 """
 
@@ -22,41 +22,41 @@ from .stubs import ForeignCall, Refused, Stub, shown
 
 SAFETENSORS = '.safetensors'
 CONVERT = 'if you trust where it comes from, convert it with tools/model_converters/convert.py --unsafe-pickle'
-"""What to do about a file of weights that would run code."""
+"""Advice for a file of weights that would run code."""
 CONVERT_OR_ALLOW = (
     f'{CONVERT}, or set unsafe_pickle=True beside checkpoint=... in model.graft (tools/test.py: --cfg-options '
     'evaluation.source.unsafe_pickle=True)'
 )
-"""The same where a config says how the file is read."""
+"""The same advice for a file that is named in a config."""
 ALLOW = 'if you trust where it comes from, add --unsafe-pickle'
-"""The same in a tool with that option."""
+"""The same advice for a command with that option."""
 PUBLISH = (
     'if you trust where it comes from, tools/model_converters/publish_model.py --unsafe-pickle writes its weights alone'
 )
-"""The same for the weights of a whole model of another library."""
-_MAX_META = 2**20  # characters in that header of what is known about the weights
+"""The same advice for the weights of a whole model of another library."""
+_MAX_META = 2**20  # characters of the metadata in that header
 _MAX_SAFETENSORS_HEADER = 16 * 2**20  # bytes; its library takes 100 MB, which is a million empty tensors
 
 
 def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False, remedy: str = CONVERT) -> dict[str, Any]:
     """Read a checkpoint file onto the CPU.
 
-    Objects of classes that are not plain data come as a dict of their attributes; sets as lists, numbers of numpy as
-    those of Python. Tensors that share their bytes in the file still do.
+    Objects of other classes become a dict of their attributes, sets become lists, and numpy scalars become Python
+    numbers. Tensors that share storage in the file share it in the result.
 
     Args:
-        path: A file written by ``torch.save``, or a ``.safetensors`` file; of one that this toolbox wrote the tensors
-            come as ``state_dict`` and what is known about them as ``meta``.
-        unsafe_pickle: Allow the file to run code while it is read. Only for files whose origin you trust.
-        remedy: What the user can do about a file that would run code, for the message.
+        path: A file written by ``torch.save``, or a ``.safetensors`` file; of a file of this toolbox the
+            tensors are in ``state_dict`` and their metadata in ``meta``.
+        unsafe_pickle: Allow the file to run code while it is read. Only for files from a trusted source.
+        remedy: Advice about a file that would run code, for the message.
 
     Returns:
         The mapping at the top of the file, made of dicts, lists, tuples, numbers, text, bytes, plain tensors without
         gradient, and arrays of numbers; keys of dicts are text or whole numbers.
 
     Raises:
-        CheckpointError: If there is no such file, it is damaged, needs code to be run, holds no mapping, holds tensors
-            that are quantized, sparse or on no device, or would take far more memory than its size.
+        CheckpointError: If the file does not exist, is damaged, needs code to be run, does not hold a mapping, holds
+            tensors that are quantized, sparse or on the meta device, or would take far more memory than its size.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,10 +76,10 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False, remedy
         if not unsafe_pickle:
             raise CheckpointError(_damaged(path, error)) from error
         raise CheckpointError(
-            f'checkpoint {path} needs a class that is not installed here ({first_line(error)}); install what it was '
-            'written with, or save its tensors alone there'
+            f'checkpoint {path} needs a class that is not installed ({first_line(error)}); install the package that '
+            'wrote it, or save only its tensors there'
         ) from error
-    except Exception as error:  # a damaged file fails in any way, also with EINVAL where it points outside of itself
+    except Exception as error:  # a damaged file can raise any error, also EINVAL for an offset outside of it
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise CheckpointError(f'checkpoint {path} cannot be read ({first_line(error)})') from error
         raise CheckpointError(_damaged(path, error)) from error
@@ -92,10 +92,10 @@ def read_state(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         path: The file.
 
     Returns:
-        Name -> tensor: what lies under ``state_dict``.
+        Name -> tensor: the content of ``state_dict``.
 
     Raises:
-        CheckpointError: As of :func:`read_checkpoint`, and if there are none.
+        CheckpointError: As for :func:`read_checkpoint`, and if there are no weights.
     """
     state = read_checkpoint(path, remedy='a checkpoint of a training run of this toolbox never does').get('state_dict')
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
@@ -126,7 +126,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _own_meta(text: str) -> dict[str, Any]:
-    """What :func:`.io.save_weights` wrote into the header of a file; empty where it holds nothing of that kind."""
+    """Metadata that :func:`.io.save_weights` wrote into the header of a file; empty if there is none."""
     try:
         content = json.loads(text) if len(text) <= _MAX_META else None
     except (ValueError, RecursionError):
@@ -157,7 +157,7 @@ def _damaged(path: Path, error: BaseException) -> str:
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return f'checkpoint {path} does not fit into the memory of this machine'
     kind = 'safetensors' if path.suffix == SAFETENSORS else 'PyTorch'
-    return f'checkpoint {path} is damaged or no {kind} file ({first_line(error)}); copy or download it again'
+    return f'checkpoint {path} is damaged or not a {kind} file ({first_line(error)}); copy or download it again'
 
 
 def _explain_call(path: Path, name: str, remedy: str) -> str:
@@ -165,8 +165,8 @@ def _explain_call(path: Path, name: str, remedy: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """The error in one line."""
     text = str(error).strip()
-    if len(text) < 8:  # a bare number or name tells nothing
+    if len(text) < 8:  # a bare number or name explains nothing
         return type(error).__name__
     return shown(text.splitlines()[0]) if isinstance(error, UnicodeError) else text.splitlines()[0][:160]

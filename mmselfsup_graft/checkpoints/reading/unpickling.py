@@ -1,15 +1,15 @@
 """A reader of pickles that imports nothing and calls nothing that a file names.
 
-``torch.load(weights_only=True)`` keeps a list of things that a file may call. It still sets attributes on what they
-return, builds sizes that the file makes up, and refuses every class that is not on the list. Here a pickle is data: a
-name in it stays text, an object becomes a :class:`Stub` that holds what was to be put into it, and the few calls that
-tensors, arrays and containers need are functions of our own (:mod:`.pickled_calls`). So the tensors beside an object
-of any class can be read, and what a pickle can do is in this file alone: about forty operations on a stack.
+``torch.load(weights_only=True)`` keeps a list of functions that a file may call. It still sets attributes on their
+results, allocates sizes that the file states, and refuses every class that is not on the list. Here a pickle is data: a
+name in it stays text, an object becomes a :class:`Stub` that holds its arguments and state, and the few calls that
+tensors, arrays and containers need are functions of our own (:mod:`.pickled_calls`). So tensors next to objects of
+any class can be read, and everything that a pickle can do is in this file: about forty operations on a stack.
 
-Time and memory are bounded: each operation takes at least a byte of the file, their number is limited, and whatever
-makes or copies more than a number or a text is charged to a budget of 64 MB and four times the size of the pickle.
-What was measured of files at these limits, made to be as bad as possible, is 180 MB beside the tensors (of 14 MB of
-short texts; 140 MB of 1 MB of small dicts) and 8 s on a machine in use. A file that combines them can take twice that.
+Time and memory are bounded: each operation takes at least a byte of the file, their number is limited, and
+everything that creates or copies more than a number or a text is charged to a budget of 64 MB and four times the size
+of the pickle. The worst measured files at these limits take 180 MB besides the tensors (of 14 MB of
+short texts; 140 MB of 1 MB of small dicts) and 8 s on a busy machine. A file that combines them can take twice that.
 """
 
 import pickletools
@@ -20,7 +20,7 @@ from .stubs import ForeignCall, Name, Refused, Stub, clean_text, plain_key, show
 
 # An optimizer state of 1000 parameters needs about 100 000.
 MAX_OPERATIONS = 2_000_000
-OBJECT_COST = 200  # bytes: a container or object takes about that much here, and again when it is rebuilt
+OBJECT_COST = 200  # bytes: approximate size of a container or object here, and again when it is rebuilt
 ITEM_COST = 100  # bytes: an entry of a dict
 _ROOM = 64 * 2**20  # bytes: a file may describe 300 000 objects, whatever its size
 _NAME_LENGTH = 200
@@ -36,10 +36,10 @@ class Unpickler:
 
     Args:
         file: Binary file at the beginning of the pickle; ``read(n)`` must not give more than the file has.
-        size: Bytes of the pickle, or of the file that it is in: what may be made of it is bounded by it.
-        calls: Name -> what is done instead of calling it.
-        build: Puts a state into a stub.
-        find_storage: What stands for the storage of a persistent id.
+        size: Bytes of the pickle, or of the file that contains it: the bound of what is built from it.
+        calls: Name -> replacement of the call.
+        build: Builds the object of a stub from its state.
+        find_storage: Returns the storage of a persistent id.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class Unpickler:
         """Read up to the end of the pickle.
 
         Raises:
-            Refused: If it is too large or asks for something that is not done.
-            Exception: Of any kind if it is damaged.
+            Refused: If it is too large or requests something unsupported.
+            Exception: Of any type if it is damaged.
         """
         for count, (operation, argument, _) in enumerate(pickletools.genops(self.file)):
             if count >= MAX_OPERATIONS:
-                raise Refused(f'it is made of more than {MAX_OPERATIONS:,} objects')
+                raise Refused(f'it consists of more than {MAX_OPERATIONS:,} objects')
             _OPERATIONS[operation.name](self, argument)
         return self.stack.pop()
 
     def spend(self, size: int) -> None:
-        """Account for ``size`` bytes that are made or copied: a byte of the file could ask for hundreds of them."""
+        """Account for ``size`` bytes that are created or copied: one byte of the file could request hundreds."""
         self.spent += size
         if self.spent > self.may_spend:
             raise Refused('it would grow to many times its size')
@@ -91,7 +91,7 @@ class Unpickler:
         self.stack.append(container)
 
     def name(self, module: Any, attribute: Any) -> Name:
-        """The name ``module.attribute``; there is one object of each."""
+        """The name ``module.attribute``; one object per name."""
         if type(attribute) is not str or type(module) is not str:
             raise ValueError('a name that is not text')
         length = len(module) + len(attribute)
@@ -104,7 +104,7 @@ class Unpickler:
 
     # ---------------------------------------------------------------- steps of several operations
     def marked(self) -> list[Any]:
-        """Take everything behind the last mark off the stack."""
+        """Pop everything after the last mark from the stack."""
         for place in range(len(self.stack) - 1, -1, -1):
             if self.stack[place] is _MARK:
                 found = self.stack[place + 1 :]
@@ -113,20 +113,20 @@ class Unpickler:
         raise ValueError('no mark')
 
     def call(self, function: Any, args: Any) -> Any:
-        """What stands for ``function(*args)``."""
+        """The replacement for ``function(*args)``."""
         if isinstance(function, Stub):
             raise ForeignCall(function.name)
         if not isinstance(function, Name) or type(args) is not tuple:
-            raise ValueError('a call of what is not a function')
+            raise ValueError('a call of something that is not a function')
         if function.text not in self.calls:
             raise ForeignCall(function.text)
         self.spend(OBJECT_COST)
         return self.calls[function.text](self, args)
 
     def create(self, kind: Any, args: Any) -> Any:
-        """What stands for a new object of a class."""
+        """The replacement for a new object of a class."""
         if not isinstance(kind, Name) or type(args) is not tuple:
-            raise ValueError('an object of what is not a class')
+            raise ValueError('an object of something that is not a class')
         self.spend(OBJECT_COST)
         return self.calls[kind.text](self, args) if kind.text in self.calls else Stub(kind.text, args)
 
@@ -139,7 +139,7 @@ class Unpickler:
                 target.entries = []
             target = target.entries
         if type(target) is not list:
-            raise ValueError('entries of what is not a list')
+            raise ValueError('entries of something that is not a list')
         target.extend(values)
 
     def set_items(self, flat: list[Any]) -> None:
@@ -151,12 +151,12 @@ class Unpickler:
                 target.items = {}
             target = target.items
         if type(target) is not dict or len(flat) % 2:
-            raise ValueError('items of what is not a dict')
+            raise ValueError('items of something that is not a dict')
         self.spend(ITEM_COST * (len(flat) // 2))
         for place in range(0, len(flat), 2):
             key = plain_key(flat[place])
             if key in target:
-                raise Refused(f'two keys of a dict in it are written {shown(str(key))}')
+                raise Refused(f'two keys of a dict in it have the text {shown(str(key))}')
             target[key] = flat[place + 1]
 
     def set_state(self) -> None:
@@ -165,10 +165,10 @@ class Unpickler:
         target = self.stack[-1]
         if isinstance(target, Stub):
             for part in state if type(state) is tuple and len(state) == 2 else (state,):
-                self.spend_copy(part)  # rebuilt with this object, also if others have the same
+                self.spend_copy(part)  # copied with this object, also if other objects share it
             target.state = state
             self.build(self, target)
-        elif type(target) is not dict:  # attributes of an OrderedDict are dropped: what is read has none
+        elif type(target) is not dict:  # attributes of an OrderedDict are dropped
             raise Refused('it sets attributes of something other than an object')
 
 
@@ -257,7 +257,7 @@ def _storage(machine: Unpickler, _: Any) -> None:
     known = machine.stack.pop()
     if type(known) is not tuple:
         raise ValueError('a storage without description')
-    machine.spend(4 * OBJECT_COST)  # becomes a tensor if no tensor is made of it
+    machine.spend(4 * OBJECT_COST)  # becomes a tensor if no tensor uses it
     machine.stack.append(machine.find_storage(known))
 
 

@@ -22,20 +22,20 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--claim', action='append', default=[], help='"ROW > OTHER ROW @ COLUMN"; may be repeated')
     parser.add_argument('--out', type=Path, help='JSON file to write')
-    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing results')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read, average, judge."""
+    """Read the tables, average them and test the claims."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.engine.launching.existing import refuse_existing
-    from mmselfsup_graft.recipes.seeds import judge, read_tables, seeds_text, verdicts_text
+    from mmselfsup_graft.recipes.seeds import evaluate_claim, read_tables, seeds_text, verdicts_text
     from mmselfsup_graft.utils.files import write_json
 
     refuse_existing([args.out] if args.out else [], args.overwrite, '--out')
     table = read_tables(args.work_dirs)
-    verdicts = [judge(table, claim) for claim in args.claim]
+    verdicts = [evaluate_claim(table, claim) for claim in args.claim]
     print(seeds_text(table))
     if verdicts:
         print(f'\npaired differences in points over seeds, 95 % interval\n{verdicts_text(verdicts)}')

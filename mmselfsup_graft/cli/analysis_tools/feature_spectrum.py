@@ -1,7 +1,7 @@
-"""Which frequencies do the layers keep? ``feature_spectrum.py CONFIG NAME=CHECKPOINT [NAME=CHECKPOINT ...]``.
+"""Spectrum of features over depth: ``feature_spectrum.py CONFIG NAME=CHECKPOINT [NAME=CHECKPOINT ...]``.
 
 Measures the relative log amplitude of the features' spectrum and their variance over the depth of encoders. CONFIG is
-any that ``tools/test.py`` scores (or a fine-tuning config), a checkpoint one of any known format. An encoder with
+a config for ``tools/test.py`` or a fine-tuning config; checkpoints may have any known format. An encoder with
 another config is written ``NAME=OTHER_CONFIG.py:CHECKPOINT``, fresh weights ``NAME=random``.
 """
 
@@ -16,20 +16,20 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description='Spectrum and variance of features over depth')
     add = parser.add_argument
-    add('config', help='config with model.backbone and the images to look at')
+    add('config', help='config with model.backbone and the images to measure')
     add('checkpoints', nargs='+', metavar='NAME=CHECKPOINT', help='or NAME=OTHER_CONFIG.py:CHECKPOINT, NAME=random')
-    add('--batches', type=int, default=26, help='batches of test images at most (default: 26)')
+    add('--batches', type=int, default=26, help='largest number of batches of test images (default: 26)')
     add('--batch-size', type=int, default=256, help='images per batch (default: 256)')
     add('--seed', type=int, default=0, help='of the draw of images and of fresh weights')
     add('--device', help='e.g. cpu, cuda:1; default: a GPU if there is one')
     add('--out-dir', type=Path, help='where to write; default: work_dirs/<config name>/feature_spectrum')
     add_cfg_options(parser)
-    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing results')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, draw, tell."""
+    """Measure, draw the figure and print the results."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.analysis.spectrum.report import encoder_of, report_spectrum, spectrum_of_checkpoint
     from mmselfsup_graft.engine.launching.existing import refuse_existing
@@ -41,12 +41,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ConfigError(f'--{name.replace("_", "-")} must be at least 1, got {getattr(args, name)}')
     models, device = read_compared(args.config, args.checkpoints, args.cfg_options), measuring_device(args.device)
     for each in models:
-        encoder_of(each, args.seed)  # what does not fit is refused before the first is measured
+        encoder_of(each, args.seed)  # raises errors before the first measurement
     out_dir = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'feature_spectrum'
     refuse_existing([out_dir / 'feature_spectrum.csv'], args.overwrite, '--out-dir')
     found, text = {}, ''
     for each in models:
         found[each.name] = spectrum_of_checkpoint(each, device, args.batches, args.batch_size, args.seed)
-        text = report_spectrum(found, out_dir)  # after each of them: a run that breaks off leaves what it has
+        text = report_spectrum(found, out_dir)  # after each of them: an interrupted run keeps its results
     print(text)
     print(f'CSV, pictures and this text: {out_dir}')

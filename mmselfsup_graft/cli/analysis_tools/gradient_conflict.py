@@ -1,7 +1,7 @@
-"""Where do two objectives pull apart? ``gradient_conflict.py CONFIG CHECKPOINT`` or ``--csv FILE``.
+"""Gradient conflict of two objectives: ``gradient_conflict.py CONFIG CHECKPOINT`` or ``--csv FILE``.
 
-Measures the cosine of the objectives' gradients per layer of a multi-task checkpoint (or reads what
-GradientConflictHook wrote during training), draws it, and proposes where to graft and at which learning rates.
+Measures the cosine of the objectives' gradients per layer of a multi-task checkpoint (or reads the
+measurements of GradientConflictHook), draws it, and proposes where to graft and the learning rates.
 """
 
 import argparse
@@ -19,19 +19,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--csv', help='read measurements instead of a checkpoint')
     parser.add_argument('--batches', type=int, default=50, help='batches to measure (default: 50)')
     parser.add_argument('--seed', type=int, default=0, help='of data order, augmentation and masks')
-    parser.add_argument('--out-dir', help='where to write; default: beside the checkpoint or the CSV')
+    parser.add_argument('--out-dir', help='output folder; default: next to the checkpoint or the CSV')
     parser.add_argument(
         '--lower', default='mim', help='objective that keeps the lower layers (default: mim, as in the paper)'
     )
     parser.add_argument('--base-lr', type=float, default=1.0, help='learning rate above the proposed cut')
     parser.add_argument('--low-factor', type=float, default=0.1, help='share of it below the cut')
     add_cfg_options(parser)
-    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing results')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure or read, draw, propose."""
+    """Measure or read, draw the figures and print the proposal."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.analysis import ConflictProfile
     from mmselfsup_graft.analysis.conflict.report import profile_of_checkpoint, report_conflict

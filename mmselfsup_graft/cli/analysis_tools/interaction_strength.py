@@ -1,4 +1,4 @@
-"""How much do two patches say together? ``interaction_strength.py CONFIG NAME=CHECKPOINT [NAME=CHECKPOINT ...]``.
+"""Interaction strength of classifiers: ``interaction_strength.py CONFIG NAME=CHECKPOINT [NAME=CHECKPOINT ...]``.
 
 Measures the multi-order interaction strength (representation bottleneck) of fine-tuned classifiers on training images
 and draws it over the order. CONFIG and checkpoints are those of ``tools/finetune.py``. A classifier with another config
@@ -23,19 +23,19 @@ def make_parser() -> argparse.ArgumentParser:
     add('--pairs', type=int, default=50, help='pairs of patches per image (default: 50)')
     add('--contexts', type=int, default=50, help='contexts per pair and order (default: 50)')
     add('--orders', type=float, nargs='+', help='shares of the other patches (default: 0 .05 .1 .2 ... .9 .95 1)')
-    add('--stride', type=int, default=2, help='how far apart the two patches may lie (default: 2)')
+    add('--stride', type=int, default=2, help='largest distance of the two patches (default: 2)')
     add('--reward', choices=['modified', 'normal', 'yi'], default='modified', help='log-odds, log p or the logit')
     add('--seed', type=int, default=0, help='of images, pairs, contexts and fresh weights')
     add('--batch-size', type=int, default=256, help='masked images per forward pass (default: 256)')
     add('--device', help='e.g. cpu, cuda:1; default: a GPU if there is one')
     add('--out-dir', type=Path, help='where to write; default: work_dirs/<config name>/interaction_strength')
     add_cfg_options(parser)
-    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing results')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, draw, tell."""
+    """Measure, draw the figure and print the results."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.analysis.interaction.measure import ORDERS
     from mmselfsup_graft.analysis.interaction.report import compare_interactions, report_interaction
@@ -60,6 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     found, text = {}, ''
     for name, result in measured:
         found[name] = result
-        text = report_interaction(found, out_dir)  # after each of them: a long run that breaks off leaves what it has
+        text = report_interaction(found, out_dir)  # after each of them: an interrupted run keeps its results
     print(text)
     print(f'CSV, picture and this text: {out_dir}')

@@ -1,7 +1,7 @@
-"""What does a masked-image model make of images? ``reconstruct.py CONFIG CHECKPOINT [CHECKPOINT ...]``.
+"""Reconstructions of a masked-image model: ``reconstruct.py CONFIG CHECKPOINT [CHECKPOINT ...]``.
 
 Draws images, their masked form and the reconstruction by MAE, SimMIM, A2MIM or the masked-image objective of a
-MultiTask model. Several checkpoints of one config give a row each, over the same masks.
+MultiTask model. Several checkpoints of one config give a row each, with the same masks.
 """
 
 import argparse
@@ -22,24 +22,24 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar='FILE_OR_FOLDER',
-        help='photos; resized and centre-cropped. Default: of the config: its test data, else its training data',
+        help='photos; resized and center-cropped. default: the test data of the config, else its training data',
     )
     parser.add_argument(
         '--side',
         type=int,
         metavar='PIXELS',
-        help='show photos whole, their shorter side scaled to this, in overlapping windows of the size the model takes',
+        help='reconstruct whole photos, shorter side scaled to this, in overlapping windows of the input size',
     )
     parser.add_argument('--num-images', type=int, default=8, help='images of a folder or data set (default: 8)')
     parser.add_argument('--seed', type=int, default=0, help='of the masks')
-    parser.add_argument('--out', type=Path, help='PNG to write; default: beside the first checkpoint')
+    parser.add_argument('--out', type=Path, help='PNG to write; default: next to the first checkpoint')
     add_cfg_options(parser)
-    parser.add_argument('--overwrite', action='store_true', help='replace results that are there')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing results')
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Load, reconstruct, draw."""
+    """Load the checkpoints and draw their reconstructions."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.analysis.reconstruction.report import draw_checkpoints
     from mmselfsup_graft.engine.launching.existing import refuse_existing

@@ -2,7 +2,7 @@
 
 The layout is webdataset's: ``key.jpg`` and ``key.cls``. ``--index-only`` makes the index of archives that exist:
 ``python tools/dataset_tools/make_shards.py --index-only 's3://bucket/name-{000000..000127}.tar' --out index.json``. The
-same command goes on after it was stopped.
+same command resumes after it was stopped.
 """
 
 import argparse
@@ -24,11 +24,11 @@ def option(text: str) -> tuple[str, Any]:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description='Write tar archives of a data set, or index those that exist')
+    parser = argparse.ArgumentParser(description='Write tar archives of a data set, or index existing ones')
     parser.add_argument('source', help='folder of images; with --index-only a folder or pattern of archives')
     parser.add_argument('destination', nargs='?', help='local folder to write')
     parser.add_argument('--index-only', action='store_true', help='write the index of existing archives')
-    parser.add_argument('--out', help='index to write with --index-only; default: index.json beside the archives')
+    parser.add_argument('--out', help='index to write with --index-only; default: index.json next to the archives')
     parser.add_argument('--force', action='store_true', help='with --index-only: replace an index')
     parser.add_argument(
         '--storage-option',
@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     order = parser.add_mutually_exclusive_group()
     order.add_argument('--seed', type=int, default=0, help='of the random order in which images are written')
     order.add_argument('--sorted', action='store_true', help='keep the order of the paths instead')
-    parser.add_argument('--no-labels', action='store_true', help='sub-folders are no classes')
+    parser.add_argument('--no-labels', action='store_true', help='sub-folders are not classes')
     parser.add_argument('--classes', metavar='FILE', help='with --index-only: names of the classes, one per line')
     parser.add_argument('--max-left-out', type=float, help='share of the files that may be left out; default: 0.05')
     parser.add_argument('--jobs', type=int, default=1, help='processes')
@@ -67,7 +67,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write and say what was written."""
+    """Write the shards and print a summary."""
     args = parse(argv)
     from mmselfsup_graft.datasets.classes import read_classes
     from mmselfsup_graft.datasets.shards.make_shards import index_shards, make_shards
@@ -84,8 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             **options,
         )
         images = sum(len(shard.keys) for shard in shards)
-        labelled = sum(label >= 0 for shard in shards for label in shard.labels)
-        print(f'{args.out or args.source}: {images} images, {labelled} labelled, in {len(shards)} archives')
+        labeled = sum(label >= 0 for shard in shards for label in shard.labels)
+        print(f'{args.out or args.source}: {images} images, {labeled} labeled, in {len(shards)} archives')
         return
     manifest = make_shards(
         args.source,

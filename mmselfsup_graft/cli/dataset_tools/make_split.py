@@ -1,4 +1,4 @@
-"""Choose a class-balanced part of labelled images and write its list: ``python tools/dataset_tools/make_split.py ...``.
+"""Choose a class-balanced part of labeled images and write its list: ``python tools/dataset_tools/make_split.py ...``.
 
 The list has one ``relative/path label`` per line, as the data set ``ImageList`` and the official code of Layer Grafted
 Pre-training read it. The same seed gives the same list, and lists of one seed are nested. OUT.json keeps where it came
@@ -12,7 +12,7 @@ from pathlib import Path
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description='Choose a class-balanced part of labelled images and write its list')
+    parser = argparse.ArgumentParser(description='Choose a class-balanced part of labeled images and write its list')
     parser.add_argument('--data-root', default='', help='folder that paths are relative to; one sub-folder per class')
     parser.add_argument('--split', default='', help='sub-folder of the data root to read, e.g. train')
     parser.add_argument(
@@ -37,7 +37,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if not args.list and not args.data_root:
         parser.error('give --data-root DIR or --list FILE')
     if args.list and args.split:
-        parser.error('--split belongs to --data-root; a list says itself what it holds')
+        parser.error('--split belongs to --data-root; a list already names its images')
     return args
 
 

@@ -1,4 +1,4 @@
-"""Carry a backbone from any known checkpoint to another library: ``convert.py SRC DST --to TARGET``."""
+"""Convert the backbone of a checkpoint to another library: ``convert.py SRC DST --to TARGET``."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ def make_parser() -> argparse.ArgumentParser:
     from mmselfsup_graft.checkpoints import TARGETS
     from mmselfsup_graft.checkpoints.formats.encoder import format_names
 
-    parser = argparse.ArgumentParser(description='Carry a backbone from a checkpoint to another library')
+    parser = argparse.ArgumentParser(description='Convert the backbone of a checkpoint to another library')
     parser.add_argument('source', help='checkpoint of any known format')
     parser.add_argument('destination', help='file to write: .pth, .pt or .safetensors')
-    parser.add_argument('--to', required=True, choices=list(TARGETS), help='where the backbone goes')
+    parser.add_argument('--to', required=True, choices=list(TARGETS), help='target library')
     known = ['auto', *format_names()]
     parser.add_argument(
         '--from', dest='method', default='auto', choices=known, help='format or method of the checkpoint'
@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert and tell."""
+    """Convert and print a summary."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.export.convert_file import convert_command
 

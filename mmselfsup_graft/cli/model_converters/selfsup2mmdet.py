@@ -1,7 +1,7 @@
 """MMDetection's converter, extended: ``selfsup2mmdet.py SRC DST --selfsup METHOD``.
 
 The command line is MMDetection's. Unlike there, SwAV is converted too, a wrong method or an empty result is an error,
-and the projection head is left out unless ``--keep-head`` asks for it.
+and the projection head is left out unless ``--keep-head`` is given.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert and tell."""
+    """Convert and print a summary."""
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.export.convert_file import convert_command
 

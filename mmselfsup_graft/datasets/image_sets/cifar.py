@@ -22,7 +22,7 @@ class _Release:
     """One of the two binary releases.
 
     Attributes:
-        folder: Folder that its archive unpacks to.
+        folder: Folder in its archive.
         archive: Name of the archive on :data:`_SITE`.
         pickled: Folder of the release for Python, which is not read.
         files: Split -> names of its files.
@@ -60,7 +60,7 @@ _RELEASES = {
 
 @DATASETS.register_module()
 class CIFAR(SelfSupDataset):
-    """CIFAR-10 or CIFAR-100, 32x32 colour, kept in memory: 50,000 training and 10,000 test images.
+    """CIFAR-10 or CIFAR-100, 32x32 color, kept in memory: 50,000 training and 10,000 test images.
 
     Reads the binary releases (Krizhevsky, 2009), unpacked in ``data_root`` or in the folder of the archive's name below
     it. The releases for Python are pickles and are not read, because opening a pickle can run code. Nothing is
@@ -98,7 +98,7 @@ class CIFAR(SelfSupDataset):
         images, labels = read_records(path, self.release.label_bytes)
         if labels.max() >= self.num_classes:
             raise DataError(
-                f'{path} holds the label {labels.max()}, expected 0..{self.num_classes - 1}; it is no file of '
+                f'{path} holds the label {labels.max()}, expected 0..{self.num_classes - 1}; it is not a file of '
                 f'CIFAR-{self.num_classes}, unpack {_SITE}/{self.release.archive} again'
             )
         return ({'img': image, 'gt_label': int(label)} for image, label in zip(images, labels, strict=True))
@@ -147,11 +147,11 @@ def _find_folder(data_root: str, classes: int, split: str) -> str:
 
 
 def _about_pickles(data_root: str, name: str) -> str:
-    """Why the release for Python does not do, if it is what lies there."""
+    """Note that the Python release is not read, if it is in the folder."""
     places = [data_root, os.path.join(data_root, name), os.path.join(data_root, '..', name)]
     if not any(os.path.isfile(os.path.join(place, file)) for place in places for file in ('train', 'data_batch_1')):
         return ''
-    return ' (the files there are the version for Python: pickles, which are not read because they can run code)'
+    return ' (found the Python version: its pickles are not read because they can run code)'
 
 
 def _read_names(path: str, classes: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: real images that need no download."""
+"""scikit-learn's handwritten digits: real images without a download."""
 
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ _TEST_PER_CLASS = 40
 
 @DATASETS.register_module()
 class Digits(SelfSupDataset):
-    """The 1,797 digits of scikit-learn, 8x8 grey, scaled once to ``img_size`` and kept in memory.
+    """The 1,797 digits of scikit-learn, 8x8 gray, scaled to ``img_size`` and kept in memory.
 
     The split is fixed: 400 test images, 40 of each class, and 1,397 training images.
 
@@ -52,7 +52,7 @@ class Digits(SelfSupDataset):
 def _scaled_digits(size: int) -> tuple[np.ndarray, np.ndarray]:
     """All images, uint8 [N, size, size], which must not be changed, and their labels.
 
-    A run has several data sets of the same digits, which scikit-learn reads from a compressed table of text.
+    Cached: a run has several data sets of the digits, and scikit-learn parses a compressed text file.
     """
     from sklearn.datasets import load_digits  # scikit-learn is slow to import and needed here only
 

@@ -20,10 +20,10 @@ _STEMS = {'train': 'train', 'test': 't10k'}
 
 @DATASETS.register_module()
 class FashionMNIST(SelfSupDataset):
-    """Fashion-MNIST, 28x28 grey, kept in memory: 60,000 training and 10,000 test images of 10 classes.
+    """Fashion-MNIST, 28x28 gray, kept in memory: 60,000 training and 10,000 test images of 10 classes.
 
     The four idx files, packed (``.gz``) or not, are looked for in ``data_root`` (also below it in torchvision's
-    ``FashionMNIST/raw``), then where Debian's package ``dataset-fashion-mnist`` puts them. If they are nowhere,
+    ``FashionMNIST/raw``), then where Debian's package ``dataset-fashion-mnist`` puts them. Otherwise
     torchvision downloads them to ``data_root``.
 
     Args:
@@ -49,7 +49,7 @@ class FashionMNIST(SelfSupDataset):
         image_file, label_file = _find_files(self.data_root, _STEMS[self.split])
         images, labels = read_idx(image_file), read_idx(label_file)
         if images.ndim != 3 or labels.shape != images.shape[:1]:
-            raise DataError(f'{image_file} holds {images.shape}, {label_file} {labels.shape}: they do not fit together')
+            raise DataError(f'{image_file} holds {images.shape}, {label_file} {labels.shape}: the numbers differ')
         return [{'img': image, 'gt_label': int(label)} for image, label in zip(images, labels, strict=True)]
 
 
@@ -69,7 +69,7 @@ def read_idx(path: str) -> np.ndarray:
         raise DataError(f'{path} cannot be read ({error}); fetch it again') from error
     start = 4 + 4 * content[3] if len(content) > 3 else 4
     if len(content) < start or content[:3] != b'\x00\x00\x08':
-        raise DataError(f'{path} is no idx file of unsigned bytes; fetch it again')
+        raise DataError(f'{path} is not an idx file of unsigned bytes; fetch it again')
     shape = tuple(np.frombuffer(content[4:start], dtype='>u4').tolist())
     if len(content) != start + np.prod(shape):
         raise DataError(f'{path} has {len(content)} bytes, expected {start + np.prod(shape)}; fetch it again')
@@ -77,7 +77,7 @@ def read_idx(path: str) -> np.ndarray:
 
 
 def _find_files(data_root: str, stem: str) -> tuple[str, str]:
-    """Return image and label file of a split, downloading them if they are nowhere."""
+    """Return image and label file of a split; download them if they are not found."""
     found = _look_for(data_root, stem)
     if found is not None:
         return found
@@ -85,7 +85,7 @@ def _find_files(data_root: str, stem: str) -> tuple[str, str]:
     found = _look_for(data_root, stem)
     if found is None:
         raise DataError(
-            f'Fashion-MNIST is neither in {data_root!r} nor in {DEBIAN_FOLDER!r} and its download failed ({reason}); '
+            f'Fashion-MNIST was not found in {data_root!r} or {DEBIAN_FOLDER!r} and its download failed ({reason}); '
             f'put the four idx files into {data_root!r} or install the Debian package {_DEBIAN_PACKAGE}'
         )
     return found
@@ -103,7 +103,7 @@ def _look_for(data_root: str, stem: str) -> tuple[str, str] | None:
 
 
 def _download(data_root: str) -> str:
-    """Let the main process download; return the reason if that fails. All processes must come here."""
+    """Download in the main process; return the reason of a failure. All processes must call it."""
     reason = 'see the main process'
     if is_main_process():
         try:

@@ -1,4 +1,4 @@
-"""Any folder of images, labelled by its sub-folders or not at all."""
+"""Any folder of images, labeled by its sub-folders or not at all."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from mmselfsup_graft.datasets.classes import shown
 from mmselfsup_graft.datasets.layout import are_dates, refuse_no_classes, training_names
 from mmselfsup_graft.datasets.part import held_out
-from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, Scan, class_folders, normal_extensions, scan_folder
+from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, Scan, class_folders, normalized_extensions, scan_folder
 from mmselfsup_graft.datasets.self_sup_dataset import SelfSupDataset
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS
@@ -22,21 +22,21 @@ class ImageFolder(SelfSupDataset):
         split: Sub-folder to read, empty for all.
         with_label: ``True``: the first sub-folder of each image is its class. ``False``: no labels. ``'auto'``:
             labels if every image lies in a sub-folder and there are at least two, unless they are dates.
-        extensions: Accepted ends of file names, compared without regard to case; a text is one of them.
-        subset: ``'all'``, or one side of a fixed random split of every class (of the whole folder if unlabelled):
+        extensions: Accepted file extensions, case-insensitive; a text is a single extension.
+        subset: ``'all'``, or one side of a fixed random split of every class (of the whole folder if unlabeled):
             ``'test'`` is a share ``holdout`` of the images, ``'train'`` the rest.
-        holdout: Share of ``'test'``, in (0, 1); at least one image of each class goes to either side. A class with a
+        holdout: Share of ``'test'``, in (0, 1); at least one image of each class is on each side. A class with a
             single image stays in ``'train'``.
-        any_folder_is_class: Take folders for classes also if they look like splits (``train`` and ``val``), like
+        any_folder_is_class: Treat folders as classes even if they look like splits (``train`` and ``val``), like
             pictures and their annotations (``images`` and ``labels``), or like dates.
         kwargs: Arguments of :class:`SelfSupDataset`. ``metainfo=dict(classes=...)`` fixes the classes and their
             order. Otherwise they are the sorted names of the sub-folders that hold an image; those of ``train`` for a
-            ``val`` or ``test`` beside it, if ``train`` has all of them.
+            sibling ``val`` or ``test``, if ``train`` has all of them.
 
     Raises:
         ConfigError: ``with_label`` or ``subset`` is unknown, ``holdout`` no share or ``extensions`` empty.
-        DataError: The folder is missing, holds no image, its sub-folders are no classes, or labels are asked for where
-            there are none.
+        DataError: The folder is missing, holds no image, its sub-folders are not classes, or labels are requested but
+            missing.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class ImageFolder(SelfSupDataset):
             raise ConfigError(f"{type(self).__name__}: with_label is {with_label!r}, expected True, False or 'auto'")
         self.split = split
         self.with_label = with_label
-        self.extensions = normal_extensions(extensions)
+        self.extensions = normalized_extensions(extensions)
         self.subset = subset
         self.holdout = holdout
         self.any_folder_is_class = any_folder_is_class
         super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List the images and, if labelled, their labels."""
+        """List the images and, if labeled, their labels."""
         folder = os.path.join(self.data_root, self.split)
         found = self.scan(folder)
         self.left_out.update(found.left_out)
         self.num_found = len(found.paths)
         samples: list[dict] = [{'img_path': os.path.join(folder, path)} for path in found.paths]
-        if self._is_labelled(folder, found):
+        if self._is_labeled(folder, found):
             self._note_folders(found)
             names = self._names(folder, found.paths)
             self._metainfo['classes'] = names
@@ -92,22 +92,22 @@ class ImageFolder(SelfSupDataset):
         names = (class_folders(each, self.extensions) for each in training_names(folder))
         return next((each for each in names if each), ())
 
-    def _is_labelled(self, folder: str, found: Scan) -> bool:
+    def _is_labeled(self, folder: str, found: Scan) -> bool:
         if self.with_label is False:
             return False
         loose = [path for path in found.paths if '/' not in path]
         names = {class_of(path) for path in found.paths if '/' in path}
         if loose and self.with_label is True:
             raise DataError(
-                f'{os.path.join(folder, loose[0])} lies in no class folder; move it or set with_label=False'
+                f'{os.path.join(folder, loose[0])} is not in a class folder; move it or set with_label=False'
             )
         if self.with_label == 'auto':
             if loose:
                 if names:
-                    self.notes.append(f'read without labels: {len(loose):,} images lie in no folder ({loose[0]} …)')
+                    self.notes.append(f'read without labels: {len(loose):,} images are not in a folder ({loose[0]} …)')
                 return False
             if are_dates(names) and not self.any_folder_is_class:
-                self.notes.append('read without labels: the folders are dates (with_label=True takes them for classes)')
+                self.notes.append('read without labels: the folders are dates (with_label=True uses them as classes)')
                 return False
             if len(names) < 2 and len(names | set(self.training_classes(folder))) < 2:
                 return False
@@ -121,7 +121,7 @@ class ImageFolder(SelfSupDataset):
             self.notes.append(f'{len(found.empty)} folders without an image ({", ".join(found.empty[:3])}{more})')
         deeper = sum(path.count('/') > 1 for path in found.paths)
         if deeper:
-            self.notes.append(f'{deeper:,} images lie deeper than their class folder')
+            self.notes.append(f'{deeper:,} images are below a sub-folder of their class folder')
 
     def _names(self, folder: str, paths: Sequence[str]) -> tuple[str, ...]:
         """Names of the classes: of the training split, if that has all of them, else of this folder."""
@@ -131,7 +131,7 @@ class ImageFolder(SelfSupDataset):
             return trained
         if trained:
             unknown = sorted(set(own) - set(trained))
-            self.notes.append(f'{len(unknown)} classes that the training split has not ({", ".join(unknown[:3])} …)')
+            self.notes.append(f'{len(unknown)} classes that are not in the training split ({", ".join(unknown[:3])} …)')
         return own
 
 
@@ -144,7 +144,7 @@ def label_paths(folder: str, paths: Sequence[str], classes: Sequence[str]) -> li
     """Return the number of each path's class.
 
     Raises:
-        DataError: A path lies in a folder that is no class.
+        DataError: A path is in a folder that is not a class.
     """
     number = {name: label for label, name in enumerate(classes)}
     unknown = next((path for path in paths if class_of(path) not in number), None)

@@ -1,4 +1,4 @@
-"""Lists of images in text files: the official form with labels and the bare names of the few-shot splits."""
+"""Lists of images in text files: the official form with labels, or bare names as in the few-shot splits."""
 
 import io
 import os
@@ -35,8 +35,8 @@ class ImageListing(NamedTuple):
 def parse_image_list(text: str, source: str = 'list', class_folders: Sequence[str] = ()) -> ImageListing:
     """Parse a list in one of two forms; the first line decides which, and all lines must be of it.
 
-    - ``relative/path label``: the label is the last token, so paths may hold spaces.
-    - ``n04235860_14959.JPEG``: stands for ``train/n04235860/n04235860_14959.JPEG``; the label is the rank of the
+    - ``relative/path label``: the label is the last token, so paths may contain spaces.
+    - ``n04235860_14959.JPEG``: means ``train/n04235860/n04235860_14959.JPEG``; the label is the rank of the
       folder among the sorted ``class_folders``, or among the folders of the list if none are given.
 
     Line ends may be LF or CRLF, the last one may be missing, blank lines at the end are ignored. Lines that begin with
@@ -56,14 +56,14 @@ def parse_image_list(text: str, source: str = 'list', class_folders: Sequence[st
         raise DataError(f'{source} is empty; expected one image per line')
     if _BARE_NAME.fullmatch(lines[0][1]):
         return _parse_bare(lines, source, class_folders)
-    entries = [_parse_labelled(line, f'{source}, line {number}') for number, line in lines]
+    entries = [_parse_labeled(line, f'{source}, line {number}') for number, line in lines]
     return ImageListing(entries, numbers_as_names(1 + max(entry.label for entry in entries)))
 
 
-def _parse_labelled(line: str, where: str) -> ListEntry:
+def _parse_labeled(line: str, where: str) -> ListEntry:
     tokens = line.rsplit(None, 1)
     if len(tokens) != 2 or not _LABEL.fullmatch(tokens[1]):
-        hint = ', with a blank and not a comma between them' if ',' in line else ''
+        hint = ', separated by a blank, not a comma' if ',' in line else ''
         raise DataError(f'{where}: {line!r} is malformed; expected "relative/path label" with label >= 0{hint}')
     return ListEntry(tokens[0], int(tokens[1]))
 
@@ -80,7 +80,7 @@ def _parse_bare(lines: Sequence[tuple[int, str]], source: str, class_folders: Se
     entries = []
     for (number, line), folder in zip(lines, folders, strict=True):
         if folder not in rank:
-            raise DataError(f'{source}, line {number}: there is no folder train/{folder} of {line!r}')
+            raise DataError(f'{source}, line {number}: folder train/{folder} of {line!r} does not exist')
         entries.append(ListEntry(f'train/{folder}/{line}', rank[folder]))
     return ImageListing(entries, classes)
 
@@ -89,7 +89,7 @@ def read_image_list(path: str, class_folders: Sequence[str] = ()) -> ImageListin
     """Read and parse a list file, see :func:`parse_image_list`.
 
     Raises:
-        DataError: The file is missing, is no UTF-8 text or is malformed.
+        DataError: The file is missing, is not UTF-8 text or is malformed.
     """
     try:
         with io.TextIOWrapper(open_regular(path), encoding='utf-8-sig') as file:
@@ -97,17 +97,17 @@ def read_image_list(path: str, class_folders: Sequence[str] = ()) -> ImageListin
     except OSError as error:
         raise DataError(f'list {path!r} cannot be read ({error.strerror}); check ann_file') from error
     except UnicodeDecodeError as error:
-        raise DataError(f'list {path!r} is no UTF-8 text; expected one image per line') from error
+        raise DataError(f'list {path!r} is not UTF-8 text; expected one image per line') from error
     return parse_image_list(text, path, class_folders)
 
 
 def names_of_labels(
     entries: Sequence[ListEntry], root: str, folders: Sequence[str] | None = None
 ) -> tuple[str, ...] | None:
-    """Return the names of the classes of a labelled list, where its paths tell them.
+    """Return the names of the classes of a labeled list, where its paths give them.
 
-    They do if the labels are the ranks of the entries' class folders among the sorted folders beside them, or if every
-    class has one folder of its own and all labels from 0 on occur.
+    This requires that the labels are the ranks of the entries' class folders among the sorted folders beside them, or
+    if every class has one folder of its own and all labels from 0 on occur.
 
     Args:
         entries: The list.
@@ -134,7 +134,7 @@ def names_of_labels(
     return None
 
 
-def names_beside(list_file: str) -> tuple[str, ...] | None:
+def stored_class_names(list_file: str) -> tuple[str, ...] | None:
     """Return the names of the classes from ``LIST.json``, which ``make_split.py`` writes beside its list."""
     path = f'{list_file}.json'
     if not os.path.isfile(path):
@@ -151,7 +151,7 @@ def listed_samples(listing: ImageListing, root: str, source: str, reader: SelfSu
         listing: The list.
         root: The folder.
         source: File of the list, for messages.
-        reader: The data set: what is missing is counted there, repeated lines are noted.
+        reader: The data set: it counts missing images and notes repeated lines.
 
     Raises:
         DataError: The first image is missing (that is a wrong root, not a damaged image), any is missing and the
@@ -161,8 +161,8 @@ def listed_samples(listing: ImageListing, root: str, source: str, reader: SelfSu
     reason = why_not_regular(first)
     if reason is not None:
         raise DataError(
-            f'{first!r}, the first image of {source}, {reason}; check data_root, and that a line has a path, a blank '
-            'and a label only'
+            f'{first!r}, the first image of {source}, {reason}; check data_root, and that each line is a path, a blank '
+            'and a label'
         )
     _note_repeated(listing.entries, source, reader)
     kept = []
@@ -189,7 +189,7 @@ def _note_repeated(entries: Sequence[ListEntry], source: str, reader: SelfSupDat
 
 
 class _Folders:
-    """Whether files exist, by listing each folder once: a look at every single file takes far longer."""
+    """Whether files exist, by listing each folder once, which is faster than a check of every file."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -209,9 +209,9 @@ class ImageList(SelfSupDataset):
     Args:
         data_root: Folder that the paths of the list are relative to. For bare names, the class folders are those of
             ``data_root/train``.
-        ann_file: List file, absolute or relative to ``data_root`` or, if not there, to the working folder.
+        ann_file: List file, absolute, or relative to ``data_root`` or the working folder.
         kwargs: Arguments of :class:`SelfSupDataset`. The classes of labels that are numbers get the names in
-            ``LIST.json``, which ``make_split.py`` writes, or those that the paths tell (:func:`names_of_labels`), or
+            ``LIST.json``, which ``make_split.py`` writes, or those that the paths give (:func:`names_of_labels`), or
             those of ``metainfo=dict(classes=...)``; otherwise they are named by their numbers.
 
     Raises:
@@ -223,8 +223,8 @@ class ImageList(SelfSupDataset):
         self.list_file = next((path for path in (inside, ann_file) if os.path.isfile(path)), None) or ann_file
         if not os.path.isfile(self.list_file):
             raise DataError(
-                f'list {ann_file!r} is neither there nor at {inside!r}; check ann_file (docs/data.md says what the '
-                'public lists are and how to make one)'
+                f'list {ann_file!r} was not found, nor {inside!r}; check ann_file (docs/data.md lists the '
+                'public lists and how to make one)'
             )
         super().__init__(data_root=data_root, ann_file=ann_file, **kwargs)
 
@@ -234,7 +234,7 @@ class ImageList(SelfSupDataset):
         listing = read_image_list(self.list_file, folders)
         names = listing.classes
         if are_numbers(names):
-            known = names_beside(self.list_file) or names_of_labels(listing.entries, self.data_root)
+            known = stored_class_names(self.list_file) or names_of_labels(listing.entries, self.data_root)
             names, self.only_numbers = known or names, known is None
         self._metainfo['classes'] = names
         return listed_samples(listing, self.data_root, self.list_file, self)

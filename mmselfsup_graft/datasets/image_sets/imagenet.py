@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC 2012) and folders laid out like it."""
+"""ImageNet (ILSVRC 2012) and folders with its layout."""
 
 import os
 from typing import Any
@@ -17,14 +17,14 @@ _LAYOUT = 'train/<wnid>/*.JPEG and val/<wnid>/*.JPEG (or val/*.JPEG with meta/va
 
 @DATASETS.register_module()
 class ImageNet(SelfSupDataset):
-    """One split of ImageNet, always labelled; the label is the rank of the wnid among the sorted folders of ``train``.
+    """One split of ImageNet, always labeled; the label is the rank of the wnid among the sorted folders of ``train``.
 
     Args:
         data_root: Folder with ``train/<wnid>/*.JPEG`` and ``val/<wnid>/*.JPEG``, or a flat ``val/*.JPEG`` with
             ``meta/val.txt``.
         split: ``'train'`` or ``'val'``.
         ann_file: List of ``name label`` lines, names relative to the folder of the split, file relative to
-            ``data_root``. Empty: the class folders give the labels and ``meta/val.txt`` serves a flat ``val``.
+            ``data_root``. Empty: the class folders give the labels and ``meta/val.txt`` those of a flat ``val``.
         kwargs: Arguments of :class:`SelfSupDataset`.
 
     Raises:
@@ -67,7 +67,7 @@ class ImageNet(SelfSupDataset):
         self.left_out.update(found.left_out)
         loose = next((path for path in found.paths if '/' not in path), None)
         if loose is not None:
-            raise DataError(f'{os.path.join(folder, loose)} lies in no class folder; expected {_LAYOUT}')
+            raise DataError(f'{os.path.join(folder, loose)} is not in a class folder; expected {_LAYOUT}')
         own = tuple(sorted({class_of(path) for path in found.paths}))
         trained = own if self.split == 'train' else class_folders(os.path.join(self.data_root, 'train'))
         classes = trained if set(own) <= set(trained) else own

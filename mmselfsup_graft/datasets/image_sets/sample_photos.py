@@ -12,8 +12,8 @@ from mmselfsup_graft.datasets.self_sup_dataset import SelfSupDataset
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS
 
-# Only what lies inside the installed packages: scikit-image fetches its other images from the network. Its second view
-# of the motorcycle is left out, as it shows nearly the same as the first.
+# Only files inside the installed packages: scikit-image downloads its other images from the network. Its second view
+# of the motorcycle is left out, as it is nearly equal to the first.
 PHOTOS: dict[str, dict[str, tuple[str, ...]]] = {
     'scikit-learn': {'train': ('china.jpg',), 'test': ('flower.jpg',)},
     'scikit-image': {
@@ -43,19 +43,19 @@ def sample_photo(name: str, height: int, channels: int, library: str = 'scikit-l
     Args:
         name: File name, see :data:`PHOTOS`.
         height: Height in pixels, reached by bicubic scaling; the width follows.
-        channels: 1 for grey, 3 for colour.
+        channels: 1 for gray, 3 for color.
         library: ``'scikit-learn'`` or ``'scikit-image'``.
 
     Returns:
         uint8 of shape (H, W) or (H, W, 3).
 
     Raises:
-        DataError: The installed library comes without that file.
+        DataError: The file is missing in the installed library.
     """
     package, folder = _FOLDERS[library]
     path = files(package) / folder / name
     if not path.is_file():
-        raise DataError(f'{library} has no {name} in {path}; install it anew: pip install --force-reinstall {library}')
+        raise DataError(f'{library} has no {name} in {path}; reinstall it: pip install --force-reinstall {library}')
     with path.open('rb') as file, Image.open(file) as image:
         photo = to_rgb(image, 'L' if channels == 1 else 'RGB')
     return np.asarray(photo.resize((round(photo.width * height / photo.height), height), Image.Resampling.BICUBIC))
@@ -63,22 +63,22 @@ def sample_photo(name: str, height: int, channels: int, library: str = 'scikit-l
 
 @DATASETS.register_module()
 class SamplePhotos(SelfSupDataset):
-    """Unlabelled square windows of photographs: real images at hand to learn and to show reconstructions.
+    """Unlabeled square windows of photographs: real images for pre-training and for reconstructions.
 
     Args:
         split: ``'train'``: overlapping windows; ``'test'``: the windows that tile other photographs.
         window: Side of the windows in pixels.
         height: Height that every photograph is scaled to.
         channels: 1 or 3.
-        stride: Distance of neighbouring training windows.
+        stride: Distance between neighboring training windows in pixels.
         library: ``'scikit-learn'``: a temple to learn from, a flower to test on; ``'scikit-image'``: six photographs to
             learn from (people, things, a microscope's, a telescope's), a cat and a rocket to test on. Or several.
         kwargs: Arguments of :class:`SelfSupDataset`.
 
     Raises:
-        ConfigError: ``library`` or ``split`` is unknown, ``channels`` or ``stride`` is impossible, or the photographs
-            are lower than a window.
-        DataError: The installed library comes without its photographs.
+        ConfigError: ``library`` or ``split`` is unknown, ``channels`` or ``stride`` is invalid, or the photographs
+            are smaller than a window.
+        DataError: The photographs are missing in the installed library.
     """
 
     reads_data_root = False

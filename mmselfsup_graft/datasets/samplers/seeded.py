@@ -12,7 +12,7 @@ from mmselfsup_graft.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(DefaultSampler):
-    """mmengine's ``DefaultSampler`` that tells the dataset seed and epoch and can start within an epoch.
+    """mmengine's ``DefaultSampler`` that passes seed and epoch to the dataset and can start within an epoch.
 
     Over ranks: the permutation is the same on all, rank r takes every W-th sample from the r-th on.
 
@@ -45,7 +45,7 @@ class SeededSampler(DefaultSampler):
         self._tell_dataset('set_seed', seed)
 
     def skip(self, num_samples: int) -> None:
-        """Leave out the first ``num_samples`` samples of this rank in the next iteration, and only there.
+        """Skip the first ``num_samples`` samples of this rank in the next iteration only.
 
         Raises:
             ConfigError: There are not so many samples.
@@ -62,18 +62,18 @@ class SeededSampler(DefaultSampler):
 
 @DATA_SAMPLERS.register_module()
 class RepeatedAugSampler(SeededSampler):
-    """Repeated augmentation (Hoffer et al., arXiv 1901.09335): each image several times, differently augmented.
+    """Repeated augmentation (Hoffer et al., arXiv 1901.09335): several augmented copies of each image.
 
-    The permutation is written down with every image ``repeats`` times in a row; rank r of W takes every W-th entry from
-    the r-th on, so copies are spread over the ranks. An epoch is as long as without: it sees ``1 / repeats`` of the
-    images. Differs from mmpretrain's RepeatAugSampler, where copies differ by the state of the worker's generators:
+    The permutation holds every image ``repeats`` times in succession; rank r of W takes every W-th entry from
+    the r-th on, so copies are spread over the ranks. The length of an epoch does not change: it sees ``1 / repeats`` of
+    the images. Differs from mmpretrain's RepeatAugSampler, where copies differ by the state of the worker's generators:
     copy k of image i is the index ``i + k * len(dataset)``, whose random numbers :class:`SelfSupDataset` keeps apart.
 
     Args:
-        dataset: A :class:`SelfSupDataset`; it is told of the copies.
+        dataset: A :class:`SelfSupDataset`; its number of copies is set.
         shuffle: Permute the images, differently in each epoch; without, an epoch sees the first ones only.
         seed: See :class:`SeededSampler`.
-        round_up: Draw some samples more so that all ranks get equally many.
+        round_up: Add samples so that all ranks get equally many.
         repeats: Copies of each image.
 
     Raises:
@@ -109,6 +109,6 @@ class RepeatedAugSampler(SeededSampler):
             order = torch.randperm(size, generator=generator).tolist()
         places = range(self.rank, self.rank + len(self) * self.world_size, self.world_size)
         for place in islice(places, start, None):
-            # so few images that even the copies do not fill the ranks: from the beginning again
+            # fewer samples than needed to fill the ranks: start again from the first
             number, copy = divmod(place % (size * self.repeats), self.repeats)
             yield order[number] + copy * size

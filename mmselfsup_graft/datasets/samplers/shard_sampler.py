@@ -1,4 +1,4 @@
-"""The sampler for data in shards: an order that reads neighbours together, exact over ranks, resumable."""
+"""The sampler for data in shards: an order that reads neighboring samples together, exact over ranks, resumable."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,21 +20,21 @@ class ShardSampler(SeededSampler):
     The order of an epoch is a function of (seed, epoch) and of the dataset alone:
 
     1. The S shards are permuted and cut, in that order, into ``ceil(S / window)`` windows of (nearly) equally many.
-    2. Every shard is cut into runs of ``run`` neighbours; the first cut lies elsewhere in every epoch, so that a sample
-       meets other neighbours.
+    2. Every shard is cut into runs of ``run`` neighbors; the first cut differs between epochs, so that a sample
+       has other neighbors.
     3. The runs of a window are permuted. The order is the windows one after the other.
 
-    Over ranks: rank r of W gets the r-th of W equally long pieces of the order. So every sample comes exactly once per
+    Over ranks: rank r of W gets the r-th of W equally long pieces of the order. So every sample occurs exactly once per
     epoch (but for those that ``round_up`` repeats), a rank touches about S / W shards, of which it holds at most a
     window (where two meet inside its piece: one after the other) at a time, and the joined batch of all ranks mixes W
-    windows. :class:`SeededSampler` takes every W-th sample instead, by which every rank would touch every shard.
+    windows. :class:`SeededSampler` takes every W-th sample instead, so every rank would read every shard.
 
     Over workers: torch's ``DataLoader`` hands batches to them in turn. A batch is a piece of the order, so it consists
     of whole runs but for those cut at its ends, and the worker that gets it reads each run at once, whatever the number
     of workers: :class:`TarShards` makes one request of it. All workers of a rank work on the same window, so
     a cache of shards must hold ``window`` of them per rank and some more.
 
-    A larger ``run`` means fewer and larger reads, but puts neighbours into the same batch. That is harmless where
+    A larger ``run`` means fewer and larger reads, but puts neighbors into the same batch. That is harmless where
     the archives were written in a random order, as ``make_shards.py`` does; for archives that are sorted by class take
     ``run=1`` and a large ``window``.
 
@@ -42,12 +42,12 @@ class ShardSampler(SeededSampler):
         dataset: A dataset with a method ``shards``, such as :class:`TarShards` and :class:`RawShards`.
         shuffle: Permute, differently in each epoch; without, the order is that of the shards.
         seed: See :class:`SeededSampler`.
-        round_up: Take some samples from the beginning of the order again so that all ranks get equally many.
+        round_up: Repeat samples from the beginning of the order so that all ranks get equally many.
         window: Shards whose samples are mixed.
-        run: Neighbours in a shard that stay together.
+        run: Neighbors in a shard that stay together.
 
     Raises:
-        ConfigError: The dataset knows no shards, or ``window`` or ``run`` is no whole number of at least 1.
+        ConfigError: The dataset has no shards, or ``window`` or ``run`` is not a whole number of at least 1.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ShardSampler(SeededSampler):
                 raise ConfigError(f'ShardSampler: {name} must be a whole number of at least 1, got {value!r}')
         if not hasattr(dataset, 'shards'):
             raise ConfigError(
-                f'ShardSampler: {type(dataset).__name__} knows no shards; use TarShards or RawShards, or SeededSampler'
+                f'ShardSampler: {type(dataset).__name__} has no shards; use TarShards or RawShards, or SeededSampler'
             )
         super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
         self.window, self.run = window, run

@@ -1,4 +1,4 @@
-"""A folder that a long tool fills, goes on with after it was killed, and describes in a manifest."""
+"""A destination folder of a long-running tool: resumable after a kill, described by a manifest."""
 
 import json
 import os
@@ -20,21 +20,21 @@ from mmselfsup_graft.version import __version__
 
 from .manifest import MANIFEST_NAME
 
-_AGAIN = 'remove the folder and begin again'
+_AGAIN = 'remove the folder and start again'
 
 
 class Destination:
-    """The folder, for one process at a time; use it in a ``with`` statement.
+    """The folder, for one process at a time; a context manager.
 
     Its manifest is written at the beginning, with ``complete`` false, and at the end: settings, versions and whatever
     the tool counts.
 
     Args:
-        folder: Made if need be; must be empty, or begun by the same tool with the same settings.
-        settings: What the content depends on.
+        folder: Created if missing; must be empty, or started by the same tool with the same settings.
+        settings: Settings that determine the content.
 
     Raises:
-        DataError: The folder cannot be written, holds something else, was begun with other settings or is in use.
+        DataError: The folder cannot be written, holds something else, was started with other settings or is in use.
     """
 
     def __init__(self, folder: str | os.PathLike, settings: dict[str, Any]) -> None:
@@ -73,13 +73,13 @@ class Destination:
         for name in dict.fromkeys([*self.settings, *old]):
             if old.get(name) != self.settings.get(name):
                 raise DataError(
-                    f'{self.folder} was begun with {name} = {old.get(name)!r}, now it is {self.settings.get(name)!r}; '
-                    'choose another folder, or remove this one to begin again'
+                    f'{self.folder} was started with {name} = {old.get(name)!r}, now {self.settings.get(name)!r}; '
+                    'choose another folder, or remove this one to start again'
                 )
 
     @contextmanager
     def writing(self, path: str | os.PathLike) -> Iterator[None]:
-        """Turn the errors of writing into one message.
+        """Convert the errors of writing into one message.
 
         Raises:
             DataError: The disk is full, the folder may not be written …
@@ -89,7 +89,7 @@ class Destination:
         except OSError as error:
             reason = 'the disk is full' if is_disk_full(error) else error.strerror or error
             raise DataError(
-                f'{os.fspath(path)} cannot be written ({reason}); free space, check the rights or choose another '
+                f'{os.fspath(path)} cannot be written ({reason}); free space, check the permissions or choose another '
                 'folder, then run the command again to continue'
             ) from error
 
@@ -97,8 +97,8 @@ class Destination:
     def file(self, name: str) -> Iterator[IO[bytes]]:
         """Write a file below the folder; it appears under its name only when it is whole.
 
-        Its name aside is always the same, so what a killed process left is written over. Unlike ``whole_file`` it
-        does not wait for the disk, which would take longer than all the rest where there are a million files.
+        Its temporary name is always the same, so files of a killed process are overwritten. Unlike ``whole_file`` it
+        does not sync to the disk, which would dominate the time for a million files.
 
         Raises:
             DataError: It cannot be written.
@@ -152,15 +152,15 @@ class _Work(torch.utils.data.Dataset):
         return self.work(self.items[number])
 
 
-def in_processes(work: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator[Any]:
+def map_in_processes(work: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator[Any]:
     """Yield ``work(item)`` of every item in order, made by several processes (this one for ``jobs=1``).
 
-    The processes are torch's data-loading workers: they end with the one that started them, however it ends.
+    The processes are torch's data-loading workers: they end with their parent process.
     """
     if not items:
         return
     workers = 0 if jobs == 1 else min(jobs, len(items))
-    generator = torch.Generator().manual_seed(0)  # the loader's own draw leaves the global one alone
+    generator = torch.Generator().manual_seed(0)  # keeps the loader from using the global generator
     yield from DataLoader(
         _Work(work, items), batch_size=None, num_workers=workers, collate_fn=_same, generator=generator
     )

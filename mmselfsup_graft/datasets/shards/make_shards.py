@@ -1,4 +1,4 @@
-"""Tar archives of a data set in webdataset's layout, and the index that ``TarShards`` reads them by."""
+"""Tar archives of a data set in webdataset's layout, and their index for ``TarShards``."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import open_regular, read_json, whole_file
 from mmselfsup_graft.utils.progress import Progress
 
-from .destination import Destination, check_jobs, in_processes
+from .destination import Destination, check_jobs, map_in_processes
 from .shard_index import INDEX_NAME, Shard, expand_braces, index_archive, index_text, parse_index, parse_shard
 from .stores import Store
 
@@ -40,17 +40,17 @@ def make_shards(
 ) -> dict[str, Any]:
     """Write the images of a folder into archives ``NAME-000000.tar`` …, their index and a manifest.
 
-    Files are taken as they are, byte by byte. A sample's key is its path without the end of its name, dots replaced by
-    ``_``; ``key.cls`` holds the label. Called again after it was stopped, it goes on.
+    Files are copied byte by byte. A sample's key is its path without the end of its name, dots replaced by
+    ``_``; ``key.cls`` holds the label. Call it again to resume after a stop.
 
     Args:
         source: Folder, e.g. ``data/imagenet``.
-        destination: Local folder to write, empty or begun by the same call; copy it to an object store afterwards.
+        destination: Local folder to write, empty or started by the same call; copy it to an object store afterwards.
         split, with_label: See :class:`mmselfsup_graft.datasets.ImageFolder`.
         name: Beginning of the archives' names.
         per_shard: Images of an archive.
-        seed: Of the random order in which images are written, so that every archive holds all classes and neighbours
-            have nothing in common; ``None`` keeps the order of the paths.
+        seed: Of the random order in which images are written, so that every archive holds all classes and neighbors
+            are unrelated; ``None`` keeps the order of the paths.
         jobs: Processes.
         max_left_out: Share of the files that may be left out, see :class:`mmselfsup_graft.datasets.SelfSupDataset`.
 
@@ -60,7 +60,7 @@ def make_shards(
     Raises:
         ConfigError: An argument is out of range.
         DataError: The source has no image, or one that cannot be opened; the destination cannot be written or was
-            begun otherwise.
+            started with other settings.
     """
     if per_shard < 1 or not name or '/' in name:
         raise ConfigError(f'per_shard is {per_shard} and name {name!r}, expected a positive number and a file name')
@@ -88,7 +88,7 @@ def make_shards(
     ]
     with Destination(destination, settings) as target:
         shards = _finished(target) or _write_shards(root, target, groups, folder.classes, jobs)
-        for shard in shards:  # also those that a process left which was killed after it had written the index
+        for shard in shards:  # also those of a process that was killed after it wrote the index
             _table(target, shard.name).unlink(missing_ok=True)
         return target.finish(_description(shards))
 
@@ -96,11 +96,11 @@ def make_shards(
 def _write_shards(
     root: str, target: Destination, groups: Sequence[_Group], classes: Sequence[str] | None, jobs: int
 ) -> list[Shard]:
-    """Write the archives that are missing, and last the index."""
+    """Write the missing archives, then the index."""
     progress = Progress(f'{target.folder}', sum(len(samples) for _, samples in groups))
     shards = []
     for (_, samples), shard in zip(
-        groups, in_processes(partial(_write_shard, root, target), groups, jobs), strict=True
+        groups, map_in_processes(partial(_write_shard, root, target), groups, jobs), strict=True
     ):
         shards.append(shard)
         progress.step(len(samples))
@@ -110,7 +110,7 @@ def _write_shards(
 
 
 def _finished(target: Destination) -> list[Shard]:
-    """All archives, if the index was written, which comes last, and they are as it says."""
+    """All archives, if the index, which is written last, exists and matches them."""
     index = target.folder / INDEX_NAME
     if not index.is_file():
         return []
@@ -126,7 +126,7 @@ def _description(shards: Sequence[Shard]) -> dict[str, Any]:
 
 
 def _keys(files: Sequence[str]) -> list[str]:
-    """Keys of the samples: unlike names of files they hold no dot, and no two are the same."""
+    """Keys of the samples: unique and without dots, unlike file names."""
     keys: dict[str, None] = {}
     for file in files:
         folder, _, last = file.rpartition('/')
@@ -141,12 +141,12 @@ def _keys(files: Sequence[str]) -> list[str]:
 
 
 def _table(target: Destination, name: str) -> Path:
-    """The part of the index that belongs to one archive, while not all are written."""
+    """Index of one archive, kept until all are written."""
     return target.folder / f'.{name}.json'
 
 
 class _Hashed:
-    """A file to write into that knows the hash of what it got."""
+    """A writable file that hashes its content."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.digest, self.size = file, hashlib.sha256(), 0
@@ -190,11 +190,11 @@ def _content(path: str) -> bytes:
         with open_regular(path) as file:
             return file.read()
     except OSError as error:
-        raise DataError(f'{path} cannot be read ({error.strerror}); mend or remove it') from error
+        raise DataError(f'{path} cannot be read ({error.strerror}); repair or remove it') from error
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Add a member whose header depends on name and size alone, so that equal samples give equal archives."""
+    """Add a member whose header depends on name and size only, so that equal samples give equal archives."""
     member = tarfile.TarInfo(name)
     member.size, member.mode = len(content), 0o644
     archive.addfile(member, io.BytesIO(content))
@@ -211,7 +211,7 @@ def index_shards(
     classes: Sequence[str] | None = None,
     max_left_out: float = MOST,
 ) -> list[Shard]:
-    """Make the index of archives that exist.
+    """Make the index of existing archives.
 
     Args:
         source: A local folder, whose ``*.tar`` are taken in the order of their names, or a pattern such as
@@ -228,20 +228,20 @@ def index_shards(
 
     Raises:
         ConfigError: ``out`` is needed and missing.
-        DataError: There is no archive, or one is missing, damaged or no tar archive in webdataset's layout; too many
-            members are no images, or there are fewer classes than labels.
+        DataError: There is no archive, or one is missing, damaged or not a tar archive in webdataset's layout; too many
+            members are not images, or there are fewer classes than labels.
     """
     check_jobs(jobs)
     folder, names = _archives(source)
     if out is None and '://' in folder:
-        raise ConfigError(f'{folder} is no local folder: say where the index is to be written (--out)')
+        raise ConfigError(f'{folder} is not a local folder; give a path for the index (--out)')
     path = Path(out) if out is not None else Path(folder) / INDEX_NAME
     if path.exists() and not overwrite:
-        raise DataError(f'{path} exists and was left as it is; remove it, or ask for it to be replaced (--force)')
+        raise DataError(f'{path} exists and was not changed; remove it, or use --force to replace it')
     store = Store(folder, storage_options)
     progress = Progress(f'{path}', len(names))
     shards = []
-    for shard in in_processes(partial(_index_one, store), names, jobs):
+    for shard in map_in_processes(partial(_index_one, store), names, jobs):
         shards.append(shard)
         progress.step()
     if not any(shard.keys for shard in shards):
@@ -252,7 +252,7 @@ def index_shards(
     left_out.check(sum(len(shard.keys) for shard in shards), check_share(max_left_out, 'index_shards'), source)
     highest = max(max(shard.labels, default=-1) for shard in shards)
     if classes is not None and highest >= len(classes):
-        raise DataError(f'{source} has the label {highest}, but there are only the names of {shown(classes)}')
+        raise DataError(f'{source} has the label {highest}, but the class names are only {shown(classes)}')
     try:
         with whole_file(path) as file:
             file.write(index_text(shards, classes).encode())
@@ -270,7 +270,7 @@ def _archives(source: str) -> tuple[str, list[str]]:
         return source, names
     folder, _, pattern = source.rpartition('/')
     if not pattern.endswith('.tar'):
-        raise DataError(f'{source!r} is no folder and no pattern of archives like name-{{000000..000127}}.tar')
+        raise DataError(f'{source!r} is neither a folder nor a pattern of archives like name-{{000000..000127}}.tar')
     return folder or '.', expand_braces(pattern)
 
 

@@ -1,3 +1,3 @@
-"""The file that says what a stored copy or a folder of archives holds."""
+"""The manifest of a stored copy or a folder of archives."""
 
 MANIFEST_NAME = 'manifest.json'

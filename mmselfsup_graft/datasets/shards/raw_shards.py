@@ -21,15 +21,15 @@ from .manifest import MANIFEST_NAME
 
 @DATASETS.register_module()
 class RawShards(ImageFolder):
-    """A stored copy of decoded uint8 images: no file is opened and nothing decoded per image.
+    """A stored copy of decoded uint8 images: no file is opened or decoded per image.
 
     The copy has the tree of its source, so splits and labels are those of :class:`ImageFolder` on the source:
-    ``split='train'`` reads what lay below ``train``. For ImageNet that gives the usual labels. Each shard
+    ``split='train'`` reads the images below ``train``. For ImageNet that gives the usual labels. Each shard
     ``NAME.bin`` holds the pixels of its images one after the other, (H, W, 3) or (H, W) in C order; ``NAME.json``
     lists their paths, shapes and offsets; ``manifest.json`` lists the shards.
 
     ``img`` of a sample is a read-only view of the mapped file, (H, W, 3) or (H, W): only the pages that a crop touches
-    are read, and worker processes share them. Maps are opened at first use, by each process for itself.
+    are read, and worker processes share them. Maps are opened at first use by each process.
 
     Args:
         data_root: Folder of the copy.
@@ -50,7 +50,7 @@ class RawShards(ImageFolder):
         return {**self.__dict__, '_maps': {}}
 
     def load_data_list(self) -> list[dict]:
-        """Read manifest and tables; list the images and, if labelled, their labels."""
+        """Read manifest and tables; list the images and, if labeled, their labels."""
         samples = super().load_data_list()
         folder = os.path.join(self.data_root, self.split)
         for sample in samples:
@@ -68,14 +68,14 @@ class RawShards(ImageFolder):
         return ()
 
     def scan(self, folder: str) -> Scan:
-        """Find the stored images of the split; what could not be read when the copy was made is left out."""
+        """Find the stored images of the split; images that were unreadable when the copy was made are left out."""
         advice = 'make the copy with tools/dataset_tools/store_resized.py --format raw'
         manifest = read_json(os.path.join(self.data_root, MANIFEST_NAME), advice, most=None)
         settings = manifest.get('settings') if isinstance(manifest, dict) else None
         if not isinstance(settings, dict) or settings.get('format') != 'raw':
-            raise DataError(f'{self.data_root!r} is no copy of raw images; {advice}, or read it with ImageFolder')
+            raise DataError(f'{self.data_root!r} is not a copy of raw images; {advice}, or read it with ImageFolder')
         if not manifest.get('complete'):
-            raise DataError(f'the copy in {self.data_root!r} is not finished; run the same command again to go on')
+            raise DataError(f'the copy in {self.data_root!r} is not finished; run the same command again to resume')
         start = f'{self.split.strip("/")}/' if self.split else ''
         self._files, self._places, left_out = [], {}, LeftOut()
         for number, (file, places) in enumerate(_tables(self.data_root, manifest, advice)):
@@ -131,7 +131,7 @@ def _tables(root: str, manifest: dict[str, Any], advice: str) -> Iterator[tuple[
         except (TypeError, ValueError):
             whole = False
         if not whole:
-            raise DataError(f'{table_file!r} is damaged: its columns do not fit together or the shard; {advice}')
+            raise DataError(f'{table_file!r} is damaged: its columns do not match each other or the shard; {advice}')
         yield file, places
 
 
@@ -144,5 +144,5 @@ def _is_inside(shape: list[int], offset: int, size: int) -> bool:
 def _check_size(file: str, expected: int) -> None:
     found = os.path.getsize(file) if os.path.isfile(file) else None
     if found != expected:
-        state = 'is missing' if found is None else f'has {found} bytes, {expected} expected'
-        raise DataError(f'{file!r} {state}; run the command that made the copy again: it renews this shard only')
+        state = 'is missing' if found is None else f'has {found} bytes, expected {expected}'
+        raise DataError(f'{file!r} {state}; run the command that made the copy again to write this shard again')

@@ -1,4 +1,4 @@
-"""Local copies of archives of an object store, within a bound of bytes, shared by all processes of a machine."""
+"""Local copies of archives of an object store, limited in bytes, shared by all processes of a machine."""
 
 import hashlib
 import os
@@ -11,22 +11,22 @@ from mmselfsup_graft.errors import ConfigError, DataError
 
 from .stores import Piece, Store
 
-_PATIENCE = 0.1  # seconds between two looks whether others have finished their downloads
+_PATIENCE = 0.1  # seconds between two checks for finished downloads of other processes
 
 
 class ShardCache:
-    """Whole archives in a folder; those that were not read for longest are removed when room is needed.
+    """Whole archives in a folder; the least recently read are removed when space is needed.
 
     A file appears under its name only when it is whole. Several processes may use a folder at once: each archive
     is fetched once. An archive that is removed while another process reads it stays readable to that process.
 
     Args:
-        folder: Local folder, made if need be.
-        max_bytes: Bound of all files together, those on their way included: a process waits while the downloads of
-            others leave no room. ``None``: no bound.
+        folder: Local folder, created if missing.
+        max_bytes: Limit of all files together, current downloads included: a process waits while the downloads of
+            others leave no space. ``None``: no limit.
 
     Raises:
-        ConfigError: ``max_bytes`` is no positive number.
+        ConfigError: ``max_bytes`` is not a positive number.
         DataError: The folder cannot be made.
     """
 
@@ -49,7 +49,7 @@ class ShardCache:
 
         Raises:
             DataError: An archive is missing, of another size or larger than the bound, the disk is full, or the folder
-                is another user's.
+                belongs to another user.
         """
         contents: list[bytes] = []
         opened: dict[str, int] = {}
@@ -60,13 +60,13 @@ class ShardCache:
                         opened[piece.name] = self._open(store, piece.name, sizes[piece.name])
                     except PermissionError as error:
                         raise DataError(
-                            f"cache_dir {str(self.folder)!r} or a file in it is another user's ({error.strerror}); "
-                            'choose a folder of your own'
+                            f'cache_dir {str(self.folder)!r} or a file in it belongs to another user '
+                            f'({error.strerror}); choose a folder of your own'
                         ) from error
                 contents.append(os.pread(opened[piece.name], piece.end - piece.start, piece.start))
                 if len(contents[-1]) != piece.end - piece.start:
                     raise DataError(
-                        f'{store.address(piece.name)} ends before byte {piece.end}; the index is not its own'
+                        f'{store.address(piece.name)} ends before byte {piece.end}; the index does not belong to it'
                     )
         finally:
             for handle in opened.values():
@@ -97,7 +97,7 @@ class ShardCache:
                 store.fetch(name, part)
                 if part.stat().st_size != size:
                     raise DataError(
-                        f'{store.address(name)} has {part.stat().st_size} bytes, the index says {size}; make it anew'
+                        f'{store.address(name)} has {part.stat().st_size} bytes, expected {size}; make the index again'
                     )
                 os.replace(part, target)
             except PermissionError:
@@ -111,7 +111,7 @@ class ShardCache:
                 part.unlink(missing_ok=True)
 
     def _reserve(self, size: int, part: Path) -> None:
-        """Make room and let ``part`` stand for it; wait for downloads of others, which need no lock of ours to end."""
+        """Reserve space with the file ``part``; wait for downloads of others, which do not need this lock to end."""
         while True:
             with FileLock(self.folder / '.room.lock'):
                 if self._make_room(size, part):
@@ -120,7 +120,7 @@ class ShardCache:
             time.sleep(_PATIENCE)
 
     def _make_room(self, size: int, own: Path) -> bool:
-        """Remove whole files until ``size`` more bytes fit; ``False`` if downloads of others alone leave no room."""
+        """Remove whole files until ``size`` more bytes fit; ``False`` if the downloads of others leave no space."""
         if self.max_bytes is None:
             return True
         taken = size
@@ -145,7 +145,7 @@ class ShardCache:
         return True
 
     def _is_stale(self, part: Path) -> bool:
-        """Remove what a killed process left; its lock is free."""
+        """Remove the file of a killed process, whose lock is free."""
         try:
             with FileLock(_lock_of(self.folder / f'{part.name.split(".")[1]}.tar'), timeout=0):
                 part.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The index of tar archives: which bytes of which archive are which image.
+"""The index of tar archives: archive and bytes of every image.
 
-An archive follows the layout of webdataset: neighbouring members that share a key (the name up to the first dot
+An archive follows the layout of webdataset: neighboring members that share a key (the name up to the first dot
 of its last part) are one sample, ``key.jpg`` its image and ``key.cls`` its label as text. Where a key has no such
 image, but images with dots in their names (``scan.v2.png`` and ``scan.v3.png``), the key is the name up to the last
 dot.
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import IO, Any, NamedTuple
 
 from mmselfsup_graft.datasets.left_out import LeftOut
-from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, is_beside, is_hidden
+from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, is_companion_file, is_hidden
 from mmselfsup_graft.errors import DataError
 
 INDEX_NAME = 'index.json'
@@ -39,7 +39,7 @@ class Shard:
         offsets: First byte of the image in the archive.
         sizes: Bytes of the image.
         labels: Numbers of the classes, -1 where there is none.
-        ignored: How many members were left out, by reason.
+        ignored: Number of skipped members by reason.
         examples: Names of the first of them, by reason.
     """
 
@@ -89,7 +89,7 @@ class _Member(NamedTuple):
 
 
 def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
-    """Read the members of an uncompressed tar archive; images are not decoded, nothing is unpickled.
+    """Read the members of an uncompressed tar archive; nothing is decoded or unpickled.
 
     Args:
         file: The archive, seekable.
@@ -97,7 +97,8 @@ def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
         size: Its bytes.
 
     Raises:
-        DataError: It is no uncompressed tar archive or cut off, a label is no number, or a sample has two images.
+        DataError: It is not an uncompressed tar archive or is cut off, a label is not a number, or a sample has two
+            images.
     """
     shard, ignored = Shard(name, size), LeftOut()
     last, members = '', list[_Member]()
@@ -111,7 +112,7 @@ def index_archive(file: IO[bytes], name: str, size: int) -> Shard:
             _add_samples(shard, last, members, ignored)
             end = archive.offset
     except (tarfile.TarError, EOFError) as error:
-        raise DataError(f'{name} is no uncompressed tar archive, or damaged ({error}); write it again') from error
+        raise DataError(f'{name} is not an uncompressed tar archive, or damaged ({error}); write it again') from error
     if end > size or any(start + length > size for start, length in zip(shard.offsets, shard.sizes)):
         raise DataError(f'{name} is cut off after {size} bytes; copy or write it again')
     shard.ignored, shard.examples = ignored.counts(), ignored.names()
@@ -130,7 +131,7 @@ def _members(archive: tarfile.TarFile, name: str, ignored: LeftOut) -> Iterator[
         elif not member.isreg() or member.issparse():
             ignored.add('link or special file', member.name)
         elif match is None:
-            if not is_beside(parts[-1]):
+            if not is_companion_file(parts[-1]):
                 ignored.add('no extension', member.name)
         else:
             label = _label(archive, member, name) if match[2].rpartition('.')[2].lower() == 'cls' else -1
@@ -160,7 +161,7 @@ def _add_samples(shard: Shard, key: str, members: Sequence[_Member], ignored: Le
         elif member.end == 'cls':
             if not chosen:
                 ignored.add('label without an image', member.name)
-        elif not is_beside(member.name.rpartition('/')[2]):
+        elif not is_companion_file(member.name.rpartition('/')[2]):
             ignored.add(f'.{member.end}{_BESIDE if chosen else ""}', member.name)
 
 
@@ -173,7 +174,7 @@ def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> int:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Names of ``name-{000000..000127}.tar``, every range of numbers filled in; a name without ranges as it is.
+    """Names of ``name-{000000..000127}.tar``, every range expanded; a name without ranges is returned unchanged.
 
     Raises:
         DataError: A range runs backwards.
@@ -202,15 +203,15 @@ def parse_index(text: str | bytes, source: str) -> tuple[list[Shard], tuple[str,
     """Read an index: the archives and the names of the classes, if they are known.
 
     Raises:
-        DataError: It is no index, of another version, or damaged.
+        DataError: It is not an index, has another version, or is damaged.
     """
-    advice = 'make it anew with tools/dataset_tools/make_shards.py --index-only'
+    advice = 'make it again with tools/dataset_tools/make_shards.py --index-only'
     try:
         content: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f'{source} is no JSON ({error}), expected an index of shards; {advice}') from error
+        raise DataError(f'{source} is not JSON ({error}), expected an index of shards; {advice}') from error
     if not isinstance(content, dict) or content.get('format') != _FORMAT:
-        raise DataError(f'{source} is no index of shards; {advice}')
+        raise DataError(f'{source} is not an index of shards; {advice}')
     if content.get('version') != _VERSION:
         raise DataError(f'{source} has version {content.get("version")!r}, expected {_VERSION}; {advice}')
     try:
@@ -225,7 +226,7 @@ def parse_index(text: str | bytes, source: str) -> tuple[list[Shard], tuple[str,
 
 
 def parse_shard(entry: Any, source: str, advice: str = 'remove it and run the command again') -> Shard:
-    """Read what an index says of one archive.
+    """Read the entry of one archive in an index.
 
     Raises:
         DataError: It is damaged, or names a file outside of its folder.

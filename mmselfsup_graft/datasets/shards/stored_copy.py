@@ -21,7 +21,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import open_regular, read_json
 from mmselfsup_graft.utils.progress import Progress
 
-from .destination import Destination, check_jobs, in_processes
+from .destination import Destination, check_jobs, map_in_processes
 
 FORMS = ('jpeg', 'raw')
 SUBSAMPLINGS = ('4:2:0', '4:4:4')
@@ -31,14 +31,14 @@ _GREY_MODES = ('1', 'L', *SIXTEEN_BITS)
 
 @dataclass(frozen=True)
 class CopySettings:
-    """What the content of a copy depends on.
+    """Settings that determine the content of a copy.
 
     Attributes:
         source: Folder of the images.
         format: ``'jpeg'`` or ``'raw'``.
-        short_side: Pixels of the shorter side; smaller images stay as they are.
+        short_side: Pixels of the shorter side; smaller images are not changed.
         quality: Of JPEG, 1 .. 100.
-        subsampling: Of JPEG's colours, ``'4:2:0'`` or ``'4:4:4'``.
+        subsampling: Of JPEG's colors, ``'4:2:0'`` or ``'4:4:4'``.
         per_shard: Images of a raw shard.
     """
 
@@ -62,12 +62,12 @@ class CopySettings:
             )
 
     def written(self, paths: Sequence[str]) -> dict[str, Any]:
-        """The entries of the manifest that a run that goes on must agree with."""
+        """The entries of the manifest that must be equal in a resumed run."""
         common = {
             'source': os.path.abspath(self.source),
             'format': self.format,
             'short_side': self.short_side,
-            # which images are counted, and which is in which shard
+            # the images, and their shards
             'images_sha256': hashlib.sha256('\n'.join(paths).encode(errors='surrogateescape')).hexdigest(),
         }
         if self.format == 'jpeg':
@@ -96,23 +96,23 @@ def store_resized(
 
     Images are decoded as :class:`mmselfsup_graft.datasets.LoadImage` does (16-bit ones scaled to 8) and scaled by PIL's
     bicubic filter with antialiasing, to whole numbers of pixels nearest to the proportions; smaller ones are never
-    enlarged. Grey images stay grey, all others become RGB; orientation tags and colour profiles, which the loader
+    enlarged. Gray images stay gray, all others become RGB; orientation tags and color profiles, which the loader
     ignores, are dropped.
 
-    ``'jpeg'`` keeps all relative paths, also the ends of names (readers go by the content), and text files (``*.txt``:
-    lists, labels), so the copy is read by whatever read the source. A JPEG that is small enough is copied byte
-    by byte. ``'raw'`` makes shards for :class:`mmselfsup_graft.datasets.RawShards`.
+    ``'jpeg'`` keeps all relative paths, extensions included (readers detect the format by content), and text files
+    (``*.txt``: lists, labels), so the copy can be read in place of the source. A JPEG that is small enough is copied
+    byte by byte. ``'raw'`` makes shards for :class:`mmselfsup_graft.datasets.RawShards`.
 
-    Called again after it was stopped, it goes on, if the source has the same images by name; what is copied already is
+    Call it again to resume after a stop, if the source has the same images by name; files that are copied already are
     not compared with the source again. ``manifest.json`` in the destination has the settings, versions,
     counts, the names of unreadable images and, for shards, their SHA-256.
 
     Args:
         source: Folder of images, at any depth.
-        destination: Folder to write, empty or begun by the same call.
+        destination: Folder to write, empty or started by the same call.
         form, short_side, quality, subsampling, per_shard: See :class:`CopySettings`.
         jobs: Processes.
-        on_corrupt: ``'skip'`` names unreadable images in the manifest and leaves them out, ``'raise'`` stops.
+        on_corrupt: ``'skip'`` lists unreadable images in the manifest and skips them, ``'raise'`` stops.
         max_left_out: Share of the files that may be left out because they do not look like images.
 
     Returns:
@@ -121,7 +121,7 @@ def store_resized(
     Raises:
         ConfigError: An argument is out of range.
         DataError: The source has no (readable) image or too many other files, the destination cannot be written or was
-            begun otherwise, or an image is unreadable and ``on_corrupt`` is ``'raise'``.
+            started with other settings, or an image is unreadable and ``on_corrupt`` is ``'raise'``.
     """
     settings = CopySettings(os.fspath(source), form, short_side, quality, subsampling, per_shard)
     if on_corrupt not in ('skip', 'raise'):
@@ -129,7 +129,7 @@ def store_resized(
     check_jobs(jobs)
     inside, outside = Path(destination).resolve(), Path(source).resolve()
     if inside == outside or outside in inside.parents:
-        raise ConfigError(f'the destination {destination} lies in the source {source}; choose a folder outside of it')
+        raise ConfigError(f'the destination {destination} is inside the source {source}; choose a folder outside of it')
     found = scan_folder(os.fspath(source))
     found.left_out.check(len(found.paths), check_share(max_left_out, 'store_resized'), os.fspath(source))
     paths = found.paths
@@ -152,7 +152,7 @@ def _decode(path: str) -> Image.Image:
     except UnknownRange as error:
         raise _Unreadable(str(error)) from error
     except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
-        said = str(error).replace(repr(file), 'its content') if file else str(error)  # PIL names what it was given
+        said = str(error).replace(repr(file), 'its content') if file else str(error)  # PIL names its input
         raise _Unreadable(f'{type(error).__name__}: {said}') from error
 
 
@@ -163,7 +163,7 @@ def _skip(path: str, error: _Unreadable, on_corrupt: str) -> list[str]:
 
 
 def resized(image: Image.Image, short_side: int) -> Image.Image:
-    """Scale an image down so that its shorter side has ``short_side`` pixels; a smaller one is returned as it is."""
+    """Scale an image down so that its shorter side has ``short_side`` pixels; a smaller one is returned unchanged."""
     shorter = min(image.size)
     if shorter <= short_side:
         return image
@@ -188,7 +188,7 @@ def _copy_files(
     skipped: list[Any] = []
     size = 0
     work = partial(_copy_some, settings, target, on_corrupt)
-    for group, (bytes_, bad) in zip(groups, in_processes(work, groups, jobs), strict=True):
+    for group, (bytes_, bad) in zip(groups, map_in_processes(work, groups, jobs), strict=True):
         skipped += bad
         size += bytes_
         progress.step(len(group), f', {len(skipped)} unreadable')
@@ -225,7 +225,7 @@ def _encoded(path: str, settings: CopySettings) -> bytes:
 
 
 def _copy_texts(source: str, target: Destination) -> list[str]:
-    """Copy lists and labels, which data sets look for beside the images."""
+    """Copy lists and labels, which data sets look for next to the images."""
     texts = []
     for text in find_files(source, ('.txt', '.txt.json')):
         with open_regular(os.path.join(source, text)) as file, target.file(text) as out:
@@ -246,7 +246,7 @@ def _copy_shards(
     skipped: list[Any] = []
     shards = []
     work = partial(_store_shard, settings, target, on_corrupt)
-    for (_, group), table in zip(groups, in_processes(work, groups, jobs), strict=True):
+    for (_, group), table in zip(groups, map_in_processes(work, groups, jobs), strict=True):
         skipped += table['skipped']
         shards.append(
             {'name': table['name'], 'images': table['images'], 'bytes': table['bytes'], 'sha256': table['sha256']}

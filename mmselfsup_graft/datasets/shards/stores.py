@@ -14,7 +14,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import why_not_regular
 
 _HOPELESS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # of the local disk: not the store's fault
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # of the local disk, not of the store
 
 
 class Piece(NamedTuple):
@@ -28,17 +28,17 @@ class Piece(NamedTuple):
 class Store:
     """The files below one address.
 
-    Connections belong to the process that opened them: a forked or spawned worker opens its own.
+    Connections are per process: a forked or spawned worker opens its own.
 
     Args:
         root: Folder, or address as fsspec takes it.
         options: Arguments of the file system, e.g. ``dict(anon=True)`` for a public bucket.
-        attempts: How often a read is tried before the store counts as unreachable; a missing or forbidden file is
-            not tried again.
+        attempts: Number of attempts before the store counts as unreachable; a missing or forbidden file is
+            not retried.
         patience: Seconds before the second attempt, doubled before each further one.
 
     Raises:
-        ConfigError: fsspec knows no such kind of address, or the package for it is not installed.
+        ConfigError: fsspec does not know the kind of address, or its package is not installed.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Store:
                 system, folder = url_to_fs(self.root, **self.options)
             except (ImportError, ValueError, TypeError) as error:
                 raise ConfigError(
-                    f'{self.root!r} cannot be opened ({error}); expected a folder or an address that fsspec knows, '
+                    f'{self.root!r} cannot be opened ({error}); expected a folder or an address that fsspec supports, '
                     'with its package installed (s3fs for s3://, gcsfs for gs://, aiohttp for http://)'
                 ) from error
             self._opened = os.getpid(), system, folder.rstrip('/')
@@ -79,7 +79,7 @@ class Store:
         return f'{self.root.rstrip("/")}/{name}'
 
     def check_regular(self, name: str) -> None:
-        """Refuse what would make a reader of a local folder wait forever; a missing file is left to the reader.
+        """Raise an error for files that would block a reader of a local folder; a missing file is not an error here.
 
         Raises:
             DataError: It is a pipe, a socket, a device or a folder.
@@ -114,7 +114,7 @@ class Store:
         for piece, content in zip(pieces, contents, strict=True):
             if len(content) != piece.end - piece.start:
                 raise DataError(
-                    f'{self.address(piece.name)} ends before byte {piece.end}; cut off, or not the one of the index'
+                    f'{self.address(piece.name)} ends before byte {piece.end}; cut off, or not the archive of the index'
                 )
         return contents
 
@@ -127,7 +127,7 @@ class Store:
         self._read([name], lambda names: [self.system.get_file(self.path(names[0]), os.fspath(target)) or b''])
 
     def _read(self, wanted: Sequence[Any], read: Any) -> list[bytes]:
-        """Call ``read`` on what is still missing until nothing is; it returns or raises exceptions."""
+        """Call ``read`` for missing items until all are read; it returns or raises exceptions."""
         for name in dict.fromkeys(each.name if isinstance(each, Piece) else each for each in wanted):
             self.check_regular(name)
         results: list[Any] = [None] * len(wanted)
@@ -137,7 +137,7 @@ class Store:
                 time.sleep(self.patience * 2 ** (attempt - 1))
             try:
                 answers = read([wanted[number] for number in missing])
-            except Exception as error:  # every library of a store has its own kinds
+            except Exception as error:  # every library of a store has its own exceptions
                 answers = [error] * len(missing)
             for number, answer in zip(missing, answers, strict=True):
                 results[number] = answer
@@ -157,5 +157,5 @@ class Store:
             raise DataError(f'{self.address(name)} does not exist; check data_root and ann_file') from error
         reason = f'{type(error).__name__}: {error}'.rstrip(': ')
         raise DataError(
-            f'{self.address(name)} cannot be read ({reason}); check the address, the connection and the rights'
+            f'{self.address(name)} cannot be read ({reason}); check the address, the connection and the permissions'
         ) from error

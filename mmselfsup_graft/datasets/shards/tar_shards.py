@@ -17,8 +17,8 @@ from .shard_cache import ShardCache
 from .shard_index import HEADER_BYTES, INDEX_NAME, parse_index
 from .stores import Piece, Store
 
-# Between two images that are read at once; what lies between neighbours (padding, a label) is far smaller, and
-# a request costs more than so many bytes.
+# Largest gap between two images of one request; between neighbors (padding, a label) it is far smaller, and
+# a request costs more than this many bytes.
 _GAP = 64 * 1024
 
 
@@ -27,9 +27,9 @@ class TarShards(SelfSupDataset):
     """The images of archives in webdataset's layout (``key.jpg`` beside ``key.cls``), found by an index.
 
     A map-style dataset: every sample has a number, so it is seen exactly once per epoch over all ranks and workers, is
-    augmented as a function of (seed, epoch, index), and a resumed run goes on where it stopped. An image is one
-    ranged read; the images of a batch are requested together, neighbours in an archive by one request. Use it with
-    :class:`ShardSampler`, whose order puts neighbours into one batch.
+    augmented as a function of (seed, epoch, index), and a resumed run continues where it stopped. An image is one
+    ranged read; the images of a batch are requested together, neighbors in an archive by one request. Use it with
+    :class:`ShardSampler`, whose order puts neighbors into one batch.
 
     ``tools/dataset_tools/make_shards.py`` writes archives and index, or the index of existing archives. Other members
     (``key.json`` …) are not read, and nothing is unpickled.
@@ -39,13 +39,13 @@ class TarShards(SelfSupDataset):
         ann_file: The index, relative to ``data_root``, an absolute path or an address.
         storage_options: Arguments of fsspec's file system, e.g. ``dict(anon=True)``.
         cache_dir: Local folder in which whole archives are kept; ``None``: only what is needed is read.
-        cache_bytes: Bound of that folder in bytes; it must hold what is read at a time, see :class:`ShardSampler`.
+        cache_bytes: Limit of that folder in bytes; it must hold the archives in use, see :class:`ShardSampler`.
         kwargs: Arguments of :class:`SelfSupDataset`.
 
     Raises:
         ConfigError: The kind of address is unknown or its package not installed.
         DataError: Index or archive are missing or do not fit each other, or the store cannot be reached. Such
-            errors end a run whatever ``on_corrupt`` says; an image that cannot be decoded is treated as it says.
+            errors end a run whatever ``on_corrupt`` is; it applies to images that cannot be decoded.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class TarShards(SelfSupDataset):
                 samples.append(sample)
             self.left_out.update(shard.left_out())
         if not samples:
-            raise DataError(f'{source} lists no image; make it anew with tools/dataset_tools/make_shards.py')
+            raise DataError(f'{source} lists no image; make it again with tools/dataset_tools/make_shards.py')
         if classes is not None:
             self._metainfo['classes'] = classes
         return samples
@@ -118,7 +118,7 @@ class TarShards(SelfSupDataset):
         return info
 
     def _read(self, infos: Sequence[Mapping[str, Any]]) -> list[bytes]:
-        """Read images, each with the header before it, which tells whether the index fits."""
+        """Read images, each with the header before it, which shows whether the index fits."""
         spans = [(info['shard'], info['offset'] - HEADER_BYTES, info['offset'] + info['size']) for info in infos]
         pieces: list[Piece] = []
         place = [0] * len(spans)
@@ -150,6 +150,6 @@ class TarShards(SelfSupDataset):
             fits = False
         if not fits:
             raise DataError(
-                f'{info["img_path"]} is not where the index says: the archive is another one or damaged; make '
-                'the index anew with tools/dataset_tools/make_shards.py --index-only'
+                f'{info["img_path"]} is not at its place in the index: the archive is another one or damaged; make '
+                'the index again with tools/dataset_tools/make_shards.py --index-only'
             )

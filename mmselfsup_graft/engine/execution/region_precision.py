@@ -51,7 +51,7 @@ def matmul_precision(env_cfg: Mapping[str, Any], optim_wrapper: Mapping[str, Any
     ``env_cfg.float32_matmul_precision`` decides. Without it a run on a GPU whose forward pass is autocast to a half
     precision takes ``high`` (TF32) for the rest, which still has more digits than the half; all others take torch's
     own, ``highest``. What is measured and tested to many digits switches TF32 off by itself
-    (``models/evaluating.measuring``).
+    (``models/eval_mode.full_precision_eval_mode``).
 
     Raises:
         ConfigError: For another word than torch knows.

@@ -1,4 +1,4 @@
-"""What a run's data sets hold, and one list of classes for all of them and for the classifier."""
+"""Description of a run's data sets, and one list of classes for all of them and the classifier."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ _NAMES = {'train': 'training', 'val': 'validation', 'test': 'test'}
 
 @HOOKS.register_module()
 class CheckDataHook(Hook):
-    """Say what the data sets hold, and number the labels of validation and test data as those of the training data.
+    """Log a description of the data sets, and number the labels of validation and test data as in the training data.
 
     A classifier (a model with ``head.num_classes``) must have as many classes as the training data; its checkpoint
     keeps their names (mmengine's ``dataset_meta``), by which a later test or a resumed run numbers its labels. Models
@@ -31,10 +31,10 @@ class CheckDataHook(Hook):
         ConfigError: If head or data preprocessor have another number of classes than the training data, or the last
             batch of an epoch has fewer images than the model needs.
         CheckpointError: When resuming a classifier on other classes.
-        DataError: If validation or test data have a class that the training data has not.
+        DataError: If validation or test data have a class that is not in the training data.
     """
 
-    priority = 'VERY_HIGH'  # before anything counts on labels
+    priority = 'VERY_HIGH'  # before labels are used
 
     def __init__(self) -> None:
         self._trained: tuple[str, ...] | None = None
@@ -49,11 +49,11 @@ class CheckDataHook(Hook):
         if train is not None:
             check_num_classes(unwrapped_model(runner), train)
             share_classes(train, {name: found[name] for name in ('val', 'test') if name in found})
-        for name in found if train is not None else ():  # else the classes are not known yet
+        for name in found if train is not None else ():  # otherwise the classes are unknown so far
             self._describe(runner, name, found[name])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take note of the classes that a classifier was trained on; refuse to resume on others."""
+        """Store the classes that a classifier was trained on; raise an error when resuming on others."""
         if _heads_classes(unwrapped_model(runner)) is None:
             return
         meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
@@ -93,14 +93,14 @@ class CheckDataHook(Hook):
         self._described.add(name)
 
     def _built(self, runner: Runner) -> dict[str, SelfSupDataset]:
-        """Our data sets that the runner has built, by the loop they are for."""
+        """Data sets of this toolbox that the runner has built, by loop."""
         loops: Mapping[str, Any] = {'train': runner._train_loop, 'val': runner._val_loop, 'test': runner._test_loop}
         datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if isinstance(loop, BaseLoop)}
         return {name: dataset for name, dataset in datasets.items() if isinstance(dataset, SelfSupDataset)}
 
 
 def _classes_to_train_on(runner: Runner) -> tuple[str, ...] | None:
-    """Classes of the training data of a config that is only tested; None if they are not to be had."""
+    """Classes of the training data of a config that is only tested; None if unavailable."""
     config = (runner.cfg.get('train_dataloader') or {}).get('dataset')
     try:
         train = None if config is None else DATASETS.build(config)
@@ -123,11 +123,11 @@ def _heads_classes(model: nn.Module) -> int | None:
 def check_num_classes(model: nn.Module, train: SelfSupDataset) -> None:
     """Compare a classifier with the classes of its training data.
 
-    Where classes have numbers for names only, their highest number is all that is known, and a classifier may have
+    For numbered classes only the highest number is known, and a classifier may have
     more.
 
     Raises:
-        ConfigError: If they do not fit.
+        ConfigError: If they do not match.
     """
     wanted, names = _heads_classes(model), train.classes
     if wanted is None or names is None or train.labels() is None:
@@ -157,5 +157,5 @@ def check_last_batch(model: nn.Module, loader: DataLoader, world_size: int) -> N
         raise ConfigError(
             f'{type(model).__name__} needs {fewest} images or more in a batch, but the last batch of every epoch would '
             f'have {left * world_size}: {len(loader.dataset):,} images in batches of {loader.batch_size}; leave it '  # type: ignore[arg-type]
-            'out (train_dataloader.drop_last=True) or take another train_dataloader.batch_size'
+            'out (train_dataloader.drop_last=True) or use another train_dataloader.batch_size'
         )

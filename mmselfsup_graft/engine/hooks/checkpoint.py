@@ -27,8 +27,9 @@ class ReadableCheckpointHook(CheckpointHook):
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace history buffers by lists and numpy's scalars by Python's, leave functions of schedules out; note what
-        a resumed run must have, and what no tensor tells of the encoder (:class:`mmselfsup_graft.checkpoints.Traits`).
+        """Replace history buffers by lists and numpy's scalars by Python's, leave functions of schedules out; add what
+        a resumed run must have, and properties of the encoder that no tensor shows
+        (:class:`mmselfsup_graft.checkpoints.Traits`).
         """
         checkpoint['meta']['run'] = run_fingerprint(runner)
         checkpoint['meta']['encoder'] = traits_of(unwrapped_model(runner)).as_meta()
@@ -52,16 +53,17 @@ class ReadableCheckpointHook(CheckpointHook):
 class SafeCheckpointHook(ReadableCheckpointHook):
     """The checkpoint hook of pre-training and fine-tuning.
 
-    Beside what its parent does, the last checkpoint is never deleted before the new one is complete, which needs
+    In addition to its parent, the last checkpoint is never deleted before the new one is complete, which needs
     ``max_keep_ckpts`` of at least 2; and with ``save_best`` the checkpoint of an epoch is written after
-    that epoch's validation, so that a resumed run knows every score of the epochs that it does not repeat.
+    that epoch's validation, so that a resumed run has the scores of all completed epochs.
 
     Args are those of :class:`mmengine.hooks.CheckpointHook` that have to do with keeping a run. ``save_best`` is the
-    name of a metric, more is better; of equal scores the first is best. The best weights lie beside the others as
+    name of a metric, more is better; of equal scores the first is best. The best weights are next to the others as
     ``best_METRIC_epoch_N.pth``; the one before is deleted when a checkpoint that no longer refers to it is complete.
 
     Raises:
-        ConfigError: If ``max_keep_ckpts`` is 1, or ``save_best`` is no metric of the validation or counts iterations.
+        ConfigError: If ``max_keep_ckpts`` is 1, or ``save_best`` is not a metric of the validation or counts
+            iterations.
     """
 
     def __init__(
@@ -97,24 +99,24 @@ class SafeCheckpointHook(ReadableCheckpointHook):
         self.best_metric = save_best
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare as mmengine does; say so if checkpoints will fall inside a step of accumulated gradients."""
+        """Prepare as mmengine does; warn if checkpoints fall inside a step of accumulated gradients."""
         super().before_train(runner)
         every = self.interval * (len(runner.train_dataloader) if self.by_epoch else 1)
         steps = runner.optim_wrapper._accumulative_counts
         if self.interval > 0 and every % steps:
             runner.logger.warning(
                 f'checkpoints come every {every} iterations, gradients are accumulated over {steps}: a resumed run '
-                'will lose the gradients gathered since the last step and differ a little from an uninterrupted one'
+                'loses the gradients accumulated since the last step and differs slightly from an uninterrupted one'
             )
 
     # ---------------------------------------------------------------- the best epoch
     def after_train_epoch(self, runner: Runner) -> None:
-        """Save, unless a validation follows whose result belongs into the checkpoint."""
+        """Save, unless a validation follows whose result must be in the checkpoint."""
         if not self._follows_validation(runner, runner.epoch + 1):
             super().after_train_epoch(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
-        """Keep the weights if they are the best so far, then save what :meth:`after_train_epoch` left."""
+        """Keep the weights if they are the best so far, then save if :meth:`after_train_epoch` did not."""
         done = runner.epoch
         if not self._follows_validation(runner, done):
             return
@@ -126,17 +128,17 @@ class SafeCheckpointHook(ReadableCheckpointHook):
             self._remove_former_best(runner)
 
     def _follows_validation(self, runner: Runner, epochs: int) -> bool:
-        """Whether the checkpoint after ``epochs`` epochs waits for a validation (never one outside of training)."""
+        """Whether the checkpoint after ``epochs`` epochs waits for a validation (always False outside of training)."""
         loop = runner._train_loop
         return self.best_metric is not None and hasattr(loop, 'validates_after') and loop.validates_after(epochs)
 
     def _keep_best(self, runner: Runner, metrics: dict[str, float]) -> None:
         if self.best_metric not in metrics:
             raise ConfigError(
-                f'save_best={self.best_metric!r} is no result of the validation, which gives {", ".join(metrics)}'
+                f'save_best={self.best_metric!r} is not a result of the validation, which gives {", ".join(metrics)}'
             )
         score, hub = float(metrics[self.best_metric]), runner.message_hub
-        if not score > hub.runtime_info.get('best_score', float('-inf')):  # NaN is no best
+        if not score > hub.runtime_info.get('best_score', float('-inf')):  # NaN is never the best
             return
         name = f'{self._best_stem()}{runner.epoch}.pth'
         for key, value in {'best_score': score, 'best_epoch': runner.epoch, 'best_file': name}.items():

@@ -1,4 +1,4 @@
-"""Writing the encoder alone when training is over."""
+"""Export of the encoder after training."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from .unwrapping import unwrapped_model
 
 @HOOKS.register_module()
 class ExportBackboneHook(Hook):
-    """After training, write the encoder as a plain backbone into the work directory: the file to publish or carry on.
+    """After training, write the encoder as a plain backbone into the work directory.
 
-    What only pre-training needs (decoder, momentum encoder, optimiser) stays behind; TEC's class token is merged, so
-    that the file is an ordinary ViT.
+    Parts for pre-training only (decoder, momentum encoder, optimizer) are left out; TEC's class token is merged, so
+    the file is an ordinary ViT.
 
     Args:
-        target: Whose names it gets, see :data:`mmselfsup_graft.checkpoints.TARGETS`.
+        target: Library whose names it gets, see :data:`mmselfsup_graft.checkpoints.TARGETS`.
         filename: Name of the file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""History of a run for machines (curves) and progress for people."""
+"""History of a run for curves, and its progress for users."""
 
 import math
 import time
@@ -17,21 +17,21 @@ from mmselfsup_graft.utils.files import append_rows, parse_row, read_json, read_
 
 from .unwrapping import unwrapped_model
 
-_LEFT_OUT = 0.25  # share of the images beyond which a dropped last batch is worth a word
+_LEFT_OUT = 0.25  # share of the images above which a dropped last batch is noted
 _FEW_STEPS = 300
 
 
 @HOOKS.register_module()
 class HistoryHook(Hook):
-    """Write a run's story into its work directory.
+    """Write a run's history and progress into its work directory.
 
     ``history.jsonl``: losses and learning rate over iterations; ``progress.json``: where the run is, with time left,
     the last loss of the history, the seconds trained so far (also over resumes), those of the CPU (of all threads of
     the first process, without its loader workers; left out if an earlier part of a resumed run did not measure them)
-    and notes for people;
+    and notes for users;
     ``param_groups.json``: peak learning rate over depth. Losses are read from the device for the lines of the history
-    and at no other iteration. Where steps were left out because of a loss or gradient that is not finite, a line says
-    how many so far (``skipped_steps``), and it leaves out losses that are not finite.
+    and at no other iteration. If steps were left out because of a loss or gradient that is not finite, a line holds
+    their number (``skipped_steps``), and it leaves out losses that are not finite.
 
     Args:
         interval: Iterations between two lines of the history.
@@ -51,7 +51,7 @@ class HistoryHook(Hook):
         self._loss: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Cut a history that a killed run wrote beyond the checkpoint it is resumed from."""
+        """Truncate a history to the checkpoint that the run is resumed from."""
         self._started, self._cpu_started = (time.time(), runner.iter), time.process_time()
         if not is_main_process():
             return
@@ -83,7 +83,7 @@ class HistoryHook(Hook):
             self._refresh(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Say how many unreadable images were skipped so far."""
+        """Log the number of unreadable images that were skipped."""
         dataset = runner.train_dataloader.dataset
         skipped = getattr(dataset, 'num_corrupt', 0)
         if skipped:
@@ -148,7 +148,7 @@ def _skipped_steps(runner: Runner) -> list[int]:
 
 
 def _notes(runner: Runner) -> list[str]:
-    """What people should know about a run and would not see in its losses."""
+    """Notes about a run that its losses do not show."""
     loader = runner.train_dataloader
     images, notes = len(loader.dataset), []
     left_out = images - len(loader) * (loader.batch_size or 1) * runner.world_size
@@ -158,13 +158,13 @@ def _notes(runner: Runner) -> list[str]:
             'lower train_dataloader.batch_size'
         )
     if runner.max_iters < _FEW_STEPS:
-        notes.append(f'only {runner.max_iters} steps of the optimiser, too few to learn much; train for more epochs')
+        notes.append(f'only {runner.max_iters} optimizer steps, too few to learn much; train for more epochs')
     ignored = getattr(loader.dataset, 'left_out', None)
     if ignored is not None and ignored.unexpected:
         notes.append(f'training data: {ignored.text()}')
     unreadable = getattr(loader.dataset, 'num_corrupt', 0)
     if unreadable:
-        notes.append(f'{unreadable} of {images} images could not be read and were skipped; the log names the first')
+        notes.append(f'{unreadable} of {images} images could not be read and were skipped; the log lists the first')
     skipped = _skipped_steps(runner)
     if skipped:
         notes.append(
@@ -193,6 +193,6 @@ def _lr_over_depth(runner: Runner) -> dict:
 
 
 def _iteration(line: bytes) -> float:
-    """Iteration of a history line; a line that a kill cut short counts as beyond everything."""
+    """Iteration of a history line; a truncated line counts as infinite."""
     iteration = (parse_row(line) or {}).get('iter') if line.endswith(b'\n') else None
     return iteration if isinstance(iteration, int | float) else math.inf

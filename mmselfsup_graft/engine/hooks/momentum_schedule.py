@@ -24,7 +24,7 @@ def cosine_momentum(base: float, progress: float) -> float:
 
 @HOOKS.register_module()
 class MomentumScheduleHook(Hook):
-    """Give the model its momentum for the coming iteration, and one update per optimiser step.
+    """Set the momentum of the model for the next iteration, with one update per optimizer step.
 
     Works on every part of the model with the attributes ``base_momentum``, ``momentum`` and ``update_due``: the model
     itself or the objectives inside it. With gradient accumulation only the first micro-batch of a step updates the
@@ -44,7 +44,7 @@ class MomentumScheduleHook(Hook):
         self._followers: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Find the parts of the model that follow by a moving average."""
+        """Find the parts of the model with a momentum encoder."""
         model = unwrapped_model(runner)
         self._followers = [part for part in model.modules() if hasattr(part, 'base_momentum')]
         if not self._followers:

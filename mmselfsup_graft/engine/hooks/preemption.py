@@ -1,4 +1,4 @@
-"""Stopping a run that is asked to stop, so that it can be resumed."""
+"""Stopping a run on a signal, so that it can be resumed."""
 
 import signal
 import threading
@@ -52,7 +52,7 @@ class PreemptionHook(Hook):
 
     # ---------------------------------------------------------------- begin and end
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note what the run that wrote the checkpoint left to do."""
+        """Store which work the run that wrote the checkpoint left."""
         stopped = checkpoint.get('meta', {}).get('preempted')
         if stopped and getattr(runner, 'resumed_from', None) is not None:
             self._validate_first = stopped['in_validation']
@@ -66,7 +66,7 @@ class PreemptionHook(Hook):
         if runner.distributed and torch.distributed.is_initialized():
             on_cpu = torch.distributed.get_backend() == 'gloo'
             self._group = torch.distributed.group.WORLD if on_cpu else torch.distributed.new_group(backend='gloo')
-            threading.Thread(target=self._leave_if_stuck, daemon=True, name='stuck rank').start()
+            threading.Thread(target=self._exit_if_stuck, daemon=True, name='stuck rank').start()
         if self._validate_first:
             self._validate_first = False
             if runner.val_loop is not None:
@@ -75,30 +75,30 @@ class PreemptionHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Delete the checkpoint of an earlier stop."""
         self._training = False
-        self._forget_former(runner)
+        self._delete_replaced(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Likewise."""
-        self._forget_former(runner)
+        """Delete the checkpoint of an earlier stop."""
+        self._delete_replaced(runner)
 
     # ---------------------------------------------------------------- where a run can stop
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Note when the iteration begins."""
+        """Record the start time of the iteration."""
         self._began = time.monotonic()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Stop here if that was asked for and no gradients are waiting for their step."""
+        """Stop if requested, unless gradients are being accumulated."""
         self._began = None
         number = self._asked()
         steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)  # a dict of wrappers has none
         if number and (runner.iter + 1) % steps == 0:
             self._stop(runner, number, runner.iter + 1, in_validation=False)
-        self._forget_former(runner)
+        self._delete_replaced(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Count the iterations that every rank has."""
+        """Count the iterations that all ranks have."""
         self._val_iterations = len(runner.val_dataloader) if self._training else 0
         if self._training and self._group is not None:
             fewest = torch.tensor(self._val_iterations)
@@ -106,19 +106,19 @@ class PreemptionHook(Hook):
             self._val_iterations = int(fewest)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Stop here if that was asked for; mmengine has counted the iteration and the epoch before it validates."""
+        """Stop if requested; mmengine has counted the iteration and the epoch before it validates."""
         if batch_idx >= self._val_iterations:
             return
         number = self._asked()
         if number:
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):
-                    hook.after_val_epoch(runner)  # the trained weights back in their place
+                    hook.after_val_epoch(runner)  # restores the trained weights
             self._stop(runner, number, runner.iter, in_validation=True)
 
     # ---------------------------------------------------------------- agreement
     def _asked(self) -> int:
-        """The signal that came to any rank, the same answer on every rank; 0 if there was none."""
+        """The signal that any rank received, the same on all ranks; 0 if none."""
         if self._group is None:
             return request.number or 0
         self._left -= 1
@@ -131,21 +131,21 @@ class PreemptionHook(Hook):
         self._longest = max(self._longest, seconds)
         self._left = min(max(int(_EXCHANGE_SECONDS / max(seconds, 1e-6)), 1), 1000)
         self._since = (time.monotonic(), self._left)
-        if number:  # perhaps the step of accumulated gradients is not complete: look at every iteration from now on
+        if number:  # the accumulated step may be incomplete: check every iteration from now on
             self._left = 1
         return int(number)
 
-    def _leave_if_stuck(self) -> None:
+    def _exit_if_stuck(self) -> None:
         while self._training:
             time.sleep(0.5)
             number, began = request.number, self._began
             allowed = max(_STUCK_SECONDS, _STUCK_ITERATIONS * self._longest)
             if number is not None and began is not None and time.monotonic() - max(request.since, began) > allowed:
-                request.leave(f'{signal.Signals(number).name}, without a checkpoint: another rank does not answer')
+                request.leave(f'{signal.Signals(number).name}, without a checkpoint: another rank does not respond')
 
     # ---------------------------------------------------------------- the checkpoint
     def _stop(self, runner: Runner, number: int, iterations: int, in_validation: bool) -> None:
-        self._training = False  # from here on it takes as long as it takes
+        self._training = False  # no time limit from here on
         path = Path(runner.work_dir) / f'iter_{iterations}.pth'
         if in_validation or not self._is_written(runner, path):
             epoch = runner.epoch
@@ -164,10 +164,10 @@ class PreemptionHook(Hook):
 
     @staticmethod
     def _is_written(runner: Runner, path: Path) -> bool:
-        """Whether the checkpoint hook has just written this very file."""
+        """Whether the checkpoint hook has just written this file."""
         return path.is_file() and str(path) in (getattr(hook, 'last_ckpt', None) for hook in runner.hooks)
 
-    def _forget_former(self, runner: Runner) -> None:
+    def _delete_replaced(self, runner: Runner) -> None:
         """Delete the checkpoint of an earlier stop if the checkpoint hook has written one since."""
         if self._former is not None and any(getattr(hook, 'last_ckpt', None) for hook in runner.hooks):
             self._delete_former()

@@ -11,13 +11,13 @@ from mmengine.runner import Runner
 
 from mmselfsup_graft.registry import HOOKS
 
-_MIX = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: neighbouring inputs end far apart
-_RANK = 0xD1B54A32D192ED03  # another such number: no rank of one seed draws what a rank of another seed draws
+_MIX = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: separates neighboring inputs
+_RANK = 0xD1B54A32D192ED03  # another such number: ranks of different seeds draw different numbers
 
 
 @HOOKS.register_module()
 class RandomStateHook(Hook):
-    """Seed the process's generators anew before every iteration.
+    """Seed the process's generators before every iteration.
 
     What the model draws (mask noise, drop path) then depends on seed, rank and iteration alone, so a run that was
     killed and resumed draws the same numbers as one that was not, on any number of processes, without storing any
@@ -27,7 +27,7 @@ class RandomStateHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Hand the run's seed to sampler and data set."""
+        """Pass the run's seed to sampler and data set."""
         sampler = runner.train_dataloader.sampler
         if hasattr(sampler, 'set_seed'):
             sampler.set_seed(runner.seed)
@@ -38,7 +38,7 @@ class RandomStateHook(Hook):
 
 
 def seed_iteration(seed: int, rank: int, iteration: int) -> None:
-    """Seed Python, numpy and torch with a number that depends on the three alone."""
+    """Seed Python, numpy and torch with a number that depends only on the three arguments."""
     value = ((seed ^ 1) * _MIX + (seed >> 29) + rank * _RANK) % 2**64
     value = ((value ^ (iteration + 1)) * _MIX + (value >> 29)) % 2**64
     random.seed(value)
@@ -49,5 +49,5 @@ def seed_iteration(seed: int, rank: int, iteration: int) -> None:
 
 @cache
 def _has_accelerator() -> bool:
-    """Where there is none, ``torch.manual_seed`` still prepares to seed each kind, which takes a millisecond."""
+    """Without one, ``torch.manual_seed`` still prepares to seed every kind, which takes a millisecond."""
     return torch.accelerator.is_available()

@@ -1,4 +1,4 @@
-"""What a training run is, in a few lines before its first step."""
+"""Summary of a training run, logged before its first step."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from mmselfsup_graft.registry import HOOKS
 
 from .unwrapping import unwrapped_model
 
-_ENDLESS = 10**9  # mmengine's end of a schedule that has none
+_ENDLESS = 10**9  # mmengine's value for a schedule without end
 
 
 @HOOKS.register_module()
@@ -37,7 +37,7 @@ class RunSummaryHook(Hook):
 
 
 def run_summary(runner: Runner) -> dict[str, str]:
-    """Name -> value in words of what a training run is; all that is left to do for one that is resumed."""
+    """Summary of a training run, name -> text; for a resumed run including the remaining work."""
     rows = {
         'parameters': _parameters(runner),
         'data': _data(runner),
@@ -82,7 +82,7 @@ def _rates(runner: Runner) -> str:
 
 
 def _other_end(runner: Runner) -> str | None:
-    """What to say about learning rates that reach the end of their schedule before or after the training does."""
+    """Warning about a learning-rate schedule whose length differs from that of the training."""
     given = runner.param_schedulers or []
     schedules = [each for group in given.values() for each in group] if isinstance(given, dict) else given
     rates = [each for each in schedules if each.param_name == 'lr' and each.end < _ENDLESS]

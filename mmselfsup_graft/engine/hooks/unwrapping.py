@@ -1,4 +1,4 @@
-"""The model itself, whatever wraps it for several processes."""
+"""The model without the wrapper for several processes."""
 
 from typing import Any
 

@@ -35,9 +35,9 @@ class RampedAverage(ExponentialMovingAverage):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Average the weights in; the first time they are copied. The host waits for nothing.
+        """Update the average; the first call copies the weights. The host never waits.
 
-        Differs from mmengine, which asks the device for the number of steps and goes from tensor to tensor.
+        Differs from mmengine, which reads the number of steps from the device and loops over tensors.
         """
         steps = int(self.steps) if self._done is None else self._done
         average: list[torch.Tensor] = list(self.module.parameters())
@@ -61,14 +61,14 @@ class WeightAverageHook(EMAHook):
     """mmengine's EMA of the weights, with a ramp in epochs, as A2MIM's fine-tuning has it.
 
     Parameters are averaged, buffers (batch-norm statistics) copied. Validation and test run on the average; checkpoints
-    hold it in ``state_dict`` and what is trained in ``ema_state_dict``, so a best checkpoint is what was scored, and a
-    resumed run goes on with both.
+    hold it in ``state_dict`` and the trained weights in ``ema_state_dict``, so the best checkpoint holds the scored
+    weights, and a resumed run continues with both.
 
     Args:
         decay: Share of the average that each update keeps.
-        ramp_epochs: Over so many epochs the decay grows from ``ramp_start`` times its value.
+        ramp_epochs: Number of epochs over which the decay grows from ``ramp_start`` times its value.
         ramp_start: See there.
-        interval: Iterations between two updates; None: after every step of the optimiser.
+        interval: Iterations between two updates; None: after every step of the optimizer.
 
     Raises:
         ConfigError: If decay or start are outside (0, 1), or a length is negative.
@@ -81,7 +81,7 @@ class WeightAverageHook(EMAHook):
     ) -> None:
         if not 0.0 < decay < 1.0 or not 0.0 <= ramp_start <= 1.0:
             raise ConfigError(
-                f'WeightAverageHook: decay={decay} must lie between 0 and 1, and ramp_start={ramp_start} in [0, 1]'
+                f'WeightAverageHook: decay={decay} must be between 0 and 1, and ramp_start={ramp_start} in [0, 1]'
             )
         if ramp_epochs < 0 or (interval is not None and interval < 1):
             raise ConfigError(
@@ -102,6 +102,6 @@ class WeightAverageHook(EMAHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Average where the optimiser has just made its step: while it accumulates, nothing has moved."""
+        """Average if the optimizer has just made a step, not between accumulated batches."""
         if (runner.iter + 1) % self.every == 0 or runner.iter + 1 == runner.max_iters:
             super().after_train_iter(runner, batch_idx, data_batch, outputs)

@@ -1,4 +1,4 @@
-"""Results that are there already are replaced only where that is asked for."""
+"""Protection of existing results: they are replaced only on request."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _NAMED = 3
 
 
 def refuse_existing(paths: Iterable[str | os.PathLike], overwrite: bool, option: str) -> None:
-    """Refuse to replace files before work begins whose results would take their place.
+    """Raise an error, before any work, if the results would replace existing files.
 
     Args:
         paths: The files that would be written.
@@ -22,17 +22,17 @@ def refuse_existing(paths: Iterable[str | os.PathLike], overwrite: bool, option:
         option: The option that names another place.
 
     Raises:
-        ConfigError: If one of them exists and must not be replaced.
+        ConfigError: If one of them exists and ``overwrite`` is not set.
     """
     found = [str(path) for path in paths if os.path.lexists(path)]
     if found and not overwrite:
         raise ConfigError(
-            f'{_some(found)} exists already; choose another place with {option}, or replace it: --overwrite'
+            f'{_shortened(found)} exists already; choose another place with {option}, or replace it: --overwrite'
         )
 
 
 def refuse_other_recipe(work_dir: Path, stages: Iterable[str]) -> None:
-    """Refuse to replace the report of a recipe by that of another one.
+    """Raise an error if the report of another recipe would be replaced.
 
     Args:
         work_dir: Work directory.
@@ -48,18 +48,18 @@ def refuse_other_recipe(work_dir: Path, stages: Iterable[str]) -> None:
         )
 
 
-def make_room(cfg: Config, overwrite: bool) -> None:
-    """See that a new run does not write over an earlier one in its work directory.
+def clear_work_dir(cfg: Config, overwrite: bool) -> None:
+    """Ensure that a new run does not overwrite an earlier one in its work directory.
 
-    All processes call it; the first one looks and deletes.
+    All processes must call it; the first one checks and deletes.
 
     Args:
         cfg: Config with ``work_dir``; a run that is resumed keeps everything.
         overwrite: Delete the checkpoints, history and notes of the earlier run.
 
     Raises:
-        ConfigError: If there is an earlier run and it must not be deleted, or one is to be resumed whose checkpoints
-            lie where this config does not look.
+        ConfigError: If there is an earlier run and it must not be deleted, or the run to resume keeps its
+            checkpoints in a folder that this config does not use.
     """
     if cfg.get('resume'):
         _refuse_elsewhere(cfg)
@@ -70,19 +70,22 @@ def make_room(cfg: Config, overwrite: bool) -> None:
     if not answer[0]:
         return
     if not overwrite:
+        names = [Path(each).name for each in answer[0]]
         raise ConfigError(
-            f'{cfg.work_dir} holds an earlier run ({_some([Path(each).name for each in answer[0]])}); continue it with '
+            f'{cfg.work_dir} holds an earlier run ({_shortened(names)}); continue it with '
             '--resume, take another --work-dir, or start again with --overwrite, which deletes these files'
         )
     for path in files:
         path.unlink()
     if is_main_process():
-        print_log(f'--overwrite: {_some([path.name for path in files])} of the earlier run deleted', logger='current')
+        print_log(
+            f'--overwrite: {_shortened([path.name for path in files])} of the earlier run deleted', logger='current'
+        )
     barrier()
 
 
 def _refuse_elsewhere(cfg: Config) -> None:
-    """Refuse to begin anew in the folder of a run that kept its checkpoints in another one."""
+    """Raise an error instead of starting again in the folder of a run with checkpoints in another folder."""
     from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
 
     note = Path(cfg.work_dir) / 'last_checkpoint'  # mmengine's
@@ -107,6 +110,6 @@ def _files_of_a_run(cfg: Config) -> list[Path]:
     return [path for path in [*checkpoints, *notes] if path.is_file()]
 
 
-def _some(names: Sequence[str]) -> str:
+def _shortened(names: Sequence[str]) -> str:
     more = f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''
     return ', '.join(names[:_NAMED]) + more

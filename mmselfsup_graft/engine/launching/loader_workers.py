@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 
 
 def keep_workers_running(loader: DataLoader) -> None:
-    """Let the workers of a loader end by SIGTERM from their own process alone.
+    """Let the workers of a loader end on SIGTERM from their parent only.
 
-    Slurm and torchrun send it to the whole process group. A worker that dies of it takes the process that trains along
-    before that has written its checkpoint.
+    Slurm and torchrun send it to the whole process group. A worker that ends by it makes the training process fail
+    before it has written its checkpoint.
     """
     if loader.num_workers > 0:
         loader.worker_init_fn = partial(_start, loader.worker_init_fn)

@@ -1,4 +1,4 @@
-"""What a task of Slurm has to know to find the others."""
+"""Rendezvous of the tasks of a Slurm job."""
 
 import subprocess
 from collections.abc import Mapping
@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from mmselfsup_graft.errors import ConfigError
 
 _NEEDED = ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID', 'SLURM_JOB_ID')
-_PORTS = range(12000, 32000)  # below those that the system gives out by itself
+_PORTS = range(12000, 32000)  # below the ephemeral ports
 
 
 def slurm_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables of torchrun for a task of ``srun``: rank, number of processes, address and port of the first one.
 
     ``MASTER_ADDR`` and ``MASTER_PORT`` are kept if they are set. Else the address is the first node of the step, and
-    the port follows from the numbers of job and step, so that jobs on one node do not meet.
+    the port follows from the numbers of job and step, so that jobs on one node use different ports.
 
     Args:
         variables: The environment of the task.
 
     Raises:
-        ConfigError: If this process is not a task of Slurm, or ``scontrol`` does not name the nodes.
+        ConfigError: If this process is not a task of Slurm, or ``scontrol`` does not list the nodes.
     """
     missing = [name for name in _NEEDED if name not in variables]
     if missing:
@@ -38,11 +38,11 @@ def slurm_variables(variables: Mapping[str, str]) -> dict[str, str]:
 def _first_node(variables: Mapping[str, str]) -> str:
     nodes = variables.get('SLURM_STEP_NODELIST') or variables.get('SLURM_JOB_NODELIST', '')
     try:
-        done = subprocess.run(  # nosec B607: where Slurm lies is told by the PATH of its job
+        done = subprocess.run(  # nosec B607: where Slurm is installed is given by the PATH of its job
             ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, timeout=60, check=True
         )
         return done.stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError) as error:
         raise ConfigError(
-            f'scontrol does not name the nodes of {nodes!r} ({error}); set MASTER_ADDR to the first one'
+            f'scontrol does not list the nodes of {nodes!r} ({error}); set MASTER_ADDR to the first one'
         ) from error

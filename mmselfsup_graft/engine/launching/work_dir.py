@@ -25,14 +25,13 @@ _held: list[Path] = []
 
 
 @contextmanager
-def only_writer(folder: str | os.PathLike) -> Iterator[None]:
-    """Keep every other process out of a work directory while the block runs.
+def exclusive_work_dir(folder: str | os.PathLike) -> Iterator[None]:
+    """Lock a work directory against other processes within the block.
 
     The main process locks the file ``.lock``, which names it, and removes it at the end, with the folder if nothing was
-    written there; the system unlocks it when that process ends, however it ends. All processes of a launch call this,
-    after their group is open, and all are refused together. Unfinished files that killed runs left are removed.
-    Blocks of one process may be nested. Where the file system has no locks (some network file systems), a warning says
-    so.
+    written there; the system releases it when that process ends in any way. All processes of a launch call this,
+    after their group is open, and all raise the error together. Unfinished files of killed runs are removed.
+    Blocks of one process may be nested. On a file system without locks (some network file systems) it warns.
 
     Raises:
         GraftError: If another process writes there; the message names it. Also if the folder is not a folder, or its
@@ -52,7 +51,7 @@ def only_writer(folder: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == process:  # a fork that leaves the block holds nothing
+        if os.getpid() == process:  # a fork that leaves the block has no lock
             _held.remove(path)
             if lock is not None:
                 _remove(path)
@@ -85,7 +84,7 @@ def _take(folder: Path) -> tuple[int | None, str | None]:
         holder = _holder(lock)
         _close(lock)
         return None, f'{folder} is in use by another running process{holder}; wait for it or stop it'
-    if not _is_there(folder / _LOCK, lock):  # its holder removed it between our two steps
+    if not _is_there(folder / _LOCK, lock):  # its holder removed it between the two calls
         _close(lock)
         return _take(folder)
     note = {'pid': os.getpid(), 'host': socket.gethostname(), 'started': time.strftime('%Y-%m-%d %H:%M:%S')}
@@ -129,13 +128,13 @@ def _holder(lock: int) -> str:
     try:
         note = json.loads(os.pread(lock, 4096, 0))
         return f' (PID {note["pid"]} on {note["host"]}, since {note["started"]})'
-    except (ValueError, LookupError, TypeError, OSError):  # not written yet
+    except (ValueError, LookupError, TypeError, OSError):  # not written so far
         return ''
 
 
 # A lock belongs to the open file, which forks share: without this a data-loading worker would hold on to it for the
-# seconds that it outlives a killed parent. Descriptors and no file objects: one that is collected in the fork would
-# close whatever has its number by then.
+# seconds that it outlives a killed parent. Descriptors instead of file objects: one that is collected in the fork would
+# close an unrelated file with the same number.
 _forked: set[int] = set()
 
 

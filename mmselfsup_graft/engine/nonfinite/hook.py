@@ -1,4 +1,4 @@
-"""Hook that stops a run that has gone wrong, before anything of it reaches a file."""
+"""Hook that stops a run with non-finite values before they are saved."""
 
 import math
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from mmselfsup_graft.registry import HOOKS
 
 from .kept_batch import KeptBatch
 from .origin import NonFiniteOrigin, find_nonfinite, nonfinite_names
-from .step_guard import DeviceMail, StepGuard
+from .step_guard import HostTransfer, StepGuard
 
-_INFO = 'skipped_steps'  # iterations whose step was left out, in the message hub and so in checkpoints
+_INFO = 'skipped_steps'  # key in the message hub, saved in checkpoints: iterations whose step was left out
 
 
 @dataclass
@@ -28,7 +28,7 @@ class _Fault:
     """An iteration whose loss or gradient was not finite.
 
     Attributes:
-        batch: What it was trained on.
+        batch: The training batch.
         loss: Its loss.
         norm: Norm of its gradients.
         step: Number of the optimizer step that it belongs to, counted from the start of this process.
@@ -47,32 +47,33 @@ class _Fault:
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Stop at the first loss or gradient that is not finite, name its origin and keep the batch that caused it.
+    """Stop at the first loss or gradient that is not finite, report its origin and save the batch.
 
-    Watched are the loss and the norm of the gradients of every iteration, on the device. Both are sent to the host
-    without waiting (:class:`DeviceMail`), so no step reads the device, and they are known one or two iterations later;
-    batches are held until then. Waiting for non-finite weights to spoil the next loss would save the norm, which is
-    less than 1 % of a step, but lose the weights and, with accumulated gradients, the batch. A fused optimizer leaves
-    the bad step out (:class:`StepGuard`), so the weights stay sound, and the batch is run once more to find the module
-    where NaN or infinity appeared first (:func:`mmselfsup_graft.analysis.find_nonfinite`).
+    The loss and the norm of the gradients are checked in every iteration, on the device. Both are sent to the host
+    without waiting (:class:`HostTransfer`), so no step reads the device, and they are known one or two iterations
+    later; batches are held until then. Checking only the next loss would save the norm, which
+    is less than 1 % of a step, but lose the weights and, with accumulated gradients, the batch. A fused optimizer
+    leaves the bad step out (:class:`StepGuard`), so the weights stay sound, and the batch is run once more to find the
+    module where NaN or infinity appeared first (:func:`mmselfsup_graft.analysis.find_nonfinite`).
 
-    Nothing that is not finite is saved: before each checkpoint all results are awaited, and parameters, batch-norm
+    Nothing that is not finite is saved: before each checkpoint all results are collected, and parameters, batch-norm
     statistics, averages of the weights and optimizer state are checked. A checkpoint of an older version that has such
     weights is refused when a run is resumed from it.
 
-    One process stops as soon as it knows. Several agree every ``interval`` iterations, before a checkpoint and at the
-    end; the process that met the fault keeps its batch.
+    A single process stops as soon as a result arrives. Several agree every ``interval`` iterations, before a checkpoint
+    and at the end; the process with the fault saves its batch.
 
     Args:
         interval: Iterations between two agreements of several processes.
-        skip_nonfinite: Leave out so many steps with such a loss or gradient before the run is stopped, resumed parts
+        skip_nonfinite: Number of steps with such a loss or gradient to leave out before the run stops, resumed parts
             included. They are logged, counted in ``history.jsonl`` and ``progress.json``, and change neither weights
-            nor optimizer state nor batch-norm statistics; the schedules move on. With accumulated gradients the whole
+            nor optimizer state nor batch-norm statistics; the schedules advance. With accumulated gradients the whole
             step is left out. Optimizers that are not fused then read the device once per step.
 
     Raises:
-        GraftError: At such a loss, gradient or weight. The batch lies in ``nonfinite_batch.pth`` of the work directory:
-            ``inputs`` (and ``augment``, what was left to the device), ``iter``, ``images`` (names, where known),
+        GraftError: At such a loss, gradient or weight. The batch is saved in ``nonfinite_batch.pth`` of the work
+            directory: ``inputs`` (and ``augment``, the operations left to the device), ``iter``, ``images`` (names,
+                where known),
             ``loss``, ``grad_norm`` and ``found`` in words.
         ConfigError: For ``skip_nonfinite`` with a sharded model or an optimizer wrapper of another library.
     """
@@ -86,7 +87,7 @@ class NonFiniteLossHook(Hook):
         self._reset()
 
     def _reset(self) -> None:
-        self._mail = DeviceMail()
+        self._mail = HostTransfer()
         self._held: dict[int, tuple[KeptBatch, int]] = {}
         self._faults: list[_Fault] = []
         self._guard: StepGuard | None = None
@@ -96,7 +97,7 @@ class NonFiniteLossHook(Hook):
 
     # ---------------------------------------------------------------- a run
     def before_train(self, runner: Runner) -> None:
-        """Check the weights that the run starts from, and begin to watch."""
+        """Check the weights that the run starts from, and start the checks."""
         model = unwrapped_model(runner)
         names = nonfinite_names(model.named_parameters())
         if self._any_process(bool(names)):
@@ -120,7 +121,7 @@ class NonFiniteLossHook(Hook):
         self._statistics = [(tensor, tensor.clone()) for tensor in buffers]
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Remember batch-norm statistics, if the step may be left out."""
+        """Save batch-norm statistics, if the step may be left out."""
         self._step = self._guard.steps if self._guard else 0
         for tensor, before in self._statistics:
             before.copy_(tensor)
@@ -128,7 +129,7 @@ class NonFiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Send loss and norm of the gradients on their way; look at what has arrived."""
+        """Send loss and norm of the gradients to the host; check the results that have arrived."""
         if outputs is None:
             return
         loss = torch.as_tensor(outputs['loss']).detach().float().reshape(())
@@ -144,7 +145,7 @@ class NonFiniteLossHook(Hook):
             self._look(runner)
 
     def before_checkpoint(self, runner: Runner) -> None:
-        """Look at everything that will be saved; all processes call it."""
+        """Check everything that will be saved; all processes call it."""
         if self._guard is None:
             return
         self._receive(runner, wait=True)
@@ -158,7 +159,7 @@ class NonFiniteLossHook(Hook):
             )
 
     def after_train(self, runner: Runner) -> None:
-        """Look at the last iterations; stop watching."""
+        """Check the last iterations and stop."""
         self._receive(runner, wait=True)
         self._look(runner)
         if self._guard:
@@ -167,7 +168,7 @@ class NonFiniteLossHook(Hook):
 
     # ---------------------------------------------------------------- faults
     def _receive(self, runner: Runner, wait: bool) -> None:
-        """Sort what has arrived into sound iterations, steps left out and faults."""
+        """Sort the results into finite iterations, steps left out and faults."""
         for iteration, (loss, norm) in self._mail.arrived(wait):
             batch, step = self._held.pop(iteration)
             if math.isfinite(loss) and math.isfinite(norm):
@@ -177,7 +178,7 @@ class NonFiniteLossHook(Hook):
                 self._faults.append(fault)
 
     def _skipped(self, runner: Runner, fault: _Fault) -> bool:
-        """Count a step that was left out; False if there were too many."""
+        """Count a step that was left out; False if there are too many."""
         if not self.skip:
             return False
         counted = list(runner.message_hub.runtime_info.get(_INFO, []))
@@ -201,7 +202,7 @@ class NonFiniteLossHook(Hook):
             return
         own = next((fault for fault in self._faults if fault.batch.iteration == first), None)
         found = self._origin(runner, own)
-        # the process where it appeared first; not known: one whose loss is not finite, as gradients are shared
+        # the process where it appeared first; if unknown, one whose loss is not finite, as gradients are shared
         place = (own is None, math.inf if found is None else found.order, own is None or math.isfinite(own.loss))
         places = all_gather_object(place)
         rank = min(range(len(places)), key=places.__getitem__)
@@ -209,7 +210,7 @@ class NonFiniteLossHook(Hook):
         raise GraftError(all_gather_object(message)[rank])
 
     def _origin(self, runner: Runner, fault: _Fault | None) -> NonFiniteOrigin | None:
-        """Where the number appeared first, by running the batch once more; all processes or none do that."""
+        """Find where the value appeared first by running the batch again; on all processes or none."""
         if self._any_process(fault is None) or fault is None or is_sharded(unwrapped_model(runner)):
             return None
         model, wrapper = unwrapped_model(runner), runner.optim_wrapper
@@ -224,15 +225,15 @@ class NonFiniteLossHook(Hook):
 
         try:
             return find_nonfinite(model, compute_loss)
-        except Exception as error:  # the fault itself must be reported, whatever becomes of this
-            runner.logger.warning(f'running the batch once more failed: {error}')
+        except Exception as error:  # the fault must be reported even if this fails
+            runner.logger.warning(f'running the batch again failed: {error}')
             return None
 
     def _keep_and_describe(self, runner: Runner, fault: _Fault, found: NonFiniteOrigin | None) -> str:
         where = None if found is None else found.where
         kept = fault.batch.keep(runner, loss=fault.loss, grad_norm=fault.norm, found=where)
         process = f' on process {runner.rank}' if runner.world_size > 1 else ''
-        origin = f'first in {where}' if where else 'where it appeared first was not found by running the batch again'
+        origin = f'first in {where}' if where else 'its first place was not found by running the batch again'
         limit = f', after {self.skip} steps that were left out' if self.skip else ''
         return f'{fault}{process}{limit}; {origin}; {kept}. {_advice(runner)}'
 
@@ -247,7 +248,7 @@ def _advice(runner: Runner) -> str:
     from mmselfsup_graft.engine.runners.graft_runner import latest_checkpoint
 
     newest = latest_checkpoint(runner.work_dir)
-    start = f'Resume from {newest}' if newest else 'No checkpoint was written before; start again'
+    start = f'Resume from {newest}' if newest else 'There is no earlier checkpoint; start again'
     return (
         f'{start}, with a lower learning rate, clipped gradients, float32 (optim_wrapper.dtype=float32), or '
         'default_hooks.nonfinite.skip_nonfinite=N to leave out up to N such steps'
@@ -260,7 +261,7 @@ def _statistics(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def _saved(runner: Runner) -> list[tuple[str, torch.Tensor]]:
-    """What a checkpoint will hold, by name."""
+    """Tensors that a checkpoint will hold, by name."""
     model = unwrapped_model(runner)
     parameters = list(model.named_parameters())
     named: list[tuple[str, torch.Tensor]] = [*parameters, *_statistics(model)]

@@ -1,4 +1,4 @@
-"""A batch that is kept until its step is known to be sound."""
+"""A batch that is kept until its step is known to be finite."""
 
 import copy
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ FILE = 'nonfinite_batch.pth'
 
 @dataclass
 class KeptBatch:
-    """A batch and where it stands in a run.
+    """A batch and its position in a run.
 
     Attributes:
         iteration: Iteration of the run, from 0.
@@ -32,7 +32,7 @@ class KeptBatch:
     data: Any
 
     def image_names(self, runner: Runner) -> list[str] | None:
-        """Paths or numbers of the images, where sampler and dataset can tell them."""
+        """Paths or numbers of the images; None if sampler and dataset do not provide them."""
         loader: Any = runner.train_dataloader
         dataset: Any = getattr(loader, 'dataset', None)
         size = getattr(loader, 'batch_size', None)
@@ -46,7 +46,7 @@ class KeptBatch:
         return [str(info.get('img_path') or f'image {info["sample_idx"]}') for info in infos]
 
     def keep(self, runner: Runner, **facts: Any) -> str:
-        """Write the batch and the given facts into the work directory; says where it is, or why it is not."""
+        """Write the batch and the given facts into the work directory; return a text with its path or the error."""
         path = Path(runner.work_dir) / FILE
         content = {**self._tensors(), 'iter': self.iteration, 'images': self.image_names(runner), **facts}
         try:

@@ -1,4 +1,4 @@
-"""Which part of a model made a number that is not finite."""
+"""Search for the part of a model that produced a non-finite value."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -16,11 +16,11 @@ _LOSS, _GRADIENT = 1 << 30, 1 << 31  # beyond the number of calls of modules
 def nonfinite_names(named: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     """Names of the tensors that hold NaN or infinity; of a sharded tensor this process looks at its own part.
 
-    Norms of all tensors are read together, one host read per type and device. A norm may overflow where the tensor
-    does not, so only the tensors with such a norm are looked at one by one.
+    Norms of all tensors are read together, one host read per type and device. A norm may overflow although the tensor
+    is finite, so tensors with such a norm are checked one by one.
 
     Args:
-        named: Names and tensors of any shape; those that are not floating point are passed over.
+        named: Names and tensors of any shape; those that are not floating point are ignored.
     """
     together: dict[Any, list[tuple[str, torch.Tensor]]] = {}
     for name, tensor in named:
@@ -37,10 +37,10 @@ def nonfinite_names(named: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
 
 
 class NonFiniteOrigin(NamedTuple):
-    """Where the first number appeared that is not finite.
+    """Place of the first non-finite value.
 
     Attributes:
-        where: In words, for example ``'the output of backbone.layers.1.ffn'``.
+        where: Text, for example ``'the output of backbone.layers.1.ffn'``.
         order: The smaller, the earlier in the pass; comparable between processes that run the same model.
     """
 
@@ -49,13 +49,13 @@ class NonFiniteOrigin(NamedTuple):
 
 
 def find_nonfinite(model: nn.Module, compute_loss: Callable[[], torch.Tensor]) -> NonFiniteOrigin | None:
-    """Run a forward and a backward pass and say where the first number appeared that is not finite.
+    """Run a forward and a backward pass and find the first non-finite value.
 
-    Looked at are the parameters, then the outputs of all modules in the order in which they are complete, the loss,
-    and then the gradients. A module is named if it turned finite inputs into an output that is not finite, or finite
+    It checks the parameters, then the outputs of all modules in the order of completion, the loss,
+    and then the gradients. A module is reported if it turned finite inputs into an output that is not finite, or finite
     gradients of its outputs into gradients of its inputs or parameters that are not; of nested modules the innermost.
-    The host reads every tensor, so this is for one batch. Gradients of the model are replaced. Both passes are always
-    made, so that processes whose passes exchange tensors stay together.
+    The host reads every tensor, so this is for one batch. Gradients of the model are replaced. Both passes always
+    run, so that processes whose passes exchange tensors stay in step.
 
     Args:
         model: The model itself, without a wrapper that distributes it.
@@ -66,7 +66,7 @@ def find_nonfinite(model: nn.Module, compute_loss: Callable[[], torch.Tensor]) -
     """
     parameters = nonfinite_names(model.named_parameters())
     model.zero_grad(set_to_none=True)
-    witness = _Witness()
+    witness = _PassTrace()
     with ExitStack() as stack:
         for name, module in model.named_modules():
             for handle in witness.watch(name or _ROOT, module):
@@ -85,8 +85,8 @@ def find_nonfinite(model: nn.Module, compute_loss: Callable[[], torch.Tensor]) -
     return None if where is None else NonFiniteOrigin(where, _GRADIENT)
 
 
-class _Witness:
-    """What hooks see of one forward and backward pass.
+class _PassTrace:
+    """Records of hooks about one forward and backward pass.
 
     Attributes:
         output: The first module with finite inputs and an output that is not finite.
@@ -129,14 +129,14 @@ class _Witness:
                 tensor.register_hook(look)
 
     def gradient(self, parameters: list[str]) -> str | None:
-        """Where gradients went wrong; ``parameters`` are those with a gradient that is not finite."""
+        """Place of the first non-finite gradient; ``parameters`` are those with such a gradient."""
         owners = {name.rpartition('.')[0] or _ROOT for name in parameters}
         reached = [n for n in self._order if n in self._bad['output']]
         spoiled = {*owners, *self._bad['input'], *reached}
         guilty = [n for n in self._order if n not in reached and any(_is_inside(each, n) for each in spoiled)]
         innermost = [n for n in guilty if not any(_is_inside(other, n) for other in guilty if other != n)]
         if innermost:
-            return f'the gradient computed by {innermost[-1]}'  # the last one called is the first on the way back
+            return f'the gradient computed by {innermost[-1]}'  # the last one called is the first in the backward pass
         if reached:
             return f'the gradient that reaches {reached[-1]} from what is computed of its output'
         return f'the gradient of {parameters[0]}' if parameters else None

@@ -1,4 +1,4 @@
-"""Gradients that are not finite: seen before each optimizer step, without waiting for the device."""
+"""Detection of non-finite gradients before each optimizer step, without waiting for the device."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,14 +9,14 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 
-class DeviceMail:
-    """A few numbers per iteration, on their way from the device to the host.
+class HostTransfer:
+    """Asynchronous transfer of a few numbers per iteration from the device to the host.
 
-    On a CUDA device each lot is copied into pinned memory behind the work queued so far, and is read when an event says
-    that it is there: neither side waits. On a CPU it is there at once; other devices are waited for.
+    On a CUDA device each vector is copied into pinned memory after the work queued so far, and is read when an event
+    signals its arrival: neither side waits. On a CPU it is available at once; other devices are waited for.
 
     Args:
-        ready: Lots for which memory is prepared; if more are on their way, more is made.
+        ready: Number of preallocated buffers; more are allocated on demand.
     """
 
     def __init__(self, ready: int = 4) -> None:
@@ -24,7 +24,7 @@ class DeviceMail:
         self._free = [_slot() for _ in range(ready)]
 
     def send(self, key: int, values: torch.Tensor) -> None:
-        """Send a float32 vector of two numbers, to be known as ``key``."""
+        """Send a float32 vector of two numbers with the name ``key``."""
         on_cuda = values.device.type == 'cuda'
         slot, array = self._free.pop() if self._free else _slot()
         slot.copy_(values, non_blocking=True)
@@ -36,7 +36,7 @@ class DeviceMail:
             self._sent.append((key, slot, array, lambda: True, lambda: None))
 
     def arrived(self, wait: bool = False) -> Iterator[tuple[int, list[float]]]:
-        """Take what has arrived, in the order in which it was sent; with ``wait`` all of it."""
+        """Return the arrived vectors in the order of sending; with ``wait`` all of them."""
         while self._sent:
             key, slot, array, is_there, wait_for = self._sent[0]
             if wait:
@@ -50,19 +50,19 @@ class DeviceMail:
 
 
 def _slot() -> tuple[torch.Tensor, Any]:
-    """Memory of the host for two numbers, as a tensor and as an array."""
+    """A host buffer for two numbers, as a tensor and as an array."""
     slot = torch.zeros(2, pin_memory=torch.cuda.is_available())
     return slot, slot.numpy()
 
 
 class StepGuard:
-    """Looks at the gradients before each step of an optimizer, and leaves out a step that would spoil the weights.
+    """Checks the gradients before each step of an optimizer, and leaves out a step that would corrupt the weights.
 
     torch's fused optimizers (AdamW, Adam, SGD, Adagrad; every config here but those with LARS has one) take a flag on
     the device, ``found_inf``, and then change neither weights nor moments. So the flag costs no host read, and the
     weights stay those before the fault. Other optimizers, sharded models, and the first step of an SGD with momentum
-    (whose buffers torch would leave uninitialized) make the step, unless ``skip`` says that one host read per step is
-    wanted.
+    (whose buffers torch would leave uninitialized) make the step, unless ``skip`` allows one host read per
+    step.
 
     The norm of all gradients is computed once per step, unless it was computed for clipping. A norm that overflows
     float32 counts as not finite: the second moments of Adam would overflow as well. A step that the loss scaler of
@@ -70,7 +70,7 @@ class StepGuard:
 
     Args:
         wrapper: An optimizer wrapper with an ``optimizer``; the norm of a clipped gradient is its ``gradient_norm``.
-        skip: Leave the step out whatever the optimizer, at the price of a host read where it is not fused.
+        skip: Leave the step out for any optimizer, at the cost of a host read if it is not fused.
     """
 
     def __init__(self, wrapper: Any, skip: bool = False) -> None:
@@ -85,7 +85,7 @@ class StepGuard:
         ]
 
     def close(self) -> None:
-        """Stop watching."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -118,7 +118,7 @@ class StepGuard:
         elif scaled is None and self.skip and bool(bad):
             for group in optimizer.param_groups:
                 for parameter in group['params']:
-                    parameter.grad = None  # which optimizers pass over
+                    parameter.grad = None  # optimizers skip it
         self._norm = norm if scaled is None else torch.where(scaled.reshape(()) > 0, torch.zeros_like(norm), norm)
 
     def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
@@ -133,7 +133,7 @@ class StepGuard:
             return False
         parameters = [p for group in optimizer.param_groups for p in group['params']]
         if any(isinstance(p, DTensor) for p in parameters):
-            return False  # a process sees its own part of the gradients, and all must decide alike
+            return False  # a process has only its own part of the gradients, and all must decide equally
         with_momentum = isinstance(optimizer, torch.optim.SGD) and any(g['momentum'] for g in optimizer.param_groups)
         return not with_momentum or any(state.get('momentum_buffer') is not None for state in optimizer.state.values())
 

@@ -1,4 +1,4 @@
-"""Optimisers, their wrappers and the layer-wise learning-rate constructor."""
+"""Optimizers, their wrappers and the layer-wise learning-rate constructor."""
 
 from .autocast import AutocastOptimWrapper
 from .lars import LARS

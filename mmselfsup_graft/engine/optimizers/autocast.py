@@ -1,4 +1,4 @@
-"""Mixed precision that runs wherever the machine can do it."""
+"""Mixed precision for CPU and GPU, where the machine supports it."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +16,7 @@ from .wrapper import DeviceOptimWrapper
 
 
 def half_precision_here() -> torch.dtype | None:
-    """The half type to train in on this machine: bfloat16 if it is computed natively, else float16 on a GPU, else none.
+    """The half-precision type for training on this machine: bfloat16 if native, else float16 on a GPU, else None.
 
     bfloat16 needs no loss scaling; on a CPU without the instructions it is emulated and slower than float32.
     """
@@ -34,7 +34,7 @@ class AutocastOptimWrapper(DeviceOptimWrapper):
 
     Args:
         dtype: ``auto`` (see :func:`half_precision_here`; plain float32 if there is none), ``bfloat16``,
-            ``float16``, or ``float32`` for no autocast at all.
+            ``float16``, or ``float32`` for no autocast.
         **kwargs: See :class:`mmengine.optim.OptimWrapper`.
 
     Raises:
@@ -51,7 +51,7 @@ class AutocastOptimWrapper(DeviceOptimWrapper):
         wanted = half_precision_here() if dtype == 'auto' else getattr(torch, dtype)
         self.dtype = None if wanted == torch.float32 else wanted
         if wanted is None:
-            print_log('this machine computes no half precision natively: training in float32', logger='current')
+            print_log('this machine has no native half precision: training in float32', logger='current')
         self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
 
     def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
@@ -67,7 +67,7 @@ class AutocastOptimWrapper(DeviceOptimWrapper):
         self.loss_scaler.update()
 
     def state_dict(self) -> dict:
-        """Optimiser state and that of the loss scaler."""
+        """Optimizer state and that of the loss scaler."""
         return {**super().state_dict(), 'loss_scaler': self.loss_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:

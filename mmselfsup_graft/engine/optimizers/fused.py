@@ -1,4 +1,4 @@
-"""One kernel for all parameters wherever torch has one."""
+"""Fused optimizers wherever torch has them."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -9,18 +9,18 @@ from torch.optim import Optimizer
 
 from mmselfsup_graft.registry import OPTIMIZERS
 
-# a config that names one of these has chosen how its optimiser computes
+# a config with one of these keys has chosen the implementation
 _CHOICES = ('fused', 'foreach', 'capturable', 'differentiable')
 
-# where torch has fused kernels and this toolbox trains; torch itself asks at the first step only, too late for a choice
+# where torch has fused kernels and this toolbox trains; torch itself checks at the first step, too late for a choice
 _DEVICES = ('cpu', 'cuda')
 
 
 def build_optimizer(cfg: Mapping[str, Any], groups: Iterable[dict]) -> Optimizer:
-    """Build an optimiser over parameter groups, fused if the config leaves that open.
+    """Build an optimizer over parameter groups, fused unless the config decides otherwise.
 
-    Fused are torch's optimisers that can be (AdamW, Adam, SGD, Adagrad) where every parameter is a floating-point
-    tensor on a device with such kernels. They compute the same up to rounding, read nothing back, and let a loss scaler
+    torch's AdamW, Adam, SGD and Adagrad are fused if every parameter is a floating-point
+    tensor on a device with such kernels. Results are equal up to rounding, nothing is read back, and a loss scaler can
     skip a step on the device.
 
     Args:

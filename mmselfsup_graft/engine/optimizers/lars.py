@@ -1,4 +1,4 @@
-"""LARS without host reads and in few calls."""
+"""LARS without host reads and with few kernel calls."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -55,7 +55,7 @@ class LARS(Optimizer):
         return loss
 
     def _update(self, parameters: list[torch.Tensor], group: dict) -> None:
-        """Update all parameters of a group by a few calls, each for the whole list."""
+        """Update all parameters of a group with a few calls, each for the whole list."""
         scaled = [p for p in parameters if p.ndim > 1]
         adapted = dict(zip(scaled, _adapted(scaled, group))) if scaled else {}
         updates: list[torch.Tensor] = [adapted.get(p, cast(torch.Tensor, p.grad)) for p in parameters]
@@ -69,7 +69,7 @@ class LARS(Optimizer):
 
 
 def _adapted(parameters: list[torch.Tensor], group: dict) -> list[torch.Tensor]:
-    """Decayed gradients, each at its adaptive rate."""
+    """Decayed gradients, each scaled by its adaptive rate."""
     gradients = [cast(torch.Tensor, p.grad) for p in parameters]
     updates = list(torch._foreach_add(gradients, parameters, alpha=group['weight_decay']))
     # norms of each type and device together: [number of tensors]

@@ -1,4 +1,4 @@
-"""Learning rate and weight decay by layer: the heart of Layer Grafted Pre-training."""
+"""Learning rate and weight decay by layer, as in Layer Grafted Pre-training."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
@@ -23,7 +23,7 @@ _LAYER_IDS = ('blocks', 'backbone')
 def scales_from_list(values: Sequence[float], num_blocks: int) -> list[float]:
     """Learning-rate scale per layer id from one value per equal group of blocks.
 
-    Layer 0 (stem) takes the first value; the final norm and all heads share the last one (specification, section 4).
+    Layer 0 (stem) takes the first value; the final norm and all heads share the last one.
 
     Args:
         values: G values; the number of blocks must be divisible by G.
@@ -53,7 +53,7 @@ def scales_from_decay(ratio: float, num_blocks: int) -> list[float]:
         ConfigError: If the ratio is not in (0, 1].
     """
     if not 0 < ratio <= 1:
-        raise ConfigError(f'layer_wise_decay_ratio must lie in (0, 1], got {ratio}')
+        raise ConfigError(f'layer_wise_decay_ratio must be in (0, 1], got {ratio}')
     return [ratio ** (num_blocks + 1 - layer) for layer in range(num_blocks + 2)]
 
 
@@ -66,31 +66,32 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
     - ``lr_layer_wise=[a, b, c]``: one value per equal group of blocks, see :func:`scales_from_list`, or
     - ``layer_wise_decay_ratio=r``: see :func:`scales_from_decay`.
 
-    The optimiser's ``lr`` is multiplied by the scale. Tensors with at most one dimension are not decayed; nothing else
+    The optimizer's ``lr`` is multiplied by the scale. Tensors with at most one dimension are not decayed; nothing else
     is exempt by name, so the class token is decayed. Parameters without gradient are in no group. With neither key
-    there is one group and everything is decayed, which is MoCo v3's behaviour; ``no_decay_1d=True`` exempts 1-D
+    there is one group and everything is decayed, which is MoCo v3's behavior; ``no_decay_1d=True`` exempts 1-D
     tensors then, which is MAE's.
 
-    Fine-tuning, where ``layer_wise_decay_ratio`` is BEiT's layer decay, adds three more:
+    Fine-tuning, where ``layer_wise_decay_ratio`` is BEiT's layer decay, has three more:
 
     - ``no_decay_names=['cls_token', ...]``: tensors whose name ends in one of these components are not decayed either;
     - ``full_rate_names=['cls_token', ...]``: tensors of the encoder with one of these components in their name learn
-      at the full rate, whatever their layer (TEC's rule for its class token and the MLP behind it);
-    - ``head_lr_scale=f``: the head learns ``f`` times as fast as its layer id says.
+      at the full rate, whatever their layer (TEC's rule for its class token and the MLP after it);
+    - ``head_lr_scale=f``: the rate of the head is ``f`` times that of its layer id.
 
-    The published A2MIM and SimMIM recipes say it by names (specification, sections 9 and 10):
+    The published A2MIM and SimMIM recipes use names:
 
     - ``rules=[dict(match='regex', lr_mult=..., decay_mult=...), ...]``: ordered regular expressions, searched in the
       full name; every match applies, the later one wins, for each of the two factors. They multiply the layer's rate
       and the weight decay; tensors with at most one dimension and ``no_decay_names`` are not decayed in any case;
-    - ``as_released=True``: the rules alone decide on weight decay, which then hits norms that the published lists miss;
-    - ``layer_ids='backbone'``: ``layer_wise_decay_ratio`` counts layers as the backbone's own ``get_layer_depth`` does
+    - ``as_released=True``: the rules alone decide on weight decay, which then applies to norms that the published lists
+    miss; - ``layer_ids='backbone'``: ``layer_wise_decay_ratio`` counts layers as the backbone's own ``get_layer_depth``
+    does
       (ConvNeXt of mmpretrain: 6 or 12 groups of blocks) instead of block by block.
 
     Raises:
         ConfigError: For both of the first two keys at once, unknown keys, a list that does not divide the depth, names
-            that are no list, a factor that is no positive number, malformed rules, ``as_released`` without rules, or
-            ``layer_ids`` that the backbone cannot tell.
+            that are not a list, a factor that is not a positive number, malformed rules, ``as_released`` without rules,
+            or ``layer_ids`` that the backbone does not define.
     """
 
     PARAMWISE_KEYS = (
@@ -131,7 +132,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         return None
 
     def _layers(self, model: nn.Module) -> '_Layers':
-        """How the layers of ``model.backbone`` are counted."""
+        """Layer numbering of ``model.backbone``."""
         backbone: Any = model.backbone
         if self.layer_ids == 'blocks':
             depth = depth_of(backbone)
@@ -140,13 +141,13 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
             _, count = backbone.get_layer_depth(_HEAD, _PREFIX)
         except (AttributeError, NotImplementedError) as error:
             raise ConfigError(
-                f"paramwise_cfg.layer_ids='backbone' needs a backbone whose get_layer_depth tells its layers, which "
+                f"paramwise_cfg.layer_ids='backbone' needs a backbone whose get_layer_depth returns its layers, which "
                 f"{type(backbone).__name__}'s does not; use layer_ids='blocks'"
             ) from error
         return _Layers(lambda name: backbone.get_layer_depth(_PREFIX + name, _PREFIX)[0], count - 1)
 
     def param_groups(self, model: nn.Module) -> list[dict]:
-        """One group per pair of learning rate and weight decay: fewer groups are fewer calls of the optimiser.
+        """One group per pair of learning rate and weight decay: fewer groups mean fewer kernel calls.
 
         Each has ``lr``, ``weight_decay``, ``lr_scale``, the ``layer_ids`` of its parameters (empty without a layer-wise
         rule) and their names. They are ordered by their first layer, decayed parameters first.
@@ -184,29 +185,29 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         return sorted(groups.values(), key=lambda group: group.pop('place'))
 
     def layer_ids_of(self, model: nn.Module) -> dict[str, int]:
-        """Layer of every parameter that learns, by its name: the one whose rate a layer-wise rule gives it."""
+        """Name -> layer of every trainable parameter, which decides its rate."""
         layers = self._layers(model)
         return {name: self._layer_id(name, layers) for name, p in model.named_parameters() if p.requires_grad}
 
     def _layer_id(self, name: str, layers: '_Layers') -> int:
-        """Layer whose rate a parameter of the model has."""
+        """Layer that decides the rate of a parameter of the model."""
         at_full_rate = not name.startswith(_PREFIX) or bool(self.full_rate_names & set(name.split('.')))
         return layers.top if at_full_rate else layers.id_of(name[len(_PREFIX) :])
 
     def _is_exempt(self, name: str, parameter: nn.Parameter, layer_wise: bool) -> bool:
-        """Whether a parameter is never decayed, whatever the rules say."""
+        """Whether a parameter is never decayed, whatever the rules are."""
         if self.as_released:
             return False
         by_size = layer_wise or bool(self.rules) or self.options.get('no_decay_1d', False)
         return (by_size and parameter.ndim <= 1) or name.rpartition('.')[2] in self.no_decay_names
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Build the optimiser wrapper and log the table of groups."""
+        """Build the optimizer wrapper and log the table of groups."""
         model = cast(nn.Module, model.module) if is_model_wrapper(model) else model
         groups = self.param_groups(model)
         print_log(groups_table(groups), logger='current')
         for group in groups:
-            # names are for reading only: optimisers of some torch versions refuse or duplicate them in checkpoints
+            # names are for the table only: optimizers of some torch versions reject or duplicate them in checkpoints
             group.pop('param_names')
         optimizer = build_optimizer(self.optimizer_cfg, groups)
         return OPTIM_WRAPPERS.build(
@@ -215,7 +216,7 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
 
 
 class _Layers(NamedTuple):
-    """How layers are counted: the layer of a backbone's parameter, and that of all behind the last block."""
+    """Layer numbering: the layer of a backbone's parameter, and that of everything after the last block."""
 
     id_of: Callable[[str], int]
     top: int
@@ -248,12 +249,12 @@ def _layer_ids(options: dict[str, Any]) -> str:
     if value not in _LAYER_IDS:
         raise ConfigError(f'paramwise_cfg.layer_ids is {value!r}; choose from {", ".join(_LAYER_IDS)}')
     if 'layer_ids' in options and 'layer_wise_decay_ratio' not in options:
-        raise ConfigError('paramwise_cfg.layer_ids says how layer_wise_decay_ratio counts layers; give that too')
+        raise ConfigError('paramwise_cfg.layer_ids needs layer_wise_decay_ratio, whose layers it numbers; give both')
     return value
 
 
 def groups_table(groups: Sequence[dict]) -> str:
-    """Readable table of parameter groups: layers, learning rate, decay, how much it trains."""
+    """Readable table of parameter groups: layers, learning rate, decay, number of parameters."""
     texts = [_ranges(group['layer_ids']) for group in groups]
     width = max(map(len, ('layers', *texts)))
     lines = [

@@ -1,4 +1,4 @@
-"""Rules on parameter names: factors of learning rate and weight decay, as the published recipes list them."""
+"""Rules on parameter names: factors of learning rate and weight decay, as in the published recipes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ _FACTORS = {'lr_mult': 'a number > 0', 'decay_mult': 'a number >= 0'}
 
 @dataclass(frozen=True)
 class ParamRule:
-    """What holds for all parameters whose name matches.
+    """Factors for all parameters whose name matches.
 
     Attributes:
-        match: Searched in the full name (``backbone.mask_token``).
+        match: Regular expression, searched in the full name (``backbone.mask_token``).
         lr_mult: Factor of the learning rate; None leaves it.
         decay_mult: Factor of the weight decay; None leaves it.
     """
@@ -29,7 +29,8 @@ def parse_rules(entries: Any) -> tuple[ParamRule, ...]:
     """Read ``[dict(match='regex', lr_mult=..., decay_mult=...), ...]``.
 
     Raises:
-        ConfigError: If it is no list of such dicts, a pattern is no regular expression or a factor no number.
+        ConfigError: If it is not a list of such dicts, a pattern is not a regular expression or a factor is not a
+            number.
     """
     if not isinstance(entries, list | tuple) or not entries:
         raise ConfigError(f"paramwise_cfg.rules takes a list of dict(match='regex', lr_mult=...), got {entries!r}")
@@ -61,7 +62,7 @@ def _parse_rule(entry: Any, number: int) -> ParamRule:
     try:
         pattern = re.compile(entry['match'])
     except re.error as error:
-        raise ConfigError(f'{place}: {entry["match"]!r} is no regular expression: {error}') from error
+        raise ConfigError(f'{place}: {entry["match"]!r} is not a regular expression: {error}') from error
     return ParamRule(pattern, **{key: _factor(entry[key], f'{place}.{key}', key) for key in _FACTORS if key in entry})
 
 

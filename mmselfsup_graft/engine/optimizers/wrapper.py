@@ -1,4 +1,4 @@
-"""Optimiser wrapper without host reads."""
+"""Optimizer wrapper without host reads."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,15 +13,15 @@ from mmselfsup_graft.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module(name='OptimWrapper')
 class DeviceOptimWrapper(OptimWrapper):
-    """mmengine's optimiser wrapper, whose gradient norm stays on the device until it is logged.
+    """mmengine's optimizer wrapper, whose gradient norm stays on the device until it is logged.
 
     ``type='OptimWrapper'`` in a config of this scope means this one. Args are those of
     :class:`mmengine.optim.OptimWrapper`.
 
     Attributes:
-        gradient_norm: Norm of the gradients before they were clipped, for who looks at the step; None if there is none.
-        spread_nonfinite: Let a loss that is not finite make all gradients NaN, also where they would be finite, and
-            with them those of all processes: whether a step is left out is then decided by its gradients alone.
+        gradient_norm: Norm of the gradients before clipping, for hooks; None if unknown.
+        spread_nonfinite: Let a loss that is not finite make all gradients NaN, on
+            all processes: the gradients alone then decide whether a step is left out.
     """
 
     gradient_norm: torch.Tensor | None = None
@@ -35,17 +35,17 @@ class DeviceOptimWrapper(OptimWrapper):
         super().update_params(loss, *args, **kwargs)
 
     def _clip_grad(self) -> None:
-        """Clip as mmengine does; the norm is handed on as a tensor, whole, also of a sharded model."""
+        """Clip as mmengine does; the norm is kept as a tensor, for a sharded model the norm of all parts."""
         parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         norm = self.clip_func(parameters, **self.clip_grad_kwargs) if parameters else None
         if isinstance(norm, DTensor):
-            norm = norm.full_tensor()  # here, where all processes are: who reads the log may be one alone
+            norm = norm.full_tensor()  # here, because all processes must take part; only one may read the log
         if norm is not None:  # clipping by value has none
             self.gradient_norm = norm.detach()
             self.message_hub.update_scalar(f'train/{self.grad_name}', norm)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take up the optimiser's state; whether it is computed fused stays as this run's config has it.
+        """Load the optimizer's state; fused or not is decided by the config of this run.
 
         Raises:
             CheckpointError: If it was saved with other parameter groups.
@@ -68,6 +68,6 @@ def check_group_sizes(saved: Iterable[Mapping], own: Iterable[Mapping], filename
     if before != now:
         raise CheckpointError(
             f'{filename} has {len(before)} parameter groups of {sum(before)} tensors in its optimizer, this run '
-            f'has {len(now)} of {sum(now)}: other learning rates by layer, or written by a version that made '
-            'one group per layer; finish that run with its version, or start from its weights with load_from'
+            f'has {len(now)} of {sum(now)}: other layer-wise rates, or an older version with one group per layer; '
+            'finish that run with its version, or start from its weights with load_from'
         )

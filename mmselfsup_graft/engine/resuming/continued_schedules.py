@@ -1,4 +1,4 @@
-"""Schedules of a run that is resumed with another length: those of its config, set to where the run is."""
+"""Schedules of a run that is resumed with another length: those of its config, advanced to the current iteration."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ _LENGTHS = ('begin', 'end', 'total', 'total_iters', 'warmup', 'T_max', 'step_siz
 
 
 def other_lengths(saved: Sequence[Mapping[str, Any]], own: Sequence[_ParamScheduler]) -> bool:
-    """Whether stored schedules are not as long as those of the run, or of another number."""
+    """Whether stored schedules differ from those of the run in length or number."""
     if len(saved) != len(own):
         return True
     return any(
@@ -24,17 +24,17 @@ def other_lengths(saved: Sequence[Mapping[str, Any]], own: Sequence[_ParamSchedu
 
 
 def advance(schedulers: Sequence[_ParamScheduler], iterations: int, epochs: int) -> None:
-    """Bring schedules that stand at the beginning to where they are after so many iterations, as if they had run.
+    """Advance fresh schedules to their state after the given number of iterations.
 
     :class:`WarmupCosineLR` is evaluated there; mmengine's schedules compute each value from the one before, so they
     are stepped.
 
     Args:
         schedulers: Freshly built, in the order of the config.
-        iterations, epochs: How often those that count iterations and those that count epochs were stepped.
+        iterations, epochs: Number of steps of schedules by iteration and by epoch.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # that no optimizer was stepped in between
+        warnings.simplefilter('ignore')  # about schedule steps without optimizer steps
         if all(isinstance(each, WarmupCosineLR) for each in schedulers):
             for each in schedulers:
                 _jump(each, epochs if each.by_epoch else iterations)
@@ -55,7 +55,7 @@ def _step(schedulers: Sequence[_ParamScheduler], by_epoch: bool) -> None:
 
 
 def _jump(scheduler: WarmupCosineLR, steps: int) -> None:
-    """Set to where so many steps lead; beyond the end the last value stays."""
+    """Set the state after the given steps; after the end the last value stays."""
     effective = min(steps, scheduler.end - 1)
     if effective > scheduler.begin:
         scheduler._global_step = effective - 1

@@ -1,4 +1,4 @@
-"""What must be the same when a run is resumed: data, batch, pipeline, model, rates; stored in its checkpoints."""
+"""Fingerprint of a run: data, batch, pipeline, model, rates; stored in checkpoints, must be equal in a resumed run."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -11,18 +11,19 @@ from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.utils.files import open_regular
 
-_LENGTHS = ('begin', 'end', 'T_max', 'warmup', 'milestones', 'step_size')  # these may change: the schedule follows
+_LENGTHS = ('begin', 'end', 'T_max', 'warmup', 'milestones', 'step_size')  # these may change: the schedule adapts
 _MOST = 200  # characters of a value in a message
 _LOOKED_INTO = 16  # images whose content is compared
-# of a model: where its first weights came from, which a resumed run does not read, or what is compared on its own
+# keys of a model that are not compared: sources of initial weights, or values that are compared separately
 _NOT_COMPARED = ('init_cfg', 'pretrained', 'checkpoint', 'base_checkpoint', 'data_preprocessor')
 
 
 def run_fingerprint(runner: Runner) -> dict[str, Any] | None:
-    """What an iteration of this run means, as plain data; None outside of training.
+    """Settings that define an iteration of this run, as plain data; None outside of training.
 
-    The list of samples is told by its hash: names relative to the data set's folder, so that the folder may move. The
-    content of some images is hashed as well, so that another folder with the same names is noticed.
+    The list of samples is represented by its hash: names relative to the data set's folder, so that the folder may
+        move. The
+    content of some images is hashed as well, to detect another folder with the same names.
     """
     loop = runner._train_loop
     if loop is None or not isinstance(loop, BaseLoop):
@@ -55,7 +56,7 @@ def run_fingerprint(runner: Runner) -> dict[str, Any] | None:
 
 
 def stored_entries(state: Any) -> int:
-    """Number of parameters that have an entry in an optimizer state, of all optimizers together."""
+    """Number of parameters that have an entry in an optimizer state, over all optimizers."""
     if not isinstance(state, Mapping):
         return 0
     if isinstance(state.get('state'), Mapping):
@@ -64,7 +65,7 @@ def stored_entries(state: Any) -> int:
 
 
 def stored_steps(state: Any) -> int:
-    """The most steps that a parameter has seen, by an optimizer state; 0 where steps are not counted."""
+    """Largest step count of a parameter in an optimizer state; 0 if steps are not counted."""
     if not isinstance(state, Mapping):
         return 0
     if not isinstance(state.get('state'), Mapping):
@@ -76,13 +77,13 @@ def check_fingerprint(before: Any, now: Mapping[str, Any], filename: str, anyway
     """Compare the fingerprint of a checkpoint with that of the run.
 
     Args:
-        before: What the file holds; anything but a dict is no fingerprint, as files of older versions have none.
+        before: What the file holds; anything but a dict is ignored, as files of older versions have no fingerprint.
         now: Of this run.
         filename: For the message.
-        anyway: Go on all the same.
+        anyway: Return the differences instead of raising an error.
 
     Returns:
-        What differs, in words.
+        Descriptions of the differences.
 
     Raises:
         ConfigError: If something differs and ``anyway`` is not set.
@@ -97,7 +98,7 @@ def check_fingerprint(before: Any, now: Mapping[str, Any], filename: str, anyway
     if differing and not anyway:
         more = f' (and {len(differing) - 1} more)' if len(differing) > 1 else ''
         raise ConfigError(
-            f'cannot resume {filename}: {differing[0]}{more}. An iteration would not mean the same; use the values of '
+            f'cannot resume {filename}: {differing[0]}{more}. Use the values of '
             'the first start, or resume_anyway=True (--cfg-options resume_anyway=True) to continue with the weights, '
             'moments and epoch of the file, and the data, rates and schedule of this config'
         )
@@ -137,7 +138,7 @@ def _plain(value: Any) -> Any:
 
 
 def _compared(value: Any) -> Any:
-    """A model's config as plain data, without what a resumed run may have otherwise."""
+    """A model's config as plain data, without keys that a resumed run may change."""
     if isinstance(value, Mapping):
         return {str(key): _compared(each) for key, each in value.items() if key not in _NOT_COMPARED}
     if isinstance(value, list | tuple):
@@ -158,7 +159,7 @@ def _without_lengths(schedules: Any) -> Any:
 
 
 def _hash_of(dataset: Any, made: Callable[[SelfSupDataset], str]) -> str | None:
-    """A hash of what a data set of this toolbox holds, made once and kept with it. None for others."""
+    """A hash of the content of a data set of this toolbox, cached in it; None for others."""
     if not isinstance(dataset, SelfSupDataset):
         return None
     known = dataset.__dict__.setdefault('_hashes', {})
@@ -168,7 +169,7 @@ def _hash_of(dataset: Any, made: Callable[[SelfSupDataset], str]) -> str | None:
 
 
 def _sample_list(dataset: SelfSupDataset) -> str:
-    """Hash of the names of the samples, or of their pixels where they lie in memory, and of their labels, in order."""
+    """Hash of the names of the samples, or of their pixels if they are in memory, and of their labels, in order."""
     digest, root = hashlib.sha256(), str(getattr(dataset, 'data_root', '') or '')
     for number in range(len(dataset)):
         info = dataset.get_data_info(number)
@@ -189,7 +190,7 @@ def _some_content(dataset: SelfSupDataset) -> str:
 
 
 def _content(dataset: SelfSupDataset, number: int) -> bytes:
-    """Pixels or file of an image; nothing for one that cannot be read."""
+    """Pixels or file of an image; empty if it cannot be read."""
     try:
         info = dataset.read_image(dataset.get_data_info(number))
         if 'img' in info:

@@ -1,4 +1,4 @@
-"""Which checkpoints a run left, and which of them is the newest."""
+"""The checkpoints of a run, and the newest of them."""
 
 import os
 import re
@@ -37,8 +37,8 @@ def checkpoint_folders(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | Non
 def checkpoints_of(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | None = None) -> list[str]:
     """All checkpoints of a run, the one of the latest iteration first.
 
-    Iterations are told by the names, not by the dates of the files, which copying changes. Where files of epochs and of
-    iterations lie together, the file of the last epoch tells how many iterations an epoch has.
+    Iterations are taken from the names, not from the dates of the files, which copying changes. If there are files of
+    both epochs and iterations, the file of the last epoch gives the iterations per epoch.
 
     Args:
         work_dir: Work directory.
@@ -51,7 +51,7 @@ def checkpoints_of(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | None = 
             if match and path.is_file():
                 found.append(_Saved(path, match[1], int(match[2])))
     per_epoch = _iterations_per_epoch(found)
-    # of the same iteration, the file of the whole epoch is the one that was written later
+    # of the same iteration, the file of the epoch was written later
     found.sort(key=lambda each: (each.number * (per_epoch if each.unit == 'epoch' else 1.0), each.unit == 'epoch'))
     return [str(each.path) for each in reversed(found)]
 
@@ -66,7 +66,7 @@ def latest_checkpoint(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | None
 
 
 def _iterations_per_epoch(found: Iterable[_Saved]) -> float:
-    """Iterations of an epoch where both kinds of files are there; otherwise any number sorts them."""
+    """Iterations per epoch if both kinds of files exist; otherwise any number sorts them."""
     found = list(found)
     if len({each.unit for each in found}) < 2:
         return 1.0
@@ -75,11 +75,11 @@ def _iterations_per_epoch(found: Iterable[_Saved]) -> float:
             done = stored_counters_or_none(each.path)
             if done is not None and done[0] > 0:
                 return done[1] / done[0]
-    return float('inf')  # no file of an epoch can be read: whoever goes through the list will meet that
+    return float('inf')  # no file of an epoch can be read; callers that read the files report it
 
 
 def stored_counters_or_none(path: str | os.PathLike) -> tuple[int, int] | None:
-    """Epoch and iteration that a checkpoint states; None if it cannot be read or states none that can be."""
+    """Epoch and iteration that a checkpoint states; None if unreadable or impossible."""
     try:
         meta = read_checkpoint(path).get('meta')
     except CheckpointError:
@@ -99,7 +99,7 @@ def _is_of_another_model(path: str | os.PathLike, cfg: Any) -> bool:
 
 
 def advice_to_continue(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | None = None) -> str:
-    """How to continue a run that ends now, in words.
+    """Advice on how to continue a run that ends now.
 
     Args:
         work_dir: Work directory.
@@ -110,13 +110,13 @@ def advice_to_continue(work_dir: str | os.PathLike, cfg: Mapping[str, Any] | Non
     names = (path.name for folder in checkpoint_folders(work_dir, cfg) for path in folder.glob('*.pth'))
     if any(map(_NAME.fullmatch, names)):
         return f'{again} to continue {with_option}'
-    if (Path(work_dir) / 'history.jsonl').is_file():  # without the option it would be refused
-        return f'there is no checkpoint yet, {again} to start anew {with_option}'
-    return f'there is no checkpoint yet, {again}'
+    if (Path(work_dir) / 'history.jsonl').is_file():  # without the option it would be an error
+        return f'no checkpoint found, {again} to start again {with_option}'
+    return f'no checkpoint found, {again}'
 
 
 def finished(cfg: Any) -> str | None:
-    """What to say about a run that is to be resumed and was trained to its end already; None if there is more to do.
+    """Message about a run to resume that is trained to its end; None if it is not finished.
 
     Args:
         cfg: A config with ``work_dir`` and ``resume``, which trains by epochs.
@@ -127,12 +127,12 @@ def finished(cfg: Any) -> str | None:
         return None
     name = _NAME.fullmatch(Path(source).name)
     if name and name[1] == 'epoch' and int(name[2]) < wanted:
-        return None  # not worth reading it twice
+        return None  # avoids reading it twice
     counters = stored_counters_or_none(source)
     if counters is None or counters[0] < wanted or _is_of_another_model(source, cfg):
         return None
     epoch, iteration = counters
     return (
-        f'finished: {epoch} of {wanted} epochs, ask for more with --epochs (resumed epoch: {epoch}, iter: {iteration}, '
+        f'finished: {epoch} of {wanted} epochs, use --epochs for more (resumed epoch: {epoch}, iter: {iteration}, '
         f'from {source}; no file was changed)'
     )

@@ -1,7 +1,7 @@
-"""Resuming a run: everything in the file is checked against the run first, then all of it is loaded.
+"""Resuming a run: the file is checked against the run first, then loaded.
 
-mmengine's ``Runner.resume`` is not called. It runs the text of a config that a file may hold, loads the states one
-after the other, and takes the fields of schedules from the file whatever the config says.
+mmengine's ``Runner.resume`` is not called. It executes config texts in the file, loads the states one
+after the other, and takes the fields of schedules from the file whatever the config has.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from .stored_states import check_averages, check_state, place_files, stored_coun
 from .stored_updates import check_all_schedules, check_options, checked_moments, other_schedules, schedule_pairs
 from .stored_values import kind_of, plain_copy
 
-_REMEDY = 'it cannot be resumed, take another checkpoint of the run'
+_REMEDY = 'it cannot be resumed; use another checkpoint of the run'
 _TEXTS = ('config', 'cfg')  # of meta: texts of a config, which mmengine executes in some places
 
 
@@ -43,7 +43,7 @@ def read_plain(filename: str) -> dict[str, Any]:
     return content
 
 
-def newest_readable(runner: Runner) -> tuple[str, dict[str, Any]] | None:
+def newest_readable_checkpoint(runner: Runner) -> tuple[str, dict[str, Any]] | None:
     """The newest checkpoint of a run that can be read, and its content; None if the run has none.
 
     Raises:
@@ -57,7 +57,7 @@ def newest_readable(runner: Runner) -> tuple[str, dict[str, Any]] | None:
             damaged.append((path, error))
             continue
         if damaged:
-            runner.logger.warning(f'{damaged[0][1]}. Resuming from the one before it that can be read, {path}')
+            runner.logger.warning(f'{damaged[0][1]}. Resuming from the previous readable one, {path}')
         return path, content
     if damaged:
         raise CheckpointError(
@@ -95,11 +95,11 @@ def resume(
     Args:
         runner: With its training loop built.
         filename: For messages.
-        content: Of :func:`read_plain`; it is used up.
-        with_optimizer, with_schedules: Whether their states are taken over as well.
+        content: Result of :func:`read_plain`; it is modified.
+        with_optimizer, with_schedules: Whether their states are loaded as well.
 
     Raises:
-        CheckpointError: If the file is not a whole checkpoint of such a run.
+        CheckpointError: If the file is not a complete checkpoint of such a run.
         ConfigError: If the run has other data, another batch, or other rates than the first start.
     """
     loop, model, meta = runner.train_loop, unwrapped_model(runner), content.get('meta')
@@ -125,7 +125,7 @@ def resume(
     options = check_options(runner, content, moments, filename, follow, anyway)
     differing, follow = differing + options, follow or bool(options)
 
-    # all is known to fit: from here on nothing is refused
+    # everything fits: no check fails from here on
     for difference in differing:
         runner.logger.warning(f'resume_anyway: {difference}')
     runner.call_hook('after_load_checkpoint', checkpoint=content)
@@ -155,7 +155,7 @@ def _load(runner: Runner, content: dict[str, Any], filename: str) -> None:
 
 # ---------------------------------------------------------------- counters
 def _stored_fingerprint(meta: Mapping[str, Any]) -> Any:
-    """That of a file; of an older one its batch, if that is there."""
+    """The fingerprint of a file; for older files its batch, if present."""
     batch = meta.get('batch')
     if 'run' in meta or not isinstance(batch, dict):
         return meta.get('run')
@@ -163,7 +163,7 @@ def _stored_fingerprint(meta: Mapping[str, Any]) -> Any:
 
 
 def _counters(meta: Mapping[str, Any], loop: Any, filename: str, changed: bool) -> tuple[int, int]:
-    """Where to continue; with other data at the beginning of the epoch, as iterations mean something else."""
+    """Epoch and iteration to continue from; with other data the beginning of the epoch."""
     if not changed or not isinstance(loop, EpochBasedTrainLoop):
         return stored_counters(meta, loop, filename)
     epoch, _ = stored_counters(meta, loop, filename, same_length=False)
@@ -205,7 +205,7 @@ def _load_moments(runner: Runner, states: dict[str, Any], follow: bool) -> None:
     several = isinstance(wrapper, OptimWrapperDict)
     pairs = [(wrapper[name], states[name]) for name in states] if several else [(wrapper, states)]
     for each, state in pairs:
-        if follow:  # rates and other values of this config, from which the schedule is computed anew
+        if follow:  # use rates and other values of this config, from which the schedule is recomputed
             state.pop('base_param_settings', None)
             state['param_groups'] = [
                 {**{key: value for key, value in own.items() if key != 'params'}, 'params': group['params']}
@@ -217,12 +217,12 @@ def _load_moments(runner: Runner, states: dict[str, Any], follow: bool) -> None:
 
 
 def _continue_schedules(runner: Runner, content: dict[str, Any], follow: bool) -> None:
-    """Take over the states of the schedules, or compute where those of this config are now."""
+    """Load the states of the schedules, or advance those of this config."""
     pairs = schedule_pairs(runner, content.get('param_schedulers'))
     if not follow:
         for saved, own in pairs:
             for state, scheduler in zip(saved, own):
-                # dicts hold lengths, which are equal; mmengine's are of a class of their own
+                # dicts hold lengths, which are equal; mmengine's have their own class
                 mine = {k for k, v in vars(scheduler).items() if isinstance(v, dict) or callable(v)}
                 scheduler.load_state_dict({k: v for k, v in state.items() if k not in mine})
         return
@@ -231,7 +231,7 @@ def _continue_schedules(runner: Runner, content: dict[str, Any], follow: bool) -
     before, now = _stored_rate(content), _rate(runner)
     change = '' if before is None else f' (it was {before:.3g} in the checkpoint)'
     runner.logger.warning(
-        f'the learning-rate schedule is that of this config, over {_length(runner)}, from where it is after '
+        f'the learning-rate schedule is that of this config, over {_length(runner)}, continued after '
         f'{runner.iter} iterations: the largest rate is now {now:.3g}{change}'
     )
 

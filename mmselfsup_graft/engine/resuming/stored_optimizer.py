@@ -1,4 +1,4 @@
-"""The optimizer state of a checkpoint, compared with the optimizer that is to take it.
+"""The optimizer state of a checkpoint, checked against the optimizer that loads it.
 
 torch checks the number of parameters only. Its fused kernels then write through pointers of whatever shape the moments
 have, which ends in a crash or in wrong numbers.
@@ -18,7 +18,7 @@ from mmselfsup_graft.errors import CheckpointError
 
 from .stored_values import is_number, kind_of, kind_problem, own_tensor, tensor_problem
 
-# how an optimizer computes is this run's choice; a twin on the CPU computes in the plain way
+# implementation options are this run's choice; the copy on the CPU uses the plain one
 COMPUTING = ('fused', 'foreach', 'capturable', 'differentiable')
 _SCALER = {'scale': 0.0, 'growth_factor': 1.0, 'backoff_factor': 0.0, 'growth_interval': 0, '_growth_tracker': -1}
 
@@ -38,14 +38,14 @@ def checked_optimizer(
         wrapper: One or several optimizers.
         model: The model, for the names of its parameters.
         filename: For the message.
-        steps: The most steps that a parameter can have seen; None if that is not known.
-        may_be_empty: Whether an optimizer that keeps moments can be without any, as before its first step.
+        steps: Largest possible step count of a parameter; None if unknown.
+        may_be_empty: Whether an optimizer may have no moments, as before its first step.
 
     Returns:
-        A new dict whose tensors lie in memory of their own.
+        A new dict whose tensors have their own memory.
 
     Raises:
-        CheckpointError: If anything in it is of another kind, shape or type than in this run.
+        CheckpointError: If an entry has another kind, shape or dtype than in this run.
     """
     if not isinstance(state, dict):
         raise CheckpointError(f'{filename}: the optimizer state is {kind_of(state)}, expected a dict')
@@ -95,7 +95,7 @@ class _Check:
             if not isinstance(given, dict):
                 raise self.refuse(f"'base_param_settings' of the optimizer is {kind_of(given)}, expected a dict")
             checked['base_param_settings'] = {'params': base['params'], **self.group(given, base, 'base')}
-        if state.get('loss_scaler') and hasattr(wrapper, 'loss_scaler'):  # else it starts anew, as in a first start
+        if state.get('loss_scaler') and hasattr(wrapper, 'loss_scaler'):  # else initialized, as in a first start
             checked['loss_scaler'] = self.scaler(state['loss_scaler'])
         return checked
 
@@ -117,14 +117,14 @@ class _Check:
         return checked
 
     def group(self, given: Mapping[str, Any], own: Mapping[str, Any], number: str) -> dict[str, Any]:
-        """Values of a group, those of this run where the file has none that matters."""
+        """Values of a group, those of this run if the file has no relevant one."""
         checked = {}
         for key in [*given, *(each for each in own if each not in given)]:  # in the order of the file
             if key == 'params':
                 continue
             problem = None
             if key in own and (key in COMPUTING or (key not in given and isinstance(own[key], bool | None))):
-                checked[key] = own[key]  # a choice of this run, or unknown to the version that wrote the file
+                checked[key] = own[key]  # a choice of this run, or missing in older files
                 continue
             if key not in given:
                 problem = 'is missing'
@@ -140,12 +140,12 @@ class _Check:
         return checked
 
     def in_range(self, values: dict[str, Any], own: Mapping[str, Any], optimizer: Optimizer, number: int) -> None:
-        """Let the optimizer's class judge values that differ from the run's, as it does for those of a config."""
+        """Let the optimizer's class validate values that differ from the run's, as it does for a config."""
         shared = [key for key in own if key in values and not isinstance(values[key], torch.Tensor)]
         if all(values[key] == own[key] for key in shared):
             return
         if _twin(optimizer, own, torch.zeros(1)) is None:
-            return  # it cannot be built like this: nothing is known about its ranges
+            return  # it cannot be built like this: its ranges are unknown
         try:
             _build(optimizer, values, torch.zeros(1))
         except (ValueError, TypeError, RuntimeError) as error:
@@ -182,7 +182,7 @@ class _Check:
         return self.examples[key]
 
     def entry(self, saved: Any, parameter: torch.Tensor, example: dict[str, Any] | None, name: str) -> dict[str, Any]:
-        """The state of one parameter: the names, shapes and types that the optimizer itself makes."""
+        """The state of one parameter, with the names, shapes and types that the optimizer creates."""
         if not isinstance(saved, dict):
             raise self.refuse(f'the optimizer state of {name} is {kind_of(saved)}, expected a dict')
         saved = {key: value for key, value in saved.items() if value is not None or (example and key in example)}
@@ -225,12 +225,12 @@ class _Check:
 
 def _problem(key: str, value: Any, parameter: torch.Tensor, example: Any) -> str | None:
     if isinstance(example, torch.Tensor):
-        # a count may be a number or a tensor: that changed between versions of torch
+        # a count may be a number or a tensor, depending on the version of torch
         problem = None if example.ndim == 0 and is_number(value) else tensor_problem(value, example)
     elif example is not None:
         counted = isinstance(value, torch.Tensor) and value.ndim == 0 and is_number(example)
         problem = tensor_problem(value, value) if counted else kind_problem(value, example)
-    elif isinstance(value, torch.Tensor):  # an optimizer of which nothing is known
+    elif isinstance(value, torch.Tensor):  # an unknown optimizer
         problem = tensor_problem(value, value if value.numel() == 1 else parameter)
     else:
         problem = kind_problem(value, 0.0) if not isinstance(value, bool | None) else None
@@ -246,14 +246,14 @@ def _lowest(value: Any) -> float:
 
 
 def _build(optimizer: Optimizer, options: Mapping[str, Any], like: torch.Tensor) -> Optimizer:
-    """An optimizer of the same class with a parameter like this, which computes in the plain way."""
+    """An optimizer of the same class with a parameter like this, without fused or foreach kernels."""
     known = inspect.signature(type(optimizer)).parameters
     chosen = {key: value for key, value in options.items() if key in known and key not in ('params', *COMPUTING)}
     return type(optimizer)([nn.Parameter(like.clone())], **chosen)
 
 
 def _twin(optimizer: Optimizer, options: Mapping[str, Any], like: torch.Tensor) -> dict[str, Any] | None:
-    """The state that the optimizer keeps for a parameter, found by one step of another one of its class.
+    """The state that the optimizer keeps for a parameter, from one step of a copy of it.
 
     None for an optimizer that cannot be made from the options of its groups.
     """
@@ -262,6 +262,6 @@ def _twin(optimizer: Optimizer, options: Mapping[str, Any], like: torch.Tensor) 
         (parameter,) = twin.param_groups[0]['params']
         parameter.grad = torch.zeros_like(parameter)
         twin.step()
-    except Exception:  # of a class that we do not know
+    except Exception:  # of an unknown class
         return None
     return dict(twin.state[parameter])

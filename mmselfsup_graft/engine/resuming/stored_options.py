@@ -1,7 +1,7 @@
 """Options of a stored optimizer and settings of stored schedules, compared with those of the run.
 
-Moments keep their meaning only under the options that they were gathered with, and what a config says about a run must
-not be replaced by what a file says.
+Moments are valid only for the options they were computed with, and settings of a config must not be replaced by
+those of a file.
 """
 
 import inspect
@@ -20,18 +20,18 @@ _WHERE_IT_STANDS = {
     'optimizer',
     'last_step',
     'verbose',
-}  # arguments of schedules that say nothing of the values
+}  # arguments of schedules that do not affect the values
 
 
 def differing_options(
     saved: Sequence[Mapping[str, Any]], wrapper: OptimWrapper, own: Iterable[_ParamScheduler], first_values: bool
 ) -> list[str]:
-    """Options of parameter groups that are not those of the run, in words.
+    """Descriptions of the options of parameter groups that differ from the run.
 
     Args:
         saved: Groups of a file, of kinds that were checked.
         wrapper: Of the run, as it was built.
-        own: Schedules of the run for this optimizer. What they set is not compared here.
+        own: Schedules of the run for this optimizer. The values that they set are not compared here.
         first_values: Whether the values from which the schedules start (``initial_lr``) must be equal as well.
     """
     scheduled = {'lr', *(each.param_name for each in own)}
@@ -51,12 +51,12 @@ def differing_options(
 def differing_schedules(
     saved: Sequence[Mapping[str, Any]], own: Sequence[_ParamScheduler], groups: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Settings of schedules that are not those of the run, or that do not fit the stored groups, in words.
+    """Descriptions of the settings of schedules that differ from the run or do not fit the stored groups.
 
     Args:
         saved: States of a file, as many as the run has schedules, of kinds that were checked.
         own: Schedules of the run.
-        groups: Groups of the file's optimizer; none if it is not taken over.
+        groups: Groups of the file's optimizer; empty if it is not loaded.
     """
     found = []
     for number, (state, scheduler) in enumerate(zip(saved, own)):
@@ -77,7 +77,7 @@ def differing_values(
     own: Sequence[_ParamScheduler],
     wrapper: OptimWrapper,
 ) -> list[str]:
-    """Values of groups that are not those that the schedules of the file have set last, in words.
+    """Descriptions of the values of groups that differ from the last values of the file's schedules.
 
     A rate that no schedule of the run sets must be that of the run.
     """
@@ -89,7 +89,7 @@ def differing_values(
                 continue
             wanted = [values[number] for values in last if number < len(values)] if last else [mine[name]]
             if wanted and not any(_same(group[name], each) for each in wanted):
-                source = 'the schedule of the file says' if last else 'now it is'
+                source = 'the schedule of the file has' if last else 'now it is'
                 found.append(
                     f'{name} of parameter group {number} was {_word(group[name])}, {source} {_word(wanted[0])}'
                 )

@@ -19,9 +19,9 @@ from .latest import LONGEST
 from .stored_values import is_number, kind_of, kind_problem, tensor_problem
 
 _NEEDED = ('meta', 'state_dict')
-_BEST = re.compile(r'best_[^/\x00-\x1f\x7f]{1,200}\.pth')  # as hooks name them, which delete the best one of before
+_BEST = re.compile(r'best_[^/\x00-\x1f\x7f]{1,200}\.pth')  # names of hooks, which delete the previous best one
 _LAST = re.compile(r'\w[\w.=-]{0,200}\.pth')
-# what a run tells about itself when it starts; a file must not bring another text of a config, which others execute
+# set by every run at its start; a file must not replace the config texts, which some code executes
 _OF_THE_RUN = {
     *('cfg', 'seed', 'experiment_name', 'mmengine_version', 'loop_stage', 'dataset_meta'),
     *('epoch', 'iter', 'max_epochs', 'max_iters'),
@@ -29,7 +29,7 @@ _OF_THE_RUN = {
 
 
 def training_content(content: Mapping[str, Any], filename: str, optimizer: bool = True) -> None:
-    """Refuse a file that is not a whole checkpoint of a training run.
+    """Raise an error if a file is not a complete checkpoint of a training run.
 
     Args:
         content: What the file holds, as plain data.
@@ -37,7 +37,7 @@ def training_content(content: Mapping[str, Any], filename: str, optimizer: bool 
         optimizer: Whether the run keeps the optimizer in its checkpoints.
 
     Raises:
-        CheckpointError: With what to do, as such a file often holds weights to start from.
+        CheckpointError: With advice, as such a file often holds weights to start from.
     """
     meta = content.get('meta')
     missing = [key for key in _NEEDED if not isinstance(content.get(key), dict)]
@@ -48,7 +48,7 @@ def training_content(content: Mapping[str, Any], filename: str, optimizer: bool 
     if missing:
         raise CheckpointError(
             f'{filename} cannot be resumed: it is not a checkpoint of a training run (no {", ".join(missing)}), but '
-            'weights at most. To start from its weights, leave out --resume and name it in '
+            'weights at most. To start from its weights, leave out --resume and give it in '
             'model.graft=[dict(checkpoint=FILE)], or as --pretrained FILE for detectors and segmentors'
         )
     stop = content['meta'].get('preempted')
@@ -70,7 +70,7 @@ def stored_counters(meta: Mapping[str, Any], loop: Any, filename: str, same_leng
         same_length: Whether the epochs of the file have as many iterations as those of the run.
 
     Raises:
-        CheckpointError: If they are not whole numbers, lie beyond the end of the run, or the iteration is not in that
+        CheckpointError: If they are not whole numbers, are beyond the end of the run, or the iteration is not in that
             epoch.
     """
     for name in ('epoch', 'iter'):
@@ -85,7 +85,7 @@ def stored_counters(meta: Mapping[str, Any], loop: Any, filename: str, same_leng
     for name, value, most in (('epoch', epoch, longest), ('iteration', iteration, loop.max_iters)):
         if value > most and (same_length or name == 'epoch'):
             raise CheckpointError(
-                f'{filename} cannot be resumed: its {name} {value} is beyond the end of this run, {most}. Ask for a '
+                f'{filename} cannot be resumed: its {name} {value} is beyond the end of this run, {most}. Set a '
                 'longer run, use the data and batch of the first start, or resume from another checkpoint'
             )
     if same_length and isinstance(loop, EpochBasedTrainLoop):
@@ -106,14 +106,14 @@ def stored_counters(meta: Mapping[str, Any], loop: Any, filename: str, same_leng
 def check_state(
     state: Any, wanted: Mapping[str, torch.Tensor], filename: str, exact: bool, finite: Iterable[str] = ()
 ) -> None:
-    """Compare the tensors of a file with those of a model that is to take them all.
+    """Compare the tensors of a file with those of a model that must take all of them.
 
     Args:
         state: State dict of the file.
         wanted: State dict of the model.
         filename: For the message.
-        exact: Whether the types of the numbers must be equal, or floating-point types may stand for each other.
-        finite: Names of which no value may be NaN or infinite.
+        exact: Whether the types of the numbers must be equal, or floating-point types may differ.
+        finite: Names of tensors that must be finite.
 
     Raises:
         CheckpointError: If one is missing, unknown to the model, or of another kind, shape or type.
@@ -137,7 +137,7 @@ def check_averages(content: Mapping[str, Any], hooks: Iterable[Any], filename: s
     """Compare the weight average of a file with that of the run's hook, if it has one.
 
     Raises:
-        CheckpointError: If it does not fit, its number of steps cannot be, or only one of the two has an average.
+        CheckpointError: If it does not fit, its number of steps is impossible, or only one of the two has an average.
     """
     found = [getattr(hook, 'ema_model', None) for hook in hooks]
     averages = [each for each in found if isinstance(each, nn.Module)]
@@ -154,7 +154,7 @@ def check_averages(content: Mapping[str, Any], hooks: Iterable[Any], filename: s
         names = [f'module.{name}' for name, _ in model.named_parameters()]
         check_state(content['ema_state_dict'], average.state_dict(), f'the average in {filename}', True, names)
         steps = content['ema_state_dict'].get('steps')
-        if steps is not None and not 0 <= int(steps) <= LONGEST:  # its weight is computed from their number
+        if steps is not None and not 0 <= int(steps) <= LONGEST:  # the decay is computed from the number of steps
             raise CheckpointError(
                 f'{filename} cannot be resumed: the average of the weights has {int(steps)} steps, expected a number '
                 'from 0; the file is damaged, resume from another one'
@@ -163,11 +163,11 @@ def check_averages(content: Mapping[str, Any], hooks: Iterable[Any], filename: s
 
 # ---------------------------------------------------------------- log
 def stored_log(hub: Any, filename: str) -> dict[str, Any]:
-    """What the store of logged scalars takes from a file: histories, and information that outlives a process.
+    """Content of the store of logged scalars in a file: histories, and information that outlives a process.
 
-    What a run says about itself (its config, seed, name and length) is not taken over. Names of files lose their
-    folder: a checkpoint hook deletes the best checkpoint of before when there is a better one, and it must not delete
-    a file that a checkpoint names somewhere else.
+    Facts about a run (its config, seed, name and length) are not loaded. The folder of file names is
+    removed: a checkpoint hook deletes the previous best checkpoint when there is a better one, and it must not delete
+    a file elsewhere.
 
     Raises:
         CheckpointError: If a part is of another kind.
@@ -181,7 +181,7 @@ def stored_log(hub: Any, filename: str) -> dict[str, Any]:
     scalars = {}
     for name, columns in parts['log_scalars'].items():
         if columns in ([[], []], ([], [])):
-            continue  # a history without values tells nothing, and nothing can be computed from it
+            continue  # nothing can be computed from a history without values
         buffer = _history(columns)
         if buffer is None:
             raise CheckpointError(
@@ -249,11 +249,11 @@ def check_schedules(
         saved: List of states of a file.
         own: Schedules of the run, as many.
         filename: For the message.
-        epoch, iteration: Where the checkpoint stands.
-        stepped: Whether the run steps its schedules; then each must stand where the checkpoint does.
+        epoch, iteration: Position of the checkpoint.
+        stepped: Whether the run steps its schedules; then each must be at the checkpoint's position.
 
     Raises:
-        CheckpointError: If a value is of another kind, or stands elsewhere.
+        CheckpointError: If a value is of another kind, or at another position.
     """
     for number, (state, scheduler) in enumerate(zip(saved, own)):
         where = f'{filename} cannot be resumed: in the state of schedule {number} ({type(scheduler).__name__})'
@@ -262,7 +262,7 @@ def check_schedules(
             names = ', '.join(sorted(map(str, set(state) ^ set(mine)))) if isinstance(state, dict) else kind_of(state)
             raise CheckpointError(f'{where} there are other values than this run has ({names})')
         for key, value in mine.items():
-            compared = key in state and not callable(value)  # what is no data is not taken from the file
+            compared = key in state and not callable(value)  # only data is taken from the file
             problem = kind_problem(state[key], value) if compared else None
             if problem is not None:
                 raise CheckpointError(f'{where} {key} {problem}')
@@ -270,5 +270,5 @@ def check_schedules(
         if stepped and (state['_global_step'] != done or not -1 <= state['last_step'] <= done):
             raise CheckpointError(
                 f'{where} the step is {state["_global_step"]} ({state["last_step"]} of its range), the checkpoint '
-                f'stands at {done}; the file is damaged'
+                f'is at {done}; the file is damaged'
             )

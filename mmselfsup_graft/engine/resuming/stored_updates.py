@@ -1,4 +1,4 @@
-"""Optimizer and schedules of a checkpoint, compared with those of the run that is to take them."""
+"""Optimizer and schedules of a checkpoint, checked against the run that loads them."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ from .stored_values import kind_of
 
 
 def checked_moments(runner: Runner, content: dict[str, Any], filename: str, anyway: bool) -> dict[str, Any]:
-    """The optimizer state of a file, that of all its parameters.
+    """The optimizer state of a file, complete for all parameters.
 
     Raises:
-        CheckpointError: If it does not fit the run, see :func:`checked_optimizer`, or is not whole.
+        CheckpointError: If it does not fit the run, see :func:`checked_optimizer`, or is incomplete.
     """
     state, meta, wrapper = content['optimizer'], content['meta'], runner.optim_wrapper
-    # several optimizers may step several times in an iteration, and a run that was resumed anyway with another batch
-    # counts its iterations anew; the first version that counted steps is newer than files without
+    # several optimizers may step several times per iteration, and a run that was resumed anyway with another batch
+    # restarts its iterations; files without a step count are of older versions
     several = isinstance(wrapper, OptimWrapperDict)
     steps = meta.get('optimizer_steps', None if several or anyway else meta['iter'])
     if steps is not None and type(steps) is not int:
@@ -38,8 +38,8 @@ def checked_moments(runner: Runner, content: dict[str, Any], filename: str, anyw
     wanted, found = meta.get('optimizer_entries'), stored_entries(checked)
     if wanted is not None and wanted != found:
         raise CheckpointError(
-            f'{filename} cannot be resumed: it has the optimizer state of {found} parameters, of {wanted} when it was '
-            'written; the file is damaged, resume from another one'
+            f'{filename} cannot be resumed: it has the optimizer state of {found} parameters, expected {wanted}; '
+            'the file is damaged, resume from another one'
         )
     return checked
 
@@ -52,13 +52,13 @@ def check_options(
     Args:
         runner: With its optimizer and schedules built.
         content: Of the file.
-        moments: Of :func:`checked_moments`; None if they are not taken over.
+        moments: Of :func:`checked_moments`; None if they are not loaded.
         filename: For the message.
-        follow: Whether rates and schedules are those of the config in any case; then they are not compared.
-        anyway: Go on all the same.
+        follow: Whether rates and schedules of the config are used; then they are not compared.
+        anyway: Return the differences instead of raising an error.
 
     Returns:
-        What differs, in words.
+        Descriptions of the differences.
 
     Raises:
         CheckpointError: If something differs and ``anyway`` is not set.
@@ -84,13 +84,13 @@ def check_options(
         raise CheckpointError(
             f'{filename} cannot be resumed: {found[0]}{more}. Use the values of the first start, or resume_anyway=True '
             '(--cfg-options resume_anyway=True) to continue with the weights, moments and epoch of the file, and the '
-            'options and schedule of this config; a file that was not written with the former is damaged'
+            'options and schedule of this config; a file that was not written with the former values is damaged'
         )
     return found
 
 
 def _groups(moments: dict[str, Any], stored: dict[str, Any], name: str | None) -> list[dict[str, Any]]:
-    """Parameter groups of a file, and that of the values which belong to no parameter if the file has it."""
+    """Parameter groups of a file, and the group of values without parameters if present."""
     if name is not None:
         moments, stored = moments[name], stored[name]
     base = (
@@ -108,12 +108,12 @@ def schedule_pairs(runner: Runner, saved: Any) -> list[tuple[Any, list]]:
 
 
 def other_schedules(runner: Runner, content: dict[str, Any]) -> bool:
-    """Whether the schedules of the file cannot be continued: of other lengths, or not there."""
+    """Whether the schedules of the file cannot be continued: other lengths, or missing."""
     if runner.param_schedulers is None:
         return False
     for saved, own in schedule_pairs(runner, content.get('param_schedulers')):
         whole = isinstance(saved, list) and all(isinstance(each, dict) for each in saved)
-        if saved is None or (whole and other_lengths(saved, own)):  # what is not whole is refused by the check
+        if saved is None or (whole and other_lengths(saved, own)):  # incomplete states fail the check
             return True
     return False
 
@@ -122,7 +122,7 @@ def check_all_schedules(runner: Runner, content: dict[str, Any], filename: str, 
     """Check the schedules of every optimizer, see :func:`check_schedules`.
 
     Raises:
-        CheckpointError: If they are not those of such a run.
+        CheckpointError: If they do not fit the run.
     """
     stepped = any(isinstance(hook, ParamSchedulerHook) for hook in runner.hooks)
     for saved, own in schedule_pairs(runner, content.get('param_schedulers')):

@@ -1,4 +1,4 @@
-"""Values of a checkpoint file as plain data, and whether they are of the kind that a run expects."""
+"""Values of a checkpoint file as plain data, and checks of their kinds."""
 
 import math
 from typing import Any
@@ -14,10 +14,10 @@ _SIMPLE = (bool, int, float, str, type(None), bytes)
 
 
 def plain_copy(value: dict, filename: str) -> dict[Any, Any]:
-    """Dicts, lists, numbers, text and tensors of a file, in new containers; whatever else it holds is left out.
+    """Dicts, lists, numbers, text and tensors of a file, in new containers; other values are left out.
 
-    What is read from a file has the exact types already; what comes from elsewhere may hold subclasses of dict whose
-    instances hide ``pop`` or ``get`` behind attributes of their own. Here only ``dict.items`` itself is called.
+    Content of a file has the exact types already; other content may hold subclasses of dict whose
+    instances override ``pop`` or ``get``. Here only ``dict.items`` is called.
 
     Args:
         value: What was read.
@@ -51,7 +51,7 @@ def _plain(value: Any) -> Any:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, for a message."""
+    """Description of a value for a message."""
     if isinstance(value, torch.Tensor):
         return f'a tensor of shape {tuple(value.shape)}'
     if isinstance(value, str):
@@ -62,7 +62,7 @@ def kind_of(value: Any) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a finite number (True and False are none)."""
+    """Whether this is a finite number; booleans are not numbers."""
     return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
@@ -72,10 +72,10 @@ def _are_equal(given: Any, own: dict[Any, Any]) -> bool:
 
 
 def kind_problem(given: Any, own: Any) -> str | None:
-    """Why a stored value cannot take the place of the run's own; None if it can.
+    """Why a stored value cannot replace the run's value; None if it can.
 
-    Numbers must be finite and stand for numbers, sequences have the same length, dicts hold numbers under numbers or
-    are equal.
+    Numbers must be finite and replace numbers, sequences must have the same length, dicts must hold numbers for
+    numbers or be equal.
     """
     if type(given) in _SIMPLE and type(given) is type(own) and given == own:
         return None
@@ -101,13 +101,13 @@ def kind_problem(given: Any, own: Any) -> str | None:
 
 
 def tensor_problem(given: Any, own: torch.Tensor, finite: bool = True, exact: bool = True) -> str | None:
-    """Why a stored tensor cannot take the place of the run's own; None if it can.
+    """Why a stored tensor cannot replace the run's tensor; None if it can.
 
     Args:
         given: What the file holds.
-        own: What it is meant for; its shape is that of the whole, also if it is a share.
+        own: The tensor to replace; of a sharded tensor the shape is that of the whole.
         finite: Refuse NaN and infinity.
-        exact: Refuse another type of numbers; otherwise floating-point types of 16 to 64 bits may stand for each other.
+        exact: Refuse another type of numbers; otherwise floating-point types of 16 to 64 bits may differ.
     """
     if not isinstance(given, torch.Tensor):
         return f'is {kind_of(given)}, expected a tensor of shape {tuple(own.shape)}'
@@ -128,13 +128,13 @@ def _dtype(tensor: torch.Tensor) -> str:
 
 
 def own_tensor(tensor: torch.Tensor, seen: set[int], like: torch.Tensor) -> torch.Tensor:
-    """The same values in memory of their own: what is updated in place must not be a view of something else.
+    """The same values in their own memory: a tensor that is updated in place must not be a view.
 
     Args:
         tensor: Of a file.
-        seen: Addresses of the storages that were handed out so far.
-        like: What it is updated together with. If they have one shape they get one layout: fused optimizers go through
-            both in the order of memory.
+        seen: Addresses of the storages that are in use.
+        like: Tensor that is updated together with it. With equal shapes they get equal layouts: fused optimizers
+            process both in memory order.
     """
     tensor = tensor.detach().resolve_conj().resolve_neg()
     storage = tensor.untyped_storage()

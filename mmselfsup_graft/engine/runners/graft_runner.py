@@ -29,9 +29,9 @@ from mmselfsup_graft.engine.execution.sharding import FullySharded, is_sharded, 
 from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
 from mmselfsup_graft.engine.launching.loader_workers import keep_workers_running
 from mmselfsup_graft.engine.resuming.latest import advice_to_continue, latest_checkpoint
-from mmselfsup_graft.engine.resuming.resume import load_weights, newest_readable, read_plain, resume
+from mmselfsup_graft.engine.resuming.resume import load_weights, newest_readable_checkpoint, read_plain, resume
 from mmselfsup_graft.errors import CheckpointError, ConfigError
-from mmselfsup_graft.libraries.weight_files import weights_alone
+from mmselfsup_graft.libraries.weight_files import safe_torch_load
 from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 from mmselfsup_graft.registry import RUNNERS
 from mmselfsup_graft.utils.files import writing
@@ -127,7 +127,7 @@ class GraftRunner(Runner):
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build as mmengine does; files that a model reads meanwhile (``pretrained``, a teacher) are read safely."""
-        with weights_alone():
+        with safe_torch_load():
             return super().build_model(model)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -234,7 +234,7 @@ class GraftRunner(Runner):
 
     def _start_weights(self) -> None:
         parts = take_pretrained(self.model)
-        with weights_alone():
+        with safe_torch_load():
             super()._init_model_weights()
         resumed = self._resume_source()
         for part in parts:
@@ -342,7 +342,7 @@ class GraftRunner(Runner):
             ConfigError: If the run has other data, another batch, or other rates than the first start.
         """
         self.resumed_from = filename
-        with weights_alone():
+        with safe_torch_load():
             resume(self, filename, read_plain(filename), resume_optimizer, resume_param_scheduler)
 
     def load_or_resume(self) -> None:
@@ -358,10 +358,10 @@ class GraftRunner(Runner):
         if self._has_loaded:
             return
         named = self._named_source() if self._resume else None
-        found = (named, read_plain(named)) if named else newest_readable(self) if self._resume else None
+        found = (named, read_plain(named)) if named else newest_readable_checkpoint(self) if self._resume else None
         if found is not None:
             self.resumed_from = found[0]
-            with weights_alone():
+            with safe_torch_load():
                 resume(self, *found)
             return
         if self._resume:
@@ -371,7 +371,7 @@ class GraftRunner(Runner):
         if newest is not None and isinstance(self._train_loop, BaseLoop):  # not when testing
             self.logger.warning(f'{newest} of an earlier run is not used: this run starts from the beginning')
         if self._load_from is not None and named is None:
-            with weights_alone():
+            with safe_torch_load():
                 self.load_checkpoint(self._load_from)
             self._has_loaded = True
 

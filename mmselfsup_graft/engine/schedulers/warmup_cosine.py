@@ -30,7 +30,7 @@ def step_fix_cosine(step: float, warmup: float, end: float, peak: float, floor: 
     """Learning rate of A2MIM's and SimMIM's published runs, whose cosine also runs during the warm-up.
 
     ``floor + (peak - floor) (1 + cos(pi (step - warmup) / (end - warmup))) / 2``, in the warm-up times
-    ``step / warmup``: there the progress is negative, and the rate lies a little below the straight line.
+    ``step / warmup``: there the progress is negative, and the rate is slightly below a straight line.
 
     Args:
         step: Position, in the same (possibly fractional) unit as the lengths.
@@ -49,14 +49,14 @@ class WarmupCosineLR(_ParamScheduler):
     """The schedule of MAE, MoCo v3 and Layer Grafted Pre-training, set at every iteration.
 
     Differs from chaining mmengine's LinearLR and CosineAnnealingLR: the warm-up starts at exactly 0, and the value is
-    computed in closed form, so a resumed run has bit for bit the learning rates of an uninterrupted one.
+    computed in closed form, so a resumed run has exactly the learning rates of an uninterrupted one.
 
     Args:
-        optimizer: Optimiser or wrapper.
+        optimizer: Optimizer or wrapper.
         warmup: Length of the warm-up (epochs with ``by_epoch``, else iterations).
         end: Length of the whole schedule.
-        min_ratio: Floor as a share of each group's peak; 0 if there is no floor at all.
-        min_lr: Floor as a rate that all groups share, instead; a group whose peak is lower rises to it.
+        min_ratio: Floor as a share of each group's peak; 0 for no floor.
+        min_lr: Floor as one rate for all groups, instead of ``min_ratio``; a group with a lower peak rises to it.
         cosine_in_warmup: The cosine runs during the warm-up too, see :func:`step_fix_cosine`.
         begin, last_step, by_epoch, verbose: As in mmengine. Write ``convert_to_iter_based=True`` in configs.
 
@@ -114,7 +114,7 @@ class WarmupCosineLR(_ParamScheduler):
         return [self._value(base) for base in self.base_values]
 
     def _value(self, peak: float) -> float:
-        """Rate now of a group with this peak."""
+        """Current rate of a group with this peak."""
         step, warmup, end = self.last_step, self.warmup, self.total
         if self.cosine_in_warmup:
             floor = self.min_ratio * peak if self.min_lr is None else self.min_lr

@@ -10,12 +10,12 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import file_sha256, parse_graft, read_encoder, read_projector_start
-from mmselfsup_graft.engine.launching.existing import make_room
-from mmselfsup_graft.engine.launching.work_dir import only_writer
+from mmselfsup_graft.engine.launching.existing import clear_work_dir
+from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.train import prepare_distributed, train
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.evaluation.compared import RANDOM
-from mmselfsup_graft.evaluation.other_pipeline import seen_through
+from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.evaluation.results import config_sha256, keep_config, provenance, write_drawn
 from mmselfsup_graft.utils.files import append_rows, read_json, write_json
 
@@ -27,15 +27,15 @@ _STARTED = 'finetune.json'
 
 @dataclass(frozen=True)
 class FineTuning:
-    """A fine-tuning run that was checked and can start.
+    """A checked fine-tuning run.
 
     Attributes:
         cfg: The config with the checkpoint and the held-out part filled in.
         checkpoint: The file, or ``random`` for fresh weights.
-        format: Its format; None for fresh weights.
-        sha256: Hash of its content, likewise.
+        format: Format of the file; None for fresh weights.
+        sha256: Hash of the file; None for fresh weights.
         config_sha256: Hash of the resolved config, checkpoint and held-out part not filled in.
-        protocol: What is done, in numbers.
+        protocol: Settings of the fine-tuning.
     """
 
     cfg: Config
@@ -50,22 +50,22 @@ class FineTuning:
 def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') -> FineTuning:
     """Check config and checkpoint, and put the checkpoint into the config.
 
-    A ``model.graft`` of one entry keeps its other keys (``branch='momentum'``, say). A head that starts from the
+    A ``model.graft`` of one entry keeps its other keys, e.g. ``branch='momentum'``. A head that starts from the
     projector takes it from the same file. For ``selection='holdout'`` the validation data becomes a held-out part of
     the training data.
 
     Args:
         cfg: A checked config of ``configs/benchmarks/finetune``; it is changed.
-        checkpoint: File of any known format, or ``random``: the same recipe from fresh weights, to compare with.
+        checkpoint: File of any known format, or ``random``: the same recipe from fresh weights, as a baseline.
         selection: ``test`` or ``holdout``, see :class:`FineTuneProtocol`.
 
     Raises:
-        ConfigError: If the config is for no fine-tuning, the selection unknown, or a head asks fresh weights for a
-            projector.
+        ConfigError: If the config is not for fine-tuning, the selection is unknown, or a head needs a projector, which
+            fresh weights do not have.
         CheckpointError: If the file cannot be read, or has no projector where the head needs it.
     """
     _check(cfg)
-    digest = config_sha256(cfg)  # of what is written; the checkpoint has a hash of its own
+    digest = config_sha256(cfg)  # of the config as written; the checkpoint has its own hash
     protocol = FineTuneProtocol.from_config(cfg, selection=selection)
     found, sha256 = None, None
     if checkpoint == RANDOM:
@@ -80,7 +80,7 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
 def _start_fresh(cfg: Config, protocol: FineTuneProtocol) -> None:
     if protocol.from_first_fc:
         raise ConfigError(
-            'this head begins with the first layer of a projector, which fresh weights have not; take a config whose '
+            'this head starts with the first layer of a projector, which fresh weights do not have; use a config whose '
             'head is a LinearClsHead'
         )
     cfg.model.graft = None
@@ -97,11 +97,11 @@ def _start_from(cfg: Config, checkpoint: str, protocol: FineTuneProtocol) -> str
         start = read_projector_start(checkpoint, source.format, source.branch, source.unsafe_pickle)
         if start.weight.shape[1] != cfg.model.head.in_channels:
             raise CheckpointError(
-                f'{checkpoint}: its projector takes {start.weight.shape[1]} channels, this encoder gives '
-                f'{cfg.model.head.in_channels}; is it a checkpoint of another architecture or size?'
+                f'{checkpoint}: its projector has {start.weight.shape[1]} input channels, this encoder gives '
+                f'{cfg.model.head.in_channels}; check the architecture and size of the checkpoint'
             )
         projector = {key: value for key, value in entry.items() if key != 'layers'}
-        # the width is written down too: the tuned model can be built again without this file
+        # the width is stored too, so that the tuned model can be built without this file
         cfg.model.head.update(projector=projector, hidden_channels=len(start.weight))
     return encoder.format
 
@@ -124,14 +124,14 @@ def _check(cfg: Config) -> None:
 
 
 def _hold_out(cfg: Config, protocol: FineTuneProtocol) -> None:
-    """Validate on a part of the training data, looked at as the test data are, and train on the rest."""
+    """Validate on a part of the training data, with the test pipeline, and train on the rest."""
     train_set, pipeline = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset.pipeline
     parts = train_set.get('part') or []
     parts = [parts] if isinstance(parts, Mapping) else list(parts)
     part = {'share': protocol.holdout_share, 'seed': protocol.holdout_seed}
     train_set.part = [*parts, {**part, 'rest': True}]
     loader = cfg.val_dataloader.to_dict()
-    loader['dataset'] = seen_through(train_set.to_dict(), pipeline, part=[*parts, part], test_mode=True)
+    loader['dataset'] = with_pipeline(train_set.to_dict(), pipeline, part=[*parts, part], test_mode=True)
     cfg.val_dataloader = loader
 
 
@@ -140,7 +140,7 @@ def finetune(run: FineTuning, config: str, overwrite: bool = False) -> dict[str,
     """Train, test the best checkpoint, and append the result row to ``results.jsonl`` in ``cfg.work_dir``.
 
     Args:
-        run: A prepared run; ``cfg.work_dir`` must be set, ``cfg.resume`` goes on with an earlier one.
+        run: A prepared run; ``cfg.work_dir`` must be set, ``cfg.resume`` resumes an earlier one.
         config: The config's file.
         overwrite: Delete an earlier run in ``cfg.work_dir``; rows of results are kept.
 
@@ -151,19 +151,19 @@ def finetune(run: FineTuning, config: str, overwrite: bool = False) -> dict[str,
         ConfigError: When resuming a run that had another checkpoint or selection, or if there is an earlier run that
             must not be deleted.
     """
-    prepare_distributed(run.cfg)  # before the first process alone writes
-    with only_writer(run.cfg.work_dir):
+    prepare_distributed(run.cfg)  # before the first process writes
+    with exclusive_work_dir(run.cfg.work_dir):
         return _finetune(run, config, overwrite)
 
 
 def _finetune(run: FineTuning, config: str, overwrite: bool) -> dict[str, Any] | None:
-    make_room(run.cfg, overwrite)
+    clear_work_dir(run.cfg, overwrite)
     _same_run(run)
     runner = train(run.cfg)
     result = score_best(runner, run.protocol.metric)
     if not is_main_process():
         return None
-    # --auto-scale-lr changes the rate when the optimiser is built
+    # --auto-scale-lr changes the rate when the optimizer is built
     rates = [group['initial_lr'] / group.get('lr_scale', 1.0) for group in runner.optim_wrapper.param_groups]
     settings = {**asdict(run.protocol), 'lr': max(rates)}
     settings['effective_batch'] = get_world_size() * run.protocol.batch_size
@@ -186,7 +186,7 @@ def _finetune(run: FineTuning, config: str, overwrite: bool) -> dict[str, Any] |
 
 
 def _same_run(run: FineTuning) -> None:
-    """Write down what a run starts from; refuse to resume it from something else."""
+    """Record the start of a run; raise an error when resuming it with another start."""
     path = Path(run.cfg.work_dir) / _STARTED
     now = {
         'checkpoint_sha256': run.sha256,

@@ -1,4 +1,4 @@
-"""What the fine-tuning protocol of a config is, in numbers."""
+"""Settings of the fine-tuning protocol of a config."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class FineTuneProtocol:
 
     Attributes:
         epochs: Length of the training.
-        batch_size: Images per optimiser step on one process, accumulated ones included.
+        batch_size: Images per optimizer step on one process, accumulated ones included.
         warmup_epochs: Of the learning rate.
-        min_lr: Where the cosine ends, of the head.
+        min_lr: Final rate of the cosine schedule, of the head.
         lr: Peak learning rate of the head; rates of the layers are shares of it.
         layer_decay: Factor from each layer to the one below; None for one rate.
         head_lr_scale: Factor of the head's rate.
@@ -25,15 +25,15 @@ class FineTuneProtocol:
         drop_path: Rate of the last block.
         from_first_fc: Whether the head begins with the first layer of the projector.
         nonlinear: Whether batch norm and ReLU follow that layer.
-        frozen_layers: Stem and so many blocks stay as they are.
-        optimizer: Type of the optimiser.
+        frozen_layers: Number of frozen blocks; the stem is frozen too.
+        optimizer: Type of the optimizer.
         loss: ``cross_entropy``, or ``binary`` for a sigmoid per class (RSB, arXiv 2110.00476).
-        repeats: Augmented copies of each image in an epoch, which then sees so many times fewer images.
-        average: Decay, ``ramp_epochs`` and ``ramp_start`` of the moving average that is evaluated; None for none.
+        repeats: Augmented copies of each image in an epoch, which has fewer images by this factor.
+        average: Decay, ``ramp_epochs`` and ``ramp_start`` of the moving average that is evaluated; None if not used.
         clip: Largest norm of all gradients; None for no clipping.
-        mixing: Mixup, cutmix and the like: type and settings of each, one is drawn per batch.
-        label_smoothing: Share of the label that goes to all classes.
-        augmentation: Types of the training pipeline with their settings, sizes and normalisation included.
+        mixing: Type and settings of mixup, cutmix and similar; one is drawn per batch.
+        label_smoothing: Share of the label that is spread over all classes.
+        augmentation: Types of the training pipeline with their settings, sizes and normalization included.
         metric: Of the validation, more is better.
         validate_every: Epochs between two validations; the last epoch is always validated.
         selection: ``test``: the best epoch is chosen on the evaluation set, as in the papers; ``holdout``: on a
@@ -72,11 +72,11 @@ class FineTuneProtocol:
         if self.selection not in SELECTIONS:
             raise ConfigError(f'finetune: selection is {self.selection!r}; choose from {", ".join(SELECTIONS)}')
         if not 0.0 < self.holdout_share < 1.0:
-            raise ConfigError(f'finetune: holdout_share is {self.holdout_share}; it must lie between 0 and 1')
+            raise ConfigError(f'finetune: holdout_share is {self.holdout_share}; it must be between 0 and 1')
 
     @classmethod
     def from_config(cls, cfg: Mapping[str, Any], **options: Any) -> 'FineTuneProtocol':
-        """Read the protocol off a config; ``options`` are those that a config does not say (the selection)."""
+        """Read the protocol from a config; ``options`` are settings that are not in a config (the selection)."""
         model, wrapper = cfg['model'], cfg['optim_wrapper']
         head, optimizer, rates = model['head'], wrapper['optimizer'], wrapper.get('paramwise_cfg') or {}
         steps, schedule = wrapper.get('accumulative_counts', 1), cfg['param_scheduler'][0]
@@ -109,7 +109,7 @@ class FineTuneProtocol:
 
 
 def _floor(schedule: Mapping[str, Any], peak: float) -> float:
-    """Where the rate of the head ends."""
+    """Final learning rate of the head."""
     floor = schedule.get('min_lr')
     return floor if floor is not None else (schedule.get('min_ratio') or 0.0) * peak
 

@@ -1,4 +1,4 @@
-"""Many small logistic regressions of equal shape, solved side by side."""
+"""Many small logistic regressions of equal shape, solved together."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 _MEMORY = 10  # steps that L-BFGS remembers
 _DECREASE = 1e-4  # share of the linear decrease that a step must reach (Armijo)
 _HALVINGS = 40
-_ROUNDING = 1e-13  # smaller differences of objectives say nothing; the slope decides then
+_ROUNDING = 1e-13  # smaller differences of objectives are rounding; the slope decides then
 
 _Step = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class LogisticFits:
-    """Fitted models and how the solver ended for each of them.
+    """Fitted models and the solver's status for each of them.
 
     Attributes:
         weights: [B, D, C] float64.
@@ -34,24 +34,24 @@ class LogisticFits:
 
 @torch.no_grad()
 def fit_logistic_batch(
-    features: torch.Tensor, labels: torch.Tensor, classes: int, regularisation: float, tol: float, max_iter: int
+    features: torch.Tensor, labels: torch.Tensor, classes: int, regularization: float, tol: float, max_iter: int
 ) -> LogisticFits:
-    """Minimize ``mean cross entropy + regularisation / (2 n) |W|^2`` for each of B problems, in float64.
+    """Minimize ``mean cross entropy + regularization / (2 n) |W|^2`` for each of B problems, in float64.
 
     The optimum lies in the span of the samples: with the singular value decomposition ``X = U S Q`` it is ``W = Q' V``.
-    L-BFGS therefore looks for V [r, C], r = min(n, D), on the samples ``U S``. That is exact, and small where there are
-    fewer samples than channels. Every problem has its own steps and its own end.
+    L-BFGS therefore looks for V [r, C], r = min(n, D), on the samples ``U S``. This is exact, and small if there are
+    fewer samples than channels. Every problem has its own step lengths and stops on its own.
 
     Args:
         features: [B, n, D], used as they are.
         labels: [B, n] int64, 0 ... C - 1.
         classes: C.
-        regularisation: See above; the inverse of scikit-learn's ``C``.
-        tol: A problem ends when the norm of every column of its gradient is at most this; so is each entry then.
+        regularization: See above; the inverse of scikit-learn's ``C``.
+        tol: A problem is solved when the norm of every column of its gradient is at most this.
         max_iter: Most iterations of a problem.
     """
     left, singular, right = torch.linalg.svd(features.double(), full_matrices=False)
-    problems = _Problems(left * singular.unsqueeze(1), singular, F.one_hot(labels, classes).double(), regularisation)
+    problems = _Problems(left * singular.unsqueeze(1), singular, F.one_hot(labels, classes).double(), regularization)
     weights = left.new_zeros(len(left), singular.shape[1], classes)  # [B, r, C]
     logits = problems.samples @ weights  # [B, n, C]
     chances = _softmax(logits)
@@ -70,7 +70,7 @@ def fit_logistic_batch(
         chances = _softmax(logits)
         before, gradient = gradient, problems.gradient(weights, chances)
         steps.append(_remember(length * direction, gradient - before))
-        # a problem whose line search found nothing has come as far as rounding lets it
+        # a failed line search means that rounding allows no further progress
         running = running & (_norm(gradient) > tol) & (length.flatten() > 0)
     objective = problems.losses(logits) + problems.strength / 2 * _dot(weights, weights)
     return LogisticFits(right.mT @ weights, objective, iterations, _norm(gradient) <= tol)
@@ -83,12 +83,12 @@ class _Problems:
     samples: torch.Tensor
     singular: torch.Tensor
     truth: torch.Tensor
-    regularisation: float
+    regularization: float
 
     @property
     def strength(self) -> float:
         """Factor of |V|^2 / 2."""
-        return self.regularisation / self.samples.shape[1]
+        return self.regularization / self.samples.shape[1]
 
     def losses(self, logits: torch.Tensor) -> torch.Tensor:
         """Mean cross entropy [B]."""
@@ -105,7 +105,7 @@ class _Problems:
     def curvature(self, chances: torch.Tensor) -> torch.Tensor:
         """Diagonal of the Hessian [B, r, 1], if all samples and classes had the same p (1 - p), their mean."""
         spread = (1 - chances.square().sum(2)).mean(1, keepdim=True) / chances.shape[2]  # [B, 1]
-        return ((spread * self.singular.square() + self.regularisation) / self.samples.shape[1]).unsqueeze(2)
+        return ((spread * self.singular.square() + self.regularization) / self.samples.shape[1]).unsqueeze(2)
 
 
 def _line_search(
@@ -114,14 +114,14 @@ def _line_search(
     change: tuple[torch.Tensor, torch.Tensor],
     gradient: torch.Tensor,
 ) -> torch.Tensor:
-    """Length [B] of the step of each problem; 0 where none makes the objective smaller.
+    """Step length [B] of each problem; 0 if no step lowers the objective.
 
-    The logits are linear in the length, so that a trial needs no product with the samples.
+    The logits are linear in the length, so a trial needs no product with the samples.
 
     Args:
         problems: The problems.
         start: Weights [B, r, C] and logits [B, n, C].
-        change: Of weights and logits for a length of 1.
+        change: Change of weights and logits for a length of 1.
         gradient: [B, r, C] at the start.
     """
     slope, square = _dot(gradient, change[0]), _dot(change[0], change[0])
@@ -153,7 +153,7 @@ def _times_inverse_hessian(gradient: torch.Tensor, curvature: torch.Tensor, step
 
 
 def _remember(moved: torch.Tensor, turned: torch.Tensor) -> _Step:
-    """A step, the change of the gradient and the inverse of their product; 0, which leaves it out, if not positive."""
+    """A step, the change of the gradient and the inverse of their product; 0, to skip it, if not positive."""
     product = _dot(moved, turned)
     return moved, turned, torch.where(product > 0, 1 / product, 0.0)
 

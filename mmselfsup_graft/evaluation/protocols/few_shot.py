@@ -10,19 +10,19 @@ import torch
 from mmselfsup_graft.errors import ConfigError, DataError
 
 from .batched_logistic import fit_logistic_batch
-from .logistic import MAX_ITERATIONS, TOLERANCE, FeatureSet, centre_and_normalise, check_solver
+from .logistic import MAX_ITERATIONS, TOLERANCE, FeatureSet, center_and_normalize, check_solver
 
-_NUMBERS = 2**25  # float64 numbers in memory at a time; draws beyond that are solved in parts
+_NUMBERS = 2**25  # float64 numbers in memory at a time; more draws are solved in parts
 _SMALL = 2**22  # features of all draws together
 
 
 @dataclass(frozen=True)
 class FewShotProtocol:
-    """Logistic regression on n labels per class (Layer Grafted Pre-training's 1 % protocol, drawn anew several times).
+    """Logistic regression on n labels per class (Layer Grafted Pre-training's 1 % protocol, with several draws).
 
     Attributes:
         shots: Labels per class.
-        draws: Random draws of the labelled images per number of shots, solved side by side; the same for every row of a
+        draws: Random draws of the labeled images per number of shots, solved together; the same for every row of a
             table.
         inverse_regularisation: scikit-learn's C; 4000 equals the official ``lambda = 0.00025 / n``. No intercept.
         tol: Largest norm of a column of the gradient at which the solver stops, see :func:`fit_logistic_batch`.
@@ -43,8 +43,8 @@ class FewShotProtocol:
     def __post_init__(self) -> None:
         if not self.shots or min(self.shots) < 1 or self.draws < 1:
             raise ConfigError(
-                f'evaluation.few_shot: shots={list(self.shots)} and draws={self.draws} must be at least 1, and there '
-                'must be some'
+                f'evaluation.few_shot: shots={list(self.shots)} and draws={self.draws} must be at least 1, and shots '
+                'must not be empty'
             )
         check_solver('few_shot', self.inverse_regularisation, self.tol, self.max_iter)
 
@@ -59,7 +59,7 @@ def draw_shots(labels: np.ndarray, shots: int, rng: np.random.Generator) -> np.n
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < shots:
-            raise DataError(f'class {label} has {len(members)} training images, fewer than the {shots} shots asked for')
+            raise DataError(f'class {label} has {len(members)} training images, fewer than {shots} shots')
         chosen.append(rng.choice(members, shots, replace=False))
     return np.concatenate(chosen)
 
@@ -74,17 +74,17 @@ def few_shot_accuracies(train: FeatureSet, test: FeatureSet, protocol: FewShotPr
 
     Returns:
         For each number of shots ``mean`` and ``std`` (over draws, in per cent), ``accuracies`` and ``converged``.
-        Numbers of shots beyond the smallest class are left out.
+        Numbers of shots above the size of the smallest class are left out.
 
     Raises:
-        DataError: If the smallest class has too few training images for any of them.
+        DataError: If the smallest class has too few training images for all of them.
     """
-    train_x, test_x = centre_and_normalise(train[0]), centre_and_normalise(test[0])
+    train_x, test_x = center_and_normalize(train[0]), center_and_normalize(test[0])
     classes, columns = np.unique(train[1], return_inverse=True)
     truth = np.where(np.isin(test[1], classes), np.searchsorted(classes, test[1]), -1)
     smallest = int(np.bincount(columns).min())
     if len(classes) < 2:
-        raise DataError(f'logistic regression needs images of two classes at least, got {len(classes)}')
+        raise DataError(f'logistic regression needs images of at least two classes, got {len(classes)}')
     if smallest < min(protocol.shots):
         raise DataError(f'the smallest class has {smallest} training images; few-shot needs {min(protocol.shots)}')
     results = {}
@@ -114,7 +114,7 @@ def _score_draws(
         protocol: See there.
     """
     count, width, classes = chosen.shape[1], train[0].shape[1], int(train[1].max()) + 1
-    numbers = 3 * count * width + 6 * count * classes + 30 * min(count, width) * classes  # that a draw keeps in memory
+    numbers = 3 * count * width + 6 * count * classes + 30 * min(count, width) * classes  # memory of a draw
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     unseen, truth = (torch.from_numpy(each).to(device) for each in test)
     accuracies: list[float] = []
@@ -131,7 +131,7 @@ def _score_draws(
 
 @contextmanager
 def _few_threads(numbers: int) -> Iterator[None]:
-    """One thread for small arrays: several would mostly wait, on a busy machine for a hundred times as long."""
+    """Use one thread for small arrays: several threads mostly wait, up to a hundred times as long on a busy machine."""
     threads = torch.get_num_threads()
     if numbers < _SMALL:
         torch.set_num_threads(1)

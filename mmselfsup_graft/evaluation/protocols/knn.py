@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification of frozen features."""
+"""Weighted k-nearest-neighbor classification of frozen features."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +20,10 @@ class KNNProtocol:
     All pairs of ``k`` and ``temperature`` come from one pass over the similarities.
 
     Attributes:
-        k: Numbers of neighbours; each is cut to the number of training images.
+        k: Numbers of neighbors; each is cut to the number of training images.
         temperature: Of the votes.
         chunk: Test images whose similarities are in memory at a time.
-        selection: Which pair is reported: ``first``, or the best on ``test`` or on a ``holdout`` of the training set.
+        selection: The reported pair: ``first``, or the best on ``test`` or on a ``holdout`` of the training set.
         holdout_share: Part of every class that is held out.
         seed: Of the held-out part.
 
@@ -74,8 +74,8 @@ def knn_grid(train: FeatureSet, test: FeatureSet, protocol: KNNProtocol) -> dict
 
 
 def _vote(near: torch.Tensor, owner: torch.Tensor, temperature: float, classes: int) -> torch.Tensor:
-    """Class with most votes, [B], of neighbours with similarity and class [B, k]."""
-    weights = ((near - near[:, :1]) / temperature).exp()  # of the nearest: 1, so that nothing overflows
+    """Class [B] with the most votes, from similarity and class [B, k] of the neighbors."""
+    weights = ((near - near[:, :1]) / temperature).exp()  # 1 for the nearest, to avoid overflow
     return near.new_zeros(len(near), classes).scatter_add_(1, owner, weights).argmax(1)
 
 
@@ -88,7 +88,7 @@ def knn_accuracy(train: FeatureSet, test: FeatureSet, protocol: KNNProtocol) -> 
         protocol: See :class:`KNNProtocol`.
 
     Returns:
-        ``accuracy`` (per cent) of the reported pair with its ``k`` and ``temperature``; ``selection`` in words;
+        ``accuracy`` (per cent) of the reported pair with its ``k`` and ``temperature``; ``selection`` as text;
         ``grid``, the accuracies of all pairs on the set that selected (the test set unless ``holdout``).
     """
     if protocol.selection == 'holdout':

@@ -1,4 +1,4 @@
-"""Linear evaluation: a sweep of heads on frozen features, all trained at once."""
+"""Linear evaluation: a sweep of heads on frozen features, trained together."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -34,12 +34,12 @@ class LinearProtocol:
         epochs: Length.
         batch_size: Images per step, over all processes.
         add_batch_norm: Batch norm without affine part (eps 1e-6) before the heads.
-        lr_factor: ``corrected``: rates times batch / 256; ``official``: once more times the number of processes, as in
-            the released code, whose batch was the total already.
+        lr_factor: ``corrected``: rates times batch / 256; ``official``: also times the number of processes, as in
+            the released code, whose batch was already the total.
         official_world_size: That number; the release ran on 8 GPUs.
-        augment: True: every epoch the encoder sees ``evaluation.augmented`` anew; False: features of
+        augment: True: the encoder processes ``evaluation.augmented`` in every epoch; False: features of
             ``evaluation.train``, extracted once.
-        selection: Who chooses epoch and head: ``test`` (the paper's) or ``holdout``.
+        selection: Data for the choice of epoch and head: ``test`` (the paper's) or ``holdout``.
         holdout_share: Part of every class that is held out of training.
         seed: Of initial weights, order, augmentation and held-out part.
 
@@ -75,16 +75,16 @@ class LinearProtocol:
         return [(s * f, d) for s in self.scales for f in self.factors for d in self.weight_decays]
 
     def rate_factor(self) -> float:
-        """What base learning rates are multiplied by."""
+        """Factor of the base learning rates."""
         return self.batch_size / 256 * (self.official_world_size if self.lr_factor == 'official' else 1)
 
     def cosine(self, epoch: int) -> float:
-        """Factor of the schedule throughout an epoch, counted from 0."""
+        """Factor of the schedule in an epoch, counted from 0."""
         return 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
 
 
 class Batch(NamedTuple):
-    """Share of a batch that a process gets: features [B, D], labels [B], and the images of the joined batch."""
+    """Share of a batch for one process: features [B, D], labels [B], and the images of the joined batch."""
 
     features: torch.Tensor
     labels: torch.Tensor
@@ -113,8 +113,8 @@ class CachedBatches:
 
     Args:
         train: Features [N, D] and labels [N].
-        protocol: Says batch size and seed.
-        device: Where to keep them.
+        protocol: Defines batch size and seed.
+        device: Device of the features.
     """
 
     def __init__(self, train: FeatureSet, protocol: LinearProtocol, device: torch.device | str = 'cpu') -> None:
@@ -147,7 +147,7 @@ class _Scorer:
 
 
 class Best(NamedTuple):
-    """The head that did best on the set that selects, see :func:`train_heads`."""
+    """The best head on the selection set, see :func:`train_heads`."""
 
     accuracy: float
     epoch: int
@@ -159,14 +159,14 @@ class Best(NamedTuple):
 def train_heads(
     batches: Batches, scored: FeatureSet, classes: int, protocol: LinearProtocol, device: torch.device | str = 'cpu'
 ) -> Best:
-    """Train all heads and keep the best one of all epochs on the set that selects.
+    """Train all heads and keep the best one of all epochs on the selection set.
 
     Args:
         batches: Gives the shares of the batches of an epoch.
         scored: Features [M, D] and labels [M] to select on.
         classes: Number of classes.
         protocol: See :class:`LinearProtocol`.
-        device: Where the heads live.
+        device: Device of the heads.
 
     Returns:
         Its accuracy (per cent), epoch and number, the accuracies of all heads after that epoch, and a copy of it.
@@ -184,7 +184,7 @@ def train_heads(
         if best is None or accuracies[index] > best.accuracy:
             best = Best(float(accuracies[index]), epoch, index, accuracies, heads.head(index))
         progress.step(note=f', best so far {best.accuracy:.2f} %')
-    if best is None:  # the protocol refuses that
+    if best is None:  # excluded by the protocol
         raise ConfigError('evaluation.linear.epochs must be at least 1')
     return best
 
@@ -204,11 +204,11 @@ def linear_accuracy(
         protocol: See :class:`LinearProtocol`.
         batches: Makes the source of augmented batches from the indices of the training images; None trains on
             ``train`` itself.
-        device: Where the heads live.
+        device: Device of the heads.
 
     Returns:
         ``accuracy`` (per cent), the head's ``base_lr``, ``lr`` and ``weight_decay``, its number ``head`` and ``epoch``
-        (from 1), ``accuracies`` of all heads after that epoch on the set that selected, ``selection`` in words and
+        (from 1), ``accuracies`` of all heads after that epoch on the set that selected, ``selection`` as text and
         ``rate_factor``; with a held-out part also ``holdout_accuracy``.
     """
     classes = 1 + int(max(train[1].max(), test[1].max()))

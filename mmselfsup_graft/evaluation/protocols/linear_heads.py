@@ -1,4 +1,4 @@
-"""Many linear classifiers trained at once on the same features."""
+"""Many linear classifiers trained together on the same features."""
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from mmselfsup_graft.models import PortableSyncBN
 class LinearHeads:
     """H linear heads as one stacked tensor, each with its own learning rate and weight decay.
 
-    Plain SGD on the mean cross entropy of every head, gradient written out: it is the product of two matrices. The
-    released code of Layer Grafted Pre-training and MoCo v3 holds H modules and H optimisers instead.
+    Plain SGD on the mean cross entropy of every head, with the explicit gradient, a product of two matrices. The
+    released code of Layer Grafted Pre-training and MoCo v3 holds H modules and H optimizers instead.
 
     Over ranks: gradients are summed over the shares of the joined batch, so W processes equal one.
 
@@ -22,8 +22,8 @@ class LinearHeads:
         width: D, length of a feature.
         classes: C.
         seed: Of the initial weights (normal, std 0.01; biases 0).
-        batch_norm: Normalise features first by a batch norm without affine part (eps 1e-6), shared by all heads.
-        device: Where the heads live.
+        batch_norm: Normalize features first by a batch norm without affine part (eps 1e-6), shared by all heads.
+        device: Device of the heads.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class LinearHeads:
 
     @torch.no_grad()
     def correct(self, features: torch.Tensor, labels: torch.Tensor, chunk: int) -> torch.Tensor:
-        """How many of features [N, D] with labels [N] each head gets right, [H]; ``chunk`` rows at a time."""
+        """Number [H] of features [N, D] that each head classifies as their labels [N]; ``chunk`` rows at a time."""
         self.norm.eval()
         right = torch.zeros(len(self.weight), dtype=torch.int64, device=self.weight.device)
         for rows, truth in zip(features.split(chunk), labels.split(chunk)):

@@ -13,7 +13,7 @@ from .logistic import FeatureSet, LogisticProtocol, logistic_accuracy
 
 Protocol = FewShotProtocol | KNNProtocol | LogisticProtocol | LinearProtocol
 
-# the order is that of tables
+# in the order of tables
 PROTOCOLS.register_module(name='few_shot', module=FewShotProtocol)
 PROTOCOLS.register_module(name='logistic', module=LogisticProtocol)
 PROTOCOLS.register_module(name='knn', module=KNNProtocol)
@@ -39,7 +39,7 @@ def make_protocol(name: str, options: Mapping[str, Any], where: str) -> Protocol
 
 
 def score_features(train: FeatureSet, test: FeatureSet, protocol: Protocol) -> dict[Any, Any]:
-    """Score features by a protocol that needs nothing but them (all but the linear sweep)."""
+    """Score features by a protocol that needs only features (all but the linear sweep)."""
     if isinstance(protocol, FewShotProtocol):
         return few_shot_accuracies(train, test, protocol)
     if isinstance(protocol, LogisticProtocol):

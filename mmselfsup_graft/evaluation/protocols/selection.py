@@ -1,4 +1,4 @@
-"""Who chooses among settings: the test set, as the papers do, or a held-out part of the training set."""
+"""Model selection: on the test set, as in the papers, or on a held-out part of the training set."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ SELECTIONS = {
 
 
 def check_selection(protocol: str, selection: str, share: float, allowed: tuple[str, ...]) -> None:
-    """Refuse an unknown way of selecting or a share outside (0, 1).
+    """Raise an error for an unknown selection or a share outside (0, 1).
 
     Raises:
         ConfigError: If either is wrong.
@@ -21,7 +21,7 @@ def check_selection(protocol: str, selection: str, share: float, allowed: tuple[
     if selection not in allowed:
         raise ConfigError(f'evaluation.{protocol}.selection is {selection!r}; choose from {", ".join(allowed)}')
     if not 0.0 < share < 1.0:
-        raise ConfigError(f'evaluation.{protocol}.holdout_share is {share}; it must lie between 0 and 1')
+        raise ConfigError(f'evaluation.{protocol}.holdout_share is {share}; it must be between 0 and 1')
 
 
 def split_holdout(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from mmselfsup_graft.checkpoints import (
     traits_of,
 )
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.memory_format import usual_format
+from mmselfsup_graft.models.memory_format import contiguous_format
 
 
 class Grafting(BaseModule):
@@ -77,7 +77,7 @@ class Grafting(BaseModule):
     # ---------------------------------------------------------------- grafting
     def init_weights(self) -> None:
         """Fresh initialisation, then the graft, then everything that follows from the encoder's first weights."""
-        with usual_format(self):
+        with contiguous_format(self):
             super().init_weights()
             if self.graft:
                 self._apply_graft()

@@ -15,8 +15,8 @@ def info_nce(queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> t
     gradients) equals one process on the joined batch.
 
     Args:
-        queries: [B, D] predictions, not normalised; gradients flow through these only.
-        keys: [B, D] momentum features, not normalised.
+        queries: [B, D] predictions, not normalized; gradients flow through these only.
+        keys: [B, D] momentum features, not normalized.
         temperature: tau, > 0.
 
     Returns:
@@ -41,7 +41,7 @@ def nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float) -> to
     Over ranks: negatives are gathered with gradient; each rank averages over its own samples.
 
     Args:
-        first: [B, D] features of view 1, not normalised.
+        first: [B, D] features of view 1, not normalized.
         second: [B, D] features of view 2.
         temperature: tau, > 0.
     """
@@ -79,7 +79,7 @@ def vicreg(
 
 
 def _off_diagonal_energy(x: torch.Tensor) -> torch.Tensor:
-    centred = x - x.mean(dim=0)
-    covariance = centred.t() @ centred / (len(x) - 1)  # [D, D]
+    centered = x - x.mean(dim=0)
+    covariance = centered.t() @ centered / (len(x) - 1)  # [D, D]
     squares = covariance.pow(2)
     return (squares.sum() - squares.diagonal().sum()) / x.shape[1]

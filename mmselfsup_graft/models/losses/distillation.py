@@ -1,4 +1,4 @@
-"""Losses of learning from a base model (TEC, arXiv 2210.11016)."""
+"""Losses for learning from a base model (TEC, arXiv 2210.11016)."""
 
 import torch
 
@@ -9,7 +9,7 @@ def hidden_feature_loss(prediction: torch.Tensor, target: torch.Tensor, hidden: 
     """Mean squared difference to the normalized target on hidden patches, in float32 at least.
 
     The target of every image and channel is normalized over all patches, hidden and visible, with the unbiased
-    variance: ``(T - mean) / sqrt(var + 1e-6)``; the prediction is compared as it is.
+    variance: ``(T - mean) / sqrt(var + 1e-6)``; the prediction is not normalized.
 
     Over ranks: the local mean; with equally many hidden patches on every rank, averaging the ranks' values equals one
     process on the joined batch.
@@ -17,7 +17,7 @@ def hidden_feature_loss(prediction: torch.Tensor, target: torch.Tensor, hidden: 
     Args:
         prediction: [B, M, C] of the hidden patches.
         target: [B, L, C], raw features of the base model.
-        hidden: [B, M] which patches these are.
+        hidden: [B, M] indices of these patches.
 
     Returns:
         Scalar.

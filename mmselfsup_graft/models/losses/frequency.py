@@ -18,7 +18,7 @@ def focal_frequency_loss(
     ``mean(w |D|^2)`` with ``D = F(prediction - target)``, orthonormal, and the constant ``w = |D|^alpha``, divided by
     its maximum, NaN set to 0 and cut to [0, 1]. A2MIM has all three switches on.
 
-    Over ranks: local; with ``average_spectrum`` the loss is no mean over images, so that ranks averaged are not one
+    Over ranks: local; with ``average_spectrum`` the loss is not a mean over images, so that ranks averaged are not one
     process on the joined batch.
 
     Args:

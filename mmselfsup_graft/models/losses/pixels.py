@@ -1,4 +1,4 @@
-"""Losses of masked image modelling on pixels."""
+"""Losses of masked image modeling on pixels."""
 
 import torch
 
@@ -71,5 +71,5 @@ def masked_l1(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """Half precision turned into float32, everything else as it is."""
+    """Convert half precision to float32, leave other types unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

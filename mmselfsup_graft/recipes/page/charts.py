@@ -1,4 +1,4 @@
-"""Curves as SVG text; colors come from the page's style sheet, so that they fit both color schemes."""
+"""Curves as SVG text; colors come from the page's style sheet, so that they suit both color schemes."""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ def loss_chart(run: TrainingRun, width: int = 280, height: int = 176) -> str:
 
     Args:
         run: The training; it has at least one loss.
-        width: Units of the picture's own.
-        height: Likewise.
+        width: Width in units of the chart.
+        height: Height in units of the chart.
     """
     pairs = _thinned([(x, y) for x, y in zip(run.iterations, run.losses) if math.isfinite(y)])
     if not pairs:
@@ -53,7 +53,7 @@ def rates_chart(runs: Sequence[TrainingRun], width: int = 720) -> str:
 
     Args:
         runs: At least one training, with at least one layer.
-        width: Units of the picture's own.
+        width: Width in units of the chart.
     """
     layers = by_depth(run.rates for run in runs)
     rates = [rate for run in runs for rate in run.rates.values() if rate > 0]
@@ -65,7 +65,7 @@ def rates_chart(runs: Sequence[TrainingRun], width: int = 720) -> str:
     step = (width - left - right) / len(layers)
 
     def at(layer: str, rate: float, series: int) -> tuple[float, float]:
-        shift = (series - (len(runs) - 1) / 2) * min(14.0, 0.8 * step / len(runs))  # equal rates must not hide another
+        shift = (series - (len(runs) - 1) / 2) * min(14.0, 0.8 * step / len(runs))  # equal rates stay visible
         share = (math.log10(rate) - powers[0]) / (powers[-1] - powers[0])
         return left + step * (layers.index(layer) + 0.5) + shift, height - bottom - share * (height - top - bottom)
 
@@ -92,7 +92,7 @@ def rates_chart(runs: Sequence[TrainingRun], width: int = 720) -> str:
 
 
 def mark(series: int, x: float, y: float, about: str = '') -> str:
-    """The mark of a series of dots: its shape and its color both tell it."""
+    """The mark of a series of dots: both its shape and its color identify it."""
     size = 4.5
     shapes = (
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}"/>',

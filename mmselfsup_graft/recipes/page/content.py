@@ -1,4 +1,4 @@
-"""What a report page shows: plain data, gathered elsewhere."""
+"""Content of a report page as plain data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ class Cell:
     """One number of the table.
 
     Attributes:
-        value: None where there is none.
+        value: The number; None if missing.
         spread: Standard deviation, if it was measured.
         best: Whether it is the best of its column.
     """
@@ -28,10 +28,10 @@ class TableRow:
     """One encoder.
 
     Attributes:
-        name: Of the encoder; rows of one encoder follow each other.
-        feature: Which of its features was scored, in words; empty where there is one only.
+        name: Name of the encoder; its rows are adjacent.
+        feature: Text for the scored feature; empty if there is only one.
         cells: One per column.
-        iterations: Of all trainings it took, None for what was not trained.
+        iterations: Total of all its trainings; None if it was not trained.
         seconds: Likewise.
         cpu_seconds: Likewise, of all threads; None if it was not measured.
     """
@@ -51,8 +51,8 @@ class Table:
     Attributes:
         columns: Titles of the accuracies.
         rows: Encoders.
-        notes: How it was measured; one sentence or two each.
-        comparison: Which of the rows are to be compared, and why.
+        notes: Notes on the measurement, one or two sentences each.
+        comparison: The rows to compare, and the reason.
     """
 
     columns: tuple[str, ...]
@@ -67,10 +67,10 @@ class TrainingRun:
 
     Attributes:
         name: As in the table, or that of the stage.
-        iterations: Of the losses.
-        losses: As many.
+        iterations: Iterations of the losses.
+        losses: One per iteration.
         rates: Layer -> peak learning rate, lowest layer first.
-        seconds: That it took.
+        seconds: Duration.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Sample:
         images: All of one size.
         labels: [N] class numbers, or None.
         classes: Names of the classes, in the order of the labels.
-        total: How many held-out images there are.
+        total: Number of held-out images.
     """
 
     images: Sequence[Image]
@@ -103,7 +103,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Representation:
-    """The sample as one encoder sees it.
+    """The sample in the feature space of one encoder.
 
     Attributes:
         name: Of the encoder.
@@ -126,11 +126,11 @@ class Embedding:
 
     Attributes:
         sample: The images.
-        method: How the maps were laid out.
+        method: Layout method of the maps.
         queries: [Q] images whose neighbors are shown.
         representations: In the order of the page.
-        possible: The highest agreement that there could be, as small classes have fewer images than neighbors are
-            counted; None without labels.
+        possible: The highest possible agreement, as small classes have fewer images than counted
+            neighbors; None without labels.
         chosen_by_score: Whether an encoder with several features is shown by the one with the best score in the table.
         diverged: Encoders that are not shown, because their features hold NaN or infinity.
     """
@@ -146,12 +146,12 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Images that a masked-image stage fills in.
+    """Reconstructions by a masked-image stage.
 
     Attributes:
-        title: What the images are.
-        caption: What there is to know about them.
-        rows: Name -> images, as many in each.
+        title: Title of the images.
+        caption: Explanation.
+        rows: Name -> images, equally many in each.
         names: Of the images; empty if they have none.
     """
 
@@ -163,10 +163,10 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Command:
-    """Something to do with the result.
+    """A command for using the result.
 
     Attributes:
-        purpose: What for.
+        purpose: Purpose of the command.
         code: Exact lines.
         language: ``bash`` or ``python``.
     """
@@ -181,17 +181,17 @@ class ReportPage:
     """All of a page.
 
     Attributes:
-        title: What was done.
-        summary: The same in a sentence.
+        title: Title.
+        summary: One-sentence summary.
         facts: Name -> value: when, where, with which data.
         table: Scores; None if there are no labels.
-        no_table: Why there is none.
+        no_table: Reason if there is no table.
         runs: Trainings in the order of the recipe.
         embedding: Maps and neighbors; None if there are no images for them.
-        no_embedding: Why there are none.
+        no_embedding: Reason if there are no maps.
         reconstructions: May be empty.
         commands: How to use the encoders.
-        files: Path below the work directory -> what it is.
+        files: Path below the work directory -> description.
     """
 
     title: str

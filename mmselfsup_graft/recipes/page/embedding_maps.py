@@ -36,19 +36,19 @@ PIXELS = BASELINES[0]
 
 
 def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) -> Embedding | None:
-    """Lay held-out images out by what each encoder makes of them.
+    """Lay out held-out images by the features of each encoder.
 
     Over ranks: all must call it, as extraction is shared.
 
     Args:
         recipe: The encoders are those of ``report.maps``, by default the first three of ``report.rows``.
-        work_dir: Where their checkpoints lie.
-        better: Name of a row -> which of its scored features to take; those not named have the first of them.
+        work_dir: Work directory with their checkpoints.
+        better: Name of a row -> the scored feature to take; by default the first.
 
     Returns:
         None if the recipe has no held-out images, or fewer than three that can be read.
     """
-    rows = shown_rows(recipe)
+    rows = mapped_rows(recipe)
     if not rows or 'evaluation' not in next(iter(rows.values())).cfg:
         return None
     data = next(iter(rows.values())).cfg.evaluation
@@ -83,7 +83,7 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     return Embedding(sample, method, queries, tuple(shown), possible, by_score, diverged)
 
 
-def shown_rows(recipe: Recipe) -> dict[str, Any]:
+def mapped_rows(recipe: Recipe) -> dict[str, Any]:
     """Name -> stage of the rows of the report that have a map."""
     stages = {row['name']: recipe.stage(row['stage']) for row in recipe.report.get('rows', [])}
     names = recipe.report.get('maps') or list(stages)[:_MOST_ENCODERS]
@@ -130,7 +130,7 @@ def _represent(
     labels: np.ndarray | None,
     queries: np.ndarray,
 ) -> tuple[list[Representation], str]:
-    """A map and the neighbors of each encoder, and the method of the maps; all maps are turned like the first."""
+    """A map and the neighbors of each encoder, and the method of the maps; all maps are aligned with the first."""
     count = min(_NEIGHBORS, len(readable) - 1)
     shown: list[Representation] = []
     method = ''

@@ -1,4 +1,4 @@
-"""All of a page, from a recipe and its work directory."""
+"""Content of the report page, from a recipe and its work directory."""
 
 import datetime
 import os
@@ -32,8 +32,8 @@ def write_report_page(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] 
     Args:
         recipe: The recipe, all of its stages finished.
         work_dir: Its work directory.
-        result: What :func:`mmselfsup_graft.recipes.report.compare` gave, or None if nothing could be scored.
-        why: Reason for that, in words.
+        result: Result of :func:`mmselfsup_graft.recipes.report.compare`, or None if nothing could be scored.
+        why: The reason in that case.
     """
     target = work_dir / NAME
     if is_main_process():
@@ -62,7 +62,7 @@ def _data_name(recipe: Recipe) -> str:
     data = recipe.stages[0].cfg.train_dataloader.dataset
     if not data.get('data_root'):
         return data.type
-    whole = os.path.abspath(data.data_root)  # '.' has no name of its own
+    whole = os.path.abspath(data.data_root)  # '.' has no name
     return Path(whole).name or whole
 
 
@@ -78,7 +78,7 @@ def _facts(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] | None) -> 
 
 
 def _cost_of_all(done: Sequence[Mapping[str, Any]]) -> str:
-    """Number of trainings and their time: that of the processors, as trainings may have run at the same time."""
+    """Number of trainings and their CPU time, as trainings may have run in parallel."""
     count = f'{len(done)} training{"s" if len(done) > 1 else ""}'
     if all('cpu_seconds' in each for each in done):
         return f'{count}, {duration(sum(each["cpu_seconds"] for each in done))} of CPU time'
@@ -97,7 +97,7 @@ def _describe_data(recipe: Recipe, result: Mapping[str, Any] | None) -> str:
 
 
 def _training_run(work_dir: Path, stage: str, name: str) -> TrainingRun:
-    rows = [row for row in read_history(work_dir / stage) if 'loss' in row]  # the rest are scores of a hook
+    rows = [row for row in read_history(work_dir / stage) if 'loss' in row]  # other rows are scores of a hook
     done = read_done(work_dir, stage) or {}
     return TrainingRun(
         name,

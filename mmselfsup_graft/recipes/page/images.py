@@ -38,12 +38,12 @@ def data_uri(image: Image, largest: int = 512) -> str:
 
 
 def is_pixelated(image: Image) -> bool:
-    """Whether an image is so small that its pixels are to be seen when it is enlarged."""
+    """Whether an image is so small that it is enlarged without interpolation."""
     return max(image.shape[:2]) <= _SMALL
 
 
-def drawn_in(images: Sequence[Image]) -> str | None:
-    """``light`` or ``dark`` if the images are grey drawings in that ink on an even ground, else None."""
+def drawing_ink(images: Sequence[Image]) -> str | None:
+    """``light`` or ``dark`` if the images are gray drawings in that ink on a uniform background, else None."""
     if any(image.ndim == 3 for image in images):
         return None
     border = np.concatenate([np.concatenate([i[0], i[-1], i[:, 0], i[:, -1]]) for i in images])
@@ -74,8 +74,8 @@ def sheet(tiles: Sequence[np.ndarray], side: int) -> tuple[np.ndarray, int]:
     return whole, per_row
 
 
-def inked(image: Image, ink: str, color: tuple[int, int, int]) -> np.ndarray:
-    """A drawing in another color on nothing, uint8 [H, W, 4].
+def recolored(image: Image, ink: str, color: tuple[int, int, int]) -> np.ndarray:
+    """A drawing in another color on a transparent background, uint8 [H, W, 4].
 
     Args:
         image: Grey, uint8 [H, W].

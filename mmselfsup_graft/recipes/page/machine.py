@@ -1,4 +1,4 @@
-"""The machine and the software of a run, in words."""
+"""Descriptions of the machine and the software of a run."""
 
 import os
 import platform

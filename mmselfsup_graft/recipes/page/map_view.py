@@ -1,4 +1,4 @@
-"""The held-out images on a map, and beside their neighbors, as what the template needs."""
+"""Held-out images on maps and with their neighbors, in the form for the template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from .content import Embedding, Representation, Sample
-from .images import data_uri, drawn_in, in_color, inked, is_pixelated, sheet
+from .images import data_uri, drawing_ink, in_color, is_pixelated, recolored, sheet
 from .palette import COLORED, DARK, LIGHT, OTHER
 
-_COVERED = 0.5  # share of a map that its images would cover side by side
+_COVERED = 0.5  # share of a map that its images would cover without overlap
 _LARGEST, _TILE = 9.0, 48  # per cent of a map's width, and dots in the sheet
 _THUMBNAIL = 96
-_SHORT = 8  # letters of a name that fits onto a map
+_SHORT = 8  # length of a name that fits on a map
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Tag:
-    """What stands for a class on a map, and its place."""
+    """The symbol of a class on a map, and its place."""
 
     sign: str
     color: str
@@ -37,7 +37,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Key:
-    """A class in the legend: its name, what stands for it on a map (empty: nothing), color and number of images."""
+    """A class in the legend: its name, its symbol on a map (empty: none), color and number of images."""
 
     name: str
     sign: str
@@ -53,8 +53,8 @@ class Sheets:
         light: Address of the picture.
         dark: Likewise; the same unless the images are colored drawings.
         per_row: Images in a row of it.
-        colored: Whether the images themselves bear the color of their class; else they get a frame.
-        pixelated: Whether single pixels are to be seen.
+        colored: Whether the images have the color of their class; else they get a frame.
+        pixelated: Whether single pixels are visible.
     """
 
     light: str
@@ -64,19 +64,19 @@ class Sheets:
     pixelated: bool
 
     def place(self, number: int) -> str:
-        """Where an image lies in the picture, as CSS has it."""
+        """CSS position of an image in the picture."""
         last = max(1, self.per_row - 1)
         return f'{100 * (number % self.per_row) / last:.4g}% {100 * (number // self.per_row) / last:.4g}%'
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """An image among neighbors.
+    """An image in a list of neighbors.
 
     Attributes:
         uri: Its address.
         label: Its class, or its number.
-        same: Whether it is of the query's class; None without labels.
+        same: Whether it has the query's class; None without labels.
     """
 
     uri: str
@@ -85,8 +85,8 @@ class Thumbnail:
 
 
 def make_sheets(sample: Sample) -> Sheets:
-    """Draw all images of a sample into pictures; grey drawings get the color of their class."""
-    ink = None if sample.labels is None else drawn_in(sample.images)
+    """Draw all images of a sample into pictures; gray drawings get the color of their class."""
+    ink = None if sample.labels is None else drawing_ink(sample.images)
     pixelated = is_pixelated(sample.images[0])
     side = max(sample.images[0].shape[:2]) if pixelated else _TILE
     if ink is None:
@@ -96,7 +96,7 @@ def make_sheets(sample: Sample) -> Sheets:
     colors = class_colors(sample)
     uris = []
     for palette in (LIGHT, DARK):
-        tiles = [inked(image, ink, palette[color]) for image, color in zip(sample.images, colors)]
+        tiles = [recolored(image, ink, palette[color]) for image, color in zip(sample.images, colors)]
         whole, per_row = sheet(tiles, side)
         uris.append(data_uri(whole, largest=max(whole.shape)))
     return Sheets(uris[0], uris[1], per_row, True, pixelated)
@@ -130,7 +130,7 @@ def points_of(representation: Representation, sample: Sample) -> list[Point]:
 
 
 def tags_of(representation: Representation, sample: Sample) -> list[Tag]:
-    """What stands for the colored classes of a map, each where most of its images lie."""
+    """Symbols of the colored classes of a map, each where most of its images are."""
     if sample.labels is None:
         return []
     places = _to_percent(representation.points, image_size(sample))

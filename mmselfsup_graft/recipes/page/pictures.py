@@ -1,4 +1,4 @@
-"""Reconstructions of a page."""
+"""Reconstructions on a page."""
 
 import contextlib
 from pathlib import Path
@@ -15,7 +15,7 @@ _OF_PHOTOS = {'original': 0, 'masked': 1, 'reconstruction, visible part pasted i
 
 
 def reconstructions_of(recipe: Recipe, work_dir: Path) -> list[Reconstruction]:
-    """Of every stage that the report names and that did not diverge."""
+    """Reconstructions of every stage in the report that did not diverge."""
     found = []
     for name in recipe.report.get('reconstruct', []):
         with contextlib.suppress(NonFiniteError):
@@ -24,7 +24,7 @@ def reconstructions_of(recipe: Recipe, work_dir: Path) -> list[Reconstruction]:
 
 
 def name_of(recipe: Recipe, stage: str) -> str:
-    """What the table calls a stage; without a row, what ``report.titles`` calls it, else its own name."""
+    """Name of a stage in the table; without a row, its title in ``report.titles``, else its own name."""
     names = {row['stage']: row['name'] for row in recipe.report.get('rows', [])}
     return {**recipe.report.get('titles', {}), **names}.get(stage, stage)
 

@@ -1,4 +1,4 @@
-"""A report page as one HTML file without any reference to outside."""
+"""A report page as one self-contained HTML file."""
 
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,12 @@ def render_page(page: ReportPage) -> str:
 
 
 def _as_is(text: str) -> Markup:
-    """What this package makes itself; the charts escape every text that goes into them."""
+    """Markup of this package; the charts escape every text in them."""
     return Markup(text)  # nosec B704 # see above
 
 
 def write_page(page: ReportPage, target: Path) -> None:
-    """Write the page as UTF-8, with ``?`` for what UTF-8 cannot hold; it appears under its name when it is whole."""
+    """Write the page as UTF-8, with ``?`` for characters that UTF-8 cannot encode; written atomically."""
     text = render_page(page)
     with whole_file(target) as file:
         # names of files may hold bytes that are not UTF-8, which Python keeps as surrogates
@@ -54,7 +54,7 @@ def write_page(page: ReportPage, target: Path) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: ``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Duration as text: ``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = round(seconds)
     if whole < 60:
         return f'{whole} s'

@@ -14,8 +14,8 @@ def page_table(result: Mapping[str, Any], comparison: str = '') -> Table:
     """The scores with the best of each column marked.
 
     Args:
-        result: What :func:`mmselfsup_graft.recipes.report.compare` gave.
-        comparison: Which rows are to be compared, in words; the measured training times are added.
+        result: Result of :func:`mmselfsup_graft.recipes.report.compare`.
+        comparison: Text on the rows to compare; the measured training times are added.
     """
     columns, scored = _columns(result['protocol']), result['rows']
     several = len(features_of(scored)) < sum('feature' in row for row in scored.values())
@@ -35,7 +35,7 @@ def page_table(result: Mapping[str, Any], comparison: str = '') -> Table:
 
 
 def measured_times(rows: Sequence[TableRow]) -> str:
-    """A sentence with the training time of every encoder where it is known; empty where it is of none."""
+    """A sentence with the known training times of the encoders; empty if none is known."""
     times = {row.name: _time(row.seconds, row.cpu_seconds) for row in rows if row.seconds is not None}
     return f'Measured: {"; ".join(f"{name} {time}" for name, time in times.items())}.' if times else ''
 
@@ -46,7 +46,7 @@ def _time(seconds: float, cpu_seconds: float | None) -> str:
 
 
 def better_features(result: Mapping[str, Any]) -> dict[str, str]:
-    """Encoder -> which of its features scores best in the first column, of those that were scored."""
+    """Encoder -> its scored feature with the best score in the first column."""
     first = next(iter(_columns(result['protocol']).values()))
     found = {}
     for encoder, rows in features_of(result['rows']).items():
@@ -55,7 +55,7 @@ def better_features(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def features_of(rows: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Encoder -> feature -> row, for the rows that say which feature they are."""
+    """Encoder -> feature -> row, for rows with a named feature."""
     found: dict[str, dict[str, Any]] = {}
     for name, row in rows.items():
         if 'feature' in row:
@@ -86,7 +86,7 @@ def _cell(row: Mapping[str, Any], key: tuple[str, int | None]) -> Cell:
 
 
 def _mark_best(rows: Sequence[TableRow]) -> list[TableRow]:
-    """Mark what is best as printed, so that equal numbers are marked alike."""
+    """Mark the best values as printed, so that equal numbers are marked equally."""
     columns = list(zip(*(row.cells for row in rows), strict=True))
     best = [max((round(c.value, 1) for c in column if c.value is not None), default=None) for column in columns]
     return [
@@ -106,14 +106,14 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     if 'few_shot' in protocol:
         draws = protocol['few_shot']['draws']
         notes.append(
-            'n labels: logistic regression on the features of n labelled training images per class, scored on all '
+            'n labels: logistic regression on the features of n labeled training images per class, scored on all '
             f'{result["images"]["test"]:,} held-out images; mean ± standard deviation over {draws} draws of the labels.'
         )
         shots = protocol['few_shot']['shots']
         if any(len(row['few_shot']) < len(shots) for row in result['rows'].values()):
             notes.append('-: the smallest class has fewer training images than that.')
     if 'knn' in protocol:
-        notes.append('k-NN: vote of the nearest training images, all of them labelled.')
+        notes.append('k-NN: vote of the nearest training images, all of them labeled.')
     for name, settings in protocol.items():
         if settings.get('selection') == 'test':
             notes.append(f'{name}: the best setting is chosen on the held-out images themselves, as in the papers.')

@@ -1,4 +1,4 @@
-"""How to use the encoders of a recipe: exact lines, and what its files are."""
+"""Commands for using the encoders of a recipe, and descriptions of its files."""
 
 import shlex
 from pathlib import Path
@@ -8,7 +8,7 @@ from mmselfsup_graft.recipes.recipe import Recipe, Stage, stage_checkpoint
 from .content import Command
 
 _CONVERT = (
-    'Convert it to {library}. The command loads the result into the model of {library} to check it; it says so where '
+    'Convert it to {library}. The command loads the result into the model of {library} to check it; it reports if '
     '{library} is not installed or has no such model:'
 )
 _FILES = {
@@ -46,7 +46,7 @@ def commands_for(recipe: Recipe, work_dir: Path) -> list[Command]:
                 'Score it again (needs labels):', shlex.join(['python', 'tools/test.py', str(config), str(checkpoint)])
             )
         )
-    library = 'mmpretrain' if 'Swin' in stage.cfg.model.backbone.type else 'timm'  # which has no place for ours
+    library = 'mmpretrain' if 'Swin' in stage.cfg.model.backbone.type else 'timm'  # timm's Swin does not fit ours
     target = f'{stage.name}_{library}.pth'
     line = shlex.join(['python', 'tools/model_converters/convert.py', str(checkpoint), target, '--to', library])
     commands.append(Command(_CONVERT.format(library=library), line))
@@ -54,15 +54,15 @@ def commands_for(recipe: Recipe, work_dir: Path) -> list[Command]:
 
 
 def run_config(work_dir: Path, stage: Stage) -> Path | None:
-    """The newest config that a training wrote into its folder: all values, references to other stages resolved; None if
-    there is none.
+    """The newest config that a training wrote into its folder, with all values and resolved references; None if
+    missing.
     """
     written = sorted((work_dir / stage.name).glob('*.py'), key=lambda path: path.stat().st_mtime)
     return written[-1] if written else None
 
 
 def files_of(recipe: Recipe, work_dir: Path) -> dict[str, str]:
-    """Path below the work directory -> what it is, for all files that are there."""
+    """Path below the work directory -> description, for all existing files."""
     found = {name: about for name, about in _FILES.items() if (work_dir / name).is_file()}
     for path in sorted(work_dir.glob('reconstructions_*.png')):
         found[path.name] = f'reconstructions by {path.stem.removeprefix("reconstructions_")}'

@@ -1,4 +1,4 @@
-"""Models of timm, torchvision and Hugging Face for a converted backbone: from its shapes and what its file tells."""
+"""Target models in timm, torchvision and Hugging Face transformers, from the shapes and the file of a backbone."""
 
 import functools
 import importlib
@@ -11,24 +11,24 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints.conversion.architecture import Architecture
 
-from .client import EPS, Client, Code, NoClient, arguments_text, need
-from .client_mm import beit_traits, heads_of_tables
+from .openmmlab_models import beit_traits, heads_of_tables
+from .target_model import EPS, Code, NoTargetModel, TargetModel, arguments_text, need
 
 
 def _four_stages(arch: Architecture, library: str) -> None:
     if len(arch.blocks) != 4:
-        raise NoClient(f'a ConvNeXt of {library} has four stages, this one {len(arch.blocks)}')
+        raise NoTargetModel(f'a ConvNeXt of {library} has four stages, this one {len(arch.blocks)}')
 
 
-def _called(package: str, name: str, arguments: Mapping[str, Any], after: tuple[str, ...] = ()) -> Client:
-    """A client that is built by the very text that users are shown."""
+def _called(package: str, name: str, arguments: Mapping[str, Any], after: tuple[str, ...] = ()) -> TargetModel:
+    """A target model that is built by the text that is shown to users."""
 
     def make() -> nn.Module:
         need(package)
         values = {k: v.make() if isinstance(v, Code) else v for k, v in arguments.items()}
         return _imported(name)(**values)
 
-    return Client(name, arguments, make, after)
+    return TargetModel(name, arguments, make, after)
 
 
 def _imported(name: str) -> Any:
@@ -55,7 +55,7 @@ def _timm_sizes(arch: Architecture) -> dict[str, Any]:
     }
 
 
-def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
     pooled = 'fc_norm.weight' in state
     with_class = 'cls_token' in state
     arguments: dict[str, Any] = {
@@ -76,7 +76,7 @@ def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor])
     return _called('timm', 'timm.models.vision_transformer.VisionTransformer', arguments)
 
 
-def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
     traits = beit_traits(state.keys())
     arguments: dict[str, Any] = {
         **_timm_sizes(arch),
@@ -92,9 +92,9 @@ def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]
     return _called('timm', 'timm.models.beit.Beit', arguments)
 
 
-def _timm_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+def _timm_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
     if arch.stem_kernel != 7 or arch.width != 64:
-        raise NoClient(f'no ResNet of timm with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
+        raise NoTargetModel(f'no ResNet of timm with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
     block = _class(f'timm.models.resnet.{_block(state)}')
     arguments: dict[str, Any] = {'block': block, 'layers': arch.blocks, 'num_classes': 0, 'in_chans': arch.in_channels}
     groups, width = _groups(state)
@@ -119,22 +119,24 @@ def _groups(state: Mapping[str, torch.Tensor]) -> tuple[int, int]:
     return out // each, each
 
 
-def _timm_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+def _timm_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
     _four_stages(arch, 'timm')
     sizes = {'depths': arch.blocks, 'dims': arch.widths, 'patch_size': arch.stem_kernel}
     arguments = {**sizes, 'num_classes': 0, 'in_chans': arch.in_channels}
     return _called('timm', 'timm.models.convnext.ConvNeXt', arguments)
 
 
-def _only_colour(arch: Architecture) -> None:
+def _only_color(arch: Architecture) -> None:
     if arch.in_channels != 3:
-        raise NoClient(f'models of torchvision take 3 channels, this one {arch.in_channels}')
+        raise NoTargetModel(f'models of torchvision take 3 channels, this one {arch.in_channels}')
 
 
-def _torchvision_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
-    _only_colour(arch)
+def _torchvision_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
+    _only_color(arch)
     if arch.stem_kernel != 7 or arch.width != 64:
-        raise NoClient(f'no ResNet of torchvision with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
+        raise NoTargetModel(
+            f'no ResNet of torchvision with a stem of {arch.width} channels and {arch.stem_kernel} pixels'
+        )
     arguments: dict[str, Any] = {
         'block': _class(f'torchvision.models.resnet.{_block(state)}'),
         'layers': list(arch.blocks),
@@ -145,24 +147,24 @@ def _torchvision_resnet(arch: Architecture, heads: int, state: Mapping[str, torc
     return _headless(_called('torchvision', 'torchvision.models.resnet.ResNet', arguments), 'fc')
 
 
-def _headless(client: Client, head: str) -> Client:
-    """The client without its classifier."""
+def _headless(target_model: TargetModel, head: str) -> TargetModel:
+    """The target model without its classifier."""
 
     def make() -> nn.Module:
-        model = client.make()
+        model = target_model.make()
         parent, _, name = head.rpartition('.')
         setattr(model.get_submodule(parent), name, nn.Identity())
         return model
 
     text = head.replace('.2', '[2]')
-    return replace(client, make=make, after=(f'model.{text} = torch.nn.Identity()',))
+    return replace(target_model, make=make, after=(f'model.{text} = torch.nn.Identity()',))
 
 
-def _torchvision_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
-    _only_colour(arch)
+def _torchvision_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
+    _only_color(arch)
     _four_stages(arch, 'torchvision')
     if arch.stem_kernel != 4:
-        raise NoClient(f'a ConvNeXt of torchvision has a stem of 4 pixels, this one of {arch.stem_kernel}')
+        raise NoTargetModel(f'a ConvNeXt of torchvision has a stem of 4 pixels, this one of {arch.stem_kernel}')
     after = [*arch.widths[1:], None]
     stages = ', '.join(
         f'torchvision.models.convnext.CNBlockConfig({width}, {out}, {count})'
@@ -170,11 +172,11 @@ def _torchvision_convnext(arch: Architecture, heads: int, state: Mapping[str, to
     )
     sizes = list(zip(arch.widths, after, arch.blocks))
     setting = Code(f'[{stages}]', lambda: [_imported('torchvision.models.convnext.CNBlockConfig')(*s) for s in sizes])
-    client = _called('torchvision', 'torchvision.models.convnext.ConvNeXt', {'block_setting': setting})
-    return _headless(client, 'classifier.2')
+    target_model = _called('torchvision', 'torchvision.models.convnext.ConvNeXt', {'block_setting': setting})
+    return _headless(target_model, 'classifier.2')
 
 
-def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
     config = {
         'hidden_size': arch.width,
         'num_hidden_layers': arch.blocks[0],
@@ -190,9 +192,9 @@ def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.T
         arguments = {'config': _config('ViT', config), 'add_pooling_layer': False}
         return _called('transformers', 'transformers.ViTModel', arguments)
     if arch.hidden % arch.width:
-        raise NoClient('a Dinov2Model whose feed-forward layers are not a whole multiple as wide')
+        raise NoTargetModel('a Dinov2Model whose feed-forward layers are not a whole multiple as wide')
     if arch.img_size[0] != arch.img_size[1]:
-        raise NoClient('a Dinov2Model for images that are not square, which its position table must be for')
+        raise NoTargetModel('a Dinov2Model for images that are not square, which its position table must be for')
     config['mlp_ratio'] = arch.hidden // arch.width
     kind = 'Dinov2'
     if arch.registers:
@@ -208,7 +210,7 @@ def _config(kind: str, settings: Mapping[str, Any]) -> Code:
 
 
 #: (target, family) -> builder
-OTHER_BUILDERS: dict[tuple[str, str], Callable[..., Client]] = {
+OTHER_BUILDERS: dict[tuple[str, str], Callable[..., TargetModel]] = {
     ('timm', 'vit'): _timm_vit,
     ('timm', 'beit'): _timm_beit,
     ('timm', 'resnet'): _timm_resnet,

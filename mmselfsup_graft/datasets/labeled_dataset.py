@@ -1,4 +1,4 @@
-"""What is known about the samples of a data set: labels, names of classes, what was left out."""
+"""Information about the samples of a data set: labels, class names, skipped files."""
 
 import logging
 import pickle
@@ -11,21 +11,21 @@ from mmengine.dataset import BaseDataset, force_full_init
 from mmselfsup_graft.errors import DataError
 
 from .classes import naming, numbers_as_names, renumbering
-from .left_out import LeftOut, say_once
+from .left_out import LeftOut, log_once
 from .part import Part, take_parts
 
 _COUNTED = 10  # classes whose images are counted one by one in a description
 
 
-class LabelledDataset(BaseDataset):
-    """mmengine's data set whose labels are numbered by a list of names, and which can say what it holds.
+class LabeledDataset(BaseDataset):
+    """mmengine's data set with labels numbered by a list of class names, and a description of its content.
 
     A subclass sets the attributes below before ``super().__init__``. Its ``load_data_list`` puts the names of the
     classes, in the order of its labels, into ``self._metainfo['classes']``; without it they are named by their numbers.
-    It counts what it leaves out in ``self.left_out``, and puts what else is worth a word into ``self.notes``.
+    It counts skipped files in ``self.left_out``, and appends other remarks to ``self.notes``.
 
     Attributes:
-        given: The list of classes that the user asks for, or None.
+        given: The list of classes that the user gave, or None.
         parts: Shares to take of the samples.
         max_left_out: Share of the files or lines that may be left out.
         left_out: What was left out.
@@ -44,24 +44,24 @@ class LabelledDataset(BaseDataset):
     _labels: np.ndarray | None = None
 
     def filter_data(self) -> list[dict]:
-        """Refuse an empty data set, or one that left out too much; number the labels; take the parts asked for."""
+        """Check that the data set is not empty and skipped few files; number the labels; take the requested parts."""
         owner = f'{type(self).__name__} {self.data_root!r}' if self.data_root else type(self).__name__
         if not self.data_list:
             also = f'. {self.left_out.text()}' if len(self.left_out) else ''
             raise DataError(f'{type(self).__name__}: no samples in {self.data_root!r}; check the path{also}')
         self.left_out.check(max(self.num_found, len(self.data_list)), self.max_left_out, owner)
         for note in self.notes:
-            say_once(f'{owner}: {note}', logging.INFO)
+            log_once(f'{owner}: {note}', logging.INFO)
         for number, sample in enumerate(self.data_list):
             if 'img_path' not in sample:
-                sample['number'] = number  # its name in a list of images, whatever part is taken
+                sample['number'] = number  # its number in the full list of images
         self._name_classes(owner)
         return take_parts(self.data_list, self.parts, type(self).__name__)
 
     def _name_classes(self, owner: str) -> None:
         labels = [sample['gt_label'] for sample in self.data_list if 'gt_label' in sample]
         if not all(isinstance(label, int | np.integer) for label in labels):
-            return  # several labels per image, say: numbered by whoever gave them
+            return  # not single integers, e.g. several labels per image: not renumbered
         used = set(labels)
         own = self._metainfo.get('classes')
         if not used:
@@ -84,7 +84,7 @@ class LabelledDataset(BaseDataset):
         """Pickle all samples into one array; returns it with the end of each sample.
 
         Unlike mmengine's, it runs no garbage collection, which takes 0.3 s when all libraries are imported: the samples
-        are not part of a reference cycle, so they are freed as they are dropped.
+        are not part of a reference cycle, so reference counting frees them.
         """
         if all(isinstance(sample.get('gt_label', 0), int) for sample in self.data_list):
             self._labels = _labels_of(self.data_list)
@@ -94,7 +94,7 @@ class LabelledDataset(BaseDataset):
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes in the order of the labels, ``None`` if unlabelled."""
+        """Names of the classes in the order of the labels, ``None`` if unlabeled."""
         names = self._metainfo.get('classes')
         return None if names is None else tuple(names)
 
@@ -109,11 +109,11 @@ class LabelledDataset(BaseDataset):
     def use_classes(self, classes: Sequence[str], owner: str = 'this data set') -> None:
         """Number the labels by another list of classes, in place; classes are found by name.
 
-        Call it before worker processes start.
+        Must be called before worker processes start.
 
         Args:
-            classes: Names in the order of the labels to be.
-            owner: What messages call this data set.
+            classes: Names in the order of the new labels.
+            owner: Name of this data set in messages.
 
         Raises:
             DataError: A class that has images here is not in the list.
@@ -134,11 +134,11 @@ class LabelledDataset(BaseDataset):
             self._reset_shared()
 
     def _reset_shared(self) -> None:
-        """Fit what depends on the list of samples to a new list."""
+        """Reset the state that depends on the list of samples."""
         self._labels = None
 
     def describe(self) -> str:
-        """What the data set holds, in one line: images, classes, what was left out."""
+        """One-line description: images, classes, skipped files."""
         self.full_init()
         parts = [f'{len(self):,} images', self._classes_in_words(), self.left_out.text(), *self.notes]
         return ', '.join(part for part in parts if part)
@@ -147,7 +147,7 @@ class LabelledDataset(BaseDataset):
         labels, names = self.labels(), self.classes
         if labels is None or names is None:
             some = sum('gt_label' in self.get_data_info(idx) for idx in range(len(self)))
-            return f'{some:,} of them labelled' if some else 'no labels'
+            return f'{some:,} of them labeled' if some else 'no labels'
         counts = np.bincount(labels, minlength=len(names))
         text = f'{len(names)} class{"es" if len(names) > 1 else ""}'
         if len(names) <= _COUNTED:

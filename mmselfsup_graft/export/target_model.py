@@ -1,7 +1,7 @@
-"""Models of other libraries that take a converted backbone, as a class by name and its arguments.
+"""Models of other libraries that take a converted backbone, described by the name of a class and its arguments.
 
-A builder gives a :class:`Client`: a class by name and the arguments that its backbone needs. The model that checks a
-conversion and the line that tells users how to build it come from the same object.
+A builder returns a :class:`TargetModel`: the name of a class and the arguments for the backbone. It builds the model
+that checks a conversion, and the text that shows users how to build it.
 """
 
 import importlib.util
@@ -11,24 +11,24 @@ from typing import Any
 
 from torch import nn
 
-EPS = 1e-6  # of the layer norms of every ViT that was pre-trained, unless its file says otherwise
+EPS = 1e-6  # of the layer norms of pre-trained ViTs, unless their file has another one
 
 
-class NoClient(Exception):
-    """There is no model to build here, for the reason in the message."""
+class NoTargetModel(Exception):
+    """The target model cannot be built, for the reason in the message."""
 
 
 @dataclass(frozen=True)
-class Client:
+class TargetModel:
     """A model of another library.
 
     Args:
         name: Dotted name of its class.
-        arguments: What it must be built with; values are plain or :class:`Code`.
-        make: Builds it.
-        after: Statements that follow in the text, on ``model``.
+        arguments: Arguments of the class; values are plain or :class:`Code`.
+        make: Builds the model.
+        after: Further statements of the text, on ``model``.
         partly: Whether it has tensors that features do not need and a file may lack.
-        quiet: Arguments for the check alone, which the text leaves out.
+        quiet: Arguments for the check only, which are not in the text.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Code:
-    """An argument that is an object of Python: how it is written, and how it is made."""
+    """An argument that is a Python object: its source text, and a function that makes it."""
 
     text: str
     make: Callable[[], Any]
@@ -71,10 +71,10 @@ def _value(value: Any) -> str:
 
 
 def need(package: str) -> None:
-    """Refuse to go on without a package.
+    """Raise an error if a package is missing.
 
     Raises:
-        NoClient: If it is not installed.
+        NoTargetModel: If it is not installed.
     """
     if importlib.util.find_spec(package) is None:
-        raise NoClient(f'{package} is not installed (pip install {package})')
+        raise NoTargetModel(f'{package} is not installed (pip install {package})')

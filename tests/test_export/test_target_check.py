@@ -10,7 +10,7 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import convert
 from mmselfsup_graft.errors import CheckpointError
-from mmselfsup_graft.export.clients import Fit, NoClient, build_client, check_client
+from mmselfsup_graft.export.target_check import Fit, NoTargetModel, build_target_model, check_target_model
 from mmselfsup_graft.libraries.scopes import register_all_modules
 
 HEADS = 3
@@ -25,7 +25,7 @@ def registered() -> None:
     register_all_modules()
 
 
-def randomised(config: dict[str, Any]) -> nn.Module:
+def randomized(config: dict[str, Any]) -> nn.Module:
     """A backbone in eval mode in which no weight has a special value."""
     torch.manual_seed(0)
     model = build(config)
@@ -38,13 +38,13 @@ def randomised(config: dict[str, Any]) -> nn.Module:
 def loaded(model: nn.Module, target: str, heads: int | None = None) -> nn.Module:
     """The target's model with the converted weights."""
     done = convert({'state_dict': model.state_dict()}, 'file', target)
-    assert check_client(done).good
-    client = build_client(done, heads)
-    missing, unexpected = client.load_state_dict(done.state, strict=False)
+    assert check_target_model(done).good
+    built = build_target_model(done, heads)
+    missing, unexpected = built.load_state_dict(done.state, strict=False)
     assert not unexpected
     assert not missing
-    client.eval()
-    return client
+    built.eval()
+    return built
 
 
 READ: dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]] = {
@@ -56,7 +56,7 @@ READ: dict[str, Callable[[nn.Module, torch.Tensor], torch.Tensor]] = {
 
 @pytest.mark.parametrize('target', READ)
 def test_vit_gives_the_same_tokens(target: str) -> None:
-    model = randomised(VIT)
+    model = randomized(VIT)
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = model(x)[-1]  # [2, 17, 24]
@@ -67,31 +67,31 @@ def test_vit_gives_the_same_tokens(target: str) -> None:
 @pytest.mark.parametrize('target', READ)
 def test_grey_images(target: str) -> None:
     model = build({**VIT, 'in_channels': 1})
-    assert check_client(convert(model.state_dict(), 'file', target)).good
+    assert check_target_model(convert(model.state_dict(), 'file', target)).good
 
 
 @pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
 def test_resnet_gives_the_same_map(target: str) -> None:
-    model = randomised(RESNET)
-    client = loaded(model, target)
+    model = randomized(RESNET)
+    built = loaded(model, target)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         if target == 'mmpretrain':
-            actual = client(x)[-1]
+            actual = built(x)[-1]
         else:
-            stem = client.maxpool(torch.relu(client.bn1(client.conv1(x))))
-            actual = client.layer4(client.layer3(client.layer2(client.layer1(stem))))
+            stem = built.maxpool(torch.relu(built.bn1(built.conv1(x))))
+            actual = built.layer4(built.layer3(built.layer2(built.layer1(stem))))
         expected = model(x)[-1]
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('target', ['mmpretrain', 'timm', 'torchvision'])
 def test_convnext_gives_the_same_feature(target: str) -> None:
-    model = randomised(CONVNEXT)
-    client = loaded(model, target)
+    model = randomized(CONVNEXT)
+    built = loaded(model, target)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        actual = client(x)[-1] if target == 'mmpretrain' else client(x)
+        actual = built(x)[-1] if target == 'mmpretrain' else built(x)
         expected = model(x)[-1]  # pooled, then the last norm
     torch.testing.assert_close(actual.flatten(), expected.flatten(), rtol=1e-4, atol=1e-5)
 
@@ -117,18 +117,18 @@ SWIN = {
 @pytest.mark.parametrize('positions', [True, False])
 @pytest.mark.parametrize('target', ['mmpretrain', 'timm'])
 def test_beit_gives_the_same_feature(target: str, positions: bool) -> None:
-    model = randomised({**BEIT, 'use_abs_pos_emb': positions})
+    model = randomized({**BEIT, 'use_abs_pos_emb': positions})
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        client = loaded(model, target)
-        actual = client(x)[-1][:, 0] if target == 'mmpretrain' else client(x)
+        built = loaded(model, target)
+        actual = built(x)[-1][:, 0] if target == 'mmpretrain' else built(x)
         expected = model(x)[-1]  # class token, after the last norm
     torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize('target', ['mmpretrain', 'mmdet', 'mmseg'])
 def test_swin_gives_the_same_map(target: str) -> None:
-    model = randomised(SWIN)
+    model = randomized(SWIN)
     x = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
         actual, expected = loaded(model, target)(x)[-1], model(x)[-1]
@@ -137,39 +137,39 @@ def test_swin_gives_the_same_map(target: str) -> None:
 
 def test_norms_of_all_stages() -> None:
     state = build({**CONVNEXT, 'out_indices': [0, 1, 2, 3]}).state_dict()
-    assert check_client(convert(state, 'file', 'mmdet')).good
+    assert check_target_model(convert(state, 'file', 'mmdet')).good
 
 
 def test_prefix_and_head() -> None:
-    state = {f'module.{name}': value for name, value in randomised(RESNET).state_dict().items()}
+    state = {f'module.{name}': value for name, value in randomized(RESNET).state_dict().items()}
     file = {**state, 'module.projection_head.0.weight': torch.zeros(1)}
     done = convert(file, 'file', 'mmpretrain', keep_head=True, prefix='backbone.')
     assert done.head == {'backbone.projection_head.0.weight'}
-    assert check_client(done).good
+    assert check_target_model(done).good
 
 
 def test_images_that_are_not_square() -> None:
     state = build(VIT).state_dict()
     for target in READ:
-        assert check_client(convert(state, 'file', target, img_size=(32, 48))).good
+        assert check_target_model(convert(state, 'file', target, img_size=(32, 48))).good
     oblong = convert(state, 'file', 'mmpretrain', img_size=(32, 48)).state
-    with pytest.raises(NoClient, match='not square'):
-        check_client(convert(oblong, 'file', 'timm'))
+    with pytest.raises(NoTargetModel, match='not square'):
+        check_target_model(convert(oblong, 'file', 'timm'))
 
 
 def test_shapes_of_no_model() -> None:
     state = build(SWIN).state_dict()
     without = {name: value for name, value in state.items() if 'relative_position_bias_table' not in name}
     with pytest.raises(CheckpointError, match='has these shapes'):
-        check_client(convert(without, 'file', 'mmpretrain'))
+        check_target_model(convert(without, 'file', 'mmpretrain'))
 
 
 def test_what_does_not_fit_is_named() -> None:
-    state = randomised(RESNET).state_dict()
+    state = randomized(RESNET).state_dict()
     del state['layer2.0.bn1.weight']
     state['layer3.0.bn1.bias'] = torch.zeros(1)
     state['layer9.weight'] = torch.zeros(1)
-    fit = check_client(convert(state, 'file', 'mmpretrain'))
+    fit = check_target_model(convert(state, 'file', 'mmpretrain'))
     assert not fit.good
     assert fit == Fit('mmpretrain.ResNet', ['layer2.0.bn1.weight'], [], ['layer9.weight'], ['layer3.0.bn1.bias'])
     assert fit.problem() == 'mmpretrain.ResNet has 1 tensors that the file lacks (layer2.0.bn1.weight)'
@@ -177,13 +177,13 @@ def test_what_does_not_fit_is_named() -> None:
 
 def test_a_model_that_the_library_lacks() -> None:
     narrow = build({**RESNET, 'stem_channels': 16, 'base_channels': 16}).state_dict()
-    assert check_client(convert(narrow, 'file', 'mmpretrain')).good
-    with pytest.raises(NoClient, match='stem of 16 channels'):
-        check_client(convert(narrow, 'file', 'torchvision'))
+    assert check_target_model(convert(narrow, 'file', 'mmpretrain')).good
+    with pytest.raises(NoTargetModel, match='stem of 16 channels'):
+        check_target_model(convert(narrow, 'file', 'torchvision'))
     grey = build({**RESNET, 'in_channels': 1}).state_dict()
-    assert check_client(convert(grey, 'file', 'timm')).good
-    with pytest.raises(NoClient, match='take 3 channels'):
-        check_client(convert(grey, 'file', 'torchvision'))
+    assert check_target_model(convert(grey, 'file', 'timm')).good
+    with pytest.raises(NoTargetModel, match='take 3 channels'):
+        check_target_model(convert(grey, 'file', 'torchvision'))
 
 
 @pytest.mark.parametrize('target', READ)
@@ -195,16 +195,16 @@ def test_tecs_encoder_with_its_class_token_merged(target: str) -> None:
         value.copy_(0.3 * torch.randn_like(value))
     done = convert({'state_dict': tec.state_dict()}, 'file', target)
     assert [op for source, _, op in done.rows if source.endswith('cls_token')] == ['cls_token_mlp']
-    assert check_client(done).good
-    client = build_client(done, HEADS)
-    client.load_state_dict(done.state)
-    client.eval()
+    assert check_target_model(done).good
+    built = build_target_model(done, HEADS)
+    built.load_state_dict(done.state)
+    built.eval()
     encoder = build({**backbone, 'type': 'TECViT', 'out_type': 'raw'})
     encoder.load_state_dict(tec.backbone.state_dict())
     encoder.eval()
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         if target == 'mmpretrain':
-            client.out_type = 'raw'
-            assert torch.equal(client(x)[-1], encoder(x)[-1])
-        torch.testing.assert_close(READ[target](client, x), encoder(x)[-1], rtol=0, atol=2e-5)
+            built.out_type = 'raw'
+            assert torch.equal(built(x)[-1], encoder(x)[-1])
+        torch.testing.assert_close(READ[target](built, x), encoder(x)[-1], rtol=0, atol=2e-5)

@@ -1,4 +1,4 @@
-"""Backbones of OpenMMLab's libraries for a converted backbone: built from its shapes and what its file tells."""
+"""Target models in OpenMMLab's libraries, built from the shapes and the file of a converted backbone."""
 
 import importlib
 from collections.abc import Callable, Collection, Mapping
@@ -9,15 +9,15 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints.conversion.architecture import Architecture
 
-from .client import EPS, Client, NoClient, need
+from .target_model import EPS, NoTargetModel, TargetModel, need
 
-#: this toolbox's ViT, which is filled by a graft and takes no ``init_cfg``
+#: this toolbox's ViT, which is loaded by a graft and has no ``init_cfg``
 OWN_VIT = 'mmselfsup_graft.SelfSupViT'
 _RESNETS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
 
 def _mm(config: Callable[[Architecture, int, Mapping[str, torch.Tensor]], dict[str, Any]], scope: str) -> Callable:
-    def client(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> Client:
+    def target_model(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
         settings = config(arch, heads, state)
         kind = settings.pop('type')
         settings['in_channels'] = arch.in_channels
@@ -31,14 +31,14 @@ def _mm(config: Callable[[Architecture, int, Mapping[str, torch.Tensor]], dict[s
                 importlib.import_module(f'{scope}.models')
             return MODELS.build({'type': name, **settings})
 
-        # what leaves the backbone is the user's choice, unless it brings a norm of its own
+        # the outputs of the backbone are the user's choice, unless it has its own norm
         # (four stages are what every class expects)
         choices = ({'out_indices'} if len(arch.blocks) in (1, 4) else set()) | (
             {'out_type'} if settings.get('out_type') == 'raw' else set()
         )
-        return Client(name, settings, make, quiet=frozenset(choices))
+        return TargetModel(name, settings, make, quiet=frozenset(choices))
 
-    return client
+    return target_model
 
 
 def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> d
     settings.update({key: value for key, value in special.items() if value != usual[key]})
     if arch.registers or normed:  # mmpretrain's class has neither
         if 'cls_token' not in state:
-            raise NoClient('a ViT with registers or norms of queries and keys and without class token')
+            raise NoTargetModel('a ViT with registers or norms of queries and keys and without class token')
         settings['type'] = OWN_VIT
     return settings
 
@@ -84,7 +84,7 @@ def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> d
 def _vit_inside(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     settings = _vit(arch, heads, state)
     if settings['type'] == OWN_VIT:
-        raise NoClient(
+        raise NoTargetModel(
             'a ViT with registers or norms of queries and keys, for which detectors and segmentors have no class'
         )
     return settings
@@ -100,13 +100,13 @@ def _vit_arch(arch: Architecture, heads: int) -> dict[str, Any]:
 
 
 def heads_of_tables(state: Mapping[str, torch.Tensor]) -> int | None:
-    """Attention heads as relative position tables tell them."""
+    """Attention heads from relative position tables."""
     tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
     return tables[0].shape[1] if tables else None
 
 
 class BEiTTraits(NamedTuple):
-    """What the names of a ViT with relative positions say of the arguments that its class needs.
+    """Arguments of the class of a ViT with relative positions, inferred from the names of its tensors.
 
     Attributes:
         absolute: There are absolute positions as well.
@@ -158,10 +158,12 @@ def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -
     bottleneck = 'layer1.0.conv3.weight' in state
     grouped = state.get('layer1.0.conv2.weight')
     if grouped is not None and bottleneck and grouped.shape[0] != grouped.shape[1]:
-        raise NoClient('a ResNet with grouped convolutions')
+        raise NoTargetModel('a ResNet with grouped convolutions')
     depth = 34 if arch.blocks == (3, 4, 6, 3) and not bottleneck else _RESNETS.get(arch.blocks)
     if depth is None or arch.stem_kernel != 7:
-        raise NoClient(f'no ResNet with {arch.blocks} blocks and a stem of {arch.stem_kernel} x {arch.stem_kernel}')
+        raise NoTargetModel(
+            f'no ResNet with {arch.blocks} blocks and a stem of {arch.stem_kernel} x {arch.stem_kernel}'
+        )
     base = state['layer1.0.conv1.weight'].shape[0]
     wider = state['layer1.0.conv3.weight'].shape[0] // base if bottleneck else 0
     sizes = {'depth': depth, 'stem_channels': arch.width, 'base_channels': base}
@@ -171,7 +173,7 @@ def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -
 def _mmdet_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     settings = _resnet(arch, heads, state)
     if 'expansion' in settings:
-        raise NoClient('a wide ResNet, which mmpretrain.ResNet has and mmdet and mmseg have not; see --to mmpretrain')
+        raise NoTargetModel('a wide ResNet, which mmpretrain has and mmdet and mmseg do not have; use --to mmpretrain')
     return {**settings, 'norm_cfg': {'type': 'BN', 'requires_grad': True}}
 
 
@@ -199,7 +201,7 @@ def _swin(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> 
     size: Any = 32 * window  # the input size is in no tensor
     absolute = 'absolute_pos_embed' in state
     if absolute and not all(arch.img_size):
-        raise NoClient('its position table is for images that are not square, and nothing tells their size')
+        raise NoTargetModel('its position table is for images that are not square, and their size is unknown')
     return {
         'type': 'SwinTransformer',
         'arch': settings,
@@ -245,7 +247,7 @@ def _mmseg_common(arch: Architecture, heads: int) -> dict[str, Any]:
 
 
 #: (target, family) -> builder
-MM_BUILDERS: dict[tuple[str, str], Callable[..., Client]] = {
+MM_BUILDERS: dict[tuple[str, str], Callable[..., TargetModel]] = {
     ('mmpretrain', 'vit'): _mm(_vit, 'mmpretrain'),
     ('mmpretrain', 'beit'): _mm(_beit, 'mmpretrain'),
     ('mmpretrain', 'resnet'): _mm(_resnet, 'mmpretrain'),

@@ -1,4 +1,4 @@
-"""A model in eval mode for a while."""
+"""Context managers for eval mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode, with every part's own mode put back afterwards."""
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode; the mode of every part is restored afterwards."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -21,8 +21,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def measuring(module: nn.Module) -> Iterator[None]:
-    """Eval mode as in :func:`evaluating`, without gradients and in full precision.
+def full_precision_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode as in :func:`eval_mode`, without gradients and in full precision.
 
     TF32, which cuDNN uses for convolutions by default, keeps 10 bits of a number: too few for small differences.
     """
@@ -31,7 +31,7 @@ def measuring(module: nn.Module) -> Iterator[None]:
     try:
         for each in backends:
             each.allow_tf32 = False
-        with evaluating(module), torch.inference_mode():
+        with eval_mode(module), torch.inference_mode():
             yield
     finally:
         for each, value in zip(backends, allowed):
