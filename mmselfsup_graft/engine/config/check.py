@@ -14,7 +14,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.utils.suggestions import nearest
 
 from .config_values import wrong_value
-from .keys import Section, role_of, section_of, top_level
+from .keys import TOP_LEVEL, Section, role_of, section_of
 from .run_values import check_values
 
 # names of other toolboxes for keys that have another one here
@@ -52,12 +52,14 @@ class _Place(NamedTuple):
         yield self
         inner = self.node if isinstance(self.node, dict) else range(len(self.node) if _is_list(self.node) else 0)
         for key in inner:
-            if self.path or key in (top_level().keys or ()):
+            if self.path or key in TOP_LEVEL:
                 yield from self.child(key).below()
 
     def section(self) -> Section:
         """Say which keys may stand here."""
-        return section_of(self.node, self.key, self.around, self.role, self.scope) if self.path else top_level()
+        if not self.path:
+            return Section('a config', TOP_LEVEL, exact=False)
+        return section_of(self.node, self.key, self.around, self.role, self.scope)
 
 
 def check_config(cfg: Config) -> None:
@@ -116,7 +118,7 @@ def _problems(place: _Place) -> Iterator[str]:
 
 def _is_variable(root: _Place, name: str) -> bool:
     """Whether a name at top level is no misspelling: the known name is there and holds the value or an item of it."""
-    value, known = root.node[name], nearest(name, top_level().keys or ())
+    value, known = root.node[name], nearest(name, TOP_LEVEL)
     parts = [value, *(value.values() if isinstance(value, dict) else value if _is_list(value) else ())]
     parts = [part for part in parts if isinstance(part, dict | list)]
     places = [place for key in known if key in root.node for place in root.child(key).below()]
@@ -126,21 +128,18 @@ def _is_variable(root: _Place, name: str) -> bool:
 def _check_option(root: _Place, option: str) -> None:
     """Follow a dotted key as far as it exists and ask the section reached about the first part that is new."""
     parts, place = option.split('.'), root
-    if parts[0] not in (top_level().keys or ()):
+    if parts[0] not in TOP_LEVEL:
         raise ConfigError(_never_read(root, option))
     for part, following in zip(parts, [*parts[1:], ''], strict=True):
-        where = f'{place.path}.{part}'.lstrip('.')
-        if isinstance(place.node, dict) and part not in place.node:
+        node, where = place.node, f'{place.path}.{part}'.lstrip('.')
+        if isinstance(node, dict) and part not in node:
             if following.isdigit():
                 raise ConfigError(f"unknown key '{option}' ('{where}' is not set, so it has no items)")
             return _check_new_key(root, place, part)
-        if not isinstance(place.node, dict) and not (_is_list(place.node) and part in map(str, range(len(place.node)))):
-            what = (
-                f'a list of {len(place.node)} items'
-                if _is_list(place.node)
-                else f'{place.node!r}, not a section with keys'
-            )
-            raise ConfigError(f"unknown key '{where}' ('{place.path}' is {what})")
+        if _is_list(node) and not (part.isdigit() and int(part) < len(node)):
+            raise ConfigError(f"unknown key '{where}' ('{place.path}' is a list of {len(node)} items)")
+        if not isinstance(node, dict | list | tuple):
+            raise ConfigError(f"unknown key '{where}' ('{place.path}' is {node!r}, not a section with keys)")
         place = place.child(part)
     return None
 
@@ -157,24 +156,23 @@ def _check_new_key(root: _Place, place: _Place, key: str) -> None:
 
 def _never_read(root: _Place, option: str) -> str:
     """Say why an option at top level would change nothing, and which one would."""
-    name, instead = option.partition('.')[0], _INSTEAD.get(option)
-    meant = '' if option in _LENGTHS else _elsewhere(root, option)
-    if name in root.node and option not in _LENGTHS:
-        return (
-            f"'{option}' would change nothing: '{name}' is a variable of the config file, which was read before{meant}"
-        )
-    if meant or instead:
-        return f"unknown key '{option}'{meant or f': {instead}'}"
-    return _unknown(name, 'a config', {*(top_level().keys or ()), *root.node})
+    name = option.partition('.')[0]
+    if option in _LENGTHS:
+        return f"unknown key '{option}': {_INSTEAD[option]}"
+    meant = _elsewhere(root, option)
+    if name in root.node:
+        return f"'{option}' would change nothing: '{name}' is a variable that the config file read before{meant}"
+    if meant or option in _INSTEAD:
+        return f"unknown key '{option}'{meant or f': {_INSTEAD[option]}'}"
+    return _unknown(name, 'a config', {*TOP_LEVEL, *root.node})
 
 
 def _elsewhere(root: _Place, option: str) -> str:
     """Name the full paths that an option may have meant: the same value as the variable, or the same last name."""
     name, dot, rest = option.partition('.')
     last, value, places = option.rpartition('.')[2], root.node.get(name), list(root.below())[1:]
-    same = [
-        place.path + dot + rest for place in places if isinstance(value, dict | list) and value and place.node == value
-    ]
+    is_part = isinstance(value, dict | list) and value
+    same = [f'{place.path}{dot}{rest}' for place in places if is_part and place.node == value]
     found = same or [p.path for p in places if p.path.rpartition('.')[2] in (last, _ALSO_CALLED.get(last))]
     return f'; set {" or ".join(map(repr, found[:3]))} instead' if found else ''
 

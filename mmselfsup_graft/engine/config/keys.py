@@ -23,7 +23,7 @@ from mmselfsup_graft.datasets import Part
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.utils.suggestions import nearest
 
-_TOP_LEVEL: dict[str, Registry] = {
+_AT_TOP: dict[str, Registry] = {
     **dict.fromkeys(('model', 'tta_model'), ours.MODELS),
     'evaluation': ours.DATASETS,
     'model_wrapper_cfg': ours.MODEL_WRAPPERS,
@@ -106,17 +106,14 @@ class Section(NamedTuple):
         return self.exact or bool(nearest(key, self.keys, cutoff=0.85))
 
 
-@functools.cache
-def top_level() -> Section:
-    """Return what the runner or our tools read; other names at top level are variables."""
-    runner = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
-    return Section('a config', frozenset(runner | _READ_BY_RUNNER | set(_TOP_LEVEL)), exact=False)
+#: top-level names that are read; others are variables
+TOP_LEVEL = (frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}).union(_READ_BY_RUNNER, _AT_TOP)
 
 
 def role_of(key: str, around: Registry | None, is_top_level: bool = False) -> Registry | None:
     """Return the registry that builds what stands under ``key``, given that of the dict around it."""
-    if is_top_level and key in _TOP_LEVEL:
-        return _TOP_LEVEL[key]
+    if is_top_level and key in _AT_TOP:
+        return _AT_TOP[key]
     if key == 'sampler' and around is ours.MODELS:  # of a detector's proposals, not of a loader
         return ours.TASK_UTILS
     return _NESTED.get(key, around)
@@ -132,7 +129,7 @@ def section_of(node: dict, key: str, around: dict, role: Registry | None, scope:
     if target is None or role is None:
         return _untyped(key, around, scope)
     if isinstance(target, str):
-        target, role = _resolve(target, role, scope, anywhere=key not in _NESTED and key not in _TOP_LEVEL)
+        target, role = _resolve(target, role, scope, anywhere=key not in _NESTED and key not in _AT_TOP)
     if target is None:
         return Section(None, None)
     if isinstance(target, functools.partial):  # mmpretrain's wrapper of a transform of torchvision
@@ -143,7 +140,7 @@ def section_of(node: dict, key: str, around: dict, role: Registry | None, scope:
 
 
 def _default_type(node: dict, key: str, role: Registry | None) -> str | None:
-    if role is not _TOP_LEVEL.get(key):  # a model's own test_cfg is not the runner's
+    if role is not _AT_TOP.get(key):  # a model's own test_cfg is not the runner's
         return None
     if key == 'train_cfg' and 'by_epoch' in node:
         return 'EpochBasedTrainLoop' if node['by_epoch'] else 'IterBasedTrainLoop'
