@@ -4,12 +4,12 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.utils.files import write_json
+from mmselfsup_graft.utils.suggestions import nearest
 
 from .contest import Contest
 from .machine import machine, software
@@ -49,7 +49,7 @@ def chosen(given: Sequence[str] | None, known: Sequence[str], what: str) -> list
     """
     for name in given or ():
         if name not in known:
-            near = get_close_matches(name, known, 1)
+            near = nearest(name, known)
             hint = f' (did you mean {near[0]}?)' if near else ''
             raise ConfigError(f'unknown {what} {name!r}{hint}; choose from {", ".join(known)}')
     return [name for name in known if not given or name in given]

@@ -17,6 +17,7 @@ import mmselfsup_graft
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.registry import MODELS, SCOPE
+from mmselfsup_graft.utils.suggestions import nearest
 
 from .download import Weights, download
 
@@ -89,7 +90,7 @@ def find_model(name: str) -> ZooModel:
     """
     models = zoo()
     if name not in models:
-        similar = list_models(name)[:3]
+        similar = list_models(name)[:3] or nearest(name, models, 3)
         advice = f'; did you mean {" or ".join(similar)}?' if similar else '; list_models() names all'
         raise ConfigError(f'unknown model {name!r}{advice}')
     return models[name]

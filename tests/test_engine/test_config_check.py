@@ -2,7 +2,6 @@
 
 import copy
 import re
-from functools import partial
 from pathlib import Path
 
 import mmpretrain
@@ -12,9 +11,9 @@ from mmengine.config import Config
 
 from mmselfsup_graft import registry as ours
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
+from mmselfsup_graft.engine.config.config_values import wrong_value
 from mmselfsup_graft.engine.config.keys import parameters, section_of
 from mmselfsup_graft.engine.config.run_values import check_values
-from mmselfsup_graft.engine.config.types import wrong_value
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.utils.suggestions import did_you_mean
 
@@ -212,23 +211,53 @@ class Base:
         super().__init__(**kwargs)
 
 
-class Strict(Base):
+class Closed:
+    def __init__(self, width):
+        self.width = width
+
+
+class Forwarding(Closed):
+    def __init__(self, first, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class Other(Closed):
     def __init__(self, depth=1, **kwargs):
         self.extra = kwargs.pop('extra', None)
         super().__init__(**kwargs)
 
 
-class Open(Base):
+class Open(Closed):
     def __init__(self, depth=1, **kwargs):
-        super().__init__(width=depth)
-        self.options = kwargs
+        super().__init__(width=kwargs.pop('extra'))
 
 
-def test_parameters_follow_the_chain_as_far_as_keywords_are_only_handed_on():
-    assert parameters(Strict) == {'depth', 'extra', 'width'}
-    assert parameters(Open) is None
-    assert parameters(partial(Strict, depth=2)) == {'depth', 'extra', 'width'}
-    assert parameters(lambda a, *, b: None) == {'a', 'b'}
+def own_init(self, heads=1, **kwargs):
+    super(type(self), self).__init__(**kwargs)
+
+
+Own = type('Own', (Closed,), {'__init__': own_init, '__module__': 'mmselfsup_graft.own'})
+OwnOfOther = type('OwnOfOther', (Other,), {'__init__': own_init, '__module__': 'mmselfsup_graft.own'})
+
+
+def test_parameters_follow_the_chain_of_signatures():
+    assert parameters(lambda a, *, b: None) == ({'a', 'b'}, True)
+    assert parameters(Closed) == ({'width'}, True)
+    assert parameters(Forwarding) == ({'first', 'width'}, True)
+    assert parameters(type('Plain', (), {})) == (set(), True)
+    # another library's **kwargs: the names seen, and perhaps others
+    assert parameters(Base) == ({'width'}, False)
+    assert parameters(Other) == ({'depth', 'width'}, False)
+    # one of ours hands them on
+    assert parameters(Own) == ({'heads', 'width'}, True)
+    assert parameters(OwnOfOther) == ({'heads', 'depth', 'width'}, False)
+
+
+@pytest.mark.parametrize(('key', 'refused'), [('widths', True), ('dept', True), ('extra', False), ('kernel', False)])
+def test_a_class_that_may_take_other_keys_refuses_misspellings_only(key, refused):
+    section = section_of({'type': Open}, 'model', {}, ours.MODELS, 'mmengine')
+    assert section.owner == 'Open'
+    assert section.refuses(key) == refused
 
 
 def test_a_constructor_may_declare_its_own_options():

@@ -1,10 +1,11 @@
-"""Values of a config against the types that the signature of their reader names.
+"""Values of a config: against the types in the signature of their reader, and against the ranges of this table.
 
-Only what is certainly wrong is refused: text where numbers or switches are expected, a switch where a number is, and a
-word that is none of a closed list. Signatures of other libraries are not exact enough for more.
+Only what is certainly wrong for a type is refused: text where numbers or switches are expected, a switch where a number
+is, and a word that is not in a closed list. Signatures of other libraries are not exact enough for more.
 """
 
 import contextlib
+import fnmatch
 import functools
 import inspect
 import types
@@ -14,33 +15,52 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
-#: words of arguments whose signatures say no more than ``str``
-_WORDS = {'interpolation': ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos', 'box', 'hamming')}
-
-
-def _torchvision_name(target: Callable) -> str:
-    """Name of a class of torchvision, or of one derived from it under the same name; others take other arguments."""
-    chain = target.__mro__ if inspect.isclass(target) else ()
-    return next((each.__name__ for each in chain if each.__module__.startswith('torchvision.')), '')
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1
-
-
-def _is_range(value: Any) -> bool:
-    pair = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(each, int | float) for each in value)
-    return pair and 0 < value[0] <= value[1]
-
-
-#: arguments of torchvision's transforms, whose signatures have no types: test -> what is expected
-_RANGES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
-    'RandomResizedCrop': dict.fromkeys(('scale', 'ratio'), (_is_range, 'two numbers above 0, the smaller one first')),
-    'RandomHorizontalFlip': {'p': (_is_share, 'a number from 0 to 1')},
-    'RandomVerticalFlip': {'p': (_is_share, 'a number from 0 to 1')},
-    'RandomGrayscale': {'p': (_is_share, 'a number from 0 to 1')},
-}
+Rule = tuple[Callable[[Any], bool], str]  # test, and what is expected
 _NUMBERS = (int, float, complex, torch.Tensor)
+_WORDS = {'interpolation': ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos', 'box', 'hamming')}
+_SHARE: Rule = (lambda value: isinstance(value, int | float) and 0 <= value <= 1, 'a number from 0 to 1')
+_RANGE: Rule = (
+    lambda value: _are_numbers(value, 2) and 0 < value[0] <= value[1],
+    'two numbers above 0, the smaller one first',
+)
+_TRANSFORMS: dict[str, dict[str, Rule]] = {  # of torchvision, whose signatures have no types
+    'RandomResizedCrop': {'scale': _RANGE, 'ratio': _RANGE},
+    **{name: {'p': _SHARE} for name in ('RandomHorizontalFlip', 'RandomVerticalFlip', 'RandomGrayscale')},
+}
+_COUNT: Rule = (lambda value: type(value) is int and value >= 1, 'a whole number of at least 1')
+_SWITCH: Rule = (lambda value: value in (0, 1), 'True or False')
+_LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
+_PATHS: dict[str, Rule] = {  # path in a config, with wild cards -> what no signature says about its value
+    'optim_wrapper.clip_grad': (lambda value: isinstance(value, dict), 'a dict of options: dict(max_norm=1.0)'),
+    'optim_wrapper.optimizer.lr': (lambda value: _at_least(0, value), 'a learning rate of at least 0'),
+    '*_dataloader.num_workers': (lambda value: _at_least(0, value), 'a number of processes of at least 0'),
+    '*_dataloader.batch_size': (lambda value: _at_least(1, value), 'a number of images of at least 1'),
+    'log_level': (lambda value: not isinstance(value, str) or value in _LEVELS, f'one of {", ".join(_LEVELS)}'),
+    '*data_preprocessor.mean': (lambda value: _are_numbers(value, 1, 3), 'a list of 1 or 3 numbers (on 0..255)'),
+    '*data_preprocessor.std': (
+        lambda value: _are_numbers(value, 1, 3) and min(value) > 0,
+        'a list of 1 or 3 numbers above 0 (on 0..255)',
+    ),
+    **{f'model.*arch.{name}': _COUNT for name in ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')},
+    **dict.fromkeys(('resume', 'resume_anyway', 'find_unused_parameters', 'auto_scale_lr.enable'), _SWITCH),
+    **dict.fromkeys(('env_cfg.cudnn_benchmark', 'optim_wrapper.paramwise_cfg.no_decay_1d'), _SWITCH),
+    **dict.fromkeys(('randomness.deterministic', 'randomness.diff_rank_seed'), _SWITCH),
+}
+
+
+def wrong_path_value(path: str, value: Any) -> str | None:
+    """What the value at a path of a config must be, in words, if it certainly is something else."""
+    rules = [rule for pattern, rule in _PATHS.items() if value is not None and fnmatch.fnmatchcase(path, pattern)]
+    return next((expected for test, expected in rules if not test(value)), None)
+
+
+def _at_least(least: int, value: Any) -> bool:
+    return not isinstance(value, int | float) or least <= value < float('inf')
+
+
+def _are_numbers(value: Any, *lengths: int) -> bool:
+    is_list = isinstance(value, list | tuple) and len(value) in lengths
+    return is_list and all(isinstance(each, int | float) for each in value)
 
 
 def wrong_value(target: Callable, key: str, value: Any) -> str | None:
@@ -53,9 +73,11 @@ def wrong_value(target: Callable, key: str, value: Any) -> str | None:
     """
     if isinstance(value, str) and key in _WORDS:
         return None if value in _WORDS[key] else f'one of {", ".join(_WORDS[key])}'
-    ranged = _RANGES.get(_torchvision_name(target), {}).get(key)
-    if ranged is not None and not ranged[0](value):
-        return ranged[1]
+    chain = target.__mro__ if inspect.isclass(target) else ()
+    transform = next((each.__name__ for each in chain if each.__module__.startswith('torchvision.')), '')
+    test, expected = _TRANSFORMS.get(transform, {}).get(key, (None, None))
+    if test and not test(value):
+        return expected
     annotation = _annotations(target).get(key)
     if annotation is None or value is None or _takes(annotation, value):
         return None
@@ -65,8 +87,6 @@ def wrong_value(target: Callable, key: str, value: Any) -> str | None:
 @functools.cache
 def _annotations(target: Callable) -> dict[str, Any]:
     """Argument -> annotation; of a class those of all ``__init__`` along its parents, its own first."""
-    while isinstance(target, functools.partial):
-        target = target.func
     if not inspect.isclass(target):
         return _hints(target)
     found: dict[str, Any] = {}
