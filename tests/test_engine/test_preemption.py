@@ -202,7 +202,7 @@ def test_the_option_is_advised_where_the_tool_needs_it(config, tmp_path, quick):
     assert '--resume' not in advice_to_continue(run)
     run.mkdir()
     (run / 'history.jsonl').touch()  # the tool refuses to begin anew there
-    assert {'--resume', 'anew'} <= set(re.split(r'[ ,)]+', advice_to_continue(run)))
+    assert {'--resume', 'start'} <= set(re.split(r'[ ,)]+', advice_to_continue(run)))
     start(config, run)
     assert stop_signals.request.advice() == advice_to_continue(run)
     assert {'--resume', 'continue'} <= set(re.split(r'[ ,)]+', advice_to_continue(run)))

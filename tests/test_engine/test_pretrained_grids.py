@@ -63,7 +63,7 @@ def test_as_many_patches_in_another_grid(kind: str, source: Grid, target: Grid, 
     torch.testing.assert_close(table_of(part), resized(table_of(given), source, target), rtol=0, atol=1e-5)
     if target[0] != target[1]:
         path = write(given, tmp_path / 'silent.pth')
-        with pytest.raises(CheckpointError, match='say which one: --source-grid'):
+        with pytest.raises(CheckpointError, match='give the grid: --source-grid'):
             load_pretrained(PretrainedPart('backbone', model_of(kind, target, 2), path))
 
 

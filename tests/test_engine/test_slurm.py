@@ -37,5 +37,5 @@ def test_what_is_set_is_kept():
 def test_outside_of_slurm_it_says_how_to_start(scontrol):
     with pytest.raises(ConfigError, match='needs SLURM_PROCID, which srun sets'):
         slurm_variables({})
-    with pytest.raises(ConfigError, match=r'scontrol does not name the nodes of .unknown'):
+    with pytest.raises(ConfigError, match=r'scontrol does not list the nodes of .unknown'):
         slurm_variables({**TASK, 'SLURM_STEP_NODELIST': 'unknown'})

@@ -180,7 +180,7 @@ def test_a_wrong_checkpoint_is_refused(resnet, tmp_path):
         ({'linear': dict(SWEEP, augment=True)}, [], 'give evaluation.augmented'),
         ({'linear': dict(SWEEP, epoch=3)}, [], "unknown key 'evaluation.linear.epoch'"),
         ({'loader': dict(batchsize=3)}, [], "unknown key 'evaluation.loader.batchsize'"),
-        ({'knn': dict(k=20)}, [], 'evaluation.knn.k must be a list of positive numbers, got 20'),
+        ({'knn': dict(k=20)}, [], "'evaluation.knn.k' is 20, but knn takes tuple[int, ...]"),
         ({'svm': dict()}, [], "unknown key 'evaluation.svm'"),
     ],
 )

@@ -75,7 +75,7 @@ def other_mmcv(monkeypatch, tmp_path):
         (None, '', 'torchvision 1.2', 'compiled ones are optional'),
         (None, 'compiled', 'torchvision 1.2', 'compiled ones are optional'),
         (WORKING, '', 'compiled', 'without bfloat16'),
-        (WORKING, 'torchvision', 'torchvision 1.2', 'as GRAFT_MMCV_OPS says'),
+        (WORKING, 'torchvision', 'torchvision 1.2', 'set by GRAFT_MMCV_OPS'),
         ("raise ImportError('undefined symbol: x')", '', 'torchvision 1.2', 'do not work: undefined symbol: x'),
     ],
 )
