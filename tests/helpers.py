@@ -52,8 +52,10 @@ def tensor(array: Any, dtype: torch.dtype = torch.float64) -> torch.Tensor:
 
 def assert_close(actual: Any, expected: Any, rtol: float = 1e-8, atol: float = 0.0, name: str = '') -> None:
     """Compare values: ``rtol`` is relative to the largest entry of ``expected``, NaN is never equal."""
-    actual = actual.detach().double().numpy() if isinstance(actual, torch.Tensor) else np.asarray(actual, float)
-    expected = expected.detach().double().numpy() if isinstance(expected, torch.Tensor) else np.asarray(expected, float)
+    actual, expected = (
+        each.detach().cpu().double().numpy() if isinstance(each, torch.Tensor) else np.asarray(each, float)
+        for each in (actual, expected)
+    )
     assert actual.shape == expected.shape, f'{name}: shape {actual.shape}, expected {expected.shape}'
     worst = float(np.abs(actual - expected).max()) if actual.size else 0.0
     allowed = atol + rtol * (float(np.abs(expected).max()) if expected.size else 0.0)

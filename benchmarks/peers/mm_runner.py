@@ -57,9 +57,8 @@ def build_loop(cfg: Config, folder: str) -> Any:
         for section in ('dataloader', 'cfg', 'evaluator'):
             cfg.pop(f'{part}_{section}', None)
     cfg.train_cfg = dict(cfg.train_cfg, type=f'Paused{cfg.train_cfg["type"]}')
-    own = cfg.get('default_scope') == 'mmselfsup_graft'
     logging.disable(logging.WARNING)
-    runner = (GraftRunner if own else Runner).from_cfg(cfg)
+    runner = (Runner if cfg.get('default_scope') == 'mmpretrain' else GraftRunner).from_cfg(cfg)
     runner.train()
     return runner.train_loop
 

@@ -14,10 +14,10 @@ from peers import mm_configs
 from peers.mm_runner import build_loop
 
 from . import pipelines
-from .loader import FAST, FAST_CPU, FAST_DEVICE, MMPRETRAIN, OURS, PIL, endless_batches, lead_in
+from .loader import FAST, MMPRETRAIN, OURS, PIL, endless_batches, lead_in
 from .step import set_switches
 
-IMPLEMENTATIONS = (PIL, MMPRETRAIN, OURS, FAST_CPU, FAST_DEVICE)
+IMPLEMENTATIONS = (PIL, MMPRETRAIN, OURS, *FAST)
 MODELS = ('mae-tiny', 'mae-vit-s', 'mae-vit-b', 'mocov3-tiny', 'mocov3-vit-s', 'mocov3-vit-b', 'lgp-vit-b')
 
 

@@ -17,10 +17,12 @@ from mmselfsup_graft.errors import ConfigError
 from . import pipelines
 
 PIL, PIL_UINT8, MMPRETRAIN, OURS = 'pil', 'pil-uint8', 'mmpretrain', 'ours'
-FAST_CPU, FAST_DEVICE = 'ours-fast-cpu', 'ours-fast-device'
+FAST_CPU, FAST_DEVICE, FAST_NVJPEG = 'ours-fast-cpu', 'ours-fast-device', 'ours-fast-nvjpeg'
 WHOLE = '+preprocessor'
-FAST = {FAST_CPU: 'cpu', FAST_DEVICE: 'device'}
-IMPLEMENTATIONS = (PIL, PIL_UINT8, MMPRETRAIN, OURS, FAST_CPU, FAST_CPU + WHOLE, FAST_DEVICE, FAST_DEVICE + WHOLE)
+FAST = {FAST_CPU: 'cpu', FAST_DEVICE: 'device', FAST_NVJPEG: 'nvjpeg'}
+_WHOLE = tuple(name + WHOLE for name in FAST)
+# files that nobody has decoded are not a batch: nvJPEG has no row without the rest
+IMPLEMENTATIONS = (PIL, PIL_UINT8, MMPRETRAIN, OURS, FAST_CPU, FAST_DEVICE, *_WHOLE)
 RECIPES = ('mae', 'mocov3')
 PREFETCH = 2  # batches that each process may have ready, or be at work on, before they are asked for
 _ENDLESS = 2**48  # images

@@ -219,8 +219,8 @@ def input_config(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {'fill': 'mean' if settings['mask_color'] == 'mean' else None, 'residual': settings.get('residual', False)}
 
 
-@pytest.mark.parametrize('name', files('step'))
-def test_one_step(name: str) -> None:
+def step_model(name: str) -> Any:
+    """The model of a recorded step."""
     arrays, settings = read(name)
     inner = state_of(arrays, 'sd.backbone.')
     config = {
@@ -231,7 +231,12 @@ def test_one_step(name: str) -> None:
         'head': head_config(settings['head']),
         **input_config(settings),
     }
-    model = loaded(config, our_names(of_our_kind(state_of(arrays))))
+    return loaded(config, our_names(of_our_kind(state_of(arrays))))
+
+
+@pytest.mark.parametrize('name', files('step'))
+def test_one_step(name: str) -> None:
+    arrays, model = read(name)[0], step_model(name)
     images, mask = tensor(arrays['raw']), tensor(arrays['mask'])
     seen: list[torch.Tensor] = []
     model.backbone.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))

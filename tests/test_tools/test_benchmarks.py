@@ -286,7 +286,7 @@ def test_the_loader_benchmark(forks, tmp_path):
     found = tables(tmp_path / 'r.json')
     assert list(found) == ['mocov3-0', 'mocov3-1']
     for rows in found.values():
-        assert [entry['reason'] for entry in rows.values()] == [''] * 8
+        assert [entry['reason'] for entry in rows.values()] == [''] * 9
         batches = {name: entry['facts']['batch'] for name, entry in rows.items()}
         raw, normalized = 'uint8 2x3x224x224', 'float32 2x3x224x224'
         assert batches.pop('ours-fast-device').startswith('uint8 2x3x')  # unfinished, of the recipe's choice of size
@@ -298,6 +298,7 @@ def test_the_loader_benchmark(forks, tmp_path):
             'ours-fast-cpu': raw,
             'ours-fast-cpu+preprocessor': normalized,
             'ours-fast-device+preprocessor': normalized,
+            'ours-fast-nvjpeg+preprocessor': normalized,
         }
 
 
@@ -313,7 +314,7 @@ def test_the_whole_loop_benchmark(forks, tmp_path):
     done = call_tool('../benchmarks/end_to_end', *data, *sizes, '--out', tmp_path / 'r.json')
     assert done.code == 0, done.err
     found = tables(tmp_path / 'r.json')['mae-tiny']
-    assert list(found) == ['pil', 'mmpretrain', 'ours', 'ours-fast-cpu', 'ours-fast-device']
+    assert list(found) == ['pil', 'mmpretrain', 'ours', 'ours-fast-cpu', 'ours-fast-device', 'ours-fast-nvjpeg']
     for entry in found.values():
         assert entry['status'] == 'measured', entry['reason']
         assert 0 < entry['facts']['waiting_share'] < 1
