@@ -1,7 +1,7 @@
 """The public functions, for notebooks and scripts.
 
-Each is equal to the command of the same name and returns its output. All are available as
-``mmselfsup_graft.NAME``; this module is imported on first use.
+Each does the work of a command (``train``, ``finetune``, ``test``, ``run_recipe``, ``convert``) with the same checks,
+and returns the result. All are available as ``mmselfsup_graft.NAME``; this module is imported on first use.
 """
 
 import os
@@ -11,23 +11,24 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
+from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusive_work_dir
+from mmselfsup_graft.engine.resuming.latest import finished
 from mmselfsup_graft.engine.train import load_config, training_config
 from mmselfsup_graft.engine.train import train as _train
+from mmselfsup_graft.errors import GraftError
 from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning
 from mmselfsup_graft.evaluation.results import score_and_record
 from mmselfsup_graft.export.convert_file import Converted, ConvertOptions, convert_file
-from mmselfsup_graft.recipes import jobs, report
+from mmselfsup_graft.recipes.complete import complete_recipe
 from mmselfsup_graft.recipes.recipe import load_recipe
-from mmselfsup_graft.utils.files import read_json
 from mmselfsup_graft.zoo.index import get_model, list_models
 
 __all__ = ['convert', 'evaluate', 'finetune', 'get_model', 'list_models', 'load_config', 'run_recipe', 'train']
 
-Path_ = str | os.PathLike
+StrPath = str | os.PathLike
 
 
-def train(config: Path_, *, overwrite: bool = False, **options: Any) -> Runner:
+def train(config: StrPath, *, overwrite: bool = False, **options: Any) -> Runner:
     """Train a config to its end.
 
     Args:
@@ -41,12 +42,17 @@ def train(config: Path_, *, overwrite: bool = False, **options: Any) -> Runner:
 
     Raises:
         ConfigError: If a key or value of the config is wrong, or the work directory holds another run.
+        GraftError: If the run to resume is finished; no file is changed.
     """
-    return _train(training_config(config, **options), overwrite)
+    cfg = training_config(config, **options)
+    note = finished(cfg)
+    if note is not None:
+        raise GraftError(note)
+    return _train(cfg, overwrite)
 
 
 def finetune(
-    config: Path_, checkpoint: Path_, *, selection: str = 'test', overwrite: bool = False, **options: Any
+    config: StrPath, checkpoint: StrPath, *, selection: str = 'test', overwrite: bool = False, **options: Any
 ) -> dict[str, Any] | None:
     """Fine-tune a checkpoint by a fine-tuning config and test it.
 
@@ -66,12 +72,12 @@ def finetune(
 
 
 def evaluate(
-    config: Path_,
-    checkpoint: Path_,
+    config: StrPath,
+    checkpoint: StrPath,
     *,
     protocols: Sequence[str] | None = None,
     block: int | None = None,
-    work_dir: Path_ | None = None,
+    work_dir: StrPath | None = None,
     options: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Score a frozen encoder by the protocols of a config's ``evaluation`` section.
@@ -88,36 +94,35 @@ def evaluate(
         One row per protocol.
     """
     cfg = load_config(config, options)
-    cfg.work_dir = os.fspath(work_dir or Path('work_dirs') / Path(config).stem)
+    cfg.work_dir = os.fspath(work_dir or default_work_dir(config))
     with exclusive_work_dir(cfg.work_dir):
         recorded = score_and_record(cfg, config, checkpoint, protocols, block)
     return recorded[0] if recorded else []
 
 
 def run_recipe(
-    recipe: Path_, *, work_dir: Path_ | None = None, parallel: int = 1, **options: Any
+    recipe: StrPath, *, work_dir: StrPath | None = None, jobs: int = 1, **options: Any
 ) -> dict[str, Any] | None:
     """Run the stages of a recipe, then its report; finished stages are not run again.
 
     Args:
         recipe: Config file with ``stages``.
         work_dir: Default: ``work_dirs/<recipe name>``.
-        parallel: Number of independent stages that run in parallel.
+        jobs: Number of independent stages that run in parallel.
         **options: Of :func:`mmselfsup_graft.recipes.recipe.load_recipe`.
 
     Returns:
-        The table of the report; None where the recipe has no rows.
+        The table of the report, as in ``table.json``; None where nothing can be scored.
+
+    Raises:
+        ConfigError: If the recipe is wrong, or the work directory holds the report of another one.
+        GraftError: If a stage fails.
     """
     content = load_recipe(recipe, **options)
-    folder = Path(work_dir or Path('work_dirs') / Path(recipe).stem)
-    with exclusive_work_dir(folder):
-        jobs.run_recipe(content, folder, parallel)
-        report.write_report(content, folder)
-    table = folder / 'table.json'
-    return read_json(table) if table.is_file() else None
+    return complete_recipe(content, Path(work_dir or default_work_dir(recipe)), jobs).table
 
 
-def convert(source: Path_, destination: Path_, target: str, *, dry_run: bool = False, **options: Any) -> Converted:
+def convert(source: StrPath, destination: StrPath, target: str, *, dry_run: bool = False, **options: Any) -> Converted:
     """Convert the backbone of a checkpoint to another library, and check that it fits there.
 
     Args:

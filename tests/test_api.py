@@ -10,6 +10,7 @@ from test_tools.tiny_runs import tiny_config, write_config
 
 import mmselfsup_graft as graft
 from mmselfsup_graft.checkpoints import read_state
+from mmselfsup_graft.errors import ConfigError, GraftError
 
 
 def test_importing_the_package_is_light():
@@ -36,6 +37,25 @@ def test_train_evaluate_and_convert(tmp_path):
     done = graft.convert(checkpoint, tmp_path / 'timm.pth', 'timm')
     weight = read_state(done.path)['blocks.0.attn.qkv.weight']
     assert torch.equal(weight, runner.model.backbone.state_dict()['layers.0.attn.qkv.weight'])
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    config = write_config(tmp_path / 'tiny.py', tiny_config('mim', epochs=1))
+    graft.train(config, work_dir=tmp_path / 'run')
+    with pytest.raises(GraftError, match='finished: 1 of 1 epochs'):
+        graft.train(config, work_dir=tmp_path / 'run', resume='auto')
+
+
+def test_the_report_of_another_recipe_is_not_replaced(tmp_path):
+    config = write_config(tmp_path / 'tiny.py', tiny_config('mim', epochs=1))
+    recipe = tmp_path / 'recipe.py'
+    recipe.write_text(f"stages = [dict(name='mim', config={config.name!r})]\n")
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    (work_dir / 'table.json').write_text('{}')
+    with pytest.raises(ConfigError, match='of another recipe'):
+        graft.run_recipe(recipe, work_dir=work_dir)
+    assert [path.name for path in work_dir.iterdir()] == ['table.json']
 
 
 def test_scripts_for_earlier_versions_register_the_modules():

@@ -1,7 +1,10 @@
 """Options that several commands share."""
 
 import argparse
+import re
 from typing import Any
+
+from mmselfsup_graft.errors import ConfigError
 
 
 def add_launch_options(parser: argparse.ArgumentParser) -> None:
@@ -26,40 +29,6 @@ def train_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of ``engine.train.training_config`` from a command line."""
     names = ('config', 'work_dir', 'resume', 'epochs', 'amp', 'auto_scale_lr', 'launcher')
     return {'options': args.cfg_options, **{name: getattr(args, name) for name in names}}
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'must be a whole number of at least 1, got {text!r}')
-    return int(text)
-
-
-def add_convert_options(parser: argparse.ArgumentParser) -> None:
-    """Options of the converters; ``export.convert_file.convert_command`` reads them."""
-    add = parser.add_argument
-    add('--branch', help='which encoder of the file, e.g. base, momentum, teacher, student; default: the usual one')
-    add('--prefix', choices=['none', 'backbone'], default='none', help='prefix of every name')
-    add('--keep-head', action='store_true', help='keep the projection head inside the encoder')
-    norm = parser.add_mutually_exclusive_group()
-    norm.add_argument('--keep-norm', action='store_true', help="keep a ViT's final norm, whatever the target")
-    norm.add_argument('--drop-norm', action='store_true', help="drop a ViT's final norm, whatever the target")
-    add(
-        '--expand-shared-rel-pos',
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help='give every block its own copy of a relative position table that all blocks share',
-    )
-    add('--img-size', metavar='H[xW]', help='resize position tables for images of this many pixels')
-    add('--dry-run', action='store_true', help='print the report, write nothing')
-    add('--report', metavar='FILE.json', help='write the full lists of names')
-    add('--overwrite', action='store_true', help='replace an existing file')
-    add('--hash-name', action='store_true', help='append 8 digits of the SHA-256 to the name')
-    add('--allow-converted', action='store_true', help='take a file whose backbone was extracted before')
-    add('--source-grid', metavar='HxW', help="patches per column and per row of the file's position tables")
-    add('--num-heads', type=_positive, metavar='N', help='attention heads of a ViT; default: as stored in the file')
-    add('--unverified', action='store_true', help='write the result even if no model can check it')
-    add('--no-verify', action='store_true', help="do not load the result into the target's model")
-    add('--unsafe-pickle', action='store_true', help='let the file run code while it is read; only if you trust it')
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
@@ -93,3 +62,30 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override config values, e.g. optim_wrapper.optimizer.lr=1e-3; unknown keys are an error',
     )
+
+
+def parse_grid(text: str | None) -> tuple[int, int] | None:
+    """``9x16`` as (9, 16) patches.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    return _pair(text, r'([1-9]\d*)x([1-9]\d*)', '--source-grid takes HxW in patches')
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """``224`` or ``224x224`` as (224, 224) pixels.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    return _pair(text, r'([1-9]\d*)(?:x([1-9]\d*))?', '--img-size takes H or HxW in pixels')
+
+
+def _pair(text: str | None, pattern: str, expected: str) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(pattern, text)
+    if match is None:
+        raise ConfigError(f'{expected}, got {text!r}')
+    return int(match[1]), int(match[2] or match[1])

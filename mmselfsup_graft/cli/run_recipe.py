@@ -34,21 +34,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     from mmengine.dist import is_main_process
 
-    from mmselfsup_graft.engine.launching.existing import refuse_other_recipe
-    from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
-    from mmselfsup_graft.recipes.jobs import join_processes, run_recipe
+    from mmselfsup_graft.engine.launching.work_dir import default_work_dir
+    from mmselfsup_graft.recipes.complete import complete_recipe
     from mmselfsup_graft.recipes.recipe import load_recipe
-    from mmselfsup_graft.recipes.report import write_report
 
     recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs, args.max_left_out)
-    work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.recipe).stem)
-    join_processes(recipe, args.launcher)
-    with exclusive_work_dir(work_dir):
-        refuse_other_recipe(work_dir, [stage.name for stage in recipe.stages])
-        if not args.report_only:
-            run_recipe(recipe, work_dir, args.jobs, args.launcher)
-        report = write_report(recipe, work_dir)
+    work_dir = Path(args.work_dir or default_work_dir(args.recipe))
+    report = complete_recipe(recipe, work_dir, args.jobs, args.launcher, args.report_only)
     if is_main_process():
-        print(report)
+        print(report.text)
         print(f'checkpoints, table and pictures: {work_dir}')
         print(f'page with all of it: open {work_dir / "report.html"}')

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmselfsup_graft.cli.options import add_cfg_options, add_launch_options
+from mmselfsup_graft.cli.options import add_cfg_options, add_launch_options, parse_grid
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -35,11 +35,11 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and score."""
     args = make_parser().parse_args(argv)
-    from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
+    from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusive_work_dir
     from mmselfsup_graft.engine.train import load_config, prepare_distributed
 
     cfg = load_config(args.config, args.cfg_options)
-    cfg.work_dir = args.work_dir or str(Path('work_dirs') / Path(args.config).stem)
+    cfg.work_dir = args.work_dir or str(default_work_dir(args.config))
     cfg.launcher = args.launcher
     prepare_distributed(cfg)
     with exclusive_work_dir(cfg.work_dir):
@@ -75,8 +75,6 @@ def _test(args: argparse.Namespace, cfg: Any) -> None:
 
 def _set_source(args: argparse.Namespace, cfg: Any) -> None:
     """Set the options for reading the checkpoint in the config."""
-    from mmselfsup_graft.export.convert_file import parse_grid
-
     given = {'format': args.format, 'branch': args.branch, 'grid': parse_grid(args.source_grid)}
     given = {key: value for key, value in given.items() if value is not None}
     if given and cfg.get('evaluation') is not None:

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
 from mmselfsup_graft.engine.launching.existing import clear_work_dir
 from mmselfsup_graft.engine.launching.slurm import slurm_variables
-from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
+from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusive_work_dir
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.libraries.quiet import quiet_imports
 from mmselfsup_graft.libraries.scopes import import_scope, register_all_modules
@@ -82,7 +82,7 @@ def training_config(
     cfg = load_config(config, options)
     if work_dir and options.get('work_dir', work_dir) != work_dir:
         raise ConfigError(f'--work-dir {work_dir} and --cfg-options work_dir={options["work_dir"]} differ; give one')
-    cfg.work_dir = os.fspath(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(config).stem)
+    cfg.work_dir = os.fspath(work_dir or cfg.get('work_dir') or default_work_dir(config))
     cfg.launcher = launcher
     if epochs is not None:
         set_epochs(cfg, epochs)

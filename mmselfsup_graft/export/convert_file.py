@@ -1,8 +1,6 @@
 """Converting a checkpoint file: read, convert, verify, write, report."""
 
-import argparse
 import os
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from mmselfsup_graft.checkpoints import TARGETS, check_destination, file_sha256,
 from mmselfsup_graft.checkpoints.conversion.convert import Conversion, convert, summary
 from mmselfsup_graft.checkpoints.formats.encoder import detect_format
 from mmselfsup_graft.checkpoints.reading.reader import ALLOW
-from mmselfsup_graft.errors import CheckpointError, ConfigError, FormatMismatchError
+from mmselfsup_graft.errors import CheckpointError, FormatMismatchError
 from mmselfsup_graft.libraries.scopes import register_all_modules
 from mmselfsup_graft.utils.files import write_json
 from mmselfsup_graft.version import __version__
@@ -165,50 +163,6 @@ def _check_report(report: Path | None, source: Path, destination: Path, overwrit
 def _write_report(report: Path | None, content: dict[str, Any]) -> None:
     if report is not None:
         write_json(report, content)
-
-
-def convert_command(args: argparse.Namespace, target: str) -> str:
-    """Convert as requested by the options of ``cli.running.add_convert_options``; returns the lines to show."""
-    options = ConvertOptions(
-        target=target,
-        method=args.method,
-        branch=args.branch,
-        prefix=args.prefix,
-        keep_head=args.keep_head,
-        final_norm=True if args.keep_norm else False if args.drop_norm else None,
-        img_size=_parse_size(args.img_size),
-        overwrite=args.overwrite,
-        hash_name=args.hash_name,
-        unsafe_pickle=args.unsafe_pickle,
-        allow_converted=args.allow_converted,
-        verify=not args.no_verify,
-        unverified=args.unverified,
-        source_grid=parse_grid(args.source_grid),
-        num_heads=args.num_heads,
-        expand_shared_rel_pos=args.expand_shared_rel_pos,
-    )
-    done = convert_file(args.source, args.destination, options, args.dry_run, args.report)
-    written = 'nothing written (dry run)' if done.path is None else f'written: {done.path}'
-    return f'{done.text}\n{written}'
-
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    match = re.fullmatch(r'([1-9]\d*)(?:x([1-9]\d*))?', text) if text is not None else None
-    if text is not None and match is None:
-        raise ConfigError(f'--img-size takes H or HxW in pixels, got {text!r}')
-    return (int(match[1]), int(match[2] or match[1])) if match else None
-
-
-def parse_grid(text: str | None) -> tuple[int, int] | None:
-    """``9x16`` as (9, 16) patches.
-
-    Raises:
-        ConfigError: If it is something else.
-    """
-    match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', text) if text is not None else None
-    if text is not None and match is None:
-        raise ConfigError(f'--source-grid takes HxW in patches, got {text!r}')
-    return (int(match[1]), int(match[2])) if match else None
 
 
 def _method(content: dict[str, Any], source: Path, options: ConvertOptions) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mmengine.dist import broadcast_object_list, is_main_process
 
@@ -117,8 +117,21 @@ def _with_needs(recipe: Recipe, name: str) -> list[str]:
     return [*dict.fromkeys(earlier), name]
 
 
-def write_report(recipe: Recipe, work_dir: Path) -> str:
-    """Draw the pictures, score all rows, write the table and the page; returns the text to show.
+class Report(NamedTuple):
+    """What a report found.
+
+    Attributes:
+        table: As written to ``table.json``, see :func:`compare`; None where nothing can be scored, and on all
+            processes but the first.
+        text: The table as text, or why there is none.
+    """
+
+    table: dict[str, Any] | None
+    text: str
+
+
+def write_report(recipe: Recipe, work_dir: Path) -> Report:
+    """Draw the pictures, score all rows, write the table and the page.
 
     Over ranks: all must call it, as extraction is shared; the first one draws and writes.
 
@@ -128,21 +141,21 @@ def write_report(recipe: Recipe, work_dir: Path) -> str:
     for stage in recipe.stages:
         stage_checkpoint(work_dir, stage.name)
     _agreed(partial(_draw_on_first, recipe, work_dir))
-    result, text = _write_table(recipe, work_dir)
-    write_report_page(recipe, work_dir, result, '' if result else text)
-    return text
+    report = _write_table(recipe, work_dir)
+    write_report_page(recipe, work_dir, report.table, '' if report.table else report.text)
+    return report
 
 
-def _write_table(recipe: Recipe, work_dir: Path) -> tuple[dict[str, Any] | None, str]:
-    """Score all rows and write ``table.json`` and ``table.txt``; returns the scores, if there are any, and the text."""
+def _write_table(recipe: Recipe, work_dir: Path) -> Report:
+    """Score all rows and write ``table.json`` and ``table.txt``."""
     if not recipe.report.get('rows'):
-        return None, 'this recipe names no rows to compare'
+        return Report(None, 'this recipe names no rows to compare')
     try:
         result = compare(recipe, work_dir)
     except DataError as error:
-        return None, f'no table: {error}'
+        return Report(None, f'no table: {error}')
     if not is_main_process():
-        return None, ''
+        return Report(None, '')
     write_json(work_dir / 'table.json', result)
     text = table_text(result)
     for side, count in result['left_out'].items():
@@ -151,7 +164,7 @@ def _write_table(recipe: Recipe, work_dir: Path) -> tuple[dict[str, Any] | None,
     for name, why in result['not_scored'].items():
         text += f'\n{name} is not scored: {why}'
     write_text(work_dir / 'table.txt', f'{text}\n')
-    return result, text
+    return Report(result, text)
 
 
 def _draw_on_first(recipe: Recipe, work_dir: Path) -> None:

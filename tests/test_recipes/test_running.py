@@ -369,7 +369,7 @@ def unlabeled(folder, tmp_path):
 
 def test_without_labels_there_is_no_table_but_the_pictures(unlabeled):
     recipe, work = unlabeled
-    text = write_report(recipe, work)
+    text = write_report(recipe, work).text
     assert text.startswith('no table: evaluation needs labeled images')
     assert {path.name for path in work.iterdir() if path.is_file()} == {*PICTURES, 'report.html'}
     page = (work / 'report.html').read_text()
@@ -391,7 +391,7 @@ def test_diverged_encoders_leave_the_other_rows(folder, finished, tmp_path):
         note = work / name / 'done.json'
         done = {**json.loads(note.read_text()), 'sha256': file_sha256(weights(work, name))}
         note.write_text(json.dumps(done))
-    text = write_report(load_recipe(folder / 'recipe.py'), work)
+    text = write_report(load_recipe(folder / 'recipe.py'), work).text
     before, result = (strict_json(each / 'table.json') for each in (finished[0], work))
     kept = {name: row for name, row in before['rows'].items() if row.get('encoder') not in ('MIM', 'CL')}
     assert result['rows'] == kept

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.analysis.spectrum.report import encoder_of, report_spectrum, spectrum_of_checkpoint
     from mmselfsup_graft.engine.launching.existing import refuse_existing
+    from mmselfsup_graft.engine.launching.work_dir import default_work_dir
     from mmselfsup_graft.errors import ConfigError
     from mmselfsup_graft.evaluation.compared import measuring_device, read_compared
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     models, device = read_compared(args.config, args.checkpoints, args.cfg_options), measuring_device(args.device)
     for each in models:
         encoder_of(each, args.seed)  # raises errors before the first measurement
-    out_dir = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'feature_spectrum'
+    out_dir = args.out_dir or default_work_dir(args.config) / 'feature_spectrum'
     refuse_existing([out_dir / 'feature_spectrum.csv'], args.overwrite, '--out-dir')
     found, text = {}, ''
     for each in models:

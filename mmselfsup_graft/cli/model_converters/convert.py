@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from mmselfsup_graft.cli.options import add_convert_options
+from .converting import add_convert_options, convert_and_print
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -26,6 +26,4 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert and print a summary."""
     args = make_parser().parse_args(argv)
-    from mmselfsup_graft.export.convert_file import convert_command
-
-    print(convert_command(args, args.to))
+    convert_and_print(args, args.to)

@@ -7,7 +7,7 @@ and the projection head is left out unless ``--keep-head`` is given.
 import argparse
 from collections.abc import Sequence
 
-from mmselfsup_graft.cli.options import add_convert_options
+from .converting import add_convert_options, convert_and_print
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -27,6 +27,4 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert and print a summary."""
     args = make_parser().parse_args(argv)
-    from mmselfsup_graft.export.convert_file import convert_command
-
-    print(convert_command(args, 'mmdet'))
+    convert_and_print(args, 'mmdet')

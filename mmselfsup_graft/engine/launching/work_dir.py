@@ -1,4 +1,4 @@
-"""A work directory has one writer at a time."""
+"""The work directory of a run, which has one writer at a time."""
 
 import contextlib
 import errno
@@ -22,6 +22,11 @@ from mmselfsup_graft.utils.files import remove_unfinished
 _LOCK = '.lock'
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _held: list[Path] = []
+
+
+def default_work_dir(config: str | os.PathLike) -> Path:
+    """Work directory of a config or recipe file where none is given: ``work_dirs/<name of the file>``."""
+    return Path('work_dirs') / Path(config).stem
 
 
 @contextmanager
