@@ -5,6 +5,27 @@ TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHONPATH=$(dirname "$TOOLS")${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH
 
+# The environment of torchrun_launch and of srun_launch, for usage texts.
+nodes_help() {
+    cat <<'USAGE'
+
+One process per device: GPUS processes on this node. A node without a GPU runs them on its CPU.
+
+Environment, for several nodes (same command on each, with its own NODE_RANK):
+  NNODES (1)  NODE_RANK (0)  MASTER_ADDR (127.0.0.1)  PORT (29500)
+USAGE
+}
+
+slurm_help() {
+    cat <<'USAGE'
+
+Environment:
+  GPUS (8)  GPUS_PER_NODE (at most 8)  CPUS_PER_TASK (5)  SRUN_ARGS (more arguments for srun)
+  PORT (from the job's number)  GRES (gpu:GPUS_PER_NODE; none: tasks on CPUs)
+  REQUEUE (0; 1: requeue a job of sbatch when it is preempted)
+USAGE
+}
+
 # need COUNT "$@" : exit with the usage text unless there are COUNT positional arguments.
 need() {
     local count=$1

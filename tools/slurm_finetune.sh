@@ -2,14 +2,8 @@
 # Fine-tune a checkpoint under slurm.
 set -euo pipefail
 usage() {
-    cat <<'USAGE'
-Usage: bash tools/slurm_finetune.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/finetune.py]
-
-Environment:
-  GPUS (8)  GPUS_PER_NODE (at most 8)  CPUS_PER_TASK (5)  SRUN_ARGS (more arguments for srun)
-  PORT (from the job's number)  GRES (gpu:GPUS_PER_NODE; none: tasks on CPUs)
-  REQUEUE (0; 1: requeue a job of sbatch when it is preempted)
-USAGE
+    echo "Usage: bash tools/slurm_finetune.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/finetune.py]"
+    slurm_help
 }
 source "$(dirname "${BASH_SOURCE[0]}")/_launch.sh"
 need 4 "$@"
