@@ -235,7 +235,7 @@ def test_a_deeper_resnet() -> None:
 
 @pytest.mark.parametrize('patch', [15, 60])
 def test_a_patch_that_does_not_divide_the_image(patch: int) -> None:
-    with pytest.raises(ConfigError, match=f'img_size 64 is no multiple of patch_size {patch}'):
+    with pytest.raises(ConfigError, match=f'img_size 64 is not a multiple of patch_size {patch}'):
         SelfSupBEiT(arch=ARCH, img_size=64, patch_size=patch)
 
 

@@ -124,7 +124,7 @@ def test_single_channel_and_stopped_patch_embedding() -> None:
     [
         ({'arch': 'bas'}, "unknown arch 'bas'"),
         ({'init': 'moco'}, 'init must be "mae" or "mocov3"'),
-        ({'img_size': 30}, 'img_size 30 is no multiple of patch_size 4'),
+        ({'img_size': 30}, 'img_size 30 is not a multiple of patch_size 4'),
     ],
 )
 def test_impossible_options(options: dict[str, Any], message: str) -> None:

@@ -241,7 +241,7 @@ CONFIG_FAULTS = {
     ),
     'l1': (dict(model=dict(l1_distance=dict(weight=1.0, to_block=1))), 'needs graft', ''),
     'frozen': (dict(model=dict(frozen_layers=4)), 'frozen_layers=4 is outside 0..3', ''),
-    'patch': (dict(model=dict(backbone=dict(patch_size=5))), 'img_size 16 is no multiple of patch_size 5', ''),
+    'patch': (dict(model=dict(backbone=dict(patch_size=5))), 'img_size 16 is not a multiple of patch_size 5', ''),
     'keep one': (dict(default_hooks=dict(checkpoint=dict(max_keep_ckpts=1))), 'max_keep_ckpts=1 would delete', 'use 2'),
     'batch of one': (
         dict(train_dataloader=dict(batch_size=1)),

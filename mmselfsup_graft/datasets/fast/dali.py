@@ -102,7 +102,7 @@ class DaliDecoder:
         windows: Sequence[CropRow],
         device: torch.device,
     ) -> list[torch.Tensor]:
-        """Decode the JPEG files and cut out of them every view; what is no JPEG file was decoded by the worker.
+        """Decode the JPEG files and cut out of them every view; other files were decoded by the worker.
 
         Args:
             files: As :func:`.encoded.decode_views` takes it, as are the others.

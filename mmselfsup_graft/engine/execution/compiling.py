@@ -57,7 +57,7 @@ def compile_blocks(model: nn.Module, options: Mapping[str, Any] | None = None) -
 
 
 def _blocks(model: nn.Module) -> dict[str, nn.Module]:
-    """Blocks by name, also those of a frozen base model (TEC), which is no sub-module of what learns from it."""
+    """Blocks by name, also those of a frozen base model (TEC), which is not a sub-module of what learns from it."""
     found = {}
     for name, module in model.named_modules():
         if isinstance(module, BLOCKS):

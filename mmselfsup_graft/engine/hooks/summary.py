@@ -4,13 +4,12 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmselfsup_graft.engine.console import log_file_of
 from mmselfsup_graft.registry import HOOKS
 
-from .unwrapping import unwrapped_model
+from .unwrapping import batch_size_of, optim_wrappers, param_groups_of, unwrapped_model
 
 _ENDLESS = 10**9  # mmengine's value for a schedule without end
 
@@ -58,10 +57,10 @@ def _parameters(runner: Runner) -> str:
 
 def _data(runner: Runner) -> str:
     loader = runner.train_dataloader
-    size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
+    size = batch_size_of(loader)
     parts = [f'{size} images' if size else 'unknown size']
     parts += [f'{runner.world_size} processes'] if runner.world_size > 1 else []
-    accumulated = max(each._accumulative_counts for each in _wrappers(runner))
+    accumulated = max(each._accumulative_counts for each in optim_wrappers(runner.optim_wrapper))
     parts += [f'{accumulated} micro-batches per step'] if accumulated > 1 else []
     return f'{len(loader.dataset):,} images, batches of {" x ".join(parts)}'
 
@@ -75,10 +74,10 @@ def _length(runner: Runner) -> str:
 
 
 def _rates(runner: Runner) -> str:
-    groups = [group for each in _wrappers(runner) for group in each.optimizer.param_groups if group['params']]
+    groups = [group for group in param_groups_of(runner.optim_wrapper) if group['params']]
     rates = sorted({float(group.get('initial_lr', group['lr'])) for group in groups})
     text = f'{rates[-1]:.3g}' if len(rates) == 1 else f'{rates[0]:.3g} to {rates[-1]:.3g} by layer'
-    return f'{text} at its peak, {type(_wrappers(runner)[0].optimizer).__name__}'
+    return f'{text} at its peak, {type(optim_wrappers(runner.optim_wrapper)[0].optimizer).__name__}'
 
 
 def _other_end(runner: Runner) -> str | None:
@@ -99,11 +98,6 @@ def _other_end(runner: Runner) -> str | None:
 
 
 def _device(runner: Runner) -> str:
-    half: Any = getattr(_wrappers(runner)[0], 'dtype', None)
+    half: Any = getattr(optim_wrappers(runner.optim_wrapper)[0], 'dtype', None)
     device = next(unwrapped_model(runner).parameters()).device
     return f'{device}, {str(half or "float32").removeprefix("torch.")}'
-
-
-def _wrappers(runner: Runner) -> list[Any]:
-    wrappers = runner.optim_wrapper
-    return list(wrappers.values()) if isinstance(wrappers, OptimWrapperDict) else [wrappers]

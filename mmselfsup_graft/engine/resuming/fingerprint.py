@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 
 from mmselfsup_graft.datasets import SelfSupDataset
+from mmselfsup_graft.engine.hooks.unwrapping import batch_size_of, optim_wrappers, param_groups_of
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.utils.files import open_regular
 
@@ -31,16 +31,14 @@ def run_fingerprint(runner: Runner) -> dict[str, Any] | None:
     loader, cfg = runner.train_dataloader, runner.cfg
     data = cfg.get('train_dataloader') or {}
     dataset = data.get('dataset') or {}
-    wrappers = runner.optim_wrapper
-    wrappers = list(wrappers.values()) if isinstance(wrappers, OptimWrapperDict) else [wrappers]
-    groups = [group for each in wrappers for group in each.optimizer.param_groups]
-    batch_size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
+    wrappers = optim_wrappers(runner.optim_wrapper)
+    groups = param_groups_of(runner.optim_wrapper)
     return {
         'model.type': _plain((cfg.get('model') or {}).get('type')),
         'samples': len(loader.dataset),
         'sample list (SHA-256)': _hash_of(loader.dataset, _sample_list),
         f'content of {_LOOKED_INTO} images (SHA-256)': _hash_of(loader.dataset, _some_content),
-        'images per process': batch_size,
+        'images per process': batch_size_of(loader),
         'processes': runner.world_size,
         'accumulated micro-batches': max(each._accumulative_counts for each in wrappers),
         'drop_last': getattr(loader, 'drop_last', None),

@@ -13,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.engine.execution.sharding import is_sharded, shared_moments, shared_weights
-from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
+from mmselfsup_graft.engine.hooks.unwrapping import param_groups_of, unwrapped_model
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.libraries.weight_files import is_address, refuse_address
 
@@ -242,9 +242,7 @@ def _length(runner: Runner) -> str:
 
 
 def _rate(runner: Runner) -> float:
-    wrapper = runner.optim_wrapper
-    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    return max(float(group['lr']) for each in wrappers for group in each.optimizer.param_groups)
+    return max(float(group['lr']) for group in param_groups_of(runner.optim_wrapper))
 
 
 def _stored_rate(content: dict[str, Any]) -> float | None:

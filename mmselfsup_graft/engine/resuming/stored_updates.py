@@ -6,7 +6,7 @@ from mmengine.hooks import ParamSchedulerHook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
-from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
+from mmselfsup_graft.engine.hooks.unwrapping import optim_wrappers, unwrapped_model
 from mmselfsup_graft.errors import CheckpointError
 
 from .continued_schedules import other_lengths
@@ -32,7 +32,7 @@ def checked_moments(runner: Runner, content: dict[str, Any], filename: str, anyw
         raise CheckpointError(
             f'{filename} cannot be resumed: its meta.optimizer_steps is {kind_of(steps)}, expected a whole number'
         )
-    first = max(each._accumulative_counts for each in (wrapper.values() if several else [wrapper]))
+    first = max(each._accumulative_counts for each in optim_wrappers(wrapper))
     fresh = 'optimizer_entries' in meta or meta['iter'] < first
     checked = checked_optimizer(state, wrapper, unwrapped_model(runner), filename, steps, fresh)
     wanted, found = meta.get('optimizer_entries'), stored_entries(checked)

@@ -7,6 +7,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmselfsup_graft.engine.hooks.unwrapping import param_groups_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models import A2MIMHead, ContrastiveHead, NTXentHead, VICRegHead
 
@@ -14,7 +15,7 @@ _RULES = {'linear': 1.0, 'sqrt': 0.5}  # exponent of the ratio of batch sizes
 
 
 class Batch(NamedTuple):
-    """What one step of the optimiser sees.
+    """What one step of the optimizer sees.
 
     Attributes:
         size: Images per process and micro-batch.
@@ -28,7 +29,7 @@ class Batch(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Images per step of the optimiser."""
+        """Images per step of the optimizer."""
         return self.size * self.processes * self.accumulated
 
     def __str__(self) -> str:
@@ -41,7 +42,7 @@ def lr_factor(batch: Batch, options: Mapping[str, Any]) -> float:
     """Factor of the learning rate for a batch other than the one that it was chosen for.
 
     ``linear`` is the rule of Goyal et al. (arXiv 1706.02677), which the published recipes of MAE and MoCo v3 follow
-    with AdamW, too; ``sqrt`` the rule for adaptive optimisers (Krizhevsky, arXiv 1404.5997; Malladi et al.,
+    with AdamW, too; ``sqrt`` the rule for adaptive optimizers (Krizhevsky, arXiv 1404.5997; Malladi et al.,
     arXiv 2205.10287).
 
     Args:
@@ -59,7 +60,7 @@ def lr_factor(batch: Batch, options: Mapping[str, Any]) -> float:
 
 
 def base_batch(options: Mapping[str, Any]) -> int:
-    """Images per step of the optimiser for which a config's learning rate was chosen; ``options`` as of a factor."""
+    """Images per step of the optimizer for which a config's learning rate was chosen; ``options`` as of a factor."""
     numbers = {'base_batch_size': options.get('base_batch_size'), 'accumulated': options.get('accumulated', 1)}
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -69,10 +70,8 @@ def base_batch(options: Mapping[str, Any]) -> int:
 
 def scale_learning_rates(optim_wrapper: OptimWrapper | OptimWrapperDict, factor: float) -> None:
     """Multiply the rate of every parameter group."""
-    wrappers = optim_wrapper.values() if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
-    for wrapper in wrappers:
-        for group in wrapper.optimizer.param_groups:
-            group['lr'] = group['lr'] * factor
+    for group in param_groups_of(optim_wrapper):
+        group['lr'] = group['lr'] * factor
 
 
 def micro_batch_note(model: nn.Module, batch: Batch) -> str | None:

@@ -26,7 +26,7 @@ from mmselfsup_graft.engine.execution.compiling import compile_blocks
 from mmselfsup_graft.engine.execution.recompute import checkpoint_activations
 from mmselfsup_graft.engine.execution.region_precision import keep_regions_precise, matmul_precision
 from mmselfsup_graft.engine.execution.sharding import FullySharded, is_sharded, shards, whole_states
-from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
+from mmselfsup_graft.engine.hooks.unwrapping import batch_size_of, optim_wrappers, unwrapped_model
 from mmselfsup_graft.engine.launching.loader_workers import keep_workers_running
 from mmselfsup_graft.engine.resuming.latest import advice_to_continue, latest_checkpoint
 from mmselfsup_graft.engine.resuming.resume import load_weights, newest_readable_checkpoint, read_plain, resume
@@ -278,11 +278,11 @@ class GraftRunner(Runner):
         Raises:
             ConfigError: See :func:`lr_factor`.
         """
-        wrapper = next(iter(optim_wrapper.values())) if isinstance(optim_wrapper, OptimWrapperDict) else optim_wrapper
-        loader = self.train_dataloader
-        # a loader with a batch sampler of its own, as detectors have, leaves the size to that
-        size = loader.batch_size or loader.batch_sampler.batch_size
-        batch = Batch(size, self.world_size, wrapper._accumulative_counts)
+        accumulated = optim_wrappers(optim_wrapper)[0]._accumulative_counts
+        size = batch_size_of(self.train_dataloader)
+        if size is None:
+            raise ConfigError('train_dataloader has no fixed batch size; give its batch_sampler a batch_size')
+        batch = Batch(size, self.world_size, accumulated)
         model = unwrapped_model(self)
         model.train()  # as the loop will: now what is frozen is known
         note = micro_batch_note(model, batch)

@@ -265,7 +265,7 @@ def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
     for prefix in ('', 'module.', 'backbone.'):
         given = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         fits = all(_is_counter(n) or (n in given and given[n].shape == v.shape) for n, v in wanted.items())
-        if fits and not _beyond(given, wanted):
+        if fits and not _of_deeper_network(given, wanted):
             fresh = [name for name in wanted if name not in given]
             unused = [name for name in state if name.removeprefix(prefix) not in wanted]
             traits = read_traits(content, part.checkpoint)
@@ -294,7 +294,7 @@ def _on_grid(part: PretrainedPart, name: str, value: torch.Tensor, source: tuple
     return resize_position_table(value, grid, value.shape[1] - grid[0] * grid[1], source)
 
 
-def _beyond(given: StateDict, wanted: StateDict) -> list[str]:
+def _of_deeper_network(given: StateDict, wanted: StateDict) -> list[str]:
     """Tensors of the file without a place, in a stage that the part has: those of a deeper network."""
     stages = {name.partition('.')[0] for name in wanted}
     return [name for name in unplaced(given, wanted) if name.partition('.')[0] in stages or not _STAGE.match(name)]
@@ -303,7 +303,7 @@ def _beyond(given: StateDict, wanted: StateDict) -> list[str]:
 def _problems(part: PretrainedPart, found: _Found) -> list[str]:
     """Why the file cannot fill the part."""
     wanted, given = part.module.state_dict(), found.state
-    beyond = _beyond(given, wanted)
+    beyond = _of_deeper_network(given, wanted)
     explained = [name for name in beyond if has_remedy(name) and name != _PATCH_BIAS]
     problems = _explained(explained, given)  # first, as it tells more than what is missing
     problems += [f'{n} of the model is not in the file' for n in wanted if n not in given and n not in found.fresh]

@@ -1,4 +1,4 @@
-"""Epoch loop that can go on in the middle of an epoch."""
+"""Epoch loop that can resume in the middle of an epoch."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -12,7 +12,7 @@ from mmselfsup_graft.registry import LOOPS
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """mmengine's epoch loop, which after a resume goes on at the very iteration where the checkpoint was written.
+    """mmengine's epoch loop, which resumes at the very iteration where the checkpoint was written.
 
     Together with :class:`SeededSampler`, whose order and augmentations are functions of (seed, epoch, index), and
     :class:`RandomStateHook`, a resumed run repeats an uninterrupted one bit for bit. With any other sampler the batches

@@ -80,7 +80,9 @@ class SelfSupBEiT(BEiTViT):
     ) -> None:
         refuse_pretrained_init(kwargs.get('init_cfg'), type(self).__name__)
         if img_size % patch_size:
-            raise ConfigError(f'{type(self).__name__}: img_size {img_size} is no multiple of patch_size {patch_size}')
+            raise ConfigError(
+                f'{type(self).__name__}: img_size {img_size} is not a multiple of patch_size {patch_size}'
+            )
         sizes = dict(arch=arch, img_size=img_size, patch_size=patch_size)
         super().__init__(**sizes, use_abs_pos_emb=use_abs_pos_emb, out_type=out_type, final_norm=final_norm, **kwargs)
         with torch.random.fork_rng(devices=[]):  # the numbers that follow are those of mmpretrain's BEiT

@@ -76,7 +76,7 @@ class SelfSupViT(VisionTransformer):
         if init not in ('mae', 'mocov3'):
             raise ConfigError(f'SelfSupViT: init must be "mae" or "mocov3", got {init!r}')
         if any(side % patch_size for side in ([img_size] if isinstance(img_size, int) else img_size)):
-            raise ConfigError(f'SelfSupViT: img_size {img_size} is no multiple of patch_size {patch_size}')
+            raise ConfigError(f'SelfSupViT: img_size {img_size} is not a multiple of patch_size {patch_size}')
         settings = self.arch_zoo[arch.lower()] if isinstance(arch, str) else arch
         if settings['embed_dims'] % settings['num_heads']:
             raise ConfigError(
