@@ -92,7 +92,7 @@ def test_the_file_is_that_of_any_other_run(folder: Path) -> None:
         for file in (sharded, plain)
     ]
     assert shapes[0] == shapes[1]
-    assert 'activation_checkpointing = True' in sharded['meta']['cfg']
+    assert 'recompute = True' in sharded['meta']['cfg']
     encoder = read_encoder(str(folder / 'sharded' / f'iter_{LAST}.pth'))
     assert torch.equal(encoder.state['cls_token'], sharded['state_dict']['backbone.cls_token'])
     exported = read_encoder(str(folder / 'sharded' / 'backbone.pth')).state

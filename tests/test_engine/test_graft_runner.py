@@ -17,6 +17,7 @@ from yapf.yapflib.yapf_api import FormatCode
 from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.runners.config_text import FormattedOnce
 from mmselfsup_graft.engine.runners.graft_runner import matmul_precision
+from mmselfsup_graft.engine.runners.model_steps import wrapper_options
 from mmselfsup_graft.errors import ConfigError
 
 
@@ -76,11 +77,9 @@ def test_another_precision_of_exchanged_gradients_is_refused() -> None:
 
 
 def test_another_wrapper_keeps_its_options() -> None:
-    runner = object.__new__(GraftRunner)
-    runner.cfg = Config({'find_unused_parameters': True})
     other = {'type': 'MMFullyShardedDataParallel', 'cpu_offload': False}
-    assert runner._ddp_cfg(other) is other
-    assert runner._ddp_cfg(None)['find_unused_parameters'] is True
+    assert wrapper_options(other, True) == other
+    assert wrapper_options(None, True)['find_unused_parameters'] is True
 
 
 @pytest.mark.parametrize(

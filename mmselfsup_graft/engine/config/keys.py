@@ -64,7 +64,7 @@ _TAKEN_BY_BUILDER = {
     'policies': {'magnitude_key', 'magnitude_range'},
 }
 _READ_BY_RUNNER = {
-    *('find_unused_parameters', 'sync_bn', 'activation_checkpointing', 'compile'),
+    *('find_unused_parameters', 'sync_bn', 'activation_checkpointing', 'recompute', 'compile'),
     *('custom_imports', 'runner_type', 'resume_from', 'resume_anyway'),
 }
 _PARAMWISE = {  # mmengine documents them, but no signature names them; constructors of ours have PARAMWISE_KEYS

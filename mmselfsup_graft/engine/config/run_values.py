@@ -20,8 +20,9 @@ def check_values(cfg: Config) -> None:
     """Refuse values of switches of the whole run that nothing could use.
 
     Raises:
-        ConfigError: For ``compile``, ``activation_checkpointing``, ``optim_wrapper.accumulative_counts`` or ``fast``
-            of a data set of another kind than they take, or a fast mode whose data preprocessor would not do its part.
+        ConfigError: For a value of another kind than the key takes (``compile``, ``activation_checkpointing``,
+            ``recompute``, ``optim_wrapper.accumulative_counts``, ``fast`` of a data set), or a fast mode whose data
+            preprocessor would not do its part.
     """
     compiling = cfg.get('compile', False)
     if not isinstance(compiling, bool | dict):
@@ -31,6 +32,8 @@ def check_values(cfg: Config) -> None:
         raise ConfigError(
             f'activation_checkpointing takes True, False or a list of names of modules, got {recomputing!r}'
         )
+    if not isinstance(cfg.get('recompute', False), bool):
+        raise ConfigError(f'recompute takes True or False, got {cfg.recompute!r}')
     counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if isinstance(counts, bool) or not isinstance(counts, int) or counts < 1:
         raise ConfigError(f'optim_wrapper.accumulative_counts must be a whole number of at least 1, got {counts!r}')

@@ -1,5 +1,6 @@
 """mmengine's Runner with safe checkpoints."""
 
+import copy
 import logging
 import os
 import secrets
@@ -10,39 +11,33 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
 from mmselfsup_graft.engine.console import shorten_console
 from mmselfsup_graft.engine.device_scalars import DeferredMessageHub
-from mmselfsup_graft.engine.execution.compiling import compile_blocks
-from mmselfsup_graft.engine.execution.recompute import checkpoint_activations
-from mmselfsup_graft.engine.execution.region_precision import keep_regions_precise, matmul_precision
-from mmselfsup_graft.engine.execution.sharding import FullySharded, is_sharded, shards, whole_states
+from mmselfsup_graft.engine.execution.region_precision import matmul_precision
+from mmselfsup_graft.engine.execution.sharding import is_sharded, whole_states
 from mmselfsup_graft.engine.hooks.unwrapping import batch_size_of, optim_wrappers, unwrapped_model
 from mmselfsup_graft.engine.launching.loader_workers import keep_workers_running
 from mmselfsup_graft.engine.resuming.latest import advice_to_continue, latest_checkpoint
 from mmselfsup_graft.engine.resuming.resume import load_weights, newest_readable_checkpoint, read_plain, resume
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.libraries.weight_files import safe_torch_load
-from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 from mmselfsup_graft.registry import RUNNERS
 from mmselfsup_graft.utils.files import writing
 from mmselfsup_graft.utils.stop_signals import deferred, request
 
 from .batch_rules import Batch, base_batch, lr_factor, micro_batch_note, scale_learning_rates
 from .config_text import FormattedOnce
+from .model_steps import MODEL_STEPS
 from .pretrained import load_pretrained, take_pretrained
 from .resumable_loop import ResumableEpochLoop
 
-_DDP = 'MMDistributedDataParallel'
 _OF_MMENGINE = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
 
@@ -62,11 +57,16 @@ class GraftRunner(Runner):
     _load_from: str | None
     _has_loaded: bool
     resumed_from: str | None = None
-    _activation_checkpointing: bool | None = None
 
     @classmethod
     def from_cfg(cls, cfg: Config | dict) -> 'GraftRunner':
-        """Build from a config as mmengine does; its text is formatted once, not for every checkpoint."""
+        """Build from a config as mmengine does; its text is formatted once, not for every checkpoint.
+
+        ``activation_checkpointing=True`` becomes ``recompute=True``: mmengine takes the key for names of modules.
+        """
+        if isinstance(cfg.get('activation_checkpointing'), bool):
+            cfg = copy.deepcopy(cfg)
+            cfg['recompute'] = cfg.pop('activation_checkpointing')
         return super().from_cfg(FormattedOnce.of(cfg) if isinstance(cfg, Config) else cfg)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
@@ -131,46 +131,10 @@ class GraftRunner(Runner):
             return super().build_model(model)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap as mmengine does; processes without a GPU get batch norm that synchronises there, torch's refuses.
-
-        Before that the regions of detectors are kept precise under autocast, blocks are compiled (``compile=True``)
-        and told to recompute (``activation_checkpointing=True``), and a model to be sharded gets its weights, which
-        need it whole. DDP's gradients are views of the buffers that are exchanged, unless the config says
-        ``gradient_as_bucket_view=False``: one copy of all gradients less, in memory and in time.
-        ``gradient_dtype='bfloat16'`` in ``model_wrapper_cfg`` lets DDP exchange them in half precision.
-
-        Raises:
-            ConfigError: For another ``gradient_dtype``.
-        """
-        gradient_dtype = 'float32'
-        keep_regions_precise(model)
-        self._compile_blocks(model)
-        if self.cfg.get('activation_checkpointing') is True:
-            self.logger.info(f'{checkpoint_activations(model)} blocks are recomputed in the backward pass')
-        if self.distributed and not torch.cuda.is_available():
-            make_sync_bn_portable(model)
-        if self.distributed and shards(model_wrapper_cfg):
-            model.to(get_device())
-            self._start_weights()
-            # mmengine looks for a name among its own alone
-            model_wrapper_cfg = {**(model_wrapper_cfg or {}), 'type': FullySharded}
-        elif self.distributed and not is_model_wrapper(model):
-            model_wrapper_cfg = self._ddp_cfg(model_wrapper_cfg)
-            gradient_dtype = model_wrapper_cfg.pop('gradient_dtype', gradient_dtype)
-        if gradient_dtype not in ('float32', 'bfloat16'):
-            raise ConfigError(f'model_wrapper_cfg.gradient_dtype must be float32 or bfloat16, got {gradient_dtype!r}')
-        wrapped = super().wrap_model(model_wrapper_cfg, model)
-        if gradient_dtype == 'bfloat16':
-            wrapped.register_comm_hook(None, bf16_compress_hook)
-        return wrapped
-
-    def _ddp_cfg(self, given: dict | None) -> dict:
-        """Options of DDP with our defaults; another wrapper's are left alone."""
-        if given is not None and given.get('type', _DDP) not in (_DDP, f'mmengine.{_DDP}', MMDistributedDataParallel):
-            return given
-        unused = self.cfg.get('find_unused_parameters', False)
-        defaults = {'type': _DDP, 'broadcast_buffers': False, 'find_unused_parameters': unused}
-        return {**defaults, 'gradient_as_bucket_view': True, **(given or {})}
+        """Take the model through :data:`MODEL_STEPS`, the last of which wraps it."""
+        for step in MODEL_STEPS:
+            model = step(self, model, model_wrapper_cfg)
+        return model
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set up as mmengine does, and the precision of float32 matrix products, see :func:`matmul_precision`.
@@ -183,25 +147,12 @@ class GraftRunner(Runner):
     def _maybe_compile(self, target: str) -> None:
         """Do nothing: mmengine compiles ``target`` (a whole training step) and falls back where it cannot.
 
-        Here ``compile=True``, or a dict of options, compiles the blocks of the model in :meth:`wrap_model`.
+        Here ``compile=True``, or a dict of options, compiles the blocks of the model, see :data:`MODEL_STEPS`.
         """
 
-    def _compile_blocks(self, model: nn.Module) -> None:
-        options = self.cfg.get('compile') or False
-        if options is False or self._train_loop is None:
-            return
-        if options is not True and not isinstance(options, dict):
-            raise ConfigError(f'compile takes True, False or a dict of options of torch.compile, got {options!r}')
-        names = compile_blocks(model, {} if options is True else options)
-        self.logger.info(f'{len(names)} blocks are compiled; the first steps take longer')
-
     def _init_model_weights(self) -> None:
-        """Initialise as mmengine does, then load pre-trained parts, unless a checkpoint to resume brings everything."""
-        if not is_sharded(self.model):  # else done by wrap_model, while the weights were whole
-            self._start_weights()
-        # mmengine takes it for names of modules, between here and load_or_resume
-        if isinstance(self.cfg.get('activation_checkpointing'), bool):
-            self._activation_checkpointing = self.cfg.pop('activation_checkpointing')
+        if not is_sharded(self.model):  # else done by the steps, while the weights were whole
+            self.start_weights(self.model)
 
     def train(self) -> nn.Module:
         """Train as mmengine does. SIGTERM and SIGUSR1 wait for :class:`PreemptionHook`; the log keeps the traceback
@@ -232,8 +183,9 @@ class GraftRunner(Runner):
             if isinstance(handler, logging.FileHandler):
                 handler.handle(record)
 
-    def _start_weights(self) -> None:
-        parts = take_pretrained(self.model)
+    def start_weights(self, model: nn.Module) -> None:
+        """Initialize as mmengine does, then load pre-trained parts, unless a checkpoint to resume brings everything."""
+        parts = take_pretrained(model)
         with safe_torch_load():
             super()._init_model_weights()
         resumed = self._resume_source()
@@ -353,8 +305,6 @@ class GraftRunner(Runner):
         file or none. Differs from mmengine, where ``load_from`` is also the file
         to resume: a run that starts from other weights could not be resumed then.
         """
-        if self._activation_checkpointing is not None:
-            self.cfg.activation_checkpointing = self._activation_checkpointing
         if self._has_loaded:
             return
         named = self._named_source() if self._resume else None
