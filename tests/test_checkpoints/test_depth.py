@@ -113,7 +113,7 @@ def test_unknown_family_is_refused() -> None:
 
 
 def test_absurd_block_numbers_are_refused() -> None:
-    with pytest.raises(ConfigError, match='layers.99999999.a belongs to no known layer'):
+    with pytest.raises(ConfigError, match=r'layers\.99999999\.a belongs to no known layer'):
         depth_from_names(['layers.0.a', 'layers.99999999.a'])
 
 
