@@ -54,7 +54,7 @@ def _check_preprocessor(cfg: dict[str, Any], scope: str, fast: bool | str) -> No
     model = cfg['model']
     scope = model.get('_scope_', scope)
     given = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    kind = given.get('type')
+    kind: Any = given.get('type')
     if kind is None and _library(model, 'model', scope) == 'mmpretrain':
         kind = 'ClsDataPreprocessor'  # its models add the name, which is looked up in the scope of the config
     if _library({**given, 'type': kind}, 'data_preprocessor', scope) in _UNAWARE:
