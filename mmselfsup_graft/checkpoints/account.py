@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable
 
 from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 
+from .families import GATED, LAYER_SCALE, PRE_NORM, QK_NORM, REGISTERS
+
 # Not part of the features: heads, decoders, projectors, queues, mask tokens, counters, values that a model computes.
 # Whole names: a longer one (head_norm, overhead) may be part of an encoder
 _ALWAYS_ALLOWED = re.compile(
@@ -22,15 +24,15 @@ _STAGE = re.compile(r'stages\.\d+\.')
 
 # canonical names -> what they are, and which backbone takes them
 _REMEDIES = (
-    (r'register_tokens$', 'register tokens', 'SelfSupViT with num_registers={count}'),
+    (REGISTERS, 'register tokens', 'SelfSupViT with num_registers={count}'),
     (
-        r'layers\.\d+\.(attn\.gamma1|ffn\.gamma2)\.weight$|layers\.\d+\.gamma_[12]$',
+        rf'{LAYER_SCALE}$|layers\.\d+\.gamma_[12]$',
         'layer scale',
         'layer_scale_init_value=1.0 of the backbone',
     ),
-    (r'layers\.\d+\.attn\.[qk]_norm\.', 'norms of queries and keys', 'SelfSupViT with qk_norm=True'),
-    (r'layers\.\d+\.ffn\.w(12|3)\.', 'gated MLPs', "layer_cfgs=dict(ffn_type='swiglu_fused') of the backbone"),
-    (r'pre_norm\.', 'a norm before the first block', 'pre_norm=True of the backbone'),
+    (QK_NORM, 'norms of queries and keys', 'SelfSupViT with qk_norm=True'),
+    (GATED, 'gated MLPs', "layer_cfgs=dict(ffn_type='swiglu_fused') of the backbone"),
+    (PRE_NORM, 'a norm before the first block', 'pre_norm=True of the backbone'),
     (r'ln2\.', 'a norm of the mean of the patches', "out_type='avg_featmap' of the backbone"),
     (
         r'layers\.\d+\.attn\.(relative_position_bias_table|q_bias|v_bias)|rel_pos_bias\.',

@@ -14,8 +14,7 @@ import torch.nn as nn
 
 from mmselfsup_graft.errors import ConfigError
 
-# parameters that masked image modeling adds to a backbone count as stem, whatever layer they act on
-_MASK = ('mask_token', 'mask_gamma')
+from .families import FAMILIES, MASK_TOKENS, Family
 
 
 @dataclass(frozen=True)
@@ -61,34 +60,29 @@ class Depth:
 
 def vit_depth(num_layers: int) -> Depth:
     """Depth of a vision transformer with ``num_layers`` blocks."""
-    stem = ('cls_token', 'register_tokens', 'pos_embed', 'patch_embed', 'pre_norm')
-    return Depth((*stem, *_MASK), tuple((f'layers.{i}',) for i in range(num_layers)))
+    return _depth(FAMILIES['vit'], (num_layers,))
 
 
 def resnet_depth(stage_blocks: Iterable[int]) -> Depth:
     """Depth of a ResNet with ``stage_blocks`` residual blocks per stage; a block owns its shortcut."""
-    blocks = tuple((f'layer{s + 1}.{b}',) for s, count in enumerate(stage_blocks) for b in range(count))
-    return Depth(('conv1', 'bn1', 'stem', *_MASK), blocks)
+    return _depth(FAMILIES['resnet'], stage_blocks)
 
 
 def convnext_depth(depths: Iterable[int]) -> Depth:
     """Depth of a ConvNeXt; the down-sampling layer before a stage belongs to that stage's first block."""
-    blocks = []
-    for s, count in enumerate(depths):
-        for b in range(count):
-            own = (f'stages.{s}.{b}',)
-            blocks.append((f'downsample_layers.{s}', *own) if s > 0 and b == 0 else own)
-    return Depth(('downsample_layers.0', *_MASK), tuple(blocks))
+    return _depth(FAMILIES['convnext'], depths)
 
 
-def swin_depth(depths: Iterable[int]) -> Depth:
-    """Depth of a Swin transformer; the merging layer after a stage belongs to the next stage's first block."""
+def _depth(family: Family, stage_blocks: Iterable[int]) -> Depth:
+    """Depth of a backbone of a family; the layer before a stage belongs to the stage's first block."""
     blocks = []
-    for s, count in enumerate(depths):
-        for b in range(count):
-            own = (f'stages.{s}.blocks.{b}',)
-            blocks.append((f'stages.{s - 1}.downsample', *own) if s > 0 and b == 0 else own)
-    return Depth(('patch_embed', 'absolute_pos_embed', 'drop_after_pos', *_MASK), tuple(blocks))
+    for stage, count in enumerate(stage_blocks, family.first_stage):
+        for block in range(count):
+            own = (family.block.format(stage=stage, block=block),)
+            first = family.before_stage and stage > family.first_stage and block == 0
+            blocks.append((family.before_stage.format(stage=stage, before=stage - 1), *own) if first else own)
+    # mask tokens count as stem, whatever layer they act on
+    return Depth((*family.stem, *MASK_TOKENS), tuple(blocks))
 
 
 def depth_from_names(names: Iterable[str]) -> Depth:
@@ -99,7 +93,7 @@ def depth_from_names(names: Iterable[str]) -> Depth:
             lying after the last block.
     """
     names = list(names)
-    depth = _depth_of_a_family(names)
+    depth = _depth_of_names(names)
     lost = [n for n in names if depth.layer_id(n) > depth.num_blocks and not re.match(_AFTER_BLOCKS, n)]
     if lost:
         raise ConfigError(
@@ -113,28 +107,16 @@ def depth_from_names(names: Iterable[str]) -> Depth:
 _AFTER_BLOCKS = r'(ln|norm|fc|head|rel_pos_bias|cls_token_mlp|pooler)\w*(\.|$)'
 
 
-def _depth_of_a_family(names: list[str]) -> Depth:
-    transformer = {int(m[1]) for m in (re.match(r'layers\.(\d+)\.', n) for n in names) if m}
-    if transformer:
-        return vit_depth(max(transformer) + 1)
-    swin = _blocks_per_stage(names, r'stages\.(\d+)\.blocks\.(\d+)\.')
-    if swin:
-        return swin_depth(swin)
-    residual = _blocks_per_stage(names, r'layer(\d+)\.(\d+)\.')
-    if residual:
-        return resnet_depth(residual)
-    if any(n.startswith('downsample_layers.') for n in names):
-        return convnext_depth(_blocks_per_stage(names, r'stages\.(\d+)\.(\d+)\.'))
+def _depth_of_names(names: list[str]) -> Depth:
+    for family in FAMILIES.values():
+        blocks = family.blocks(names)
+        if blocks:
+            return _depth(family, [1 + max(numbers) for numbers in blocks.values()])
     raise ConfigError(
         'cannot infer the depth of this backbone: its parameter names are neither those of a ViT (layers.N), Swin '
         '(stages.N.blocks.M), ResNet (layerN.M) nor ConvNeXt (stages.N.M); give the backbone class a `depth` property '
         'returning a Depth'
     )
-
-
-def _blocks_per_stage(names: list[str], pattern: str) -> list[int]:
-    found = {(int(m[1]), int(m[2])) for m in (re.match(pattern, n) for n in names) if m}
-    return [1 + max(b for s, b in found if s == stage) for stage in sorted({s for s, _ in found})]
 
 
 def depth_of(backbone: nn.Module) -> Depth:

@@ -115,14 +115,14 @@ def convert_file(
         str(source),
         options.target,
         method,
-        options.branch,
-        options.keep_head,
-        options.final_norm,
-        options.img_size,
-        prefix,
-        options.source_grid,
-        options.num_heads,
-        options.expand_shared_rel_pos,
+        branch=options.branch,
+        keep_head=options.keep_head,
+        final_norm=options.final_norm,
+        img_size=options.img_size,
+        prefix=prefix,
+        grid=options.source_grid,
+        num_heads=options.num_heads,
+        expand_shared_rel_pos=options.expand_shared_rel_pos,
     )
     fit, verified = _verify(done, options)
     meta = _meta(done, source)

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints.conversion.architecture import Architecture
 
-from .openmmlab_models import beit_traits, heads_of_tables
+from .openmmlab_models import beit_traits
 from .target_model import EPS, Code, NoTargetModel, TargetModel, arguments_text, need
 
 
@@ -80,7 +80,7 @@ def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]
     traits = beit_traits(state.keys())
     arguments: dict[str, Any] = {
         **_timm_sizes(arch),
-        'num_heads': heads_of_tables(state) or heads,
+        'num_heads': heads,
         'mlp_ratio': arch.hidden / arch.width,
         'init_values': 0.1 if traits.layer_scale else None,
         'use_abs_pos_emb': traits.absolute,

@@ -51,29 +51,18 @@ def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> d
         'out_type': 'avg_featmap' if 'ln2.weight' in state else 'raw',
     }
     normed = 'layers.0.attn.q_norm.weight' in state
-    special = {
-        'layer_scale_init_value': 1.0 if any('.gamma1.' in name for name in state) else 0.0,
-        'qkv_bias': 'layers.0.attn.qkv.bias' in state,
-        'with_cls_token': 'cls_token' in state,
-        'pre_norm': 'pre_norm.weight' in state,
-        'patch_cfg': {'bias': 'patch_embed.projection.bias' in state},
-        'layer_cfgs': {'ffn_type': 'swiglu_fused'} if 'layers.0.ffn.w12.weight' in state else {},
-        'norm_cfg': {'type': 'LN', 'eps': arch.norm_eps or EPS},
-        'num_registers': arch.registers,
-        'qk_norm': normed,
+    options: dict[str, tuple[Any, Any]] = {  # value, and the one that needs no mention
+        'layer_scale_init_value': (1.0 if any('.gamma1.' in name for name in state) else 0.0, 0.0),
+        'qkv_bias': ('layers.0.attn.qkv.bias' in state, True),
+        'with_cls_token': ('cls_token' in state, True),
+        'pre_norm': ('pre_norm.weight' in state, False),
+        'patch_cfg': ({'bias': 'patch_embed.projection.bias' in state}, {'bias': 'pre_norm.weight' not in state}),
+        'layer_cfgs': ({'ffn_type': 'swiglu_fused'} if 'layers.0.ffn.w12.weight' in state else {}, {}),
+        'norm_cfg': ({'type': 'LN', 'eps': arch.norm_eps or EPS}, {'type': 'LN', 'eps': EPS}),
+        'num_registers': (arch.registers, 0),
+        'qk_norm': (normed, False),
     }
-    usual = {
-        'layer_scale_init_value': 0.0,
-        'qkv_bias': True,
-        'with_cls_token': True,
-        'pre_norm': False,
-        'patch_cfg': {'bias': 'pre_norm.weight' not in state},
-        'layer_cfgs': {},
-        'norm_cfg': {'type': 'LN', 'eps': EPS},
-        'num_registers': 0,
-        'qk_norm': False,
-    }
-    settings.update({key: value for key, value in special.items() if value != usual[key]})
+    settings.update({key: value for key, (value, usual) in options.items() if value != usual})
     if arch.registers or normed:  # mmpretrain's class has neither
         if 'cls_token' not in state:
             raise NoTargetModel('a ViT with registers or norms of queries and keys and without class token')
@@ -97,12 +86,6 @@ def _vit_arch(arch: Architecture, heads: int) -> dict[str, Any]:
         'num_heads': heads,
         'feedforward_channels': arch.hidden,
     }
-
-
-def heads_of_tables(state: Mapping[str, torch.Tensor]) -> int | None:
-    """Attention heads from relative position tables."""
-    tables = [value for name, value in state.items() if name.endswith('relative_position_bias_table')]
-    return tables[0].shape[1] if tables else None
 
 
 class BEiTTraits(NamedTuple):
@@ -141,7 +124,7 @@ def _beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> 
     traits = beit_traits(state.keys())
     return {
         'type': 'BEiTViT',
-        'arch': _vit_arch(arch, heads_of_tables(state) or heads),
+        'arch': _vit_arch(arch, heads),
         'img_size': arch.img_size,
         'patch_size': arch.patch_size,
         'use_abs_pos_emb': traits.absolute,
@@ -227,7 +210,7 @@ def _mmseg_mae(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]
     scaled = any(name.endswith('.gamma_1') for name in state)
     return {
         'type': 'MAE',
-        **_mmseg_common(arch, heads_of_tables(state) or heads),
+        **_mmseg_common(arch, heads),
         'final_norm': 'ln1.weight' in state,
         'init_values': 0.1 if scaled else 1.0,
         'out_indices': list(range(arch.blocks[0])),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from mmselfsup_graft.checkpoints.conversion.convert import Conversion
+from mmselfsup_graft.checkpoints.families import FAMILIES
 from mmselfsup_graft.errors import CheckpointError
 
 from .library_models import OTHER_BUILDERS
@@ -39,7 +40,7 @@ def target_model_of(conversion: Conversion, num_heads: int | None = None) -> Tar
     builder = _BUILDERS.get((conversion.target.name, arch.family))
     if builder is None:
         raise NoTargetModel(f'no model of {conversion.target.name} to check against')
-    if arch.family in ('vit', 'beit') and not all(arch.img_size):
+    if FAMILIES[arch.family].is_vit and not all(arch.img_size):
         raise NoTargetModel('its position table is for images that are not square, and their size is unknown')
     try:
         return builder(arch, num_heads or heads_of(conversion)[0], conversion.bare_state)

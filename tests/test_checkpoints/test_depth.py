@@ -112,6 +112,11 @@ def test_unknown_family_is_refused() -> None:
         depth_from_names(['features.0.weight', 'classifier.bias'])
 
 
+def test_absurd_block_numbers_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r'layers\.99999999\.a belongs to no known layer'):
+        depth_from_names(['layers.0.a', 'layers.99999999.a'])
+
+
 def test_own_depth_property_wins() -> None:
     class Two(nn.Module):
         depth = Depth(('low',), (('high',),))

@@ -1,13 +1,11 @@
 """Architecture of an encoder, inferred from the shapes of its tensors and its file."""
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 
+from mmselfsup_graft.checkpoints.families import GATED, Family
 from mmselfsup_graft.checkpoints.formats.encoder import Encoder, StateDict
 from mmselfsup_graft.errors import CheckpointError
-
-from .targets import family_of
 
 
 @dataclass(frozen=True)
@@ -56,25 +54,10 @@ class Architecture:
         return f'{self.family} with {blocks} blocks, {widths} channels{heads}{tokens}{patch}{size}{inputs}'
 
 
-_BLOCK_NAMES = {
-    'vit': r'(layers)\.(\d+)\.',
-    'beit': r'(layers)\.(\d+)\.',
-    'resnet': r'(layer\d+)\.(\d+)\.',
-    'convnext': r'(stages\.\d+)\.(\d+)\.',
-    'swin': r'(stages\.\d+)\.blocks\.(\d+)\.',
-}
-# dimensions of tensors from which sizes are read
-_DIMENSIONS = {
-    r'(absolute_)?pos_embed$': 3,
-    r'.*relative_position_bias_table$': 2,
-    r'stages\.\d+\.0\.depthwise_conv\.weight$': 4,
-    r'layer1\.0\.conv1\.weight$': 4,
-}
 # far more than any model has, and little enough to build one
 _MOST_BLOCKS = 1000
 _MAX_RATIO, _ALWAYS_ALLOWED = 4, 2**24  # times what the file holds; numbers
 _MOST_TABLE_ROWS = (2 * 64) ** 2  # windows of 64 x 64 patches
-_STEMS = {'resnet': 'conv1.weight', 'convnext': 'downsample_layers.0.0.weight'}  # others: a patch projection
 
 
 def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -> Architecture:
@@ -88,49 +71,42 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         CheckpointError: If a required tensor is missing or has a wrong shape, or shapes contradict
             each other.
     """
-    family, state = family_of(encoder), encoder.state
-    stem = _STEMS.get(family, 'patch_embed.projection.weight')
-    is_vit = family in ('vit', 'beit')
-    needed = {stem: 4}
-    if is_vit:
-        gated = 'layers.0.ffn.w12.weight' in state
-        needed['layers.0.ffn.w12.weight' if gated else 'layers.0.ffn.layers.0.0.weight'] = 2
-    if family == 'vit':
-        needed['pos_embed'] = 3
-    for name, dimensions in needed.items():
+    family, state = encoder.family, encoder.state
+    _check_needed(encoder, family)
+    width, in_channels, _, kernel = state[family.stem_weight].shape
+    blocks = family.blocks(state)
+    found = Architecture(
+        family=family.name,
+        blocks=tuple(len(numbers) for numbers in blocks.values()),
+        widths=tuple(_width_of_stage(encoder, family, stage, width * 2**i) for i, stage in enumerate(blocks)),
+        in_channels=in_channels,
+        hidden=_hidden(state) if family.is_vit else 0,
+        patch_size=kernel if family.has_patches else 0,
+        img_size=(img_size or _size_of(encoder, kernel)) if encoder.has_position_table else (0, 0),
+        stem_kernel=kernel,
+        num_heads=_heads_of(encoder, width) if family.is_vit else 0,
+        registers=state['register_tokens'].shape[1] if 'register_tokens' in state else 0,
+        norm_eps=encoder.traits.norm_eps or 0.0,
+    )
+    _check_plausible(encoder, found)
+    return found
+
+
+def _check_needed(encoder: Encoder, family: Family) -> None:
+    """Refuse an encoder that lacks a tensor from which sizes are read, or has it with other dimensions."""
+    state = encoder.state
+    needed = {family.stem_weight: 4, **({_first_linear(state): 2} if family.is_vit else {}), **family.needed}
+    for name in needed:
         if name not in state:
             there = [each for each in state if each.startswith(name.partition('.')[0])] or list(state)
             raise CheckpointError(
                 f'{encoder.origin}: {name} is missing, found {", ".join(there[:3])} ...; check the file '
-                f'and the kind of {family}'
+                f'and the kind of {family.name}'
             )
-        _check_dimensions(encoder, name, dimensions)
-    for pattern, dimensions in _DIMENSIONS.items():
+        _check_dimensions(encoder, name, needed[name])
+    for pattern, dimensions in family.sizes.items():
         for name in (name for name in state if re.match(pattern, name)):
             _check_dimensions(encoder, name, dimensions)
-    found = {m.groups() for name in state if (m := re.match(_BLOCK_NAMES[family], name))}
-    blocks = Counter(stage for stage, _ in found)
-    width, in_channels, _, kernel = state[stem].shape
-    num_stages = len(blocks)
-    if family == 'convnext':
-        widths = tuple(_width_of_stage(encoder, stage) for stage in sorted(blocks))
-    else:
-        widths = tuple(width * 2**i for i in range(num_stages))
-    found_architecture = Architecture(
-        family,
-        tuple(blocks[stage] for stage in sorted(blocks)),
-        widths,
-        in_channels,
-        hidden=_hidden(state) if is_vit else 0,
-        patch_size=kernel if is_vit or family == 'swin' else 0,
-        img_size=(img_size or _size_of(encoder, kernel)) if is_vit or 'absolute_pos_embed' in state else (0, 0),
-        stem_kernel=kernel,
-        num_heads=_heads_of(encoder, width) if is_vit else 0,
-        registers=state['register_tokens'].shape[1] if 'register_tokens' in state else 0,
-        norm_eps=encoder.traits.norm_eps or 0.0,
-    )
-    _check_plausible(encoder, found_architecture)
-    return found_architecture
 
 
 def _check_plausible(encoder: Encoder, arch: Architecture) -> None:
@@ -159,18 +135,24 @@ def _check_dimensions(encoder: Encoder, name: str, expected: int) -> None:
         raise CheckpointError(f'{encoder.origin}: {name} is empty, its shape is {shape}')
 
 
-def _width_of_stage(encoder: Encoder, stage: str) -> int:
-    name = f'{stage}.0.depthwise_conv.weight'
-    if name not in encoder.state:
+def _width_of_stage(encoder: Encoder, family: Family, stage: int, usual: int) -> int:
+    name = family.stage_weight.format(stage=stage)
+    if name and name not in encoder.state:
         raise CheckpointError(f'{encoder.origin}: {name} is missing; check that the file is complete')
-    return encoder.state[name].shape[0]
+    return encoder.state[name].shape[0] if name else usual
+
+
+def _first_linear(state: StateDict) -> str:
+    """Name of the first weight of the feed-forward layers, gated or not."""
+    gated = 'layers.0.ffn.w12.weight'
+    return gated if gated in state else 'layers.0.ffn.layers.0.0.weight'
 
 
 def _hidden(state: StateDict) -> int:
     """Width inside the feed-forward layers: for a gated one the value that its class takes, 1.5 times the width."""
-    if 'layers.0.ffn.w12.weight' in state:
-        return state['layers.0.ffn.w12.weight'].shape[0] // 2 * 3 // 2
-    return state['layers.0.ffn.layers.0.0.weight'].shape[0]
+    name = _first_linear(state)
+    rows = state[name].shape[0]
+    return rows // 2 * 3 // 2 if re.match(GATED, name) else rows
 
 
 def _heads_of(encoder: Encoder, width: int) -> int:

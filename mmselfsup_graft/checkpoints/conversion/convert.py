@@ -15,7 +15,7 @@ from mmselfsup_graft.checkpoints.tokens import check_assumed
 from mmselfsup_graft.errors import CheckpointError
 
 from .architecture import Architecture, architecture_of
-from .targets import TARGETS, Target, check_places, family_of, to_target
+from .targets import TARGETS, Target, check_places, to_target
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def convert(
     origin: str,
     target: str,
     wanted: str = 'auto',
+    *,
     branch: str | None = None,
     keep_head: bool = False,
     final_norm: bool | None = None,
@@ -111,7 +112,7 @@ def convert(
     check_places(encoder, where)  # names the tensors that are there; the shapes would only show which are missing
     architecture = architecture_of(encoder, img_size)
     if img_size is not None:
-        encoder = replace(encoder, entries=_resized(encoder, img_size), traits=_resized_traits(encoder, img_size))
+        encoder = _resized(encoder, img_size)
     entries = to_target(encoder, where, final_norm, expand_shared_rel_pos)
     used = {source for entry in entries for source, _ in entry.origins}
     dropped = tuple(name for name in located.holder.file_names.values() if name not in used)
@@ -121,25 +122,25 @@ def convert(
     if twice:
         raise CheckpointError(f'{origin}: two of its tensors would have the name {twice[0]} in target {target}')
     return Conversion(
-        entries,
-        dropped,
-        encoder.format,
-        encoder.branch,
-        architecture,
-        where,
-        encoder.normalization,
-        frozenset(entry.name for entry in entries if any(source in encoder.head for source, _ in entry.origins)),
-        prefix,
-        tuple(beside(content, located.holder.path)),
-        encoder.traits,
-        encoder.notes,
+        entries=entries,
+        dropped=dropped,
+        format=encoder.format,
+        branch=encoder.branch,
+        architecture=architecture,
+        target=where,
+        normalization=encoder.normalization,
+        head=frozenset(entry.name for entry in entries if any(source in encoder.head for source, _ in entry.origins)),
+        prefix=prefix,
+        beside=tuple(beside(content, located.holder.path)),
+        traits=encoder.traits,
+        notes=encoder.notes,
     )
 
 
 # ---------------------------------------------------------------- position tables
-def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
-    """Entries whose position tables fit images of this size."""
-    if family_of(encoder) not in ('vit', 'beit') and 'absolute_pos_embed' not in encoder.state:
+def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Encoder:
+    """The encoder with position tables for images of this size."""
+    if not encoder.has_position_table:
         raise CheckpointError(f'{encoder.origin} holds no position table that depends on the image size')
     patch = tuple(encoder.state['patch_embed.projection.weight'].shape[-2:])
     if img_size[0] % patch[0] or img_size[1] % patch[1]:
@@ -160,12 +161,7 @@ def _resized(encoder: Encoder, img_size: tuple[int, int]) -> Entries:
         elif entry.name.endswith('relative_position_bias_table') and not entry.name.startswith('stages.'):
             new = resize_relative_table(entry.tensor, grid, 3 * extra, encoder.traits.grid)
         done.append(entry if new is entry.tensor else entry.changed('resize', new))
-    return done
-
-
-def _resized_traits(encoder: Encoder, img_size: tuple[int, int]) -> Traits:
-    patch = encoder.state['patch_embed.projection.weight'].shape[-2:]
-    return replace(encoder.traits, img_size=img_size, grid=(img_size[0] // patch[0], img_size[1] // patch[1]))
+    return replace(encoder, entries=done, traits=replace(encoder.traits, img_size=img_size, grid=grid))
 
 
 # ---------------------------------------------------------------- summary

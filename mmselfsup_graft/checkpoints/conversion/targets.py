@@ -8,6 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from mmselfsup_graft.checkpoints.account import changes_features, explain_unplaced, is_staged
+from mmselfsup_graft.checkpoints.families import (
+    GATED,
+    LAYER_SCALE,
+    MASK_TOKENS,
+    PRE_NORM,
+    QK_NORM,
+    REGISTERS,
+    Family,
+)
+from mmselfsup_graft.checkpoints.formats import schemes
 from mmselfsup_graft.checkpoints.formats.computed import (
     Entries,
     Step,
@@ -15,66 +25,24 @@ from mmselfsup_graft.checkpoints.formats.computed import (
     fuse_qv_bias,
     has_shared_table,
     merge_class_token,
-    split_qkv,
 )
-from mmselfsup_graft.checkpoints.formats.computed_stages import scale_to_map, swin_merge_from_mm, unnumber_final_norm
 from mmselfsup_graft.checkpoints.formats.encoder import Encoder
-from mmselfsup_graft.checkpoints.formats.rename import (
-    CONVNEXT_OFFICIAL,
-    CONVNEXT_TIMM,
-    CONVNEXT_TORCHVISION,
-    DINOV2_HUGGINGFACE,
-    SWIN_OFFICIAL,
-    VIT_HUGGINGFACE,
-    VIT_MMSEG,
-    VIT_MMSEG_MAE,
-    VIT_TIMM,
-    RenameTable,
-)
-from mmselfsup_graft.checkpoints.tokens import merge_class_row
+from mmselfsup_graft.checkpoints.formats.schemes import Scheme
 from mmselfsup_graft.errors import CheckpointError
 
-_CANONICAL = RenameTable(())
-_MASK = r'mask_token|mask_gamma'
+_MASK = '|'.join(MASK_TOKENS)
 _FINAL_NORM = r'ln[12]\.'
-_LAYER_SCALE = r'layers\.\d+\.(attn\.gamma1|ffn\.gamma2)\.weight'
 _INDEX = r'.*relative_position_index$'
-_REGISTERS = r'register_tokens$'
-_QK_NORM = r'layers\.\d+\.attn\.[qk]_norm\.'
-_GATED = r'layers\.\d+\.ffn\.w(12|3)\.'
-_PRE_NORM = r'pre_norm\.'
-_NOT_IN_PLAIN_VIT = '|'.join((_REGISTERS, _QK_NORM, _GATED, _PRE_NORM))  # not in an ordinary ViT
-
-# every tensor of a ViT that has a canonical name; others would be ignored by every target
-_KNOWN = {
-    'vit': (
-        r'(cls_token|pos_embed|register_tokens)$|patch_embed\.(projection|norm)\.|pre_norm\.|ln[12]\.|cls_token_mlp\.'
-        r'|layers\.\d+\.(ln[12]|attn\.(qkv|proj|gamma1|[qk]_norm)|ffn\.(layers\.0\.0|layers\.1|w12|w3|gamma2))\.'
-    ),
-    'beit': (
-        r'(cls_token|pos_embed)$|patch_embed\.(projection|norm)\.|rel_pos_bias\.|ln[12]\.'
-        r'|layers\.\d+\.(ln[12]\.|attn\.(qkv|proj)\.|attn\.[qv]_bias$|attn\.relative_position_(bias_table|index)$'
-        r'|gamma_[12]$|ffn\.(layers\.0\.0|layers\.1)\.)'
-    ),
-}
-
-# kind of backbone: the first whose mark is found among the canonical names
-_FAMILIES = (
-    ('beit', r'rel_pos_bias\.|layers\.\d+\.attn\.(q_bias|relative_position)'),
-    ('vit', r'layers\.\d+\.attn\.qkv\.'),
-    ('swin', r'stages\.\d+\.blocks\.\d+\.attn\.w_msa\.'),
-    ('convnext', r'stages\.\d+\.\d+\.depthwise_conv\.'),
-    ('resnet', r'layer1\.0\.'),
-)
+_NOT_IN_PLAIN_VIT = '|'.join((REGISTERS, QK_NORM, GATED, PRE_NORM))  # not in an ordinary ViT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Naming:
     """Names of one family of backbones in a target.
 
     Args:
-        table: Names there -> canonical names.
-        steps: Computations before renaming.
+        scheme: How the tensors are named there.
+        steps: Computations besides those of the scheme.
         final_norm: Whether the target has the norm after a ViT's last block.
         lacks: Regular expression for canonical names that the target computes or does not use.
         refuses: Regular expression for canonical names that change the features and that the
@@ -83,7 +51,7 @@ class Naming:
         shared_table: Whether all blocks may share one table of relative positions there.
     """
 
-    table: RenameTable = _CANONICAL
+    scheme: Scheme = schemes.CANONICAL
     steps: tuple[Step, ...] = ()
     final_norm: bool = True
     lacks: str = r'$^'
@@ -140,7 +108,7 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             'mmseg-vit',
-            {'vit': Naming(VIT_MMSEG, final_norm=False, refuses=f'{_LAYER_SCALE}|{_NOT_IN_PLAIN_VIT}')},
+            {'vit': Naming(scheme=schemes.MMSEG_VIT, final_norm=False, refuses=f'{LAYER_SCALE}|{_NOT_IN_PLAIN_VIT}')},
             'mmseg.VisionTransformer (patch_bias=True)',
             prefix=False,
         ),
@@ -148,7 +116,7 @@ TARGETS: dict[str, Target] = {
             'mmseg-mae',
             {
                 'vit': Naming(
-                    VIT_MMSEG_MAE,
+                    scheme=schemes.MMSEG_MAE,
                     final_norm=False,
                     fresh=r'layers\.\d+\.(gamma_[12]|attn\.relative_position_)',
                     refuses=_NOT_IN_PLAIN_VIT,
@@ -166,10 +134,10 @@ TARGETS: dict[str, Target] = {
         Target(
             'timm',
             {
-                'vit': Naming(VIT_TIMM, (merge_class_row,), refuses=_GATED),
-                'beit': Naming(VIT_TIMM, lacks=_INDEX),
+                'vit': Naming(scheme=schemes.TIMM_VIT, refuses=GATED),
+                'beit': Naming(scheme=schemes.TIMM_VIT, lacks=_INDEX),
                 'resnet': Naming(),
-                'convnext': Naming(CONVNEXT_TIMM),
+                'convnext': Naming(scheme=schemes.TIMM_CONVNEXT),
             },
             'timm models with num_classes=0',
             prefix=False,
@@ -177,7 +145,7 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             'torchvision',
-            {'resnet': Naming(), 'convnext': Naming(CONVNEXT_TORCHVISION, (scale_to_map,))},
+            {'resnet': Naming(), 'convnext': Naming(scheme=schemes.TORCHVISION_CONVNEXT)},
             'torchvision models without their classifier',
             prefix=False,
             by_mmengine=False,
@@ -186,15 +154,13 @@ TARGETS: dict[str, Target] = {
             'hf',
             {
                 'vit': Naming(
-                    VIT_HUGGINGFACE,
-                    (split_qkv,),
+                    scheme=schemes.HUGGINGFACE,
                     refuses=rf'{_NOT_IN_PLAIN_VIT}|ln2\.',
                     fresh=r'embeddings\.mask_token$',
                 ),
                 'vit-scaled': Naming(
-                    DINOV2_HUGGINGFACE,
-                    (split_qkv,),
-                    refuses=rf'{_QK_NORM}|{_PRE_NORM}|{_GATED}|ln2\.',
+                    scheme=schemes.HUGGINGFACE_DINOV2,
+                    refuses=rf'{QK_NORM}|{PRE_NORM}|{GATED}|ln2\.',
                     fresh=r'embeddings\.mask_token$',
                 ),
             },
@@ -205,10 +171,7 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             'official',
-            {
-                'swin': Naming(SWIN_OFFICIAL, (swin_merge_from_mm, unnumber_final_norm)),
-                'convnext': Naming(CONVNEXT_OFFICIAL, (unnumber_final_norm,)),
-            },
+            {'swin': Naming(scheme=schemes.SWIN), 'convnext': Naming(scheme=schemes.CONVNEXT)},
             'the releases of Swin Transformer and ConvNeXt',
             prefix=False,
             by_mmengine=False,
@@ -217,24 +180,11 @@ TARGETS: dict[str, Target] = {
 }
 
 
-def family_of(encoder: Encoder) -> str:
-    """Kind of backbone: ``vit``, ``beit`` (a ViT with relative positions), ``swin``, ``convnext`` or ``resnet``.
-
-    Raises:
-        CheckpointError: If the names match none of them.
-    """
-    names = [entry.name for entry in encoder.entries]
-    for family, mark in _FAMILIES:
-        if any(re.match(mark, name) for name in names):
-            return family
-    raise CheckpointError(f'{encoder.origin}: unknown kind of backbone; its tensors are {names[0]} ...')
-
-
-def naming_of(target: Target, family: str, names: Iterable[str]) -> Naming | None:
+def naming_of(target: Target, family: Family, names: Iterable[str]) -> Naming | None:
     """Names of a family of backbones in a target; a ViT with layer scale may be another class there."""
-    if family == 'vit' and any(re.match(_LAYER_SCALE, name) for name in names):
-        return target.families.get('vit-scaled', target.families.get(family))
-    return target.families.get(family)
+    usual = target.families.get(family.name)
+    scaled = family.name == 'vit' and any(re.match(LAYER_SCALE, name) for name in names)
+    return target.families.get('vit-scaled', usual) if scaled else usual
 
 
 def to_target(
@@ -255,44 +205,46 @@ def to_target(
     family, naming = check_places(encoder, target)
     # TEC's class token passes through an MLP that no other library has; after training its output is constant
     encoder = replace(encoder, entries=merge_class_token(encoder.entries))
-    steps = naming.steps if expand_shared_rel_pos else tuple(s for s in naming.steps if s is not expand_shared_table)
+    steps = [s for s in naming.steps if expand_shared_rel_pos or s is not expand_shared_table]
     if not expand_shared_rel_pos and not naming.shared_table and has_shared_table(encoder.entries):
         raise CheckpointError(
             f'{encoder.origin}: in target {target.name} blocks cannot share a table of relative positions; leave '
             '--no-expand-shared-rel-pos out'
         )
     with_norm = naming.final_norm if final_norm is None else final_norm
-    lacks = [_MASK, naming.lacks, *([_FINAL_NORM] if family in ('vit', 'beit') and not with_norm else [])]
+    lacks = [_MASK, naming.lacks, *([_FINAL_NORM] if family.is_vit and not with_norm else [])]
     entries = [e for e in encoder.entries if not any(re.match(each, e.name) for each in lacks)]
-    for step in steps:
+    for step in (*naming.scheme.write, *steps):
         entries = step(entries)
-    return [replace(e, name=naming.table.from_canonical(e.name)) for e in entries]
+    return [replace(e, name=naming.scheme.table.from_canonical(e.name)) for e in entries]
 
 
-def check_places(encoder: Encoder, target: Target) -> tuple[str, Naming]:
+def check_places(encoder: Encoder, target: Target) -> tuple[Family, Naming]:
     """Family of an encoder and its names in a target that can take all tensors that change the features.
 
     Raises:
         CheckpointError: If the target has no such backbone, or cannot take a tensor that changes its features.
     """
-    family = family_of(encoder)
+    family = encoder.family
     naming = naming_of(target, family, [entry.name for entry in encoder.entries])
     if naming is None:
-        others = ', '.join(name for name, each in TARGETS.items() if family in each.families)
+        others = ', '.join(name for name, each in TARGETS.items() if family.name in each.families)
         raise CheckpointError(
-            f'{encoder.origin} holds a backbone of the family {family}, which target {target.name} does not support; '
-            f'targets that support it: {others}'
+            f'{encoder.origin} holds a backbone of the family {family.name}, which target {target.name} does not '
+            f'support; targets that support it: {others}'
         )
     _refuse(encoder, target, naming, family)
     return family, naming
 
 
-def _refuse(encoder: Encoder, target: Target, naming: Naming, family: str) -> None:
+def _refuse(encoder: Encoder, target: Target, naming: Naming, family: Family) -> None:
     """Raise an error for tensors that change the features and that the target, or every target, cannot take."""
     names = [e.name for e in encoder.entries if not any(source in encoder.head for source, _ in e.origins)]
-    known, staged = _KNOWN.get(family, ''), is_staged(names)
+    staged = is_staged(names)
     refused = [
-        n for n in names if re.match(naming.refuses, n) or (changes_features(n, staged) and not re.match(known, n))
+        name
+        for name in names
+        if re.match(naming.refuses, name) or (changes_features(name, staged) and not re.match(family.known, name))
     ]
     if refused:
         registers = encoder.state.get('register_tokens')

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mmselfsup_graft.checkpoints.families import Family, family_of
 from mmselfsup_graft.checkpoints.reading.reader import CONVERT_OR_ALLOW, read_checkpoint
 from mmselfsup_graft.checkpoints.tokens import CLASS_ROW, place_positions, refuse_extra_tokens
 from mmselfsup_graft.checkpoints.values import check_weights, refuse_other_values
@@ -81,6 +82,16 @@ class Encoder:
     def state(self) -> StateDict:
         """Canonical name -> tensor."""
         return {entry.name: entry.tensor for entry in self.entries}
+
+    @property
+    def family(self) -> Family:
+        """Family of backbones that it belongs to; see :func:`family_of`."""
+        return family_of((entry.name for entry in self.entries), self.origin)
+
+    @property
+    def has_position_table(self) -> bool:
+        """Whether it has tensors that depend on the size of the images."""
+        return self.family.is_vit or 'absolute_pos_embed' in self.state
 
 
 # ---------------------------------------------------------------- the tensors of a file
@@ -194,14 +205,20 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
         )
     if found.refusal:
         raise CheckpointError(f'{origin} (format {found.name}) is {found.refusal}')
-    others = other_matches(hits, [each for each in FORMATS if each.table is found.table], holders)
+    others = other_matches(hits, [each for each in FORMATS if each.scheme.table is found.scheme.table], holders)
     hit, notes = choose(found, hits, others, branch, origin)
     refuse_other_values(origin, reduce(getitem, hit.holder.path, content), hit.prefix)
     if found.normalization is None and wanted in found.also:
         found = replace(found, normalization=Normalization())  # known from the requested method
-    traits = read_traits(content, origin)
     return Located(
-        found, hit.branch or str(branch), hit.holder.state, hit.prefix, origin, hit.holder, traits, tuple(notes)
+        format=found,
+        branch=hit.branch or str(branch),
+        state=hit.holder.state,
+        prefix=hit.prefix,
+        origin=origin,
+        holder=hit.holder,
+        traits=read_traits(content, origin),
+        notes=tuple(notes),
     )
 
 
@@ -226,7 +243,7 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
         if not name.startswith(prefix):
             continue
         if not re.match(found.not_encoder, inner):
-            entries.append(Entry(found.table.to_canonical(inner), tensor, ((source, IDENTITY),)))
+            entries.append(Entry(found.scheme.table.to_canonical(inner), tensor, ((source, IDENTITY),)))
         elif keep_head:
             entries.append(Entry(inner, tensor, ((source, IDENTITY),)))
             head.add(source)
@@ -234,9 +251,9 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
         raise CheckpointError(f'{origin} (format {found.name}) holds no tensors of a {located.branch} encoder')
     check_weights(origin, {source: each.tensor for each in entries for source, _ in each.origins})
     refuse_extra_tokens((entry.name for entry in entries), origin)
-    for step in found.steps:
+    for step in found.scheme.read:
         entries = step(entries)
-    timm = found.table is VIT_TIMM
+    timm = found.scheme.table is VIT_TIMM
     traits = replace(located.traits, grid=_grid(located.traits, grid, entries, origin, timm))
     untold = _unknown_options(entries, traits)
     if timm and traits.norm_eps is None and any(entry.name.startswith('pre_norm.') for entry in entries):
@@ -246,9 +263,17 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
     entries = place_positions(entries, traits.grid, origin, timm)
     used = {source for entry in entries for source, _ in entry.origins}
     dropped = tuple(name for name in located.holder.file_names.values() if name not in used)
-    notes = [*located.notes, *_assumed(entries, traits.grid), *untold]
-    norm = _normalization(traits) or found.normalization
-    return Encoder(entries, found.name, located.branch, dropped, origin, norm, frozenset(head), traits, tuple(notes))
+    return Encoder(
+        entries=entries,
+        format=found.name,
+        branch=located.branch,
+        dropped=dropped,
+        origin=origin,
+        normalization=_normalization(traits) or found.normalization,
+        head=frozenset(head),
+        traits=traits,
+        notes=(*located.notes, *_assumed(entries, traits.grid), *untold),
+    )
 
 
 def _grid(

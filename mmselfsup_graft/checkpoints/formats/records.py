@@ -3,20 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .computed import Step, join_qkv, name_layer_scale, split_qv_bias
-from .computed_stages import number_final_norm, scale_to_vector, swin_merge_to_mm
-from .rename import (
-    CONVNEXT_OFFICIAL,
-    CONVNEXT_TIMM,
-    CONVNEXT_TORCHVISION,
-    SWIN_OFFICIAL,
-    VIT_HUGGINGFACE,
-    VIT_MMSEG,
-    VIT_TIMM,
-    RenameTable,
-)
+from mmselfsup_graft.checkpoints.families import MASK_TOKENS
 
-_KEEP_NAMES = RenameTable(())
+from . import schemes
+from .schemes import Scheme
 
 
 @dataclass(frozen=True)
@@ -53,11 +43,10 @@ class Format:
 
     Args:
         name: What users call it.
-        branches: Name -> encoder in the file; the first is taken unless another is asked for.
-        marks: Regular expressions (searched at the start of a name, prefix removed); all must be found.
+        scheme: How the encoder's tensors are named.
         not_encoder: Regular expression for names after the prefix that are not part of the encoder.
-        table: Names there -> canonical names.
-        steps: Computations after renaming.
+        branches: Name -> encoder in the file; the first is taken unless another is asked for.
+        also_marked: Marks besides those of the scheme.
         projector: Names of the first linear layer of the projector and of the batch norm after it, where the format
             has one; ``{}`` is the encoder's prefix without ``backbone.``.
         also: Other methods whose files have this format, accepted as its name.
@@ -68,11 +57,10 @@ class Format:
     """
 
     name: str
-    branches: Mapping[str, Branch]
-    marks: tuple[str, ...]
+    scheme: Scheme
     not_encoder: str
-    table: RenameTable
-    steps: tuple[Step, ...] = ()
+    branches: Mapping[str, Branch] = field(default_factory=lambda: _one(''))
+    also_marked: tuple[str, ...] = ()
     projector: tuple[str, str] | None = None
     also: tuple[str, ...] = ()
     normalization: Normalization | None = field(default_factory=Normalization)
@@ -80,225 +68,139 @@ class Format:
     bare: bool = False
     heads: Mapping[int, int] = field(default_factory=dict)
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Marks that must all be found in such a file."""
+        return (*self.scheme.marks, *self.also_marked)
+
 
 def _one(prefix: str) -> dict[str, Branch]:
     return {'base': Branch(prefix)}
 
 
-_TIMM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.weight')
-_SWIN_MARK = r'layers\.0\.blocks\.0\.attn\.relative_position_bias_table'
-_SWIN_STEPS: tuple[Step, ...] = (swin_merge_to_mm, number_final_norm)
-_RESNET = r'layer1\.0\.'
-_CANONICAL = r'layers\.0\.attn\.qkv\.|layer1\.0\.|stages\.0\.0\.depthwise_conv\.|stages\.0\.blocks\.0\.attn\.w_msa\.'
-_CONV_STEM_MARKS = (r'blocks\.0\.attn\.qkv\.weight', r'patch_embed\.proj\.0\.weight')
 _CONV_STEM = "a ViT with MoCo v3's convolutional stem, which no library here has"
-_MASK = r'mask_token|masked_embed|mask_gamma'
+_MASK = '|'.join((*MASK_TOKENS, 'masked_embed'))
 _MOCOV3 = {'base': Branch('base_encoder.'), 'momentum': Branch('momentum_encoder.')}
 _SELF_DISTILLED = {'teacher': Branch('backbone.', 'teacher'), 'student': Branch('backbone.', 'student')}
 # ours; then mmpretrain's MoCo v3 and MoCo, whose momentum encoder is backbone and neck in a sequence
 _FOLLOWERS = ('momentum_encoder.module.0.', 'encoder_k.module.0.', 'encoder_k.0.')
 _OPENMMLAB = {'base': Branch('backbone.'), 'momentum': Branch('momentum_encoder.backbone.', others=_FOLLOWERS)}
-_HF_MARK = r'encoder\.layer\.0\.attention\.attention\.query\.weight'
 _HF_OTHERS = r'pooler\.|classifier\.|decoder\.|embeddings\.mask_token'
-_PLAIN = (name_layer_scale,)
 _VIT_HEAD, _RESNET_FC, _NECK = ('{}head.0', '{}head.1'), ('{}fc.0', '{}fc.1'), ('{}neck.fc0', '{}neck.bn0')
 
 # order matters: the first format whose marks are all found is taken
 FORMATS: tuple[Format, ...] = (
     Format(
         name='moco',
+        scheme=schemes.RESNET,
         branches={'base': Branch('encoder_q.'), 'momentum': Branch('encoder_k.')},
-        marks=(_RESNET,),
         not_encoder=r'fc\.',
-        table=_KEEP_NAMES,
     ),
     Format(
         name='mocov3',
+        scheme=schemes.TIMM_VIT,
         branches=_MOCOV3,
-        marks=_TIMM_MARKS,
         not_encoder=r'head\.',
-        table=VIT_TIMM,
-        steps=_PLAIN,
         projector=_VIT_HEAD,
         also=('layer_grafted',),
         heads={384: 12},
     ),
     Format(
         name='mocov3-conv-stem',
+        scheme=schemes.CONV_STEM_VIT,
         branches=_MOCOV3,
-        marks=_CONV_STEM_MARKS,
         not_encoder=r'head\.',
-        table=VIT_TIMM,
         also=('mocov3', 'layer_grafted'),
         refusal=_CONV_STEM,
     ),
     Format(
         name='mocov3-resnet',
+        scheme=schemes.RESNET,
         branches=_MOCOV3,
-        marks=(_RESNET,),
         not_encoder=r'fc\.',
-        table=_KEEP_NAMES,
         projector=_RESNET_FC,
         also=('mocov3',),
     ),
     Format(
-        name='ibot',
-        branches=_SELF_DISTILLED,
-        marks=_TIMM_MARKS,
-        not_encoder=rf'head\.|{_MASK}',
-        table=VIT_TIMM,
-        steps=_PLAIN,
-        also=('dino',),
+        name='ibot', scheme=schemes.TIMM_VIT, branches=_SELF_DISTILLED, not_encoder=rf'head\.|{_MASK}', also=('dino',)
     ),
     Format(
-        name='dino-resnet',
-        branches=_SELF_DISTILLED,
-        marks=(_RESNET,),
-        not_encoder=r'head\.|fc\.',
-        table=_KEEP_NAMES,
-        also=('dino',),
+        name='dino-resnet', scheme=schemes.RESNET, branches=_SELF_DISTILLED, not_encoder=r'head\.|fc\.', also=('dino',)
     ),
     Format(
         name='ibot-swin',
+        scheme=schemes.SWIN,
         branches=_SELF_DISTILLED,
-        marks=(_SWIN_MARK,),
         not_encoder=rf'head\.|{_MASK}|.*attn_mask$',
-        table=SWIN_OFFICIAL,
-        steps=_SWIN_STEPS,
         also=('ibot',),
     ),
     Format(
         name='mmseg-vit',
+        scheme=schemes.MMSEG_VIT,
         branches={'base': Branch('backbone.', others=('',))},
-        marks=(r'layers\.0\.attn\.attn\.in_proj_weight',),
         not_encoder=r'(decode|auxiliary)_head\.',
-        table=VIT_MMSEG,
         bare=True,
     ),
     Format(
         name='openmmlab',
+        scheme=schemes.CANONICAL,
         branches=_OPENMMLAB,
-        marks=(_CANONICAL,),
         not_encoder=r'$^',
-        table=_KEEP_NAMES,
-        steps=(name_layer_scale, split_qv_bias),
         projector=_NECK,
         also=('mmpretrain', 'mmselfsup', 'a2mim', 'simmim', 'mae', 'moco', 'mocov3', 'swav', 'layer_grafted', 'tec'),
         normalization=None,
     ),
-    Format(
-        name='simmim',
-        branches=_one('encoder.'),
-        marks=_TIMM_MARKS,
-        not_encoder=rf'head\.|{_MASK}',
-        table=VIT_TIMM,
-        steps=_PLAIN,
-    ),
+    Format(name='simmim', scheme=schemes.TIMM_VIT, branches=_one('encoder.'), not_encoder=rf'head\.|{_MASK}'),
     Format(
         name='simmim-swin',
+        scheme=schemes.SWIN,
         branches=_one('encoder.'),
-        marks=(_SWIN_MARK,),
         not_encoder=rf'head\.|{_MASK}|.*attn_mask$',
-        table=SWIN_OFFICIAL,
-        steps=_SWIN_STEPS,
         also=('simmim',),
     ),
     Format(
         name='swav',
-        branches=_one(''),
-        marks=(_RESNET, r'projection_head\.|prototypes\.'),
+        scheme=schemes.RESNET,
+        also_marked=(r'projection_head\.|prototypes\.',),
         not_encoder=r'projection_head\.|prototypes\.',
-        table=_KEEP_NAMES,
         normalization=Normalization(std=(0.228, 0.224, 0.225)),
     ),
     Format(
         name='tec',
-        branches=_one(''),
-        marks=(*_TIMM_MARKS, r'cls_token_mlp\.'),
+        scheme=schemes.TIMM_VIT,
+        also_marked=(r'cls_token_mlp\.',),
         not_encoder=rf'decoder_|encoder_adaptor\.|forward_(fea|att)_decoder\.|head\.|{_MASK}',
-        table=VIT_TIMM,
-        steps=_PLAIN,
     ),
     Format(
-        name='mae',
-        branches=_one(''),
-        marks=(*_TIMM_MARKS, r'decoder_blocks\.'),
-        not_encoder=rf'decoder_|head\.|{_MASK}',
-        table=VIT_TIMM,
-        steps=_PLAIN,
+        name='mae', scheme=schemes.TIMM_VIT, also_marked=(r'decoder_blocks\.',), not_encoder=rf'decoder_|head\.|{_MASK}'
     ),
     Format(
         name='timm',
-        branches=_one(''),
-        marks=_TIMM_MARKS,
+        scheme=schemes.TIMM_VIT,
         not_encoder=rf'decoder_|head(_dist)?\.|pre_logits\.|fc\.|{_MASK}',
-        table=VIT_TIMM,
-        steps=_PLAIN,
         also=('mae', 'mocov3', 'layer_grafted', 'tec', 'ibot', 'dino', 'deit'),
         normalization=None,
         bare=True,
     ),
-    Format(
-        name='conv-stem',
-        branches=_one(''),
-        marks=_CONV_STEM_MARKS,
-        not_encoder=r'head\.',
-        table=VIT_TIMM,
-        refusal=_CONV_STEM,
-        bare=True,
-    ),
+    Format(name='conv-stem', scheme=schemes.CONV_STEM_VIT, not_encoder=r'head\.', refusal=_CONV_STEM, bare=True),
     Format(
         name='huggingface',
+        scheme=schemes.HUGGINGFACE,
         branches={'base': Branch('vit.', others=('dinov2.', 'dinov2_with_registers.', ''))},
-        marks=(_HF_MARK,),
         not_encoder=_HF_OTHERS,
-        table=VIT_HUGGINGFACE,
-        steps=(join_qkv,),
         normalization=None,
         bare=True,
     ),
+    Format(name='swin', scheme=schemes.SWIN, not_encoder=r'head\.|.*attn_mask$', bare=True),
+    Format(name='convnext', scheme=schemes.CONVNEXT, not_encoder=r'head\.', bare=True),
+    Format(name='timm-convnext', scheme=schemes.TIMM_CONVNEXT, not_encoder=r'head\.(?!norm)', bare=True),
     Format(
-        name='swin',
-        branches=_one(''),
-        marks=(_SWIN_MARK,),
-        not_encoder=r'head\.|.*attn_mask$',
-        table=SWIN_OFFICIAL,
-        steps=_SWIN_STEPS,
-        bare=True,
-    ),
-    Format(
-        name='convnext',
-        branches=_one(''),
-        marks=(r'stages\.0\.0\.dwconv\.',),
-        not_encoder=r'head\.',
-        table=CONVNEXT_OFFICIAL,
-        steps=(number_final_norm,),
-        bare=True,
-    ),
-    Format(
-        name='timm-convnext',
-        branches=_one(''),
-        marks=(r'stages\.0\.blocks\.0\.conv_dw\.',),
-        not_encoder=r'head\.(?!norm)',
-        table=CONVNEXT_TIMM,
-        bare=True,
-    ),
-    Format(
-        name='torchvision-convnext',
-        branches=_one(''),
-        marks=(r'features\.1\.0\.block\.0\.weight',),
-        not_encoder=r'classifier\.(?!0)',
-        table=CONVNEXT_TORCHVISION,
-        steps=(scale_to_vector,),
-        bare=True,
+        name='torchvision-convnext', scheme=schemes.TORCHVISION_CONVNEXT, not_encoder=r'classifier\.(?!0)', bare=True
     ),
     Format(
         name='mmpretrain',
-        branches=_one(''),
-        marks=(_CANONICAL,),
+        scheme=schemes.CANONICAL,
         not_encoder=r'(head|neck|fc)\.',
-        table=_KEEP_NAMES,
-        steps=(name_layer_scale, split_qv_bias),
         also=('mmselfsup', 'torchvision', 'timm', 'a2mim', 'simmim'),
         normalization=None,
         bare=True,

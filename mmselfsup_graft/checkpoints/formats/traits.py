@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from mmselfsup_graft.checkpoints.families import FAMILIES
 from mmselfsup_graft.errors import CheckpointError
 
 # heads of the architectures that configs name: (width, heads), see the arch_zoo of SelfSupViT
@@ -39,7 +40,7 @@ ARCH_HEADS = {
     'mocov3-small': (384, 12),
 }
 _TEXTS = ('cfg', 'config')  # where mmengine keeps the config
-_CONV = ('ResNet', 'ConvNeXt', 'Swin')  # their maps have no fixed grid
+_CONV = tuple(each.class_name for each in FAMILIES.values() if not each.is_vit)  # their maps have no fixed grid
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,10 @@ from torchvision.transforms.v2 import functional as F
 from mmselfsup_graft.errors import ConfigError
 
 from .kernels import Scratch
-from .operation import Numbers, Operation, Size, uniform
+from .operation import Numbers, Operation, Size, uniform, uniform_tensor
 
 #: interpolations by their number in a row
 INTERPOLATIONS = (InterpolationMode.NEAREST, InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
-
-_scratch = torch.empty(1)
 
 
 class CropRow(NamedTuple):
@@ -97,7 +95,7 @@ class Crop(Operation):
         """Draw as torchvision does, without the tensors and checks around them, which cost more."""
         for _ in range(10):
             area = height * width * uniform(*self.scale)
-            aspect = torch.exp(_scratch.uniform_(*self.log_ratio)).item()
+            aspect = torch.exp(uniform_tensor(*self.log_ratio)).item()
             w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:
                 top = int(torch.randint(0, height - h + 1, (1,)).item())

@@ -26,9 +26,14 @@ RowT = TypeVar('RowT', bound=Row)
 _scratch = torch.empty(1)
 
 
+def uniform_tensor(low: float, high: float) -> torch.Tensor:
+    """Draw ``torch.empty(1).uniform_(low, high)``, float32 [1], into one tensor, which the next draw overwrites."""
+    return _scratch.uniform_(low, high)
+
+
 def uniform(low: float, high: float) -> float:
-    """Draw a number as ``torch.empty(1).uniform_(low, high)`` does, without the tensor, which costs as much."""
-    return _scratch.uniform_(low, high).item()
+    """Draw a number as ``torch.empty(1).uniform_(low, high)`` does, without a new tensor, which costs as much."""
+    return uniform_tensor(low, high).item()
 
 
 def checked_probability(owner: str, p: float) -> float:

@@ -5,16 +5,15 @@ they look like a misspelled known name, unless the value under that name is made
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import Registry
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.utils.suggestions import nearest
 
 from .config_values import wrong_value
-from .keys import TOP_LEVEL, Section, role_of, section_of
+from .keys import TOP_LEVEL, Place, root_of
 from .run_values import check_values
 
 # names of other toolboxes for keys that have another one here
@@ -29,39 +28,6 @@ _INSTEAD = {  # what helps with keys that no override sets as they are meant
 }
 
 
-class _Place(NamedTuple):
-    """A value of a config with all that decides who reads it."""
-
-    node: Any
-    path: str
-    key: str
-    around: dict
-    role: Registry | None
-    scope: str
-
-    def child(self, key: Any) -> '_Place':
-        """Step to one key of a dict or one index of a list; the items of a list stand where the list stands."""
-        path = f'{self.path}.{key}' if self.path else str(key)
-        if isinstance(self.node, list | tuple):
-            return self._replace(node=self.node[int(key)], path=path)
-        role = role_of(key, self.role, is_top_level=not self.path)
-        return _Place(self.node[key], path, key, self.node, role, self.node.get('_scope_', self.scope))
-
-    def below(self) -> Iterator['_Place']:
-        """Yield the place itself and all below it that something may read."""
-        yield self
-        inner = self.node if isinstance(self.node, dict) else range(len(self.node) if _is_list(self.node) else 0)
-        for key in inner:
-            if self.path or key in TOP_LEVEL:
-                yield from self.child(key).below()
-
-    def section(self) -> Section:
-        """Say which keys may stand here."""
-        if not self.path:
-            return Section('a config', TOP_LEVEL, exact=False)
-        return section_of(self.node, self.key, self.around, self.role, self.scope)
-
-
 def check_config(cfg: Config) -> None:
     """Refuse a config that holds keys or types which nothing knows, or values that their keys cannot take.
 
@@ -70,7 +36,7 @@ def check_config(cfg: Config) -> None:
     Raises:
         ConfigError: One line naming every such key with its nearest known neighbor; see also :func:`check_values`.
     """
-    problems = [problem for place in _root(cfg).below() if isinstance(place.node, dict) for problem in _problems(place)]
+    problems = [problem for place in root_of(cfg).below() for problem in _problems(place)]
     if problems:
         raise ConfigError('; '.join(problems))
     check_values(cfg)
@@ -87,22 +53,16 @@ def apply_cfg_options(cfg: Config, options: dict[str, Any]) -> None:
     """
     trial = Config(cfg.to_dict())
     for option in sorted(options, key=lambda name: not name.endswith('.type')):
-        _check_option(_root(trial), option)
+        _check_option(root_of(trial), option)
         # one after the other: an option may reach into what an earlier one put there
         trial.merge_from_dict({option: options[option]})
     for option, value in options.items():
         cfg.merge_from_dict({option: value})
 
 
-def _root(cfg: Config) -> _Place:
-    return _Place(cfg.to_dict(), '', '', {}, None, cfg.get('default_scope') or 'mmengine')
-
-
-def _is_list(node: Any) -> bool:
-    return isinstance(node, list | tuple)
-
-
-def _problems(place: _Place) -> Iterator[str]:
+def _problems(place: Place) -> Iterator[str]:
+    if not isinstance(place.node, dict):
+        return
     try:
         section = place.section()
     except ConfigError as error:
@@ -116,16 +76,16 @@ def _problems(place: _Place) -> Iterator[str]:
             yield f"'{place.path}.{key}' is {value!r}, but {section.owner} takes {expected}"
 
 
-def _is_variable(root: _Place, name: str) -> bool:
+def _is_variable(root: Place, name: str) -> bool:
     """Whether a name at top level is no misspelling: the known name is there and holds the value or an item of it."""
     value, known = root.node[name], nearest(name, TOP_LEVEL)
-    parts = [value, *(value.values() if isinstance(value, dict) else value if _is_list(value) else ())]
+    parts = [value, *(value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ())]
     parts = [part for part in parts if isinstance(part, dict | list)]
     places = [place for key in known if key in root.node for place in root.child(key).below()]
     return name.startswith('_') or name.endswith('pipeline') or any(place.node in parts for place in places)
 
 
-def _check_option(root: _Place, option: str) -> None:
+def _check_option(root: Place, option: str) -> None:
     """Follow a dotted key as far as it exists and ask the section reached about the first part that is new."""
     parts, place = option.split('.'), root
     if parts[0] not in TOP_LEVEL:
@@ -136,7 +96,7 @@ def _check_option(root: _Place, option: str) -> None:
             if following.isdigit():
                 raise ConfigError(f"unknown key '{option}' ('{where}' is not set, so it has no items)")
             return _check_new_key(root, place, part)
-        if _is_list(node) and not (part.isdigit() and int(part) < len(node)):
+        if isinstance(node, list | tuple) and not (part.isdigit() and int(part) < len(node)):
             raise ConfigError(f"unknown key '{where}' ('{place.path}' is a list of {len(node)} items)")
         if not isinstance(node, dict | list | tuple):
             raise ConfigError(f"unknown key '{where}' ('{place.path}' is {node!r}, not a section with keys)")
@@ -144,7 +104,7 @@ def _check_option(root: _Place, option: str) -> None:
     return None
 
 
-def _check_new_key(root: _Place, place: _Place, key: str) -> None:
+def _check_new_key(root: Place, place: Place, key: str) -> None:
     section, where = place.section(), f'{place.path}.{key}'
     if section.owner is None:  # plain data: overrides change what is there
         raise ConfigError(_unknown(where, f"'{place.path}'", place.node))
@@ -154,7 +114,7 @@ def _check_new_key(root: _Place, place: _Place, key: str) -> None:
         raise ConfigError(said if meant else _unknown(where, section.owner, section.keys or ()))
 
 
-def _never_read(root: _Place, option: str) -> str:
+def _never_read(root: Place, option: str) -> str:
     """Say why an option at top level would change nothing, and which one would."""
     name = option.partition('.')[0]
     if option in _LENGTHS:
@@ -167,7 +127,7 @@ def _never_read(root: _Place, option: str) -> str:
     return _unknown(name, 'a config', {*TOP_LEVEL, *root.node})
 
 
-def _elsewhere(root: _Place, option: str) -> str:
+def _elsewhere(root: Place, option: str) -> str:
     """Name the full paths that an option may have meant: the same value as the variable, or the same last name."""
     name, dot, rest = option.partition('.')
     last, value, places = option.rpartition('.')[2], root.node.get(name), list(root.below())[1:]

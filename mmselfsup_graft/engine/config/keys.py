@@ -5,11 +5,12 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from inspect import Parameter
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.config import Config
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import FUNCTIONS, STRATEGIES, Registry
 from mmengine.runner import Runner
@@ -108,6 +109,44 @@ class Section(NamedTuple):
 
 #: top-level names that are read; others are variables
 TOP_LEVEL = (frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}).union(_READ_BY_RUNNER, _AT_TOP)
+
+
+class Place(NamedTuple):
+    """A value of a config with all that decides who reads it."""
+
+    node: Any
+    path: str
+    key: str
+    around: dict
+    role: Registry | None
+    scope: str
+
+    def child(self, key: Any) -> 'Place':
+        """Step to one key of a dict or one index of a list; the items of a list stand where the list stands."""
+        path = f'{self.path}.{key}'.lstrip('.')
+        if isinstance(self.node, list | tuple):
+            return self._replace(node=self.node[int(key)], path=path)
+        role = role_of(key, self.role, is_top_level=not self.path)
+        return Place(self.node[key], path, key, self.node, role, self.node.get('_scope_', self.scope))
+
+    def below(self) -> Iterator['Place']:
+        """Yield the place itself and all below it that something may read."""
+        yield self
+        inner = self.node if isinstance(self.node, dict) else ()
+        for key in range(len(self.node)) if isinstance(self.node, list | tuple) else inner:
+            if self.path or key in TOP_LEVEL:
+                yield from self.child(key).below()
+
+    def section(self) -> Section:
+        """Say which keys may stand here."""
+        if not self.path:
+            return Section('a config', TOP_LEVEL, exact=False)
+        return section_of(self.node, self.key, self.around, self.role, self.scope)
+
+
+def root_of(cfg: Config) -> Place:
+    """Return the place of the whole config."""
+    return Place(cfg.to_dict(), '', '', {}, None, cfg.get('default_scope') or 'mmengine')
 
 
 def role_of(key: str, around: Registry | None, is_top_level: bool = False) -> Registry | None:

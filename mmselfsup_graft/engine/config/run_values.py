@@ -1,8 +1,7 @@
 """Values of a config that its keys could not take, told before anything is built or written."""
 
 import fnmatch
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from mmengine.config import Config
 
@@ -11,6 +10,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 
 from .config_values import wrong_path_value
+from .keys import root_of, section_of
 
 # whose data preprocessors take no notice of what a fast pipeline leaves to the device
 _UNAWARE = ('mmpretrain', 'mmengine')
@@ -37,36 +37,27 @@ def check_values(cfg: Config) -> None:
     counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if isinstance(counts, bool) or not isinstance(counts, int) or counts < 1:
         raise ConfigError(f'optim_wrapper.accumulative_counts must be a whole number of at least 1, got {counts!r}')
-    entries = list(_entries(cfg.to_dict(), ''))
-    for path, value in entries:
-        expected = wrong_path_value(path, value)
+    root = root_of(cfg)
+    places = list(root.below())
+    for place in places:
+        expected = wrong_path_value(place.path, place.node)
         if expected:
-            raise ConfigError(f'{path} is {value!r}, expected {expected}')
-    modes = [value for path, value in entries if fnmatch.fnmatchcase(path, '*_dataloader.*.fast')]
+            raise ConfigError(f'{place.path} is {place.node!r}, expected {expected}')
+    modes = [place.node for place in places if fnmatch.fnmatchcase(place.path, '*_dataloader.*.fast')]
     deferring = [mode for mode in modes if resolve_mode(mode) not in (None, 'cpu')]
-    if deferring:
-        _check_preprocessor(cfg, deferring[0])
+    if deferring and isinstance(root.node.get('model'), dict):
+        _check_preprocessor(root.node, root.scope, deferring[0])
 
 
-def _entries(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield path and value of everything below a value of the config."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for key, value in items:
-        yield f'{path}{key}', value
-        yield from _entries(value, f'{path}{key}.')
-
-
-def _check_preprocessor(cfg: Config, fast: bool | str) -> None:
+def _check_preprocessor(cfg: dict[str, Any], scope: str, fast: bool | str) -> None:
     """Refuse a data preprocessor that would silently leave out what a fast pipeline leaves to it."""
-    model = cfg.get('model')
-    if not isinstance(model, dict):
-        return
-    scope: str = model.get('_scope_') or cfg.get('default_scope') or ''
-    given: Any = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    kind = given.get('type')
-    if kind is None and _origin(model.get('type'), scope) == 'mmpretrain':
+    model = cfg['model']
+    scope = model.get('_scope_', scope)
+    given = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    kind: Any = given.get('type')
+    if kind is None and _library(model, 'model', scope) == 'mmpretrain':
         kind = 'ClsDataPreprocessor'  # its models add the name, which is looked up in the scope of the config
-    if _origin(kind, given.get('_scope_', scope)) in _UNAWARE:
+    if _library({**given, 'type': kind}, 'data_preprocessor', scope) in _UNAWARE:
         name = kind if isinstance(kind, str) else kind.__name__
         right = 'ClsDataPreprocessor' if name.endswith('ClsDataPreprocessor') else 'SelfSupDataPreprocessor'
         raise ConfigError(
@@ -76,8 +67,7 @@ def _check_preprocessor(cfg: Config, fast: bool | str) -> None:
         )
 
 
-def _origin(kind: Any, scope: str) -> str:
-    """Library of the class that a type of a model's part stands for, ``''`` if there is none."""
-    if isinstance(kind, str):
-        kind = MODELS.get(kind) if '.' in kind or scope == MODELS.scope else MODELS.get(f'{scope}.{kind}')
-    return '' if kind is None else cast(type, kind).__module__.partition('.')[0]
+def _library(node: dict[str, Any], key: str, scope: str) -> str:
+    """Library of the class that a part of a model names, ``''`` if it names none."""
+    target = section_of(node, key, {}, MODELS, scope).target
+    return '' if target is None else target.__module__.partition('.')[0]
