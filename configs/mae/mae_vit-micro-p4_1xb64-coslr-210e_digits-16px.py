@@ -12,7 +12,7 @@ model = dict(backbone=dict(arch=dict(num_layers=3)), neck=dict(decoder_depth=1))
 
 train_dataloader = dict(batch_size=64)
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
-param_scheduler = [dict(type='WarmupCosineLR', warmup=30, end=210, by_epoch=True, convert_to_iter_based=True)]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=30, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=210)
 auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(checkpoint=dict(interval=30))

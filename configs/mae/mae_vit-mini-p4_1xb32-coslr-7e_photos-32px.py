@@ -13,7 +13,7 @@ model = dict(
     neck=dict(decoder_depth=1, mlp_ratio=2),
 )
 optim_wrapper = dict(optimizer=dict(lr=6e-3))
-param_scheduler = [dict(type='WarmupCosineLR', warmup=1, end=7, by_epoch=True, convert_to_iter_based=True)]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=1, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=7)
 auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(checkpoint=dict(interval=7))

@@ -13,7 +13,7 @@ model = dict(backbone=dict(arch=dict(num_layers=3)), head=dict(temperature=0.5))
 train_dataloader = dict(batch_size=64)
 # everything is decayed, as in MoCo v3
 optim_wrapper = dict(optimizer=dict(lr=2e-3, betas=(0.9, 0.999), weight_decay=0.1), paramwise_cfg=dict(_delete_=True))
-param_scheduler = [dict(type='WarmupCosineLR', warmup=10, end=75, by_epoch=True, convert_to_iter_based=True)]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=10, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=75)
 auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(

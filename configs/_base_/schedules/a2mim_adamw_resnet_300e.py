@@ -16,7 +16,6 @@ param_scheduler = [
     dict(
         type='WarmupCosineLR',
         warmup=10,
-        end=300,
         min_lr=1e-5,
         cosine_in_warmup=True,
         by_epoch=True,

@@ -8,7 +8,7 @@ optim_wrapper = dict(
 )
 
 param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=5, end=100, min_ratio=1e-6 / 2e-3, by_epoch=True, convert_to_iter_based=True)
+    dict(type='WarmupCosineLR', warmup=5, min_ratio=1e-6 / 2e-3, by_epoch=True, convert_to_iter_based=True)
 ]
 # the last epoch is always validated
 train_cfg = dict(type='ResumableEpochLoop', max_epochs=100, val_interval=1)

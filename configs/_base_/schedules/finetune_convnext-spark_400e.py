@@ -5,7 +5,5 @@ optim_wrapper = dict(
     optimizer=dict(lr=4e-4, weight_decay=0.01),
     paramwise_cfg=dict(layer_wise_decay_ratio=0.7, layer_ids='backbone'),
 )
-param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=5, end=400, min_lr=1e-6, by_epoch=True, convert_to_iter_based=True)
-]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=5, min_lr=1e-6, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=400)

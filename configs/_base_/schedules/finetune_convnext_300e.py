@@ -13,8 +13,6 @@ optim_wrapper = dict(
     ),
 )
 
-param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=5, end=300, min_lr=1e-6, by_epoch=True, convert_to_iter_based=True)
-]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=5, min_lr=1e-6, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=300)
 auto_scale_lr = dict(base_batch_size=2048, accumulated=2)

@@ -7,9 +7,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(no_decay_1d=True),
 )
 
-param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=5, end=300, min_lr=1e-6, by_epoch=True, convert_to_iter_based=True)
-]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=5, min_lr=1e-6, by_epoch=True, convert_to_iter_based=True)]
 # the last epoch is always validated
 train_cfg = dict(type='ResumableEpochLoop', max_epochs=300, val_interval=1)
 val_cfg = dict()

@@ -9,8 +9,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_wise_decay_ratio=0.75, no_decay_names=['cls_token', 'pos_embed'], head_lr_scale=1.0),
 )
 
-param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=2, end=20, min_ratio=1e-3, by_epoch=True, convert_to_iter_based=True)
-]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=2, min_ratio=1e-3, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=20)
 auto_scale_lr = dict(base_batch_size=64)

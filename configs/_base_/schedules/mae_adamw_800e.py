@@ -7,6 +7,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(no_decay_1d=True),
 )
 
-param_scheduler = [dict(type='WarmupCosineLR', warmup=40, end=800, by_epoch=True, convert_to_iter_based=True)]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=40, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(type='ResumableEpochLoop', max_epochs=800)
 auto_scale_lr = dict(enable=False, base_batch_size=4096)

@@ -6,6 +6,6 @@ optim_wrapper = dict(
     constructor='LayerWiseLRConstructor',
 )
 
-param_scheduler = [dict(type='WarmupCosineLR', warmup=40, end=300, by_epoch=True, convert_to_iter_based=True)]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=40, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(type='ResumableEpochLoop', max_epochs=300)
 auto_scale_lr = dict(enable=False, base_batch_size=4096)

@@ -8,7 +8,5 @@ _base_ = [
 
 model = dict(backbone=dict(arch='deit-small'), head=dict(num_classes=100))
 optim_wrapper = dict(optimizer=dict(lr=8e-3))
-param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=5, end=100, min_lr=1e-6, by_epoch=True, convert_to_iter_based=True)
-]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=5, min_lr=1e-6, by_epoch=True, convert_to_iter_based=True)]
 default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

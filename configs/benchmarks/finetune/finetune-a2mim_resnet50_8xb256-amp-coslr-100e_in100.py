@@ -13,8 +13,6 @@ model = dict(
 )
 train_dataloader = dict(batch_size=256)
 optim_wrapper = dict(optimizer=dict(lr=5e-3), paramwise_cfg=dict(_delete_=True, no_decay_1d=True))
-param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=20, end=100, min_lr=1e-6, by_epoch=True, convert_to_iter_based=True)
-]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=20, min_lr=1e-6, by_epoch=True, convert_to_iter_based=True)]
 auto_scale_lr = dict(base_batch_size=2048)
 default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

@@ -5,7 +5,6 @@ param_scheduler = [
     dict(
         type='WarmupCosineLR',
         warmup=20,
-        end=200,
         min_lr=1e-6,
         cosine_in_warmup=True,
         by_epoch=True,

@@ -22,7 +22,7 @@ train_dataloader = dict(
 )
 optim_wrapper = dict(optimizer=dict(lr=1.2e-4), paramwise_cfg=dict(layer_wise_decay_ratio=0.75))
 param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=5, end=200, min_ratio=1e-6 / 1.2e-4, by_epoch=True, convert_to_iter_based=True)
+    dict(type='WarmupCosineLR', warmup=5, min_ratio=1e-6 / 1.2e-4, by_epoch=True, convert_to_iter_based=True)
 ]
 train_cfg = dict(max_epochs=200, val_interval=10)
 default_hooks = dict(checkpoint=dict(interval=10))

@@ -6,7 +6,7 @@ model = dict(backbone=dict(arch='large'))
 train_dataloader = dict(batch_size=64)
 optim_wrapper = dict(accumulative_counts=2, paramwise_cfg=dict(layer_wise_decay_ratio=0.65))
 param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=5, end=400, min_ratio=1e-6 / 1.2e-4, by_epoch=True, convert_to_iter_based=True)
+    dict(type='WarmupCosineLR', warmup=5, min_ratio=1e-6 / 1.2e-4, by_epoch=True, convert_to_iter_based=True)
 ]
 train_cfg = dict(max_epochs=400)
 auto_scale_lr = dict(base_batch_size=512, accumulated=2)

@@ -8,7 +8,6 @@ param_scheduler = [
     dict(
         type='WarmupCosineLR',
         warmup=5,
-        end=100,
         min_lr=1e-6,
         cosine_in_warmup=True,
         by_epoch=True,

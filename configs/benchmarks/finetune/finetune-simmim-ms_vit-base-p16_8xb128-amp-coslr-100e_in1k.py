@@ -8,7 +8,5 @@ _base_ = [
 
 model = dict(backbone=dict(use_abs_pos_emb=False))
 optim_wrapper = dict(optimizer=dict(lr=2.5e-3), clip_grad=dict(max_norm=5.0))
-param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=20, end=100, min_lr=5e-7, by_epoch=True, convert_to_iter_based=True)
-]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=20, min_lr=5e-7, by_epoch=True, convert_to_iter_based=True)]
 default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

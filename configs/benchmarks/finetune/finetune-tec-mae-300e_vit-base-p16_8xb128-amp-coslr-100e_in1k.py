@@ -8,6 +8,6 @@ _base_ = [
 
 optim_wrapper = dict(paramwise_cfg=dict(layer_wise_decay_ratio=0.65, full_rate_names=['cls_token', 'cls_token_mlp']))
 param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=20, end=100, min_ratio=1e-6 / 2e-3, by_epoch=True, convert_to_iter_based=True)
+    dict(type='WarmupCosineLR', warmup=20, min_ratio=1e-6 / 2e-3, by_epoch=True, convert_to_iter_based=True)
 ]
 default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

@@ -6,7 +6,7 @@ model = dict(backbone=dict(arch='large', drop_path_rate=0.2))
 train_dataloader = dict(batch_size=64)
 optim_wrapper = dict(accumulative_counts=2, paramwise_cfg=dict(layer_wise_decay_ratio=0.8))
 param_scheduler = [
-    dict(type='WarmupCosineLR', warmup=5, end=50, min_ratio=1e-6 / 2e-3, by_epoch=True, convert_to_iter_based=True)
+    dict(type='WarmupCosineLR', warmup=5, min_ratio=1e-6 / 2e-3, by_epoch=True, convert_to_iter_based=True)
 ]
 train_cfg = dict(max_epochs=50)
 auto_scale_lr = dict(base_batch_size=512, accumulated=2)
