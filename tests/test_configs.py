@@ -421,7 +421,7 @@ def test_the_study_compares_at_equal_epochs():
 
 
 def schedule_end(cfg) -> int:
-    """Last epoch of the learning-rate schedule: without a value of its own mmengine takes the length of the training."""
+    """Last epoch of the learning-rate schedule; without a value mmengine takes the length of the training."""
     return cfg.param_scheduler[0].get('end', cfg.train_cfg.max_epochs)
 
 
