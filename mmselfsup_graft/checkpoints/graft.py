@@ -15,7 +15,7 @@ import torch
 from mmselfsup_graft.checkpoints.formats.computed import TOKEN_MLP, expand_shared_table, merge_class_token
 from mmselfsup_graft.checkpoints.formats.encoder import Encoder, StateDict, read_encoder
 from mmselfsup_graft.checkpoints.formats.rename import grouped_names
-from mmselfsup_graft.checkpoints.formats.traits import UNKNOWN, Traits
+from mmselfsup_graft.checkpoints.formats.traits import UNKNOWN, Traits, trait_problem
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
 from .account import explain_unplaced, has_remedy, unplaced
@@ -26,6 +26,7 @@ from .tokens import check_assumed
 # batch-norm step counters are missing in files of old PyTorch versions and have no meaning in a grafted encoder
 _NEVER_REQUIRED = ('num_batches_tracked',)
 _RELATIVE_TABLE = 'relative_position_bias_table'
+_EQUAL_EPS = 1e-6  # 1e-12 and 1e-6 give the same features up to rounding
 # a function of the grid, computed by the backbone
 _RELATIVE_INDEX = 'relative_position_index'
 
@@ -195,7 +196,7 @@ def graft_weights(
     labels = [s.checkpoint + (f' ({s.branch} encoder)' if s.branch else '') for s in sources]
     for encoder in encoders:
         _check_depth(encoder, depth)
-        _check_heads(encoder, traits)
+        _check_traits(encoder, traits)
     if not any(name.startswith(TOKEN_MLP) for name in target):
         encoders = [replace(encoder, entries=merge_class_token(encoder.entries)) for encoder in encoders]
     if any(name.endswith(f'.attn.{_RELATIVE_TABLE}') for name in target):
@@ -262,19 +263,16 @@ def _check_depth(encoder: Encoder, depth: Depth) -> None:
         )
 
 
-def _check_heads(encoder: Encoder, wanted: Traits) -> None:
-    """Raise an error for another number of attention heads than in training; the shapes are the same."""
-    heads = encoder.traits.num_heads
-    if heads is not None and wanted.num_heads is not None and heads != wanted.num_heads:
-        raise CheckpointError(
-            f'{encoder.origin} does not fit this backbone: its encoder has {heads} attention heads, expected '
-            f'{wanted.num_heads}; set num_heads={heads} in the arch of the backbone'
-        )
+def _check_traits(encoder: Encoder, wanted: Traits) -> None:
+    """Raise an error for an encoder that differs in what no shape shows: heads, activation."""
+    problem = trait_problem(encoder.traits, wanted)
+    if problem:
+        raise CheckpointError(f'{encoder.origin} does not fit this backbone: {problem}')
 
 
 def _notes(encoder: Encoder, wanted: Traits) -> list[str]:
     eps = encoder.traits.norm_eps
-    if eps is None or wanted.norm_eps is None or eps == wanted.norm_eps:
+    if eps is None or wanted.norm_eps is None or abs(eps - wanted.norm_eps) <= _EQUAL_EPS:
         return []
     return [f'warning: its layer norms have eps={eps:g}, those of this backbone {wanted.norm_eps:g}']
 

@@ -8,11 +8,21 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from mmselfsup_graft.errors import GraftError
+from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.utils.files import is_disk_full, is_shared_memory_full
 from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, exit_reason, exit_together, handled, request
+from mmselfsup_graft.utils.suggestions import did_you_mean
+
+# variables of the environment that commands, scripts and tests read
+_VARIABLES = tuple(
+    f'GRAFT_{name}'
+    for name in (
+        'GOLDEN', 'MIRROR', 'MMCV_OPS', 'MMCV_WHEEL', 'OFFLINE', 'PARENT', 'PYTHON', 'TEST_DEVICE', 'TRACEBACK', 'VENV',
+        'WEIGHTS', 'WHEELS',
+    )
+)  # fmt: skip
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> None:
@@ -24,6 +34,7 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
     warnings.filterwarnings('ignore', message='Detected call of `scheduler.step')
     logging.raiseExceptions = False  # no traceback of a log that cannot be written besides the line below
     try:
+        check_variables(os.environ)
         with handled():
             code = main(argv) or 0
         _leave_process_group(code)
@@ -45,6 +56,20 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[
         sys.stdout.flush()
         print(f'error: {describe(error)}', file=sys.stderr)
         sys.exit(getattr(error, 'exit_code', 1))
+
+
+def check_variables(environment: Mapping[str, str]) -> None:
+    """Warn about variables of the environment that look like ours and that nothing reads.
+
+    Raises:
+        ConfigError: If one of ours has a value without meaning.
+    """
+    operators = environment.get('GRAFT_MMCV_OPS', '')
+    if operators not in ('', 'torchvision'):
+        raise ConfigError(f'GRAFT_MMCV_OPS is {operators!r}, expected torchvision or nothing')
+    for name in environment:
+        if name.startswith('GRAFT_') and name not in _VARIABLES:
+            print(f'warning: nothing reads {name}{did_you_mean(name, _VARIABLES)}', file=sys.stderr)
 
 
 def _is_first() -> bool:

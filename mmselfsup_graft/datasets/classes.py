@@ -1,12 +1,15 @@
 """Class names: one list that numbers the labels of every split."""
 
 import os
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmselfsup_graft.errors import ConfigError, DataError
 
 _SHOWN = 20
+_NUMBERED = re.compile(r'(\d+)[\s,:;]+\S')
 _GIVE = "give both the same list: metainfo=dict(classes=[...]), or classes='FILE' with one name per line"
 
 
@@ -34,7 +37,8 @@ def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
     """Read a file with one name of a class per line; blank lines at the end are ignored.
 
     Raises:
-        ConfigError: It cannot be read, is empty, or has a name twice or a blank line in between.
+        ConfigError: It cannot be read, is empty, has a name twice or a blank line in between, or is a numbered or JSON
+            list.
     """
     try:
         with open(path, encoding='utf-8-sig') as file:
@@ -44,6 +48,12 @@ def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
             f'the list of classes {os.fspath(path)!r} cannot be read ({error}); expected a text file with one name '
             'per line, or a list of names'
         ) from error
+    numbers = [match[1] for line in lines if (match := _NUMBERED.match(line))]
+    if lines[0].startswith(('[', '{')) or (len(numbers) == len(lines) > 1 and len(set(numbers)) == len(lines)):
+        raise ConfigError(
+            f'the list of classes {os.fspath(path)!r} begins with {lines[0]!r:.60}; expected names alone, one per '
+            'line, in the order of their numbers'
+        )
     return _checked(lines, f'the list of classes {os.fspath(path)!r}')
 
 
@@ -89,7 +99,9 @@ def renumbering(
     Raises:
         DataError: A class that occurs is not in ``wanted``; both lists are in the message.
     """
-    place = {name: number for number, name in enumerate(wanted)}
+    place = {_composed(name): number for number, name in enumerate(wanted)}
+    place |= {name: number for number, name in enumerate(wanted)}  # exact names come first
+    own = [name if name in place else _composed(name) for name in own]
     numbers = sorted(set(used))
     missing = [own[number] for number in numbers if own[number] not in place]
     if missing:
@@ -99,6 +111,11 @@ def renumbering(
             f'{shown(wanted)}. Remove these images, or {_GIVE}'
         )
     return {number: place[own[number]] for number in numbers}
+
+
+def _composed(name: str) -> str:
+    """One spelling of accents: file systems store them in two ways."""
+    return unicodedata.normalize('NFC', name)
 
 
 def naming(

@@ -11,6 +11,7 @@ from mmengine.dist import init_dist
 from mmengine.logging import print_log
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
 
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
 from mmselfsup_graft.engine.launching.existing import clear_work_dir
@@ -48,8 +49,23 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
         raise ConfigError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
     if options:
         apply_cfg_options(cfg, options)
+        _import_modules(cfg, options)
     check_config(cfg)
     return cfg
+
+
+def _import_modules(cfg: Config, options: dict[str, Any]) -> None:
+    """Import ``custom_imports`` that an override gives; those of the file were imported with it.
+
+    Raises:
+        ConfigError: If one cannot be imported.
+    """
+    if not any(option.partition('.')[0] == 'custom_imports' for option in options):
+        return
+    try:
+        import_modules_from_strings(**cfg.custom_imports)
+    except (ImportError, TypeError) as error:
+        raise ConfigError(f'custom_imports={dict(cfg.custom_imports)} cannot be imported: {error}') from error
 
 
 def training_config(

@@ -31,8 +31,17 @@ def config_sha256(cfg: Config) -> str:
 
     The place where it runs, its name and whether it resumes from a checkpoint do not count.
     """
+    return hashlib.sha256(_content_text(cfg).encode()).hexdigest()
+
+
+def config_content(cfg: Config) -> dict[str, Any]:
+    """What :func:`config_sha256` hashes, as plain data."""
+    return json.loads(_content_text(cfg))
+
+
+def _content_text(cfg: Config) -> str:
     content = {key: value for key, value in cfg.to_dict().items() if key not in _NOT_CONTENT}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return json.dumps(content, sort_keys=True, default=str)
 
 
 def provenance(

@@ -197,7 +197,8 @@ def _verify(done: Conversion, options: ConvertOptions) -> tuple[Fit | None, str]
 
 def _reversed(done: Conversion) -> Conversion:
     """The reverse conversion: a release has no library whose model could load the file."""
-    return convert({'state_dict': done.bare_state}, 'the result', 'mmpretrain')
+    meta = {'encoder': done.traits.as_meta()}
+    return convert({'state_dict': done.bare_state, 'meta': meta}, 'the result', 'mmpretrain')
 
 
 def _meta(done: Conversion, source: Path) -> dict[str, Any]:

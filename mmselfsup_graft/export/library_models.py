@@ -72,6 +72,7 @@ def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor])
         'pre_norm': 'norm_pre.weight' in state,
         'final_norm': 'norm.weight' in state or pooled,
         **_timm_norm(arch),
+        **({'act_layer': arch.act} if arch.act not in ('', 'gelu') else {}),
     }
     return _called('timm', 'timm.models.vision_transformer.VisionTransformer', arguments)
 
@@ -187,6 +188,8 @@ def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.T
         'layer_norm_eps': arch.norm_eps or EPS,
         'qkv_bias': 'encoder.layer.0.attention.attention.query.bias' in state,
     }
+    if arch.act not in ('', 'gelu'):
+        config['hidden_act'] = {'gelu_tanh': 'gelu_pytorch_tanh'}.get(arch.act, arch.act)
     if not any('.layer_scale1.' in name for name in state):
         config['intermediate_size'] = arch.hidden
         arguments = {'config': _config('ViT', config), 'add_pooling_layer': False}

@@ -13,6 +13,12 @@ from .target_model import EPS, NoTargetModel, TargetModel, need
 
 #: this toolbox's ViT, which is loaded by a graft and has no ``init_cfg``
 OWN_VIT = 'mmselfsup_graft.SelfSupViT'
+_ACTS: dict[str, dict[str, Any]] = {
+    'quick_gelu': {'type': 'mmpretrain.QuickGELU'},
+    'gelu_tanh': {'type': 'GELU', 'approximate': 'tanh'},
+    'relu': {'type': 'ReLU'},
+    'silu': {'type': 'Swish'},
+}
 _RESNETS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
 
@@ -57,7 +63,7 @@ def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> d
         'with_cls_token': ('cls_token' in state, True),
         'pre_norm': ('pre_norm.weight' in state, False),
         'patch_cfg': ({'bias': 'patch_embed.projection.bias' in state}, {'bias': 'pre_norm.weight' not in state}),
-        'layer_cfgs': ({'ffn_type': 'swiglu_fused'} if 'layers.0.ffn.w12.weight' in state else {}, {}),
+        'layer_cfgs': ({'ffn_type': 'swiglu_fused'} if 'layers.0.ffn.w12.weight' in state else _act(arch), {}),
         'norm_cfg': ({'type': 'LN', 'eps': arch.norm_eps or EPS}, {'type': 'LN', 'eps': EPS}),
         'num_registers': (arch.registers, 0),
         'qk_norm': (normed, False),
@@ -68,6 +74,15 @@ def _vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> d
             raise NoTargetModel('a ViT with registers or norms of queries and keys and without class token')
         settings['type'] = OWN_VIT
     return settings
+
+
+def _act(arch: Architecture) -> dict[str, Any]:
+    """Option of the blocks for another activation than GELU."""
+    if arch.act in ('', 'gelu'):
+        return {}
+    if arch.act not in _ACTS:
+        raise NoTargetModel(f'a ViT with {arch.act} as activation')
+    return {'act_cfg': _ACTS[arch.act]}
 
 
 def _vit_inside(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -149,7 +164,8 @@ def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -
         )
     base = state['layer1.0.conv1.weight'].shape[0]
     wider = state['layer1.0.conv3.weight'].shape[0] // base if bottleneck else 0
-    sizes = {'depth': depth, 'stem_channels': arch.width, 'base_channels': base}
+    sizes: dict[str, Any] = {'depth': depth, 'stem_channels': arch.width, 'base_channels': base}
+    sizes |= {'style': 'caffe'} if arch.style == 'caffe' else {}
     return {'type': 'ResNet', **sizes, **({'expansion': wider} if wider not in (0, 4) else {})}
 
 

@@ -42,10 +42,34 @@ def target_model_of(conversion: Conversion, num_heads: int | None = None) -> Tar
         raise NoTargetModel(f'no model of {conversion.target.name} to check against')
     if FAMILIES[arch.family].is_vit and not all(arch.img_size):
         raise NoTargetModel('its position table is for images that are not square, and their size is unknown')
+    _check_options(conversion)
     try:
         return builder(arch, num_heads or heads_of(conversion)[0], conversion.bare_state)
     except (KeyError, IndexError, StopIteration, ValueError, TypeError, ArithmeticError) as error:
         raise _shapes_error(conversion, error) from error
+
+
+# (target, family) whose builders take an activation or the style of a ResNet
+_WITH_ACT = {(target, 'vit') for target in ('mmpretrain', 'mmdet', 'mmseg', 'timm', 'hf')}
+_WITH_STYLE = {(target, 'resnet') for target in ('mmpretrain', 'mmdet', 'mmseg')}
+
+_FIXED_EPS = {'convnext': 1e-6, 'swin': 1e-5}  # of the norms of classes whose builders take none
+_EQUAL_EPS = 1e-7
+
+
+def _check_options(conversion: Conversion) -> None:
+    """Raise an error if the target's model cannot be built with what the file states beside its tensors."""
+    arch, name = conversion.architecture, conversion.target.name
+    usual = 'relu' if arch.family == 'resnet' else 'gelu'
+    if arch.act not in ('', usual) and (name, arch.family) not in _WITH_ACT:
+        raise NoTargetModel(f'no {arch.family} of {name} with {arch.act} as activation')
+    if arch.patch_size and conversion.traits.overlapping(arch.patch_size):
+        raise NoTargetModel(f'its patches of {arch.patch_size} pixels overlap or leave gaps')
+    eps, expected = arch.norm_eps, _FIXED_EPS.get(arch.family, 0.0)
+    if expected and eps and abs(eps - expected) > _EQUAL_EPS:
+        raise NoTargetModel(f'its norms have eps={eps:g}, those of a {arch.family} of {name} {expected:g}')
+    if arch.style == 'caffe' and (name, arch.family) not in _WITH_STYLE:
+        raise NoTargetModel(f'no ResNet of {name} with strides in the 1 x 1 convolutions')
 
 
 def build_target_model(conversion: Conversion, num_heads: int | None = None) -> nn.Module:

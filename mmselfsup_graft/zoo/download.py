@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 
 from mmselfsup_graft.checkpoints import file_sha256
-from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.utils.files import open_regular, why_not_regular
 
 from .http_fetch import Limits, fetch, shown
@@ -89,7 +89,7 @@ def download(
         raise CheckpointError(f'{weights.sha256!r} is not a SHA-256, or the first 8 or more of its 64 digits')
     target = Path(folder or weights_folder()) / weights.filename
     mirror = mirror if mirror is not None else os.environ.get('GRAFT_MIRROR') or None
-    offline = os.environ.get('GRAFT_OFFLINE') == '1' if offline is None else offline
+    offline = _is_offline() if offline is None else offline
     if _is_there(target, weights):  # also in a folder that may only be read
         return target
     try:
@@ -106,6 +106,18 @@ def download(
     finally:
         lock.release()
     return target
+
+
+def _is_offline() -> bool:
+    """Whether the environment forbids connections.
+
+    Raises:
+        ConfigError: If ``GRAFT_OFFLINE`` has another value than 1 or 0.
+    """
+    value = os.environ.get('GRAFT_OFFLINE', '')
+    if value not in ('', '0', '1'):
+        raise ConfigError(f'GRAFT_OFFLINE is {value!r}, expected 1 (never open a connection) or 0')
+    return value == '1'
 
 
 def _is_there(target: Path, weights: Weights) -> bool:

@@ -329,3 +329,22 @@ def test_a_list_names_numbers_by_position_whatever_a_split_holds(given, animals,
         found[name] = data.labels().tolist()
         assert data.classes == tuple(given)
     assert found == {'train': [0, 1, 2], 'val': [1, 2, 1], 'ones': [1, 1, 1]}
+
+
+@pytest.mark.parametrize('text', ['1 b\n0 a\n', '1,b\n2,a\n', '["a", "b"]', '{"a": 0}'])
+def test_a_file_of_classes_holds_names_alone(text, tmp_path):
+    (tmp_path / 'classes.txt').write_text(text)
+    with pytest.raises(ConfigError, match='expected names alone'):
+        read_classes(tmp_path / 'classes.txt')
+
+
+def test_numbers_within_names_stay(tmp_path):
+    (tmp_path / 'classes.txt').write_text('747 cargo\n747 cabin\nred\n')
+    assert read_classes(tmp_path / 'classes.txt') == ('747 cargo', '747 cabin', 'red')
+
+
+def test_accents_in_either_spelling_are_one_name():
+    composed, apart = 'caf\u00e9', 'cafe\u0301'
+    assert renumbering([apart, 'tea'], ['tea', composed], [0, 1], 'a') == {0: 1, 1: 0}
+    assert renumbering([composed, 'tea'], ['tea', apart], [0, 1], 'a') == {0: 1, 1: 0}
+    assert renumbering([apart, composed], [composed, apart], [0, 1], 'a') == {0: 1, 1: 0}

@@ -14,9 +14,11 @@ from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
 from mmselfsup_graft.engine.config.config_values import wrong_value
 from mmselfsup_graft.engine.config.keys import parameters, section_of
 from mmselfsup_graft.engine.config.run_values import check_values
+from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.utils.suggestions import did_you_mean
 
+DIGITS_MAE = Path(__file__).parents[2] / 'configs/mae/mae_vit-micro-p4_1xb64-coslr-70e_digits-16px.py'
 STOCK = Path(mmpretrain.__file__).parent / '.mim' / 'configs'
 
 
@@ -473,3 +475,34 @@ def test_ranges_of_transforms_without_annotations(transform, key, value, fits):
 def test_a_key_is_looked_for_elsewhere(option, place):
     with pytest.raises(ConfigError, match=re.escape(place)):
         apply_cfg_options(small_config(), {option: 1})
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'message'),
+    [
+        ('default_hooks.chekpoint.interval', 2, "chekpoint has no type.*'checkpoint'"),
+        ('default_hooks.logger.interval', 0, 'at least 1'),
+        ('optim_wrapper.clip_grad.maxnorm', 1.0, 'max_norm'),
+        ('optim_wrapper.clip_grad', {'max_norm': 1.0, 'norm_type': 'l2'}, 'max_norm'),
+        ('optim_wrapper.clip_grad', {'type': 'value', 'max_norm': 1.0}, 'max_norm'),
+        ('optim_wrapper.optimizer.weight_decay', -0.1, 'at least 0'),
+        ('auto_scale_lr.base_batch_size', 'many', 'whole number'),
+        ('launcher', 'slurm', 'give --launcher'),
+        ('custom_imports.imports', ['no_such_module'], 'cannot be imported'),
+    ],
+)
+def test_options_that_would_change_nothing_or_fail_later(option: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(DIGITS_MAE, {option: value})
+
+
+@pytest.mark.parametrize(
+    'value',
+    [
+        {'max_norm': 1},
+        {'max_norm': 0.5, 'norm_type': 1, 'error_if_nonfinite': True},
+        {'type': 'value', 'clip_value': 2.0},
+    ],
+)
+def test_clipping_as_torch_takes_it(value: dict) -> None:
+    assert load_config(DIGITS_MAE, {'optim_wrapper.clip_grad': value}).optim_wrapper.clip_grad == value

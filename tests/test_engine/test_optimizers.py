@@ -391,3 +391,10 @@ def test_whole_model_under_autocast(on_cpu: None) -> None:
     assert_close(loss, exact, rtol=0.1)
     wrapper.update_params(loss)
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize('option', ['no_decay_names', 'full_rate_names'])
+def test_a_misspelled_name_of_a_parameter(option: str, model: Any) -> None:
+    with pytest.raises(ConfigError, match=r"'cls_tokn', which names no parameter .*'cls_token'"):
+        _constructor(**{option: ['cls_tokn']})(model)
+    _constructor(**{option: ['cls_token', 'mask_gamma']})(model)  # lists serve several models

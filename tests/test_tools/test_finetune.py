@@ -1,6 +1,7 @@
 """``tools/finetune.py`` on tiny runs: it learns, keeps the best epoch, resumes, writes one row, refuses wrong files."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,8 @@ def test_a_run_is_not_resumed_from_something_else(tuned, folder, tmp_path) -> No
     start = (folder / 'tiny.py', folder / 'moco.pth', '--work-dir', work_dir, '--resume')
     message = call_tool('finetune', *start, '--selection', 'holdout', *fresh_name()).error()
     assert message.startswith(f'cannot resume the run in {work_dir}: its selection was test, now it is holdout')
+    message = call_tool('finetune', *start, '--cfg-options', 'train_dataloader.batch_size=4', *fresh_name()).error()
+    assert re.search(r'its config\.train_dataloader\.batch_size was \d+, now it is 4;', message)
     assert len((work_dir / 'results.jsonl').read_text().splitlines()) == 1
 
 

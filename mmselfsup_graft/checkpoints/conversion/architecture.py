@@ -25,6 +25,9 @@ class Architecture:
         num_heads: Attention heads of a ViT; 0 if unknown.
         registers: Register tokens of a ViT.
         norm_eps: Epsilon of the layer norms; 0 if unknown.
+        act: Activation of the feed-forward layers, see :class:`Traits`; '' if unknown.
+        style: ``caffe`` if the strides of a ResNet's bottlenecks are in their first convolution, ``pytorch`` if in the
+            3 x 3 one; '' if unknown.
     """
 
     family: str
@@ -38,6 +41,8 @@ class Architecture:
     num_heads: int = 0
     registers: int = 0
     norm_eps: float = 0.0
+    act: str = ''
+    style: str = ''
 
     @property
     def width(self) -> int:
@@ -87,6 +92,8 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         num_heads=_heads_of(encoder, width) if family.is_vit else 0,
         registers=state['register_tokens'].shape[1] if 'register_tokens' in state else 0,
         norm_eps=encoder.traits.norm_eps or 0.0,
+        act=encoder.traits.act or '',
+        style=encoder.traits.style or '',
     )
     _check_plausible(encoder, found)
     return found

@@ -24,6 +24,7 @@ from .computed import IDENTITY, Entries, Entry
 from .layouts import WRAPPERS, Holder, Match, StateDict, choose, find_holders, find_matches, other_matches
 from .records import FORMATS, Format, Normalization, format_names
 from .rename import VIT_TIMM
+from .stated import refuse_variants, suggested_variant
 from .traits import UNKNOWN, Traits, read_traits
 
 
@@ -210,6 +211,10 @@ def locate(content: Mapping[str, Any], origin: str, wanted: str = 'auto', branch
     refuse_other_values(origin, reduce(getitem, hit.holder.path, content), hit.prefix)
     if found.normalization is None and wanted in found.also:
         found = replace(found, normalization=Normalization())  # known from the requested method
+    refuse_variants(content, origin)
+    suggested = suggested_variant(os.path.basename(origin))
+    if suggested:
+        notes = [*notes, f'warning: its name suggests {suggested}, which no tensor shows; a plain encoder is assumed']
     return Located(
         format=found,
         branch=hit.branch or str(branch),
@@ -272,7 +277,7 @@ def take_encoder(located: Located, keep_head: bool = False, grid: tuple[int, int
         normalization=_normalization(traits) or found.normalization,
         head=frozenset(head),
         traits=traits,
-        notes=(*located.notes, *_assumed(entries, traits.grid), *untold),
+        notes=(*located.notes, *_assumed(entries, traits.grid), *_not_stated(found, entries, traits), *untold),
     )
 
 
@@ -296,6 +301,18 @@ def _assumed(entries: Entries, grid: tuple[int, int] | None) -> list[str]:
         return []
     side = round((rows[0] - 1) ** 0.5)
     return [f'position table without a row for the class token: {side} x {side} patches assumed (see --source-grid)']
+
+
+def _not_stated(found: Format, entries: Entries, traits: Traits) -> list[str]:
+    """A note on what cannot be checked in a file that holds tensors alone."""
+    names = {entry.name for entry in entries}
+    if not found.bare:
+        return []
+    if 'layer1.0.conv1.weight' in names and traits.style is None:
+        return ['not stated by the file, taken as usual: strides in the 3 x 3 convolutions, max pooling']
+    if 'layers.0.attn.qkv.weight' in names and traits.act is None and traits.num_heads is None:
+        return ['not stated by the file: the activation (taken as GELU) and the number of attention heads']
+    return []
 
 
 _CLIP_EPS = 1e-5  # of the only ViTs of timm with a norm before the blocks

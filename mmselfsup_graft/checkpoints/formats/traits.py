@@ -1,4 +1,4 @@
-"""Properties of an encoder that no tensor shows: heads, grid of patches, epsilon of norms, normalization of images.
+"""Properties of an encoder that no tensor shows: heads, grid of patches, norms, activation, normalization of images.
 
 A run of this toolbox writes it into its checkpoints as ``meta['encoder']``, a dict of plain values. Older files hold
 the run's config as text; that text is parsed as data and never executed.
@@ -14,6 +14,8 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints.families import FAMILIES
 from mmselfsup_graft.errors import CheckpointError
+
+from .stated import activation_name, stated_values
 
 # heads of the architectures that configs name: (width, heads), see the arch_zoo of SelfSupViT
 ARCH_HEADS = {
@@ -40,6 +42,8 @@ ARCH_HEADS = {
     'mocov3-small': (384, 12),
 }
 _TEXTS = ('cfg', 'config')  # where mmengine keeps the config
+_STYLES = ('pytorch', 'caffe')
+_ACTIVATIONS = ('GELU', 'QuickGELU', 'ReLU', 'SiLU', 'Swish')
 _CONV = tuple(each.class_name for each in FAMILIES.values() if not each.is_vit)  # their maps have no fixed grid
 
 
@@ -54,6 +58,9 @@ class Traits:
         norm_eps: Epsilon of the layer norms.
         mean: Subtracted from the pixels, per channel, 0..255.
         std: Divided by, likewise.
+        act: Activation of the feed-forward layers, as named by :func:`.stated.activation_name`.
+        style: Place of the strides of a ResNet's bottlenecks: ``pytorch`` (3 x 3 convolution) or ``caffe`` (the
+            1 x 1 before it).
     """
 
     num_heads: int | None = None
@@ -62,11 +69,27 @@ class Traits:
     norm_eps: float | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    act: str | None = None
+    style: str | None = None
 
     def as_meta(self) -> dict[str, Any]:
         """Plain values for ``meta['encoder']``; unknown ones are left out."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
+
+    @property
+    def pixels_apart(self) -> tuple[int, int] | None:
+        """Pixels from one patch to the next; equal to the size of a patch unless patches overlap."""
+        if self.img_size is None or self.grid is None:
+            return None
+        return self.img_size[0] // self.grid[0], self.img_size[1] // self.grid[1]
+
+    def overlapping(self, patch_size: int) -> bool:
+        """Whether patches of so many pixels overlap, or leave gaps, by the size of the images and the grid."""
+        if self.img_size is None or self.grid is None:
+            return False
+        sizes = zip(self.img_size, self.grid)
+        return any(count not in (side // patch_size, -(-side // patch_size)) for side, count in sizes)
 
     def updated(self, other: 'Traits') -> 'Traits':
         """These traits, overridden by the known ones of ``other``."""
@@ -92,7 +115,20 @@ def traits_of(model: nn.Module) -> Traits:
         norm_eps=eps.pop() if len(eps) == 1 else None,
         mean=mean,
         std=std,
+        act=acts.pop() if len(acts := _activations(backbone)) == 1 else None,
+        style=style if (style := getattr(backbone, 'style', None)) in _STYLES else None,
     )
+
+
+def _activations(backbone: nn.Module) -> set[str]:
+    """Activations of a backbone's layers."""
+    found = set()
+    for module in backbone.modules():
+        kind = type(module).__name__
+        if kind in _ACTIVATIONS:
+            tanh = getattr(module, 'approximate', 'none') == 'tanh'
+            found.add('gelu_tanh' if tanh else str(activation_name(kind)))
+    return found
 
 
 def patch_grid(backbone: Any) -> tuple[int, int] | None:
@@ -136,18 +172,38 @@ def read_traits(content: Mapping[str, Any], origin: str) -> Traits:
         CheckpointError: If ``meta['encoder']`` holds impossible values.
     """
     meta = content.get('meta')
-    if not isinstance(meta, Mapping):
-        return UNKNOWN
+    meta = meta if isinstance(meta, Mapping) else {}
     told = meta.get('encoder')
     if isinstance(told, Mapping):
-        return _from_meta(told, origin)
+        return _checked(told, f"{origin}: meta['encoder']")
     for key in _TEXTS:
         if isinstance(meta.get(key), str):
             return _from_config(literal_config(meta[key]))
-    return UNKNOWN
+    return _checked(stated_values(content), f'{origin}: its config')
 
 
-def _from_meta(told: Mapping[str, Any], origin: str) -> Traits:
+def trait_problem(told: Traits, own: Traits) -> str:
+    """Why an encoder with the first traits has other features in a backbone with the second; empty if nothing shows it.
+
+    Args:
+        told: Traits of the file.
+        own: Traits of the backbone.
+    """
+    there, here = told.pixels_apart, own.pixels_apart
+    if there is not None and here is not None and there != here:
+        return f'its patches are {there[0]} x {there[1]} pixels apart, expected {here[0]} x {here[1]}; set the stride'
+    for name, words, remedy in (
+        ('num_heads', 'attention heads', 'set num_heads={} in the arch of the backbone'),
+        ('act', 'as activation', 'set act_cfg=dict(type=...) for {} in the backbone (layer_cfgs of a ViT)'),
+        ('style', 'as style of its bottlenecks', "set style='{}' in the backbone"),
+    ):
+        there, here = getattr(told, name), getattr(own, name)
+        if there is not None and here is not None and there != here:
+            return f'its encoder has {there} {words}, expected {here}; {remedy.format(there)}'
+    return ''
+
+
+def _checked(told: Mapping[str, Any], place: str) -> Traits:
     checks: dict[str, Callable[[Any], Any]] = {
         'num_heads': lambda v: v if type(v) is int and v > 0 else None,
         'grid': _positive_pair,
@@ -155,6 +211,8 @@ def _from_meta(told: Mapping[str, Any], origin: str) -> Traits:
         'norm_eps': lambda v: float(v) if isinstance(v, float | int) and 0 < v < 1 else None,
         'mean': _numbers,
         'std': lambda v: n if (n := _numbers(v)) and min(n) > 0 else None,
+        'act': activation_name,
+        'style': lambda v: v if v in _STYLES else None,
     }
     values: dict[str, Any] = {}
     for name, check in checks.items():
@@ -162,7 +220,7 @@ def _from_meta(told: Mapping[str, Any], origin: str) -> Traits:
             continue
         values[name] = check(told[name])
         if values[name] is None:
-            raise CheckpointError(f"{origin}: meta['encoder'][{name!r}] is {told[name]!r}, which is impossible")
+            raise CheckpointError(f'{place}[{name!r}] is {told[name]!r}, which is impossible')
     return Traits(**values)
 
 
@@ -181,6 +239,7 @@ def _from_config(config: Mapping[str, Any]) -> Traits:
     mean, std = _numbers(processing.get('mean')), _numbers(processing.get('std'))
     traits = Traits(mean=mean, std=std) if mean and std and min(std) > 0 else UNKNOWN
     kind = str(backbone.get('type', ''))
+    traits = replace(traits, act=_act_of_config(backbone), style=_style_of_config(backbone))
     if not kind or any(each in kind for each in _CONV):
         return traits
     norm = backbone.get('norm_cfg')
@@ -194,6 +253,19 @@ def _from_config(config: Mapping[str, Any]) -> Traits:
         img_size=size,
         norm_eps=float(eps) if isinstance(eps, float) and 0 < eps < 1 else None,
     )
+
+
+def _act_of_config(backbone: Mapping[str, Any]) -> str | None:
+    layers = backbone.get('layer_cfgs')
+    told = (layers.get('act_cfg') if isinstance(layers, Mapping) else None) or backbone.get('act_cfg')
+    if not isinstance(told, Mapping) or 'approximate' in told:
+        return None
+    return activation_name(str(told.get('type', '')).rpartition('.')[2])
+
+
+def _style_of_config(backbone: Mapping[str, Any]) -> str | None:
+    style = backbone.get('style')
+    return style if style in _STYLES else None
 
 
 def _heads_of_config(backbone: Mapping[str, Any]) -> int | None:

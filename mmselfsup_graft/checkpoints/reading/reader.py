@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.utils.files import open_regular
 
 from .containers import load_file
 from .plain import to_plain
@@ -34,6 +35,9 @@ PUBLISH = (
     'if you trust where it comes from, tools/model_converters/publish_model.py --unsafe-pickle writes its weights alone'
 )
 """The same advice for the weights of a whole model of another library."""
+# of a model in Hugging Face's layout; its properties are in files of these names beside it
+_HUB_NAMES = ('model.safetensors', 'pytorch_model.bin')
+_BESIDE = ('config.json', 'preprocessor_config.json')
 _MAX_META = 2**20  # characters of the metadata in that header
 _MAX_SAFETENSORS_HEADER = 16 * 2**20  # bytes; its library takes 100 MB, which is a million empty tensors
 
@@ -52,7 +56,9 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False, remedy
 
     Returns:
         The mapping at the top of the file, made of dicts, lists, tuples, numbers, text, bytes, plain tensors without
-        gradient, and arrays of numbers; keys of dicts are text or whole numbers.
+        gradient, and arrays of numbers; keys of dicts are text or whole numbers. Of a file in Hugging Face's layout
+        (``model.safetensors``, ``pytorch_model.bin``), ``meta['files_beside']`` holds ``config.json`` and
+        ``preprocessor_config.json`` if they are beside it.
 
     Raises:
         CheckpointError: If the file does not exist, is damaged, needs code to be run, does not hold a mapping, holds
@@ -65,7 +71,7 @@ def read_checkpoint(path: str | os.PathLike, unsafe_pickle: bool = False, remedy
         content = _load(path, unsafe_pickle)
         if not isinstance(content, Mapping) and not (isinstance(content, Stub) and content.items is not None):
             raise CheckpointError(f'checkpoint {path} holds a {_kind(content)}, expected a dict of tensors')
-        return to_plain(content, path.stat().st_size)
+        return _with_files_beside(path, to_plain(content, path.stat().st_size))
     except CheckpointError:
         raise
     except ForeignCall as error:
@@ -123,6 +129,29 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
         meta = _own_meta((opened.metadata() or {}).get('meta', ''))
     state = library.load_file(path)
     return {'state_dict': state, 'meta': meta} if meta else state
+
+
+def _with_files_beside(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The content, with the JSON files beside a model in Hugging Face's layout.
+
+    Raises:
+        CheckpointError: If such a file cannot be read.
+    """
+    found = {}
+    for name in _BESIDE if path.name in _HUB_NAMES and 'meta' not in content else ():
+        beside = path.with_name(name)
+        if not beside.is_file():
+            continue
+        try:
+            with open_regular(beside) as file:
+                told = json.loads(file.read(_MAX_META + 1)[:_MAX_META])
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(f'{beside}, which describes {path.name}, is not a JSON file; repair it') from error
+        found[name] = told if isinstance(told, dict) else {}
+    if not found:
+        return content
+    wrapped = 'state_dict' in content or 'model' in content
+    return {**(content if wrapped else {'state_dict': content}), 'meta': {'files_beside': found}}
 
 
 def _own_meta(text: str) -> dict[str, Any]:

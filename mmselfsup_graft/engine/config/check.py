@@ -51,6 +51,8 @@ def apply_cfg_options(cfg: Config, options: dict[str, Any]) -> None:
     Raises:
         ConfigError: A key neither exists nor is one that its place can take.
     """
+    if 'launcher' in options:
+        raise ConfigError("'launcher' would change nothing here: give --launcher")
     trial = Config(cfg.to_dict())
     for option in sorted(options, key=lambda name: not name.endswith('.type')):
         _check_option(root_of(trial), option)

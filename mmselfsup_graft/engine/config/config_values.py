@@ -31,7 +31,8 @@ _COUNT: Rule = (lambda value: type(value) is int and value >= 1, 'a whole number
 _SWITCH: Rule = (lambda value: value in (0, 1), 'True or False')
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 _PATHS: dict[str, Rule] = {  # path in a config, with wild cards -> what no signature says about its value
-    'optim_wrapper.clip_grad': (lambda value: isinstance(value, dict), 'a dict of options: dict(max_norm=1.0)'),
+    'optim_wrapper.clip_grad': (lambda value: _clips(value), 'dict(max_norm=1.0, ...) or dict(type="value", ...)'),
+    'optim_wrapper.optimizer.weight_decay': (lambda value: _at_least(0, value), 'a number of at least 0'),
     'optim_wrapper.optimizer.lr': (lambda value: _at_least(0, value), 'a learning rate of at least 0'),
     '*_dataloader.num_workers': (lambda value: _at_least(0, value), 'a number of processes of at least 0'),
     '*_dataloader.batch_size': (lambda value: _at_least(1, value), 'a number of images of at least 1'),
@@ -42,6 +43,7 @@ _PATHS: dict[str, Rule] = {  # path in a config, with wild cards -> what no sign
         'a list of 1 or 3 numbers above 0 (on 0..255)',
     ),
     **{f'model.*arch.{name}': _COUNT for name in ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')},
+    **dict.fromkeys(('auto_scale_lr.base_batch_size', 'default_hooks.logger.interval'), _COUNT),
     **dict.fromkeys(('resume', 'resume_anyway', 'find_unused_parameters', 'auto_scale_lr.enable'), _SWITCH),
     **dict.fromkeys(('env_cfg.cudnn_benchmark', 'optim_wrapper.paramwise_cfg.no_decay_1d'), _SWITCH),
     **dict.fromkeys(('randomness.deterministic', 'randomness.diff_rank_seed'), _SWITCH),
@@ -52,6 +54,23 @@ def wrong_path_value(path: str, value: Any) -> str | None:
     """What the value at a path of a config must be, in words, if it certainly is something else."""
     rules = [rule for pattern, rule in _PATHS.items() if value is not None and fnmatch.fnmatchcase(path, pattern)]
     return next((expected for test, expected in rules if not test(value)), None)
+
+
+def _clips(value: Any) -> bool:
+    """Whether torch's function for clipping gradients takes these options, as mmengine calls it."""
+    if not isinstance(value, dict):
+        return False
+    by_value = value.get('type', 'norm') == 'value'
+    function = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
+    taken = set(inspect.signature(function).parameters) - {'parameters'}
+    needed = 'clip_value' if by_value else 'max_norm'
+    options = {key: each for key, each in value.items() if key != 'type'}
+    numbers = [options.get(key, 1.0) for key in (needed, 'norm_type')]
+    return needed in options and set(options) <= taken and all(_is_number(each) for each in numbers)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _at_least(least: int, value: Any) -> bool:

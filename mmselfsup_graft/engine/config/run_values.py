@@ -1,6 +1,7 @@
 """Values of a config that its keys could not take, told before anything is built or written."""
 
 import fnmatch
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -8,6 +9,7 @@ from mmengine.config import Config
 from mmselfsup_graft.datasets.fast import resolve_mode
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
+from mmselfsup_graft.utils.suggestions import did_you_mean
 
 from .config_values import wrong_path_value
 from .keys import root_of, section_of
@@ -37,6 +39,7 @@ def check_values(cfg: Config) -> None:
     counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if isinstance(counts, bool) or not isinstance(counts, int) or counts < 1:
         raise ConfigError(f'optim_wrapper.accumulative_counts must be a whole number of at least 1, got {counts!r}')
+    _check_hooks(cfg.get('default_hooks') or {})
     root = root_of(cfg)
     places = list(root.below())
     for place in places:
@@ -47,6 +50,14 @@ def check_values(cfg: Config) -> None:
     deferring = [mode for mode in modes if resolve_mode(mode) not in (None, 'cpu')]
     if deferring and isinstance(root.node.get('model'), dict):
         _check_preprocessor(root.node, root.scope, deferring[0])
+
+
+def _check_hooks(hooks: Mapping[str, Any]) -> None:
+    """Refuse a hook without a type: a misspelled name of another one."""
+    for name, hook in hooks.items():
+        if isinstance(hook, dict) and 'type' not in hook:
+            near = did_you_mean(name, [each for each in hooks if each != name])
+            raise ConfigError(f'default_hooks.{name} has no type{near}; give type=..., or None to leave a hook out')
 
 
 def _check_preprocessor(cfg: dict[str, Any], scope: str, fast: bool | str) -> None:

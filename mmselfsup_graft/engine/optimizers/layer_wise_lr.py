@@ -11,12 +11,14 @@ from torch import nn
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from mmselfsup_graft.utils.suggestions import nearest
 
 from .fused import build_optimizer
 from .param_rules import multipliers, parse_rules
 
 _PREFIX = 'backbone.'
 _HEAD = 'head.'
+_MISSPELLED = 0.85  # likeness of two names that differ in a letter or two
 _LAYER_IDS = ('blocks', 'backbone')
 
 
@@ -201,9 +203,21 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
         by_size = layer_wise or bool(self.rules) or self.options.get('no_decay_1d', False)
         return (by_size and parameter.ndim <= 1) or name.rpartition('.')[2] in self.no_decay_names
 
+    def _check_names(self, model: nn.Module) -> None:
+        """Refuse a misspelled name: lists may hold names that a model does not have, unlike nearly those."""
+        parts = {part for name, _ in model.named_parameters() for part in name.split('.')}
+        for option, names in (('no_decay_names', self.no_decay_names), ('full_rate_names', self.full_rate_names)):
+            for name in sorted(names):
+                near = [] if name in parts else nearest(name, parts - set(names), cutoff=_MISSPELLED)
+                if near:
+                    raise ConfigError(
+                        f'paramwise_cfg.{option} has {name!r}, which names no parameter (did you mean {near[0]!r}?)'
+                    )
+
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer wrapper and log the table of groups."""
         model = cast(nn.Module, model.module) if is_model_wrapper(model) else model
+        self._check_names(model)
         groups = self.param_groups(model)
         print_log(groups_table(groups), logger='current')
         for group in groups:

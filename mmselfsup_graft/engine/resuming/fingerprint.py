@@ -91,7 +91,7 @@ def check_fingerprint(before: Any, now: Mapping[str, Any], filename: str, anyway
     differing = [
         difference
         for key in now
-        if key in before and (difference := _difference(key, before[key], now[key])) is not None
+        if key in before and (difference := first_difference(key, before[key], now[key])) is not None
     ]
     if differing and not anyway:
         more = f' (and {len(differing) - 1} more)' if len(differing) > 1 else ''
@@ -103,18 +103,18 @@ def check_fingerprint(before: Any, now: Mapping[str, Any], filename: str, anyway
     return differing
 
 
-def _difference(where: str, before: Any, now: Any) -> str | None:
+def first_difference(where: str, before: Any, now: Any) -> str | None:
     """The first place where two plain values differ, with both values; None if they are equal."""
     if before == now:
         return None
     if isinstance(before, dict) and isinstance(now, dict):
         for key in [*now, *before]:
             if before.get(key) != now.get(key):
-                return _difference(f'{where}.{key}', before.get(key), now.get(key))
+                return first_difference(f'{where}.{key}', before.get(key), now.get(key))
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for number, pair in enumerate(zip(before, now)):
             if pair[0] != pair[1]:
-                return _difference(f'{where}[{number}]', *pair)
+                return first_difference(f'{where}[{number}]', *pair)
     return f'{where} was {_short(before)}, now it is {_short(now)}'
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from mmselfsup_graft.checkpoints.account import explain_unplaced, has_remedy, un
 from mmselfsup_graft.checkpoints.conversion.convert import convert
 from mmselfsup_graft.checkpoints.formats.encoder import StateDict, unwrap_state_dict
 from mmselfsup_graft.checkpoints.formats.rename import grouped_names
-from mmselfsup_graft.checkpoints.formats.traits import patch_grid, read_traits
+from mmselfsup_graft.checkpoints.formats.traits import Traits, patch_grid, read_traits, trait_problem
 from mmselfsup_graft.checkpoints.pos_embed import resize_position_table, resize_relative_table
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.libraries.weight_files import is_address, refuse_address
@@ -193,7 +193,7 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
     if any(given[n].shape[-1] == wanted[n].shape[-1] for n in tables):
         size = _img_size(part, done.architecture.patch_size)
         done = convert(content, part.checkpoint, target, final_norm=final_norm, img_size=size)
-    _check_heads(part, done.architecture.num_heads)
+    _check_traits(part, replace(done.traits, num_heads=done.architecture.num_heads or None))
     naming = done.target.families[done.architecture.family]
     optional: tuple[str, ...] = tuple(getattr(module, 'graft_optional', ()))
     given = done.state
@@ -209,14 +209,11 @@ def _converted(part: PretrainedPart, content: dict[str, Any]) -> _Found:
     )
 
 
-def _check_heads(part: PretrainedPart, told: int | None) -> None:
-    """Refuse another number of attention heads than the file tells; no shape shows it."""
-    own = traits_of(part.module).num_heads
-    if told and own and told != own:
-        raise CheckpointError(
-            f'{part.checkpoint} does not fit {part.name} ({type(part.module).__name__}): its encoder has {told} '
-            f'attention heads, the model {own}; set num_heads={told}'
-        )
+def _check_traits(part: PretrainedPart, told: Traits) -> None:
+    """Refuse an encoder that differs in what no shape shows: heads, activation."""
+    problem = trait_problem(told, traits_of(part.module))
+    if problem:
+        raise CheckpointError(f'{part.checkpoint} does not fit {part.name} ({type(part.module).__name__}): {problem}')
 
 
 def _is_counter(name: str) -> bool:
@@ -271,7 +268,7 @@ def _as_named(part: PretrainedPart, content: dict[str, Any]) -> _Found | None:
             traits = read_traits(content, part.checkpoint)
             kept = {name: value for name, value in given.items() if name in wanted}
             check_fit(part.checkpoint, kept, {name: wanted[name] for name in kept})
-            _check_heads(part, traits.num_heads)
+            _check_traits(part, traits)
             placed = {name: _on_grid(part, name, value, traits.grid) for name, value in kept.items()}
             resized = [name for name, value in placed.items() if value is not kept[name]]
             return _Found(placed, 'just these names', 'named as in the model', fresh, unused, resized)

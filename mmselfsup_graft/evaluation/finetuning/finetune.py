@@ -12,17 +12,19 @@ from mmengine.runner import Runner
 from mmselfsup_graft.checkpoints import file_sha256, parse_graft, read_encoder, read_projector_start
 from mmselfsup_graft.engine.launching.existing import clear_work_dir
 from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
+from mmselfsup_graft.engine.resuming.fingerprint import first_difference
 from mmselfsup_graft.engine.train import prepare_distributed, train
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.evaluation.compared import RANDOM
 from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
-from mmselfsup_graft.evaluation.results import config_sha256, keep_config, provenance, write_drawn
+from mmselfsup_graft.evaluation.results import config_content, config_sha256, keep_config, provenance, write_drawn
 from mmselfsup_graft.utils.files import append_rows, read_json, write_json
 
 from .settings import FineTuneProtocol
 
 _NEEDED = ('train_dataloader', 'val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
 _STARTED = 'finetune.json'
+_COMPARED = ('checkpoint_sha256', 'selection', 'config_sha256')
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class FineTuning:
         format: Format of the file; None for fresh weights.
         sha256: Hash of the file; None for fresh weights.
         config_sha256: Hash of the resolved config, checkpoint and held-out part not filled in.
+        content: That config as plain data.
         protocol: Settings of the fine-tuning.
     """
 
@@ -43,6 +46,7 @@ class FineTuning:
     format: str | None
     sha256: str | None
     config_sha256: str
+    content: dict[str, Any]
     protocol: FineTuneProtocol
 
 
@@ -65,7 +69,7 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
         CheckpointError: If the file cannot be read, or has no projector where the head needs it.
     """
     _check(cfg)
-    digest = config_sha256(cfg)  # of the config as written; the checkpoint has its own hash
+    digest, content = config_sha256(cfg), config_content(cfg)  # as written; the checkpoint has its own hash
     protocol = FineTuneProtocol.from_config(cfg, selection=selection)
     found, sha256 = None, None
     if checkpoint == RANDOM:
@@ -74,7 +78,7 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
         found, sha256 = _start_from(cfg, checkpoint, protocol), file_sha256(checkpoint)
     if selection == 'holdout':
         _hold_out(cfg, protocol)
-    return FineTuning(cfg, str(checkpoint), found, sha256, digest, protocol)
+    return FineTuning(cfg, str(checkpoint), found, sha256, digest, content, protocol)
 
 
 def _start_fresh(cfg: Config, protocol: FineTuneProtocol) -> None:
@@ -192,14 +196,17 @@ def _same_run(run: FineTuning) -> None:
         'checkpoint_sha256': run.sha256,
         'selection': run.protocol.selection,
         'config_sha256': run.config_sha256,
+        'config': run.content,
     }
-    before = read_json(path, 'use another --work-dir', tuple(now)) if run.cfg.get('resume') and path.is_file() else now
-    differing = [key for key in now if before.get(key) != now[key]]
+    before = read_json(path, 'use another --work-dir', _COMPARED) if run.cfg.get('resume') and path.is_file() else now
+    differing = [key for key in _COMPARED if before.get(key) != now[key]]
     if differing:
-        raise ConfigError(
-            f'cannot resume the run in {run.cfg.work_dir}: its {differing[0]} was {before.get(differing[0])}, now it '
-            f'is {now[differing[0]]}; use another --work-dir'
-        )
+        key = differing[0]
+        text = None
+        if key == 'config_sha256':  # its difference says more than its hash
+            text = first_difference('its config', before.get('config'), now['config'])
+        text = text or f'its {key} was {before.get(key)}, now it is {now[key]}'
+        raise ConfigError(f'cannot resume the run in {run.cfg.work_dir}: {text}; use another --work-dir')
     if is_main_process():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, now)

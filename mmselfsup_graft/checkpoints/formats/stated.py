@@ -1,0 +1,151 @@
+"""What other libraries state about an encoder beside its tensors: an architecture's name, arguments, ``config.json``.
+
+Hugging Face's and timm's hub write ``config.json`` (and ``preprocessor_config.json``) beside ``model.safetensors``;
+training scripts write ``arch`` and ``args`` into the file. All of it is read as plain data.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmselfsup_graft.errors import CheckpointError
+
+BESIDE = 'files_beside'
+"""Key of ``meta`` where :func:`..reading.reader.read_checkpoint` puts the files beside a checkpoint."""
+
+# differences that no tensor shows and that no backbone of this toolbox has: pattern of the architecture's name -> words
+_VARIANTS = (
+    (r'resne(t|xt)(aa|blur)', 'anti-aliased pooling'),
+    (r'(^|_)rope(_|$)|(^|_)dinov3(_|$)', 'rotary positions'),
+)
+# the same as arguments of timm's classes
+_VARIANT_ARGUMENTS = {
+    'aa_layer': 'anti-aliased pooling',
+    'use_rot_pos_emb': 'rotary positions',
+    'rope_type': 'rotary positions',
+}
+_ACTIVATIONS = {
+    'gelu': 'gelu',
+    'gelu_python': 'gelu',
+    'quickgelu': 'quick_gelu',
+    'quick_gelu': 'quick_gelu',
+    'gelu_tanh': 'gelu_tanh',
+    'gelu_new': 'gelu_tanh',
+    'gelu_pytorch_tanh': 'gelu_tanh',
+    'swish': 'silu',
+}
+
+
+def activation_name(value: Any) -> str | None:
+    """One spelling for an activation that libraries name ``GELU``, ``gelu``, ``quick_gelu``, ``QuickGELU``, ..."""
+    if not isinstance(value, str) or not value:
+        return None
+    return _ACTIVATIONS.get(value.lower(), value.lower())
+
+
+def files_beside(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Content of a file beside the checkpoint, such as ``config.json``; empty if there is none."""
+    meta = content.get('meta')
+    found = meta.get(BESIDE) if isinstance(meta, Mapping) else None
+    told = found.get(name) if isinstance(found, Mapping) else None
+    return told if isinstance(told, Mapping) else {}
+
+
+def stated_values(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for the fields of :class:`.traits.Traits`, not yet checked; a field that is not stated is left out."""
+    config, images = files_beside(content, 'config.json'), files_beside(content, 'preprocessor_config.json')
+    timm = config.get('pretrained_cfg')
+    timm = timm if isinstance(timm, Mapping) else config
+    normalize = images.get('do_normalize', True)
+    return {
+        key: value
+        for key, value in {
+            'num_heads': config.get('num_attention_heads'),
+            'norm_eps': config.get('layer_norm_eps'),
+            'act': _activation(content),
+            'mean': _in_pixels((images.get('image_mean') if normalize else None) or timm.get('mean')),
+            'std': _in_pixels((images.get('image_std') if normalize else None) or timm.get('std')),
+            **_grid(config),
+        }.items()
+        if value is not None
+    }
+
+
+def _activation(content: Mapping[str, Any]) -> str | None:
+    for told in _arguments(content):
+        found = activation_name(told.get('hidden_act')) or activation_name(told.get('act_layer'))
+        if found is not None:
+            return found
+    return 'quick_gelu' if any('quickgelu' in name for name in _names(content)) else None
+
+
+def _grid(config: Mapping[str, Any]) -> dict[str, Any]:
+    size, patch = (_pair(config.get(key)) for key in ('image_size', 'patch_size'))
+    if size is None or patch is None or min(patch) < 1 or size[0] < patch[0] or size[1] < patch[1]:
+        return {}
+    return {'img_size': size, 'grid': (size[0] // patch[0], size[1] // patch[1])}
+
+
+def _pair(value: Any) -> tuple[int, int] | None:
+    pair = [value, value] if type(value) is int else value
+    return tuple(pair) if isinstance(pair, list) and len(pair) == 2 and all(type(v) is int for v in pair) else None
+
+
+def _in_pixels(value: Any) -> list[float] | None:
+    """Per channel in 0..255, from 0..1."""
+    if not isinstance(value, list | tuple) or not all(isinstance(v, int | float) for v in value):
+        return None
+    return [255 * v for v in value]
+
+
+# ---------------------------------------------------------------- architectures
+def refuse_variants(content: Mapping[str, Any], origin: str) -> None:
+    """Raise an error for an encoder whose file states a difference that no backbone of this toolbox has.
+
+    Raises:
+        CheckpointError: In that case.
+    """
+    for name in _names(content):
+        for pattern, words in _VARIANTS:
+            if re.search(pattern, name):
+                raise _variant(origin, words, f'architecture {name}')
+    for arguments in _arguments(content):
+        for key, words in _VARIANT_ARGUMENTS.items():
+            if arguments.get(key) not in (None, False, ''):
+                raise _variant(origin, words, f'{key}={arguments[key]}')
+
+
+def _variant(origin: str, words: str, told: str) -> CheckpointError:
+    return CheckpointError(
+        f'{origin} holds an encoder with {words} ({told}), which no backbone of this toolbox has and no tensor shows: '
+        'its features would differ. Use another encoder; a file with its tensors alone is taken as it is'
+    )
+
+
+def suggested_variant(file_name: str) -> str:
+    """What the name of a file suggests about its encoder, in words; empty if nothing."""
+    stem = file_name.lower().replace('-', '_')
+    found = [words for pattern, words in _VARIANTS if re.search(pattern, stem)]
+    found += ['QuickGELU'] if 'quickgelu' in stem else []
+    found += ['strides in the 1 x 1 convolutions'] if 'caffe' in stem else []
+    return ', '.join(found)
+
+
+def _names(content: Mapping[str, Any]) -> Iterator[str]:
+    """Names of architectures that a file states, in lower case."""
+    config = files_beside(content, 'config.json')
+    args = _mapping(content, 'args')
+    for value in (config.get('architecture'), content.get('arch'), args.get('arch'), args.get('model')):
+        if isinstance(value, str):
+            yield value.lower()
+
+
+def _arguments(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Arguments of a model that a file states."""
+    config, args = files_beside(content, 'config.json'), _mapping(content, 'args')
+    yield from (config, _mapping(config, 'model_args'), args, _mapping(args, 'model_kwargs'))
+
+
+def _mapping(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = holder.get(key)
+    return value if isinstance(value, Mapping) else {}

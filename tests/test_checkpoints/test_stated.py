@@ -1,0 +1,150 @@
+"""What a file states about its encoder beside the tensors: used for the model that is built, compared, or refused."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import build
+from torch import nn
+
+from mmselfsup_graft.checkpoints import read_checkpoint, read_encoder, traits_of
+from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.evaluation.backbones import load_backbone
+from mmselfsup_graft.export.convert_file import ConvertOptions, convert_file
+from mmselfsup_graft.export.target_check import build_target_model
+from mmselfsup_graft.libraries.scopes import register_all_modules
+
+ARCH = {'embed_dims': 32, 'num_layers': 2, 'num_heads': 4, 'feedforward_channels': 48}
+VIT: dict[str, Any] = {'type': 'SelfSupViT', 'arch': ARCH, 'img_size': 16, 'patch_size': 4}
+QUICK = {'layer_cfgs': {'act_cfg': {'type': 'mmpretrain.QuickGELU'}}}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def registered() -> None:
+    register_all_modules()
+
+
+def saved(cfg: dict[str, Any], path: Path) -> nn.Module:
+    """A backbone as a run of this toolbox saves it."""
+    torch.manual_seed(0)
+    model: Any = build(cfg)
+    for value in model.parameters():
+        value.data.normal_(0, 0.2)
+    state = {f'backbone.{name}': value for name, value in model.state_dict().items()}
+    torch.save({'state_dict': state, 'meta': {'encoder': traits_of(model).as_meta()}}, path)
+    model.eval()
+    return model
+
+
+def hugging_face(folder: Path, **settings: Any) -> nn.Module:
+    """A small ViTModel in its own layout: ``model.safetensors`` and ``config.json``."""
+    transformers = pytest.importorskip('transformers')
+    sizes = {'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48}
+    config = transformers.ViTConfig(**sizes, image_size=16, patch_size=4, **settings)
+    model = transformers.ViTModel(config, add_pooling_layer=False).eval()
+    for value in model.parameters():
+        value.data.normal_(0, 0.2)
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize('act', ['gelu', 'quick_gelu', 'gelu_new', 'relu', 'silu'])
+@torch.no_grad()
+def test_config_beside_a_model_builds_the_same_features(act: str, tmp_path: Path) -> None:
+    model, x = hugging_face(tmp_path, hidden_act=act, layer_norm_eps=1e-3), torch.randn(2, 3, 16, 16)
+    want = model(x).last_hidden_state
+    for target in ('timm', 'hf', 'mmpretrain'):
+        pytest.importorskip({'hf': 'transformers'}.get(target, target))
+        done = convert_file(tmp_path / 'model.safetensors', tmp_path / f'{target}.pth', ConvertOptions(target))
+        built: Any = build_target_model(done.conversion)
+        built.load_state_dict(read_checkpoint(tmp_path / f'{target}.pth')['state_dict'], strict=False)
+        built.eval()
+        got = built.forward_features(x) if target == 'timm' else built(x)
+        got = got.last_hidden_state if target == 'hf' else got[-1] if target == 'mmpretrain' else got
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+
+
+def test_a_graft_compares_the_activation_that_the_file_states(tmp_path: Path) -> None:
+    hugging_face(tmp_path, hidden_act='quick_gelu')
+    with pytest.raises(CheckpointError, match='quick_gelu as activation, expected gelu'):
+        load_backbone(VIT, tmp_path / 'model.safetensors')
+    with pytest.raises(CheckpointError, match='4 attention heads, expected 2'):
+        load_backbone({**VIT, 'arch': {**ARCH, 'num_heads': 2}, **QUICK}, tmp_path / 'model.safetensors')
+    load_backbone({**VIT, **QUICK}, tmp_path / 'model.safetensors')
+
+
+def test_normalization_beside_a_model(tmp_path: Path) -> None:
+    hugging_face(tmp_path)
+    told = {'do_normalize': True, 'image_mean': [0.5, 0.5, 0.5], 'image_std': [0.25, 0.5, 0.5]}
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps(told))
+    traits = read_encoder(tmp_path / 'model.safetensors').traits
+    assert traits.mean == (127.5, 127.5, 127.5)
+    assert traits.std == (63.75, 127.5, 127.5)
+    assert (traits.num_heads, traits.grid, traits.img_size) == (4, (4, 4), (16, 16))
+
+
+def test_a_broken_config_beside_a_model(tmp_path: Path) -> None:
+    hugging_face(tmp_path)
+    (tmp_path / 'config.json').write_text('{"hidden_act": ')
+    with pytest.raises(CheckpointError, match='is not a JSON file'):
+        read_encoder(tmp_path / 'model.safetensors')
+
+
+@pytest.mark.parametrize(
+    'stated',
+    [
+        {'arch': 'resnetaa50'},
+        {'args': {'model': 'resnetblur18'}},
+        {'args': {'model': 'resnet18', 'model_kwargs': {'aa_layer': 'avg'}}},
+        {'arch': 'vit_small_patch16_rope_ape_224'},
+    ],
+)
+def test_differences_that_no_backbone_has(stated: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / 'in.pth'
+    saved({'type': 'SelfSupResNet', 'depth': 18}, path)
+    state = {n.removeprefix('backbone.'): v for n, v in read_checkpoint(path)['state_dict'].items()}
+    torch.save({'state_dict': state, **stated}, path)
+    words = 'rotary' if 'rope' in str(stated) else 'anti-aliased pooling'
+    with pytest.raises(CheckpointError, match=words):
+        convert_file(path, tmp_path / 'out.pth', ConvertOptions('mmpretrain'))
+    with pytest.raises(CheckpointError, match=words):
+        load_backbone({'type': 'SelfSupResNet', 'depth': 18}, path)
+    torch.save(state, tmp_path / 'resnetaa18.pth')
+    assert any('anti-aliased' in note for note in read_encoder(tmp_path / 'resnetaa18.pth').notes)
+    torch.save(state, tmp_path / 'plain.pth')
+    assert [note for note in read_encoder(tmp_path / 'plain.pth').notes if 'max pooling' in note]
+
+
+@pytest.mark.parametrize(
+    ('trained', 'plain', 'told', 'refusing'),
+    [
+        ({'type': 'SelfSupResNet', 'depth': 50, 'style': 'caffe'}, {'type': 'SelfSupResNet', 'depth': 50}, 'caffe',
+         'torchvision'),
+        ({**VIT, 'patch_cfg': {'stride': 2}}, VIT, '2 x 2 pixels apart', 'timm'),
+        ({**VIT, **QUICK}, VIT, 'quick_gelu', 'mmseg-vit'),
+    ],
+)  # fmt: skip
+@torch.no_grad()
+def test_options_of_a_run(
+    trained: dict[str, Any], plain: dict[str, Any], told: str, refusing: str, tmp_path: Path
+) -> None:
+    model, x = saved(trained, tmp_path / 'in.pth'), torch.randn(2, 3, 16, 16)
+    with pytest.raises(CheckpointError, match=told):
+        load_backbone(plain, tmp_path / 'in.pth')
+    with pytest.raises(CheckpointError, match='nothing written'):
+        convert_file(tmp_path / 'in.pth', tmp_path / 'out.pth', ConvertOptions(refusing))
+    torch.testing.assert_close(load_backbone(trained, tmp_path / 'in.pth')(x)[-1], model(x)[-1])
+    if 'patch_cfg' in trained:
+        return
+    text = convert_file(tmp_path / 'in.pth', tmp_path / 'out.pth', ConvertOptions('mmpretrain')).text
+    found = re.search(r'use: backbone=(dict\(.*\))', text)
+    assert found
+    config = eval(found[1])
+    config.pop('init_cfg')
+    built: Any = build({**config, **({'out_type': 'cls_token'} if 'arch' in config else {})})
+    built.load_state_dict(read_checkpoint(tmp_path / 'out.pth')['state_dict'])
+    built.eval()
+    torch.testing.assert_close(built(x)[-1], model(x)[-1])
