@@ -157,7 +157,7 @@ def test_another_number_of_heads_in_a_file_of_the_very_names(before, tmp_path):
     config = {'type': 'mmpretrain.VisionTransformer', 'arch': ARCH, 'img_size': 32, 'out_type': 'featmap'}
     state = {f'{before}{name}': value for name, value in filled(build(config)).state_dict().items()}
     content = {'state_dict': state, 'meta': {'encoder': {'num_heads': 4}}}
-    with pytest.raises(CheckpointError, match='its encoder has 4 attention heads, the model 3'):
+    with pytest.raises(CheckpointError, match='its encoder has 4 attention heads, expected 3'):
         loaded(build(config), content, tmp_path, before)
     content['meta']['encoder']['num_heads'] = 3
     loaded(build(config), content, tmp_path, before)
