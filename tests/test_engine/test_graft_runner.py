@@ -3,6 +3,7 @@
 import os
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -130,3 +131,13 @@ def test_the_text_of_a_config_is_formatted_when_it_changes():
         cfg.b.c[0] = 4
         assert Config.fromstring(cfg.pretty_text, '.py').b.c == [4, 3]
         assert formatting.call_count == 3
+
+
+def test_runs_of_one_process_write_into_their_own_folders(tmp_path: Path) -> None:
+    """Configs of mmdet and mmseg give every visualizer the same name."""
+    visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
+    for name in ('first', 'second'):
+        runner: Any = object.__new__(GraftRunner)
+        runner._experiment_name, runner._log_dir = f'{name}_run', str(tmp_path / name)
+        runner.build_visualizer(dict(visualizer)).add_scalar('loss', 1.0)
+    assert [path.parent.parent.name for path in sorted(tmp_path.rglob('scalars.json'))] == ['first', 'second']

@@ -16,6 +16,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from mmselfsup_graft.engine.console import shorten_console
@@ -124,6 +125,12 @@ class GraftRunner(Runner):
     def build_message_hub(self, message_hub: dict | None = None) -> MessageHub:
         """Make the store of logged scalars, which reads losses from the device when they are logged and not before."""
         return DeferredMessageHub.get_instance(**{'name': self._experiment_name, **(message_hub or {})})
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Build as mmengine does, one for every run: an earlier one of the same name would write into its own folder."""
+        if isinstance(visualizer, dict) and Visualizer.check_instance_created(visualizer.get('name', '')):
+            visualizer = {**visualizer, 'name': f'{visualizer["name"]}_{self._experiment_name}'}
+        return super().build_visualizer(visualizer)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build as mmengine does; files that a model reads meanwhile (``pretrained``, a teacher) are read safely."""
