@@ -139,5 +139,5 @@ def test_runs_of_one_process_write_into_their_own_folders(tmp_path: Path) -> Non
     for name in ('first', 'second'):
         runner: Any = object.__new__(GraftRunner)
         runner._experiment_name, runner._log_dir = f'{name}_run', str(tmp_path / name)
-        runner.build_visualizer(dict(visualizer)).add_scalar('loss', 1.0)
+        runner.build_visualizer(deepcopy(visualizer)).add_scalar('loss', 1.0)
     assert [path.parent.parent.name for path in sorted(tmp_path.rglob('scalars.json'))] == ['first', 'second']

@@ -127,7 +127,7 @@ class GraftRunner(Runner):
         return DeferredMessageHub.get_instance(**{'name': self._experiment_name, **(message_hub or {})})
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
-        """Build as mmengine does, one for every run: an earlier one of the same name would write into its own folder."""
+        """Build as mmengine does, one for every run: an earlier one of this name would write into its own folder."""
         if isinstance(visualizer, dict) and Visualizer.check_instance_created(visualizer.get('name', '')):
             visualizer = {**visualizer, 'name': f'{visualizer["name"]}_{self._experiment_name}'}
         return super().build_visualizer(visualizer)
