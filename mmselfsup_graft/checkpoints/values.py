@@ -13,6 +13,8 @@ _NOT_FINITE = 'holds NaN or infinite values'
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 # of an encoder: everything else in it is learned or averaged
 ENCODER_COUNTERS = r'(.*\.)?(num_batches_tracked|relative_position_index|position_ids)$'
+_CONSTANT = ('relative_position_index', 'position_ids')
+_NOT_NEGATIVE = ('num_batches_tracked', 'running_var')
 # of a whole model: values other than parameters and running statistics may be of any kind
 MODEL_BUFFERS = r'(?!.*(weight|bias|embed|token|table|gamma\w*|running_mean|running_var)$)'
 
@@ -49,6 +51,22 @@ def is_finite(tensor: torch.Tensor) -> bool:
         return True
     least, most = torch.aminmax(tensor)  # one pass, no copy; NaN propagates
     return bool(torch.isfinite(least) & torch.isfinite(most))
+
+
+def buffer_problem(name: str, given: torch.Tensor, own: torch.Tensor) -> str:
+    """Why values of a buffer are impossible; empty if they are not.
+
+    Args:
+        name: Name in the model: numbers of updates and variances are not negative, tables of indices are constant.
+        given: Tensor of a file, with shape and kind of the model's.
+        own: Of the model.
+    """
+    part = name.rpartition('.')[2]
+    if part in _CONSTANT and not torch.equal(given.cpu(), own.cpu().to(given.dtype)):
+        return 'differs from that of the model, which is constant'
+    if part in _NOT_NEGATIVE and given.numel() and float(given.min()) < 0:
+        return 'is negative'
+    return ''
 
 
 def check_weights(origin: str, state: Mapping[str, torch.Tensor], counters: str = ENCODER_COUNTERS) -> None:
