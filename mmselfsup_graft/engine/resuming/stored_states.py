@@ -199,7 +199,10 @@ def check_schedules(
             if problem is not None:
                 raise CheckpointError(f'{where} {key} {problem}')
         done = epoch if scheduler.by_epoch else iteration
-        if stepped and (state['_global_step'] != done or not -1 <= state['last_step'] <= done):
+        within = max(-1, min(done, scheduler.end - 1) - scheduler.begin)  # steps in its range, as step() counts them
+        steps = type(scheduler).step is _ParamScheduler.step
+        fits = state['last_step'] == within if steps else -1 <= state['last_step'] <= done
+        if stepped and (state['_global_step'] != done or not fits):
             raise CheckpointError(
                 f'{where} the step is {state["_global_step"]} ({state["last_step"]} of its range), the checkpoint '
                 f'is at {done}; the file is damaged'
