@@ -123,8 +123,8 @@ def _stored_classes(meta: Any) -> tuple[str, ...] | None:
         return None
     if not isinstance(names, list | tuple) or not all(type(each) is str for each in names):
         raise CheckpointError(
-            f'the classes of the checkpoint (meta.dataset_meta) are a {type(names).__name__}, expected a list of '
-            'texts; the file is damaged, use another one'
+            'the classes of the checkpoint (meta.dataset_meta) are not a list of texts; the file is damaged, use '
+            'another one'
         )
     return tuple(names) or None
 
