@@ -101,9 +101,10 @@ def refuse_other_values(origin: str, state: Mapping[Any, Any], prefix: str = '')
 
 def _problems(state: Mapping[str, torch.Tensor], counters: str) -> Iterable[str]:
     for name, tensor in state.items():
-        if re.match(counters, name) and not (tensor.dtype in FLOATS and tensor.numel()):
+        counted = re.match(ENCODER_COUNTERS, name) is not None and tensor.dtype not in FLOATS
+        if not counted and re.match(counters, name) and not (tensor.dtype in FLOATS and tensor.numel()):
             continue
-        problem = value_problem(tensor)
+        problem = value_problem(tensor, whole=counted)
         if problem:
             yield f'{name} {problem}'
 

@@ -16,7 +16,7 @@ from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.resuming.resume import read_plain, resume
 from mmselfsup_graft.errors import GraftError
 
-COUNT = 60
+COUNT = 40
 # another seed is a legitimate value, and a warning
 LEGITIMATE = {'meta.seed'}
 # of the log: set anew by every run, or shown only
