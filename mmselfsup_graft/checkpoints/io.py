@@ -13,7 +13,7 @@ from mmselfsup_graft.checkpoints.reading.reader import SAFETENSORS, first_line, 
 from mmselfsup_graft.errors import CheckpointError, NonFiniteWeightsError
 from mmselfsup_graft.utils.files import open_regular, whole_file
 
-from .values import is_finite, value_problem
+from .values import buffer_problem, is_finite, value_problem
 
 _SUFFIXES = ('.pth', '.pt', '.tar', '.bin', SAFETENSORS)
 
@@ -39,19 +39,20 @@ def check_fit(filename: str | os.PathLike, given: Any, wanted: Mapping[str, Any]
             problems.append(f'{name} has shape {tuple(given[name].shape)}, the model has {tuple(model.shape)}')
     kind = CheckpointError
     if not problems:
-        problems = [f'{name} {said}' for name, model in wanted.items() if (said := _misfit(given[name], model))]
+        problems = [f'{name} {said}' for name, model in wanted.items() if (said := _misfit(name, given[name], model))]
         kind = NonFiniteWeightsError if any('NaN' in problem for problem in problems) else kind
     if problems:
         more = f' and {len(problems) - 3} more' if len(problems) > 3 else ''
         raise kind(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
 
 
-def _misfit(tensor: Any, model: torch.Tensor) -> str:
+def _misfit(name: str, tensor: Any, model: torch.Tensor) -> str:
     """Why the values of a tensor cannot replace those of the model."""
     if isinstance(tensor, torch.Tensor) and not tensor.numel():
         return ''  # the model's tensor has no elements either
     problem = value_problem(tensor, whole=not model.is_floating_point())
-    return '' if 'NaN' in problem and not is_finite(model) else problem
+    problem = '' if 'NaN' in problem and not is_finite(model) else problem
+    return problem or buffer_problem(name, tensor, model)
 
 
 def save_atomically(content: Any, path: str | os.PathLike) -> None:

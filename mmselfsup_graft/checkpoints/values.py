@@ -13,6 +13,8 @@ _NOT_FINITE = 'holds NaN or infinite values'
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 # of an encoder: everything else in it is learned or averaged
 ENCODER_COUNTERS = r'(.*\.)?(num_batches_tracked|relative_position_index|position_ids)$'
+_CONSTANT = ('relative_position_index', 'position_ids')
+_NOT_NEGATIVE = ('num_batches_tracked', 'running_var')
 # of a whole model: values other than parameters and running statistics may be of any kind
 MODEL_BUFFERS = r'(?!.*(weight|bias|embed|token|table|gamma\w*|running_mean|running_var)$)'
 
@@ -51,6 +53,22 @@ def is_finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(least) & torch.isfinite(most))
 
 
+def buffer_problem(name: str, given: torch.Tensor, own: torch.Tensor) -> str:
+    """Why values of a buffer are impossible; empty if they are not.
+
+    Args:
+        name: Name in the model: numbers of updates and variances are not negative, tables of indices are constant.
+        given: Tensor of a file, with shape and kind of the model's.
+        own: Of the model.
+    """
+    part = name.rpartition('.')[2]
+    if part in _CONSTANT and not torch.equal(given.cpu(), own.cpu().to(given.dtype)):
+        return 'differs from that of the model, which is constant'
+    if part in _NOT_NEGATIVE and given.numel() and float(given.min()) < 0:
+        return 'is negative'
+    return ''
+
+
 def check_weights(origin: str, state: Mapping[str, torch.Tensor], counters: str = ENCODER_COUNTERS) -> None:
     """Raise an error for weights that are not finite floating-point numbers.
 
@@ -83,9 +101,10 @@ def refuse_other_values(origin: str, state: Mapping[Any, Any], prefix: str = '')
 
 def _problems(state: Mapping[str, torch.Tensor], counters: str) -> Iterable[str]:
     for name, tensor in state.items():
-        if re.match(counters, name) and not (tensor.dtype in FLOATS and tensor.numel()):
+        counted = re.match(ENCODER_COUNTERS, name) is not None and tensor.dtype not in FLOATS
+        if not counted and re.match(counters, name) and not (tensor.dtype in FLOATS and tensor.numel()):
             continue
-        problem = value_problem(tensor)
+        problem = value_problem(tensor, whole=counted)
         if problem:
             yield f'{name} {problem}'
 

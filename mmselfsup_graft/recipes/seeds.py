@@ -12,6 +12,7 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import read_json, read_rows
 
 _CONFIDENCE = 0.95
+_HIGHEST = 1e6  # of a score in %
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _read(folder: Path) -> dict[str, dict[str, float]]:
 def _tuned_accuracy(path: Path) -> float:
     """Accuracy of the last fine-tuning run."""
     try:
-        return [row['result']['accuracy'] for row in read_rows(path) if row['protocol'] == 'finetune'][-1]
+        return _number([row['result']['accuracy'] for row in read_rows(path) if row['protocol'] == 'finetune'][-1])
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f'{path} holds no fine-tuning ({type(error).__name__}: {error})') from error
 
@@ -101,11 +102,18 @@ def _cells(row: dict[str, Any], protocols: dict[str, Any]) -> dict[str, float]:
     cells = {}
     for shots in protocols.get('few_shot', {}).get('shots', ()):
         scores = row['few_shot'].get(str(shots), {'mean': float('nan')})
-        cells[f'{shots} label{"s" if shots > 1 else ""}'] = scores['mean']
+        cells[f'{shots} label{"s" if shots > 1 else ""}'] = _number(scores['mean'])
     for name, title in (('logistic', 'logistic'), ('knn', 'k-NN'), ('linear', 'linear')):
         if name in protocols:
-            cells[title] = row[name]['accuracy']
+            cells[title] = _number(row[name]['accuracy'])
     return cells
+
+
+def _number(value: Any) -> float:
+    """A score; raises TypeError for text and everything else that JSON holds. NaN: not scored."""
+    if type(value) not in (int, float) or abs(value) > _HIGHEST:
+        raise TypeError(f'{repr(value)[:60]} is not a score in %')
+    return float(value)
 
 
 def seeds_text(table: SeedTable) -> str:

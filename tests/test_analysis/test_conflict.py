@@ -1,6 +1,7 @@
 """Gradient conflict: against hand-made losses, and without a trace in the model."""
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_profiles_survive_a_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ['conflict.csv']
 
 
-@pytest.mark.parametrize('text', ['', 'a,b\n1,2\n', 'iteration,first\n'])
+@pytest.mark.parametrize('text', ['', 'a,b\n1,2\n', 'iteration,first\n', '\0', 'x' * 200_000])
 def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / 'other.csv'
     path.write_text(text)
@@ -111,6 +112,9 @@ def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
         ConflictProfile.read_csv(path)
     with pytest.raises(DataError, match='not a conflict profile'):
         ConflictProfile.read_csv(tmp_path / 'missing.csv')
+    os.mkfifo(tmp_path / 'pipe.csv')
+    with pytest.raises(DataError, match='not a conflict profile'):
+        ConflictProfile.read_csv(tmp_path / 'pipe.csv')
 
 
 def test_frozen_blocks_keep_the_numbers_of_the_others() -> None:

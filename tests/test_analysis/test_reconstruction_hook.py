@@ -152,6 +152,30 @@ def test_a_resumed_run_goes_on_with_the_same_images_and_keeps_pictures(tmp_path,
         np.testing.assert_array_equal(pictures, expected[-1][1][name])
 
 
+@pytest.mark.parametrize('kind', ['text', 'objects', 'vector', 'large', 'other channels', 'archive'])
+def test_kept_images_that_are_damaged_are_named(kind, tmp_path):
+    run, _ = train(tmp_path, 'mim', dict(type='ReconstructionHook', interval=5), epochs=2)
+    kept = run / 'reconstructions' / 'images.npy'
+    images = np.load(kept)
+    kept.unlink()
+    if kind == 'text':
+        kept.write_text('x')
+    elif kind == 'objects':
+        np.save(kept, np.array([kept], dtype=object), allow_pickle=True)
+    elif kind == 'large':
+        with kept.open('wb') as file:
+            np.lib.format.write_array_header_1_0(
+                file, {'descr': '|u1', 'fortran_order': False, 'shape': (2**20, 3, 2**20, 2**20)}
+            )
+    elif kind == 'archive':
+        np.savez(kept.with_suffix('.npz'), images=images)
+        kept.with_suffix('.npz').rename(kept)
+    else:
+        np.save(kept, images[0, 0] if kind == 'vector' else np.repeat(images, 5, axis=1))
+    options = ['--work-dir', run, '--resume', run / 'epoch_1.pth', *fresh_name()]
+    assert str(kept) in call_tool('train', tmp_path / 'tiny.py', *options).error()
+
+
 def test_settings_that_cannot_be(tmp_path):
     with pytest.raises(ConfigError, match='interval and num_images must be at least 1, got 0 and 4'):
         ReconstructionHook(interval=0)

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mmselfsup_graft.datasets import ImageFolder, ImageList
-from mmselfsup_graft.engine.hooks.check_data import check_last_batch, check_num_classes
-from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.engine.hooks.check_data import _stored_classes, check_last_batch, check_num_classes
+from mmselfsup_graft.errors import CheckpointError, ConfigError, DataError
 from mmselfsup_graft.evaluation import make_protocol
 from mmselfsup_graft.evaluation.scoring import Evaluation, evaluation_sets, score_pixels
 
@@ -176,6 +176,17 @@ def test_a_resumed_classifier_must_have_the_same_classes(animals, tmp_path):
     done = call_tool('train', config, '--work-dir', tmp_path / 'w', '--epochs', '2', *go_on)
     assert done.code == 1
     assert 'trained on 4 classes (ant, bee, cat, dog), the training data has 4 classes (bee, cat, dog, gnu)' in done.err
+
+
+@pytest.mark.parametrize('meta', [7, [1], {'classes': 7}, {'classes': 'cat'}, {'classes': ['cat', 1]}])
+def test_stored_classes_of_another_kind(meta):
+    with pytest.raises(CheckpointError, match=r'the classes of the checkpoint \(meta.dataset_meta\) are not a list'):
+        _stored_classes(meta)
+
+
+def test_stored_classes():
+    assert _stored_classes({'classes': ['cat', 'dog']}) == ('cat', 'dog')
+    assert [_stored_classes(each) for each in (None, {}, {'classes': None}, {'classes': []})] == [None] * 4
 
 
 @pytest.mark.parametrize(

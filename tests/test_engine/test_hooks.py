@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mmselfsup_graft.engine import HistoryHook, LayerWiseLRConstructor, RandomStateHook, SafeCheckpointHook
 from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
-from mmselfsup_graft.engine.resuming.stored_states import stored_log
+from mmselfsup_graft.engine.resuming.stored_log import stored_log
 from mmselfsup_graft.errors import ConfigError
 
 

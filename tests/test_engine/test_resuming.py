@@ -27,8 +27,10 @@ from test_tools.tiny_runs import (
 
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine import GraftRunner
+from mmselfsup_graft.engine.hooks.checkpoint import SafeCheckpointHook
 from mmselfsup_graft.engine.resuming.latest import latest_checkpoint, stored_counters_or_none
 from mmselfsup_graft.engine.resuming.resume import load_weights, read_plain, resume
+from mmselfsup_graft.engine.resuming.stored_log import check_best
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
@@ -178,6 +180,7 @@ DAMAGE = {
     'another base': (put('optimizer.base_param_settings.weight_decay', 9.0), 'weight_decay of parameter group 2 was 9'),
     'half a step': (moment('step', torch.tensor(0.5)), 'step of .* is 0.5, expected a whole number'),
     'too many steps': (moment('step', torch.tensor(1e9)), r'step of .* is 1e\+09, expected at most 4'),
+    'fewer steps than stated': (put('meta.optimizer_steps', 5), r'has made 4 steps, expected 5'),
     'steps as text': (put('meta.optimizer_steps', '4'), "meta.optimizer_steps is the text '4'"),
     'too many steps of an older file': (
         lambda c: (c['meta'].pop('optimizer_steps'), moment('step', torch.tensor(5.0))(c)), 'expected at most 4'),
@@ -192,6 +195,7 @@ DAMAGE = {
         put(f'{SCHEDULE}._last_value', lambda v: [-1e6] * len(v)), 'lr of parameter group 0 .* file has -1000000'),
     'step of schedule as text': (put(f'{SCHEDULE}.last_step', '4'), "last_step is the text '4'"),
     'negative step of schedule': (put(f'{SCHEDULE}.last_step', -7), 'the step is'),
+    'another step of its range': (put(f'{SCHEDULE}.last_step', 2), r'the step is 4 \(2 of its range\)'),
     'another step': (put(f'{SCHEDULE}._global_step', 3), 'the step is 3'),
     'base values of nan': (put(f'{SCHEDULE}.base_values', lambda v: [NAN] * len(v)), 'base_values is nan'),
     'fewer base values': (put(f'{SCHEDULE}.base_values', [1.0]), 'base_values is a list, expected'),
@@ -204,6 +208,7 @@ DAMAGE = {
     'iteration as text': (put('meta.iter', '4'), "iter is the text '4'"),
     'iteration of nan': (put('meta.iter', NAN), 'iter is nan'),
     'an endless run': (put('meta.iter', 2**60), 'iter is 1152921504606846976'),
+    'iteration of another log': (put(f'{INFO}.iter', 1), r'meta.iter is 4, its log is of iteration 1'),
     'iteration of another epoch': (put('meta.iter', 1), 'iteration 1 is not in its epoch'),
     'iteration beyond the end': (put('meta.iter', 40), 'iteration 40 is beyond the end of this run, 4'),
     'epoch beyond the end': (lambda content: endless(content), 'epoch 1000000000 is beyond the end of this run, 2'),
@@ -253,6 +258,62 @@ def test_damage_is_refused_and_nothing_is_loaded(kind, trained, fresh):
     assert 'some.pth' in str(refused.value)
     assert '\n' not in str(refused.value)
     assert_identical(everything(fresh), before)
+
+
+@pytest.mark.parametrize(
+    ('where', 'value', 'equal'),
+    [
+        ('meta.run.processes', torch.tensor([1, 2]), False),
+        ('meta.run.processes', torch.tensor(1), True),
+        ('meta.run.model', torch.zeros(5000), False),
+        ('meta.optimizer_entries', torch.tensor([1, 2]), False),
+        ('meta.dataset_meta', torch.zeros(2), True),
+        ('meta.dataset_meta', NAN, True),
+        ('param_schedulers.0.end', torch.tensor([1, 2]), False),
+        ('param_schedulers.0.end', torch.tensor(4), True),
+        ('param_schedulers.0.verbose', None, True),
+        ('message_hub.resumed_keys.train/loss', 'x', True),
+        ('message_hub.resumed_keys.train/loss', False, True),
+        ('message_hub.resumed_keys', 'x', True),
+    ],
+)
+def test_tensors_and_other_values_in_a_description_of_the_run(where, value, equal, trained, fresh, tmp_path):
+    """A tensor has no truth value; the log's own checks are assertions."""
+    good = str(trained / 'run' / 'epoch_2.pth')
+    resume(fresh, good, read_plain(good))
+    before = everything(fresh)
+    content = load(Path(good))
+    put(where, value)(content)
+    torch.save(content, tmp_path / 'some.pth')
+    if equal:
+        resume(fresh, 'some.pth', read_plain(str(tmp_path / 'some.pth')))
+    else:
+        with pytest.raises((CheckpointError, ConfigError), match=r'some\.pth'):
+            resume(fresh, 'some.pth', read_plain(str(tmp_path / 'some.pth')))
+    assert_identical(everything(fresh), before)
+
+
+def test_the_best_epoch_so_far_is_whole():
+    hook = SafeCheckpointHook(save_best='accuracy/top1')
+    good = {'best_score': 7.0, 'best_epoch': 2, 'best_file': 'best_accuracy_top1_epoch_2.pth'}
+    check_best(good, [hook], 3, 'a.pth')
+    check_best({}, [hook], 3, 'a.pth')
+    check_best({'best_score': 7.0}, [SafeCheckpointHook()], 3, 'a.pth')
+    other = [dict(best_score=NAN), dict(best_epoch=4), dict(best_epoch=1), dict(best_epoch=0)]
+    for change in [*other, dict(best_file='best_accuracy_top1_epoch_1.pth'), dict(best_score=None)]:
+        with pytest.raises(CheckpointError, match=r'a\.pth cannot be resumed: its best_score, best_ep'):
+            check_best({**good, **change}, [hook], 3, 'a.pth')
+
+
+@pytest.mark.parametrize('name', ['epoch_1.pth', 'iter_2.pth', 'iter_3.pth'])
+def test_only_the_checkpoint_of_a_stop_is_replaced(name, trained, tmp_path):
+    """``meta.preempted`` lets the run delete the file that it was resumed from."""
+    content = load(trained / 'run' / 'epoch_1.pth')
+    content['meta']['preempted'] = {'in_validation': False}
+    save_atomically(content, tmp_path / 'run' / name)
+    options = ['--work-dir', tmp_path / 'run', '--resume', tmp_path / 'run' / name, *fresh_name()]
+    assert call_tool('train', trained / 'cl.py', *options).code == 0
+    assert (tmp_path / 'run' / name).exists() == (name != 'iter_2.pth')
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import torch
 from mmengine.optim import OptimWrapperDict, StepLR
 from torch import nn
 
+from mmselfsup_graft.checkpoints import check_fit
 from mmselfsup_graft.engine.optimizers import AutocastOptimWrapper, DeviceOptimWrapper
 from mmselfsup_graft.engine.resuming.stored_optimizer import checked_optimizer
-from mmselfsup_graft.engine.resuming.stored_states import check_averages
+from mmselfsup_graft.engine.resuming.stored_states import check_averages, check_state
 from mmselfsup_graft.engine.resuming.stored_updates import check_options, checked_moments
 from mmselfsup_graft.errors import CheckpointError
 
@@ -50,11 +51,11 @@ def test_scaled_losses() -> None:
     checked = checked_optimizer(state, wrapper, net, 'a.pth')
     assert checked['loss_scaler'] == {**state['loss_scaler']}
     for key, values in {
-        'scale': (NAN, 'x', -1.0, 0.0, torch.zeros(2), None, float('inf')),
+        'scale': (NAN, 'x', -1.0, 0.0, torch.zeros(2), None, float('inf'), 1e300),
         'growth_factor': (0.5, 'x'),
         'backoff_factor': (2.0, -1.0),
         'growth_interval': (0, 1.5, 'x'),
-        '_growth_tracker': (-1, 'x', 0.5),
+        '_growth_tracker': (-1, 'x', 0.5, 2000, 2**40),
     }.items():
         for value in values:
             damaged = {**state, 'loss_scaler': {**state['loss_scaler'], key: value}}
@@ -63,6 +64,33 @@ def test_scaled_losses() -> None:
     for value, message in (('x', 'is the text'), ([1], 'is a list')):
         with pytest.raises(CheckpointError, match=message):
             checked_optimizer({**state, 'loss_scaler': value}, wrapper, net, 'a.pth')
+
+
+def test_options_of_the_loss_scaler_are_those_of_the_run() -> None:
+    net = model()
+    wrapper = stepped(AutocastOptimWrapper(optimizer=torch.optim.AdamW(net.parameters())), net)
+    wrapper.loss_scaler = torch.amp.GradScaler('cpu', growth_interval=10, growth_factor=4.0)
+    state = wrapper.state_dict()
+    stored = {'growth_factor': 2.0, 'backoff_factor': 0.25, 'growth_interval': 2000}
+    state['loss_scaler'] = {**stored, 'scale': 8.0, '_growth_tracker': 7}
+    wanted = {'scale': 8.0, 'growth_factor': 4.0, 'backoff_factor': 0.5, 'growth_interval': 10}
+    assert checked_optimizer(state, wrapper, net, 'a.pth')['loss_scaler'] == {**wanted, '_growth_tracker': 7}
+    state['loss_scaler']['_growth_tracker'] = 1500  # would never reach 10
+    assert checked_optimizer(state, wrapper, net, 'a.pth')['loss_scaler']['_growth_tracker'] == 9
+
+
+def test_a_loss_scaler_that_would_start_anew_is_said() -> None:
+    net = model()
+    wrapper = stepped(AutocastOptimWrapper(optimizer=torch.optim.AdamW(net.parameters())), net)
+    wrapper.loss_scaler = torch.amp.GradScaler('cpu')
+    runner: Any = SimpleNamespace(optim_wrapper=wrapper, param_schedulers=[])
+    content = {'meta': {}, 'optimizer': wrapper.state_dict()}
+    moments = checked_optimizer(content['optimizer'], wrapper, net, 'a.pth')
+    assert check_options(runner, content, moments, 'a.pth', True, False) == []
+    del moments['loss_scaler']
+    with pytest.raises(CheckpointError, match='the optimizer state has no loss_scaler'):
+        check_options(runner, content, moments, 'a.pth', True, False)
+    assert check_options(runner, content, moments, 'a.pth', True, True) != []
 
 
 def test_several_optimizers() -> None:
@@ -149,6 +177,7 @@ def test_averages() -> None:
     net = model()
 
     class Hook:
+        begin_iter, every = 0, 1
         ema_model = nn.Module()
 
     Hook.ema_model.module = model()
@@ -160,14 +189,46 @@ def test_averages() -> None:
         ('module.0.weight', torch.full((4, 3), NAN), 'module.0.weight holds NaN'),
         ('module.0.weight', 'x', 'is the text'),
         ('other', torch.zeros(1), 'other is not in the model'),
-        ('steps', torch.tensor(-5), 'has -5 steps, expected a number from 0'),
+        ('steps', torch.tensor(-5), 'has -5 steps, expected 0 to'),
         ('steps', torch.tensor(2**62), f'has {2**62} steps'),
     ):
         with pytest.raises(CheckpointError, match=message):
             check_averages({'ema_state_dict': {**good, name: value}}, [Hook()], 'a.pth', net)
+    for iteration, begin, every, fits in (
+        (3, 0, 1, True), (2, 0, 1, False), (4, 0, 1, False), (4, 1, 1, True), (6, 0, 2, True), (9, 0, 2, False),
+    ):  # fmt: skip
+        hook = Hook()
+        hook.begin_iter, hook.every = begin, every
+        if fits:
+            check_averages({'ema_state_dict': good}, [hook], 'a.pth', net, iteration)
+        else:
+            with pytest.raises(CheckpointError, match='has 3 steps, expected'):
+                check_averages({'ema_state_dict': good}, [hook], 'a.pth', net, iteration)
     for content, hooks in (({}, [Hook()]), ({'ema_state_dict': good}, [])):
         with pytest.raises(CheckpointError, match='average of the weights'):
             check_averages(content, hooks, 'a.pth', net)
+
+
+def test_buffers() -> None:
+    own = {
+        'bn.running_mean': torch.zeros(2),
+        'bn.running_var': torch.ones(2),
+        'bn.num_batches_tracked': torch.tensor(3),
+        'mask': torch.full((2,), -float('inf')),
+        'attn.relative_position_index': torch.arange(4),
+    }
+    other = {'bn.running_mean': torch.ones(2), 'bn.num_batches_tracked': torch.tensor(9), 'mask': torch.full((2,), NAN)}
+    check_state({**own, **other}, own, 'a.pth', True)
+    for name, value, message in (
+        ('bn.running_mean', torch.tensor([NAN, 0.0]), 'holds NaN or infinity'),
+        ('bn.running_var', torch.tensor([1.0, -1.0]), 'is negative'),
+        ('bn.num_batches_tracked', torch.tensor(-1), 'is negative'),
+        ('attn.relative_position_index', torch.tensor([0, 1, 2, 400]), 'differs from that of the model'),
+    ):
+        with pytest.raises(CheckpointError, match=f'{name} {message}'):
+            check_state({**own, name: value}, own, 'a.pth', True)
+        with pytest.raises(CheckpointError, match=f'{name} (holds NaN or inf|{message})'):
+            check_fit('a.pth', {**own, name: value}, own)
 
 
 def test_options_and_steps_of_several_optimizers() -> None:

@@ -259,6 +259,12 @@ def test_buffers_of_whole_numbers_arrive(tmp_path: Path) -> None:
     assert all(torch.equal(content[name], value) for name, value in norm.state_dict().items())
 
 
+def test_a_counter_is_a_number(tmp_path: Path) -> None:
+    torch.save({'bn.num_batches_tracked': torch.tensor(3j)}, tmp_path / 'file.pth')
+    with pytest.raises(CheckpointError, match=r'num_batches_tracked is of type complex64, expected whole numbers'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
+
+
 class Derived(PretrainedInit):
     pass
 

@@ -41,6 +41,16 @@ def test_values_and_text(folders: list[Path]) -> None:
     assert f'53.5 ± {np.std(LGP, ddof=1):.1f}' in text
 
 
+@pytest.mark.parametrize('value', ['7', [7.0], {'a': 1}, True, None, 1e300, 2**70, float('inf')])
+def test_a_score_that_is_not_one_is_refused(value: object, folders: list[Path]) -> None:
+    path = folders[1] / 'table.json'
+    content = json.loads(path.read_text())
+    content['rows']['CL']['few_shot']['1']['mean'] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r'is not a table of a recipe .* is not a score'):
+        read_tables(folders)
+
+
 def test_rows_of_several_features(folders: list[Path]) -> None:
     """Names may be long and hold commas; what else a row says does not matter."""
     long = 'CL, same contrastive epochs, mean of patches'

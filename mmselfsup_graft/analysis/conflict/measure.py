@@ -11,7 +11,6 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.utils.files import write_text
+from mmselfsup_graft.utils.files import open_regular, write_text
 
 _COLUMNS = ('iteration', 'first', 'second', 'group', 'cosine', 'norm_first', 'norm_second')
 
@@ -95,14 +94,14 @@ class ConflictProfile:
             DataError: If the file is missing or of another form.
         """
         try:
-            with Path(path).open(newline='') as file:
+            with io.TextIOWrapper(open_regular(path), encoding='utf-8', newline='') as file:
                 reader = csv.DictReader(file)
                 lines = list(reader)
             if tuple(reader.fieldnames or ()) != _COLUMNS:
                 raise ValueError(f'its columns are {reader.fieldnames}')
             types = (int, str, str, str, float, float, float)
             return cls([ConflictRow(*(kind(line[c]) for kind, c in zip(types, _COLUMNS))) for line in lines])
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
             raise DataError(
                 f'{path} is not a conflict profile ({type(error).__name__}: {error}); expected a CSV with the columns '
                 f'{", ".join(_COLUMNS)}'

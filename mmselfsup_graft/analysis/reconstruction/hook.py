@@ -1,5 +1,6 @@
 """Figures of reconstructions during the training of a masked-image model."""
 
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,10 @@ from mmengine.runner import Runner
 
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
-from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.models.eval_mode import eval_mode
 from mmselfsup_graft.registry import DATASETS, HOOKS
-from mmselfsup_graft.utils.files import whole_file
+from mmselfsup_graft.utils.files import open_regular, whole_file
 
 if TYPE_CHECKING:
     from .plot import Pictures
@@ -76,7 +77,8 @@ class ReconstructionHook(Hook):
                 self._images = self._first_of_dataset(self.dataset, view)
             self._check_images(model, self._images)
         elif runner.iter and kept.is_file():
-            self._images = torch.from_numpy(np.load(kept))
+            self._images = _kept_images(kept)
+            self._check_images(model, self._images, str(kept))
 
     def _first_of_dataset(self, config: dict, view: int | None) -> torch.Tensor:
         dataset = DATASETS.build(config)
@@ -87,14 +89,14 @@ class ReconstructionHook(Hook):
             raise ConfigError(f'ReconstructionHook.dataset gives images of several shapes {shapes}; crop them to one')
         return torch.stack(images)
 
-    def _check_images(self, model: Any, images: torch.Tensor) -> None:
+    def _check_images(self, model: Any, images: torch.Tensor, origin: str = 'ReconstructionHook.dataset') -> None:
         """Reconstruct once to check the images."""
         try:
             self._reconstruct(model, images)
         except (ConfigError, RuntimeError, ValueError, AssertionError) as error:
             reason = ' '.join(str(error).split())[:200] or type(error).__name__
             raise ConfigError(
-                f'ReconstructionHook.dataset gives images of shape {tuple(images.shape[1:])}, which the model cannot '
+                f'{origin} gives images of shape {tuple(images.shape[1:])}, which the model cannot '
                 f'process ({reason}); give it the size and channels of the training images'
             ) from error
 
@@ -144,3 +146,19 @@ class ReconstructionHook(Hook):
         title = f'{type(model).__name__} after {"epoch" if self.by_epoch else "iteration"} {number}'
         draw_pictures(self._reconstruct(model, self._images), target, title)
         runner.logger.info(f'reconstructions: {target}')
+
+
+def _kept_images(path: Path) -> torch.Tensor:
+    """Images [B, C, H, W] that an earlier part of the run kept.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    try:
+        with open_regular(path) as file:
+            images = np.load(file, allow_pickle=False)
+        if not isinstance(images, np.ndarray) or images.ndim != 4 or images.dtype not in (np.uint8, np.float32):
+            raise ValueError('it does not hold images')
+    except (OSError, ValueError, EOFError, MemoryError, SyntaxError, zipfile.BadZipFile) as error:
+        raise DataError(f'{str(path)!r} is damaged ({error}); remove it and run the command again') from error
+    return torch.from_numpy(images)

@@ -56,8 +56,7 @@ class CheckDataHook(Hook):
         """Store the classes that a classifier was trained on; raise an error when resuming on others."""
         if _heads_classes(unwrapped_model(runner)) is None:
             return
-        meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
-        names = tuple(meta.get('classes') or ()) or None
+        names = _stored_classes(checkpoint.get('meta', {}).get('dataset_meta'))
         train = self._built(runner).get('train')
         own = None if train is None else train.classes
         if runner._resume and names is not None and own is not None and names != own:
@@ -111,6 +110,23 @@ def _classes_to_train_on(runner: Runner) -> tuple[str, ...] | None:
         )
         return None
     return train.classes if isinstance(train, SelfSupDataset) and train.labels() is not None else None
+
+
+def _stored_classes(meta: Any) -> tuple[str, ...] | None:
+    """Names of the classes in the ``dataset_meta`` of a checkpoint; None if it has none.
+
+    Raises:
+        CheckpointError: If they are not a list of texts.
+    """
+    names = meta.get('classes') if isinstance(meta, dict) else meta
+    if names is None:
+        return None
+    if not isinstance(names, list | tuple) or not all(type(each) is str for each in names):
+        raise CheckpointError(
+            'the classes of the checkpoint (meta.dataset_meta) are not a list of texts; the file is damaged, use '
+            'another one'
+        )
+    return tuple(names) or None
 
 
 def _heads_classes(model: nn.Module) -> int | None:

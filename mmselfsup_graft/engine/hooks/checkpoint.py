@@ -140,7 +140,7 @@ class SafeCheckpointHook(ReadableCheckpointHook):
         score, hub = float(metrics[self.best_metric]), runner.message_hub
         if not score > hub.runtime_info.get('best_score', float('-inf')):  # NaN is never the best
             return
-        name = f'{self._best_stem()}{runner.epoch}.pth'
+        name = self.best_name(runner.epoch)
         for key, value in {'best_score': score, 'best_epoch': runner.epoch, 'best_file': name}.items():
             hub.update_info(key, value)
         runner.save_checkpoint(
@@ -152,6 +152,10 @@ class SafeCheckpointHook(ReadableCheckpointHook):
             backend_args=self.backend_args,
         )
         runner.logger.info(f'best {self.best_metric} so far, {score:.4f} after epoch {runner.epoch}: saved as {name}')
+
+    def best_name(self, epoch: int) -> str:
+        """File name of the best weights if they are those of this epoch."""
+        return f'{self._best_stem()}{epoch}.pth'
 
     def _best_stem(self) -> str:
         return f'best_{str(self.best_metric).replace("/", "_")}_epoch_'

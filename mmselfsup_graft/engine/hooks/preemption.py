@@ -57,7 +57,8 @@ class PreemptionHook(Hook):
         if stopped and getattr(runner, 'resumed_from', None) is not None:
             self._validate_first = stopped['in_validation']
             source = Path(runner.resumed_from)
-            self._former = source if source.parent.resolve() == Path(runner.work_dir).resolve() else None
+            written = Path(runner.work_dir) / f'iter_{checkpoint["meta"].get("iter")}.pth'  # no other file is deleted
+            self._former = source if source.resolve() == written.resolve() else None
 
     def before_train(self, runner: Runner) -> None:
         """Open a group on the CPU for the ranks' agreement; repeat the validation that was interrupted."""

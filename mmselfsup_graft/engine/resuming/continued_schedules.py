@@ -8,6 +8,8 @@ from mmengine.optim import _ParamScheduler
 
 from mmselfsup_graft.engine.schedulers.warmup_cosine import WarmupCosineLR
 
+from .stored_values import is_number
+
 _LENGTHS = ('begin', 'end', 'total', 'total_iters', 'warmup', 'T_max', 'step_size', 'milestones')
 
 
@@ -16,11 +18,16 @@ def other_lengths(saved: Sequence[Mapping[str, Any]], own: Sequence[_ParamSchedu
     if len(saved) != len(own):
         return True
     return any(
-        key in state and state[key] != getattr(scheduler, key)
+        key in state and _is_other_length(state[key], getattr(scheduler, key))
         for state, scheduler in zip(saved, own)
         for key in _LENGTHS
         if hasattr(scheduler, key)
     )
+
+
+def _is_other_length(given: Any, own: Any) -> bool:
+    """Whether these are two lengths; what is not a number where one is expected is damage."""
+    return given != own and (is_number(given) or not is_number(own))
 
 
 def advance(schedulers: Sequence[_ParamScheduler], iterations: int, epochs: int) -> None:
@@ -57,7 +64,7 @@ def _step(schedulers: Sequence[_ParamScheduler], by_epoch: bool) -> None:
 def _jump(scheduler: WarmupCosineLR, steps: int) -> None:
     """Set the state after the given steps; after the end the last value stays."""
     effective = min(steps, scheduler.end - 1)
-    if effective > scheduler.begin:
+    if effective >= scheduler.begin:
         scheduler._global_step = effective - 1
         scheduler.last_step = effective - scheduler.begin - 1
         scheduler.step()

@@ -20,11 +20,13 @@ from mmselfsup_graft.libraries.weight_files import is_address, refuse_address
 from .continued_schedules import advance
 from .fingerprint import check_fingerprint, run_fingerprint
 from .latest import checkpoints_of
-from .stored_states import check_averages, check_state, place_files, stored_counters, stored_log, training_content
+from .stored_log import check_best, check_iteration, place_files, stored_log
+from .stored_states import check_averages, check_state, stored_counters, training_content
 from .stored_updates import check_all_schedules, check_options, checked_moments, other_schedules, schedule_pairs
-from .stored_values import kind_of, plain_copy
+from .stored_values import kind_of, plain_copy, without_tensors
 
 _REMEDY = 'it cannot be resumed; use another checkpoint of the run'
+_DESCRIPTIONS = ('meta', 'param_schedulers')  # parts without tensors
 _TEXTS = ('config', 'cfg')  # of meta: texts of a config, which mmengine executes in some places
 
 
@@ -37,6 +39,9 @@ def read_plain(filename: str) -> dict[str, Any]:
     if is_address(filename):
         raise refuse_address(filename)
     content = plain_copy(read_checkpoint(filename, remedy=_REMEDY), filename)
+    for part in _DESCRIPTIONS:
+        if part in content:
+            content[part] = without_tensors(content[part])
     meta = content.get('meta')
     if isinstance(meta, dict):
         content['meta'] = {key: value for key, value in meta.items() if key not in _TEXTS}
@@ -115,8 +120,10 @@ def resume(
     seed = _stored_seed(meta, filename)
     names = [name for name, _ in model.named_parameters()]
     check_state(content['state_dict'], model.state_dict(), filename, True, names)
-    check_averages(content, runner.hooks, filename, model)
     log = stored_log(content.get('message_hub'), filename)
+    check_iteration(content.get('message_hub'), meta['iter'], filename)
+    check_averages(content, runner.hooks, filename, model, None if anyway else meta['iter'])
+    check_best(log['runtime_info'], runner.hooks, epoch, filename)
     place_files(log['runtime_info'], runner.hooks, runner.work_dir)
     moments = checked_moments(runner, content, filename, anyway) if with_optimizer else None
     follow = bool(differing) or not with_schedules or other_schedules(runner, content)
@@ -191,7 +198,7 @@ def _take_seed(runner: Runner, seed: int | None) -> None:
 def _warn_of_classes(runner: Runner, before: Any) -> None:
     now = getattr(runner.train_dataloader.dataset, 'metainfo', None)
     if isinstance(before, dict) and isinstance(now, dict):
-        now = plain_copy(now, 'the data set')
+        now = without_tensors(plain_copy(now, 'the data set'))
         differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if differing:
             runner.logger.warning(
@@ -223,7 +230,7 @@ def _continue_schedules(runner: Runner, content: dict[str, Any], follow: bool) -
         for saved, own in pairs:
             for state, scheduler in zip(saved, own):
                 # dicts hold lengths, which are equal; mmengine's have their own class
-                mine = {k for k, v in vars(scheduler).items() if isinstance(v, dict) or callable(v)}
+                mine = {k for k, v in vars(scheduler).items() if isinstance(v, dict) or callable(v)} | {'verbose'}
                 scheduler.load_state_dict({k: v for k, v in state.items() if k not in mine})
         return
     for _, own in pairs:

@@ -20,6 +20,7 @@ from .stored_values import is_number, kind_of, kind_problem, own_tensor, tensor_
 
 # implementation options are this run's choice; the copy on the CPU uses the plain one
 COMPUTING = ('fused', 'foreach', 'capturable', 'differentiable')
+_LARGEST = torch.finfo(torch.float32).max
 _SCALER = {'scale': 0.0, 'growth_factor': 1.0, 'backoff_factor': 0.0, 'growth_interval': 0, '_growth_tracker': -1}
 
 
@@ -96,7 +97,7 @@ class _Check:
                 raise self.refuse(f"'base_param_settings' of the optimizer is {kind_of(given)}, expected a dict")
             checked['base_param_settings'] = {'params': base['params'], **self.group(given, base, 'base')}
         if state.get('loss_scaler') and hasattr(wrapper, 'loss_scaler'):  # else initialized, as in a first start
-            checked['loss_scaler'] = self.scaler(state['loss_scaler'])
+            checked['loss_scaler'] = self.scaler(state['loss_scaler'], wrapper.loss_scaler)
         return checked
 
     # ---------------------------------------------------------------- hyper-parameters
@@ -210,7 +211,8 @@ class _Check:
             return f'is {step:g}, expected at most {self.steps}, the steps of the file'
         return None
 
-    def scaler(self, saved: Any) -> dict[str, Any]:
+    def scaler(self, saved: Any, own: Any) -> dict[str, Any]:
+        """Scale and progress of the file, options of the run."""
         if not isinstance(saved, dict):
             raise self.refuse(f'the state of the loss scaler is {kind_of(saved)}, expected a dict')
         for key, above in _SCALER.items():
@@ -220,7 +222,16 @@ class _Check:
                 raise self.refuse(f'{key} of the loss scaler is {kind_of(value)}, expected a number above {above:g}')
         if saved['backoff_factor'] >= 1:
             raise self.refuse(f'backoff_factor of the loss scaler is {saved["backoff_factor"]}, expected less than 1')
-        return {key: saved[key] for key in _SCALER}
+        if saved['scale'] > _LARGEST:
+            raise self.refuse(f'scale of the loss scaler is {saved["scale"]:g}, expected at most {_LARGEST:g}')
+        if saved['_growth_tracker'] >= saved['growth_interval']:
+            raise self.refuse(
+                f'_growth_tracker of the loss scaler is {saved["_growth_tracker"]}, expected less than its '
+                f'growth_interval, {saved["growth_interval"]}'
+            )
+        options = {key: own.state_dict().get(key, saved[key]) for key in _SCALER}
+        tracker = min(saved['_growth_tracker'], options['growth_interval'] - 1)  # beyond it would never be reached
+        return {**options, 'scale': saved['scale'], '_growth_tracker': tracker}
 
 
 def _problem(key: str, value: Any, parameter: torch.Tensor, example: Any) -> str | None:

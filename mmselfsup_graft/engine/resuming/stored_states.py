@@ -1,31 +1,21 @@
 """Counters, weights, log and schedules of a training checkpoint, compared with the run that is to take them."""
 
-import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePath
 from typing import Any
 
 import torch
-from mmengine.hooks import CheckpointHook
-from mmengine.logging import HistoryBuffer
 from mmengine.optim import _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
+from torch.distributed.tensor import DTensor
 
-from mmselfsup_graft.checkpoints.values import are_steps
+from mmselfsup_graft.checkpoints.values import buffer_problem, is_finite
 from mmselfsup_graft.errors import CheckpointError
 
 from .latest import LONGEST
-from .stored_values import is_number, kind_of, kind_problem, tensor_problem
+from .stored_values import kind_of, kind_problem, tensor_problem
 
 _NEEDED = ('meta', 'state_dict')
-_BEST = re.compile(r'best_[^/\x00-\x1f\x7f]{1,200}\.pth')  # names of hooks, which delete the previous best one
-_LAST = re.compile(r'\w[\w.=-]{0,200}\.pth')
-# set by every run at its start; a file must not replace the config texts, which some code executes
-_OF_THE_RUN = {
-    *('cfg', 'seed', 'experiment_name', 'mmengine_version', 'loop_stage', 'dataset_meta'),
-    *('epoch', 'iter', 'max_epochs', 'max_iters'),
-}
 
 
 def training_content(content: Mapping[str, Any], filename: str, optimizer: bool = True) -> None:
@@ -113,7 +103,7 @@ def check_state(
         wanted: State dict of the model.
         filename: For the message.
         exact: Whether the types of the numbers must be equal, or floating-point types may differ.
-        finite: Names of tensors that must be finite.
+        finite: Names of tensors that must be finite; all others if those of the model are.
 
     Raises:
         CheckpointError: If one is missing, unknown to the model, or of another kind, shape or type.
@@ -125,7 +115,9 @@ def check_state(
     problems += [f'{name} is not in the model' for name in state if name not in known]
     for name, own in wanted.items():
         if name in state:
-            problem = tensor_problem(state[name], own, finite=name in finite, exact=exact)
+            must = name in finite or (own.is_floating_point() and not isinstance(own, DTensor) and is_finite(own))
+            problem = tensor_problem(state[name], own, finite=must, exact=exact)
+            problem = problem or buffer_problem(name, state[name], own) or None
             if problem is not None:
                 problems.append(f'{name} {problem.replace("the run has", "the model has")}')
     if problems:
@@ -133,14 +125,23 @@ def check_state(
         raise CheckpointError(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
 
 
-def check_averages(content: Mapping[str, Any], hooks: Iterable[Any], filename: str, model: nn.Module) -> None:
+def check_averages(
+    content: Mapping[str, Any], hooks: Iterable[Any], filename: str, model: nn.Module, iteration: int | None = None
+) -> None:
     """Compare the weight average of a file with that of the run's hook, if it has one.
+
+    Args:
+        content: Of the file.
+        hooks: Of the run.
+        filename: For the message.
+        model: Of the run.
+        iteration: Iteration of the file; None: with how many steps the average was made is not compared with it.
 
     Raises:
         CheckpointError: If it does not fit, its number of steps is impossible, or only one of the two has an average.
     """
-    found = [getattr(hook, 'ema_model', None) for hook in hooks]
-    averages = [each for each in found if isinstance(each, nn.Module)]
+    keeping = [hook for hook in hooks if isinstance(getattr(hook, 'ema_model', None), nn.Module)]
+    averages = [hook.ema_model for hook in keeping]
     if averages and 'ema_state_dict' not in content:
         raise CheckpointError(
             f'{filename} cannot be resumed: it has no average of the weights (ema_state_dict), this run keeps one'
@@ -150,93 +151,24 @@ def check_averages(content: Mapping[str, Any], hooks: Iterable[Any], filename: s
             f'{filename} cannot be resumed: it has an average of the weights (ema_state_dict), for which this run has '
             'no hook; resume with the config of the first start'
         )
-    for average in averages:
+    for hook, average in zip(keeping, averages):
         names = [f'module.{name}' for name, _ in model.named_parameters()]
         check_state(content['ema_state_dict'], average.state_dict(), f'the average in {filename}', True, names)
         steps = content['ema_state_dict'].get('steps')
-        if steps is not None and not 0 <= int(steps) <= LONGEST:  # the decay is computed from the number of steps
+        # the decay is computed from the number of steps, and an average of none is replaced by the weights
+        least, most = (0, LONGEST) if iteration is None else (_fewest_updates(hook, iteration), iteration)
+        if steps is not None and not least <= int(steps) <= most:
             raise CheckpointError(
-                f'{filename} cannot be resumed: the average of the weights has {int(steps)} steps, expected a number '
-                'from 0; the file is damaged, resume from another one'
+                f'{filename} cannot be resumed: the average of the weights has {int(steps)} steps, expected '
+                f'{least} to {most}; the file is damaged, or the interval of the average was another'
             )
 
 
-# ---------------------------------------------------------------- log
-def stored_log(hub: Any, filename: str) -> dict[str, Any]:
-    """Content of the store of logged scalars in a file: histories, and information that outlives a process.
-
-    Facts about a run (its config, seed, name and length) are not loaded. The folder of file names is
-    removed: a checkpoint hook deletes the previous best checkpoint when there is a better one, and it must not delete
-    a file elsewhere.
-
-    Raises:
-        CheckpointError: If a part is of another kind.
-    """
-    parts: dict[str, dict] = {}
-    for key in ('log_scalars', 'runtime_info', 'resumed_keys'):
-        part = {} if hub is None else hub.get(key, {}) if isinstance(hub, dict) else None
-        if not isinstance(part, dict) or not all(type(name) is str for name in part):
-            raise CheckpointError(f'{filename} cannot be resumed: message_hub.{key} is not a dict of names')
-        parts[key] = part
-    scalars = {}
-    for name, columns in parts['log_scalars'].items():
-        if columns in ([[], []], ([], [])):
-            continue  # nothing can be computed from a history without values
-        buffer = _history(columns)
-        if buffer is None:
-            raise CheckpointError(
-                f'{filename} cannot be resumed: message_hub.log_scalars.{name} is {kind_of(columns)}, expected values '
-                'and their counts above 0'
-            )
-        scalars[name] = buffer
-    info = {
-        name: _information(name, value, filename)
-        for name, value in parts['runtime_info'].items()
-        if name not in _OF_THE_RUN
-    }
-    known = {*scalars, *info}
-    resumed = {name: value is True for name, value in parts['resumed_keys'].items() if name in known}
-    return {'log_scalars': scalars, 'runtime_info': info, 'resumed_keys': resumed}
-
-
-def _history(columns: Any) -> HistoryBuffer | None:
-    if not isinstance(columns, list) or len(columns) != 2:
-        return None
-    values, counts = columns
-    if not isinstance(values, list) or not isinstance(counts, list) or len(values) != len(counts):
-        return None
-    numbers = all(type(each) in (int, float) for each in values)
-    if not numbers or not all(is_number(each) and each > 0 for each in counts):
-        return None
-    return HistoryBuffer(values, counts)
-
-
-def _information(name: str, value: Any, filename: str) -> Any:
-    wrong = None
-    if name.startswith(('best_ckpt', 'best_file', 'last_ckpt')):
-        if type(value) is str and (_LAST if name.startswith('last') else _BEST).fullmatch(PurePath(value).name):
-            return PurePath(value).name
-        wrong = None if value is None else 'the name of a checkpoint'
-    elif name.startswith('best_score') and not (type(value) in (int, float) or value is None):
-        wrong = 'a number'
-    elif name == 'best_epoch' and type(value) is not int:
-        wrong = 'a whole number'
-    elif name == 'keep_ckpt_ids' and not are_steps(value):
-        wrong = 'a list of whole numbers'
-    if wrong is not None:
-        raise CheckpointError(
-            f'{filename} cannot be resumed: message_hub.runtime_info.{name} is {kind_of(value)}, expected {wrong}'
-        )
-    return value
-
-
-def place_files(info: dict[str, Any], hooks: Iterable[Any], work_dir: str) -> None:
-    """Put the folder of the run's checkpoints before the names of files, as mmengine's hook has them; in place."""
-    out_dir = next((hook.out_dir for hook in hooks if isinstance(hook, CheckpointHook) and hook.out_dir), work_dir)
-    folder = Path(work_dir) if out_dir == work_dir else Path(out_dir) / Path(work_dir).name
-    for name, value in info.items():
-        if name.startswith(('best_ckpt', 'last_ckpt')) and type(value) is str:
-            info[name] = str(folder / value)
+def _fewest_updates(hook: Any, iteration: int) -> int:
+    """Least number of updates of a weight average after so many iterations."""
+    if getattr(hook, 'begin_iter', 0) or getattr(hook, 'begin_epoch', 0):  # options of mmengine's hook
+        return 0
+    return iteration // getattr(hook, 'every', 1)
 
 
 # ---------------------------------------------------------------- schedules
@@ -267,7 +199,10 @@ def check_schedules(
             if problem is not None:
                 raise CheckpointError(f'{where} {key} {problem}')
         done = epoch if scheduler.by_epoch else iteration
-        if stepped and (state['_global_step'] != done or not -1 <= state['last_step'] <= done):
+        within = max(-1, min(done, scheduler.end - 1) - scheduler.begin)  # steps in its range, as step() counts them
+        steps = type(scheduler).step is _ParamScheduler.step
+        fits = state['last_step'] == within if steps else -1 <= state['last_step'] <= done
+        if stepped and (state['_global_step'] != done or not fits):
             raise CheckpointError(
                 f'{where} the step is {state["_global_step"]} ({state["last_step"]} of its range), the checkpoint '
                 f'is at {done}; the file is damaged'

@@ -3,14 +3,14 @@
 from typing import Any
 
 from mmengine.hooks import ParamSchedulerHook
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
 from mmselfsup_graft.engine.hooks.unwrapping import optim_wrappers, unwrapped_model
 from mmselfsup_graft.errors import CheckpointError
 
 from .continued_schedules import other_lengths
-from .fingerprint import stored_entries
+from .fingerprint import stored_entries, stored_steps
 from .stored_optimizer import checked_optimizer
 from .stored_options import differing_options, differing_schedules, differing_values
 from .stored_states import check_schedules
@@ -40,6 +40,11 @@ def checked_moments(runner: Runner, content: dict[str, Any], filename: str, anyw
         raise CheckpointError(
             f'{filename} cannot be resumed: it has the optimizer state of {found} parameters, expected {wanted}; '
             'the file is damaged, resume from another one'
+        )
+    if 'optimizer_steps' in meta and steps is not None and stored_steps(checked) != steps:
+        raise CheckpointError(
+            f'{filename} cannot be resumed: its optimizer has made {stored_steps(checked)} steps, expected {steps} '
+            '(meta.optimizer_steps); the file is damaged, resume from another one'
         )
     return checked
 
@@ -76,6 +81,8 @@ def check_options(
         saved = saved.get(name, []) if isinstance(saved, dict) else saved
         groups = _groups(moments, content['optimizer'], name) if moments is not None else []
         found += differing_options(groups, each, schedules, fingerprint)
+        if moments is not None:
+            found += _missing_scale(moments if name is None else moments[name], each)
         if not follow:
             found += differing_schedules(saved, schedules, groups)
             found += differing_values(groups, saved, schedules, each)
@@ -87,6 +94,13 @@ def check_options(
             'options and schedule of this config; a file that was not written with the former values is damaged'
         )
     return found
+
+
+def _missing_scale(moments: dict[str, Any], wrapper: OptimWrapper) -> list[str]:
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    if scaler is None or not scaler.is_enabled() or 'loss_scaler' in moments or not moments['state']:
+        return []
+    return ['the optimizer state has no loss_scaler, this run (amp) has one']
 
 
 def _groups(moments: dict[str, Any], stored: dict[str, Any], name: str | None) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from mmselfsup_graft.errors import CheckpointError
 
 _UNKNOWN = object()
 _SIMPLE = (bool, int, float, str, type(None), bytes)
+_FEW = 4096  # numbers that a description of a run may have in one tensor
 
 
 def plain_copy(value: dict, filename: str) -> dict[Any, Any]:
@@ -48,6 +49,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in 'bifu':
         return value.tolist()
     return _UNKNOWN
+
+
+def without_tensors(value: Any) -> Any:
+    """A part of :func:`plain_copy` that describes a run: small tensors as lists of numbers, larger ones as text.
+
+    Tensors cannot be compared with ``==``, as other values of a run are.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.tolist() if value.numel() <= _FEW else kind_of(value)
+    if isinstance(value, dict):
+        return {key: without_tensors(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(without_tensors(each) for each in value)
+    return value
 
 
 def kind_of(value: Any) -> str:
