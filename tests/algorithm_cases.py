@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import reference
 import torch
 from helpers import build, mae_config, mlp_config, moco_config, multi_task_config, tec_config, vit_config
 from torch import nn
@@ -108,6 +109,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     'SimMIM': (partial(masked, 'SimMIM', {**small_vit(), 'type': 'MaskedViT', 'out_type': 'featmap'}, 16, 4), 1),
     'SimMIM on a ResNet': (partial(masked, 'SimMIM', masked_resnet(), 32, 8), 1),
     'A2MIM': (partial(masked, 'A2MIM', masked_resnet(**ADDED), 32, 8, fft_weight=0.5, fft_unmask_weight=0.1), 1),
+    **reference.cases(),
 }
 
 

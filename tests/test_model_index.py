@@ -83,8 +83,8 @@ def test_weights_of_others_say_whose_and_how_to_check_them(model: dict[str, Any]
     assert re.fullmatch('[0-9a-f]{8,64}', weights['SHA256'])
     assert weights['URL'].endswith(f'-{weights["SHA256"][:8]}.pth')
     # the file's name must be of the same architecture and length as the config
-    words = re.search(r'(mae|mocov3)_vit-(small|base|large)-p16', model['Name'])[0]
-    assert words in weights['URL']
+    algorithm, backbone, *_ = model['Name'].split('_')
+    assert f'{algorithm}_{backbone}' in weights['URL']
     assert f'{model["Metadata"]["Epochs"]}e' in weights['URL']
 
 
@@ -93,6 +93,12 @@ def test_the_readme_links_every_config_of_its_folder(path: Path):
     text = (path.parent / 'README.md').read_text(encoding='utf-8')
     for config in path.parent.glob('*.py'):
         assert f'({config.name})' in text, f'{path.parent.name}/README.md does not link {config.name}'
+
+
+@pytest.mark.parametrize('path', METAFILES, ids=lambda path: path.parent.name)
+def test_the_readme_of_the_project_links_every_collection(path: Path):
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    assert f'(configs/{path.parent.name}/README.md)' in text, 'add a row to the table "Methods"'
 
 
 def table_rows(path: Path) -> dict[str, dict[str, str]]:

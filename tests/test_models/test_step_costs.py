@@ -90,6 +90,7 @@ ALGORITHMS: dict[str, tuple[Callable[[], dict[str, Any]], int, int]] = {
         1,
         32,
     ),
+    **{name: (config, views, 16) for name, (config, views) in reference.cases().items()},
 }
 
 

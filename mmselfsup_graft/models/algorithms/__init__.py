@@ -2,6 +2,7 @@
 
 from .a2mim import A2MIM
 from .base import SelfSupAlgorithm
+from .byol import BYOL
 from .classifier import GraftedClassifier
 from .joint_embedding import JointEmbedding
 from .mae import MAE
@@ -12,6 +13,7 @@ from .tec import TEC
 
 __all__ = [
     'A2MIM',
+    'BYOL',
     'MAE',
     'TEC',
     'GraftedClassifier',

@@ -1,21 +1,19 @@
 """MoCo v3, and with a graft the second stage of Layer Grafted Pre-training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.fitting import EncoderSizes, fit
 from mmselfsup_graft.models.masking import draw_patch_mask
-from mmselfsup_graft.models.momentum import MomentumEncoder
 from mmselfsup_graft.registry import MODELS
 
-from .two_views import TwoViewAlgorithm, predict_views, project_views
+from .two_views import MomentumTwoViewAlgorithm, predict_views, project_views
 
 
 @MODELS.register_module()
-class MoCoV3(TwoViewAlgorithm):
+class MoCoV3(MomentumTwoViewAlgorithm):
     """Contrastive learning with a momentum encoder (Chen et al., arXiv 2104.02057).
 
     With encoder f, projector h, predictor p, and the moving averages f' and h' of the first two::
@@ -27,12 +25,8 @@ class MoCoV3(TwoViewAlgorithm):
     With ``graft`` it is Layer Grafted Pre-training's second stage: f and f' both start from the grafted weights
     (arXiv 2302.14138).
 
-    f' and h' are updated once per optimizer step, before the keys are computed, by ``momentum``; the schedule of
-    ``momentum`` and the skipping of accumulation steps are set by
-    :class:`mmselfsup_graft.engine.MomentumScheduleHook`.
-
     Args:
-        base_momentum: Momentum m of the moving average, in [0, 1].
+        base_momentum: Momentum m, see :class:`MomentumTwoViewAlgorithm`.
         view_mask_ratio: Hide this share of patches in each view (the official ``mae_aug``, 0.75), the same ones from
             both encoders; None shows the whole views. Only for backbones that take ``keep``.
         **kwargs: See :class:`SelfSupAlgorithm`.
@@ -42,16 +36,10 @@ class MoCoV3(TwoViewAlgorithm):
     """
 
     def __init__(self, base_momentum: float = 0.99, view_mask_ratio: float | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if not 0 <= base_momentum <= 1:
-            raise ConfigError(f'MoCoV3: base_momentum must lie in [0, 1], got {base_momentum}')
+        super().__init__(base_momentum=base_momentum, **kwargs)
         if view_mask_ratio is not None and not hasattr(self.backbone, 'encode'):
             raise ConfigError(f'MoCoV3: view_mask_ratio needs a ViT backbone, got {type(self.backbone).__name__}')
-        self.base_momentum = base_momentum
-        self.momentum = base_momentum
-        self.update_due = True
         self.view_mask_ratio = view_mask_ratio
-        self.momentum_encoder = MomentumEncoder(self.backbone, self.neck)
 
     def loss(
         self, inputs: Sequence[torch.Tensor], data_samples: Any = None, noise: Sequence[torch.Tensor] | None = None
@@ -86,35 +74,3 @@ class MoCoV3(TwoViewAlgorithm):
     def queries(self, views: Sequence[torch.Tensor], keeps: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
         """``q = p(h(f(x)))``, [B, D], of every view, not normalized."""
         return predict_views(self.head.predictor, project_views(self.backbone, self.neck, views, keeps))
-
-    @torch.no_grad()
-    def keys(self, views: Sequence[torch.Tensor], keeps: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
-        """``k = h'(f'(x))``, [B, D], of every view, constant; f' and h' are updated first if that is due."""
-        if self.training and self.update_due:
-            self.update_momentum()
-        return project_views(self.momentum_encoder.backbone, self.momentum_encoder.neck, views, keeps)
-
-    def update_momentum(self) -> None:
-        """``theta' <- m theta' + (1 - m) theta`` for the parameters of f' and h'."""
-        self.momentum_encoder.update(self.backbone, self.neck, self.momentum)
-
-    def after_graft(self) -> None:
-        """Start f' and h' as copies of f and h, grafted or fresh."""
-        super().after_graft()
-        self.momentum_encoder.copy_from(self.backbone, self.neck)
-
-    def train(self, mode: bool = True) -> 'MoCoV3':
-        """Set train mode; what is frozen stays in eval mode, in the momentum encoder too."""
-        super().train(mode)
-        if mode:
-            self._frozen_to_eval(self.momentum_encoder.backbone)
-        return self
-
-    def fit_parts(self, sizes: EncoderSizes, neck: Any, head: Any) -> tuple[Any, Any]:
-        """The predictor maps projections to projections."""
-        neck, head = super().fit_parts(sizes, neck, head)
-        if isinstance(neck, Mapping) and isinstance(head, Mapping) and 'predictor' in head:
-            width = neck.get('out_channels')
-            follows = {} if width is None else {'in_channels': width, 'out_channels': width}
-            head = {**head, 'predictor': fit('MoCoV3', 'head.predictor', head['predictor'], follows)}
-        return neck, head
