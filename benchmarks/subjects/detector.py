@@ -42,7 +42,7 @@ class Detection(Task):
         self.loop.run_iter(0, next(self._batches))
 
     def facts(self) -> dict[str, Any]:
-        """Whether all weights are finite, and on a GPU what torch reports as synchronising."""
+        """Whether all weights are finite, and on a GPU what torch reports as synchronizing."""
         finite = all(bool(each.isfinite().all()) for each in self.loop.runner.model.parameters())
         return {'finite': finite, **({'syncs': cuda_syncs(self.step)} if self.settings.device == 'cuda' else {})}
 

@@ -203,7 +203,7 @@ def test_images_larger_than_the_model_are_drawn_whole(tmp_path, drawn):
     ((_, rows, _),) = drawn
     original, masked, prediction, pasted = (np.stack(row) for row in rows.values())
     assert original.shape == (4, 26, 26)
-    known = original != 128  # where grey can only mean hidden
+    known = original != 128  # where gray can only mean hidden
     np.testing.assert_array_equal(pasted[known], np.where(masked == 128, prediction, original)[known])
 
 

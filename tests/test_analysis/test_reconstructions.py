@@ -81,7 +81,7 @@ def mae():
 
 
 def test_the_grey_share_is_the_mask_ratio(mae):
-    images = torch.randint(0, 100, (6, 1, 32, 32)).float()  # nothing in them is grey already
+    images = torch.randint(0, 100, (6, 1, 32, 32)).float()  # nothing in them is gray already
     for picture in reconstruct_images(mae, images, [50.0], [30.0]).masked:
         patches = (picture == 128).reshape(8, 4, 8, 4).transpose(0, 2, 1, 3).reshape(64, 16)
         assert set(patches.mean(1)) == {0.0, 1.0}

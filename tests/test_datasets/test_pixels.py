@@ -33,7 +33,7 @@ def opened(content: bytes) -> Image.Image:
 
 
 def tiff(values: bytes, bits: int, photometric: int = 1, sample_format: int = 1, side: int = 8) -> bytes:
-    """A little-endian grey TIFF, written by hand."""
+    """A little-endian gray TIFF, written by hand."""
     entries = [(256, 3, side), (257, 3, side), (258, 3, bits), (259, 3, 1), (262, 3, photometric)]
     entries += [(273, 4, 8), (277, 3, 1), (278, 3, side), (279, 4, len(values)), (339, 3, sample_format)]
     table = struct.pack('<H', len(entries))
@@ -161,18 +161,18 @@ def test_every_mode_by_value(mode):
     near = {'CMYK': 1, 'YCbCr': 3, 'HSV': 6}.get(mode, 0)  # these are rounded on the way
     found = np.asarray(to_rgb(image)).astype(int)
     assert np.abs(found - expected).max() <= near
-    grey = np.asarray(to_rgb(image, 'L')).astype(float)
+    gray = np.asarray(to_rgb(image, 'L')).astype(float)
     luma = np.asarray(expected) @ [0.299, 0.587, 0.114]
-    assert np.abs(grey - luma).max() <= near + 1
+    assert np.abs(gray - luma).max() <= near + 1
 
 
 def test_premultiplied_alpha_is_divided_out():
     opaque = np.full_like(ALPHA, 255)
     color = Image.fromarray(np.dstack([RGB, opaque])).convert('RGBa')
-    grey = Image.merge('LA', [Image.fromarray(GREY), Image.fromarray(opaque)]).convert('La')
-    assert (color.mode, grey.mode) == ('RGBa', 'La')
+    gray = Image.merge('LA', [Image.fromarray(GREY), Image.fromarray(opaque)]).convert('La')
+    assert (color.mode, gray.mode) == ('RGBa', 'La')
     assert np.array_equal(to_rgb(color), RGB)
-    assert np.array_equal(to_rgb(grey, 'L'), GREY)
+    assert np.array_equal(to_rgb(gray, 'L'), GREY)
     half = Image.frombytes('RGBa', (1, 1), bytes([50, 25, 10, 128]))
     assert to_rgb(half).getpixel((0, 0)) == (99, 49, 19)  # v * 255 / 128, rounded down
 

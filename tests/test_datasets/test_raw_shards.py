@@ -20,9 +20,9 @@ COUNT = 11
 
 @pytest.fixture
 def copied(tmp_path) -> Path:
-    """Three shards of color images and a grey one, none of them scaled."""
+    """Three shards of color images and a gray one, none of them scaled."""
     root = folder_of(tmp_path / 'source', COUNT)
-    Image.fromarray(picture(99)[..., 0]).save(root / 'train' / 'c1' / 'grey.png')
+    Image.fromarray(picture(99)[..., 0]).save(root / 'train' / 'c1' / 'gray.png')
     folder_of(tmp_path / 'other', 3)
     os.rename(tmp_path / 'other' / 'train', root / 'val')
     store_resized(root, tmp_path / 'copy', form='raw', per_shard=5)

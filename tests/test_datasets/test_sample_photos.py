@@ -37,8 +37,8 @@ def test_training_windows_overlap_and_have_no_labels() -> None:
 def test_photographs_are_those_of_the_libraries() -> None:
     np.testing.assert_array_equal(sample_photo('china.jpg', 427, 3), load_sample_image('china.jpg'))
     np.testing.assert_array_equal(sample_photo('chelsea.png', 300, 3, 'scikit-image'), skimage.data.chelsea())
-    grey = sample_photo('chelsea.png', 30, 1, 'scikit-image')
-    assert grey.shape == (30, 45)
+    gray = sample_photo('chelsea.png', 30, 1, 'scikit-image')
+    assert gray.shape == (30, 45)
 
 
 def test_windows_of_all_photographs_of_a_split_in_order() -> None:

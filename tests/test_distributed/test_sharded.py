@@ -1,6 +1,6 @@
 """A model whose weights are shared out over two processes trains as one process does on the joined batch.
 
-All cases run in one pair of gloo processes, in double precision: losses, gradient norm, weights and optimiser state
+All cases run in one pair of gloo processes, in double precision: losses, gradient norm, weights and optimizer state
 after three steps of AdamW with clipping and a learning rate per layer.
 """
 
@@ -74,7 +74,7 @@ def started(config: dict[str, Any]) -> Any:
     return model.double().train()
 
 
-def optimiser(model: nn.Module, accumulate: int = 1) -> Any:
+def optimizer(model: nn.Module, accumulate: int = 1) -> Any:
     """AdamW with clipping, one group per layer."""
     MessageHub.get_instance('sharded')
     config = dict(
@@ -110,7 +110,7 @@ def case(config: dict[str, Any], checkpointing: bool = False, **options: Any) ->
     if checkpointing:
         checkpoint_activations(inner)
     model = FullySharded(inner, **options) if dist.is_initialized() else inner
-    wrapper = optimiser(inner)
+    wrapper = optimizer(inner)
     losses = train(model, wrapper, range(STEPS))
     shares = sum(p.to_local().numel() for p in inner.parameters()) if is_sharded(inner) else 0
     return {
@@ -155,18 +155,18 @@ CASES: dict[str, Callable[[], Result]] = {
 def continued() -> Result:
     """Two steps, a new model that takes over the whole state, and the third step."""
     first = started(moco())
-    model, wrapper = FullySharded(first), optimiser(first)
+    model, wrapper = FullySharded(first), optimizer(first)
     train(model, wrapper, range(2))
     with whole_states(first, wrapper.optimizer):
         saved = [deepcopy({'weights': first.state_dict(), 'moments': wrapper.optimizer.state_dict()})]
     dist.broadcast_object_list(saved)  # as through a file
 
-    kept = deepcopy(saved[0])  # an optimiser goes on counting in what it was given
+    kept = deepcopy(saved[0])  # an optimizer goes on counting in what it was given
 
     torch.manual_seed(99)
     second = build(moco()).double().train()
     second.data_preprocessor = AsIs()
-    model, wrapper = FullySharded(second), optimiser(second)
+    model, wrapper = FullySharded(second), optimizer(second)
     second.load_state_dict(shared_weights(saved[0]['weights'], second))
     wrapper.optimizer.load_state_dict(shared_moments(saved[0]['moments'], wrapper.optimizer))
     train(model, wrapper, range(2, STEPS))
@@ -246,7 +246,7 @@ def test_the_whole_state_is_that_of_an_ordinary_model(ranks: list[dict[str, Any]
     saved = ranks[0]['continued']['saved']
     model = started(moco())
     model.load_state_dict(saved['weights'], strict=True)
-    wrapper = optimiser(model)
+    wrapper = optimizer(model)
     wrapper.optimizer.load_state_dict(saved['moments'])
     train(model, wrapper, range(2, STEPS))
     for key, value in ranks[0]['continued']['state'].items():

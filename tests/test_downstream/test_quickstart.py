@@ -40,7 +40,7 @@ def test_into_a_detector_and_a_segmentor(data, tmp_path):
         backbone['init_cfg']['checkpoint'] = str(folder / 'lgp.pth')
         cfg = shrunk_downstream(CONFIGS / config, data, folder)
         cfg.model.backbone = backbone
-        # grey images; three maps of stride 4 instead of a pyramid of four
+        # gray images; three maps of stride 4 instead of a pyramid of four
         for loader in (cfg.train_dataloader, cfg.val_dataloader):
             loader.dataset.pipeline[0].update(color_type='grayscale')
         preprocessor = cfg.model.data_preprocessor if target == 'mmdet' else cfg.data_preprocessor

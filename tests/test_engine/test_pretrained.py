@@ -169,7 +169,7 @@ def test_stage_for_a_head_and_the_norm_behind_it(tmp_path):
     report = loaded(stage, {'state_dict': source.state_dict()}, tmp_path)
     for name, value in source.layer4.state_dict().items():
         assert torch.equal(stage.layer4.state_dict()[name], value)
-    assert 'stay as initialised, as expected: bias, num_batches_tracked, running_mean, running_var, weight' in report
+    assert 'stay as initialized, as expected: bias, num_batches_tracked, running_mean, running_var, weight' in report
     stage.norm.bias.data.fill_(3)
     stage.eval()
     x = torch.randn(2, 64, 6, 6)

@@ -180,10 +180,10 @@ def test_a_model_that_the_library_lacks() -> None:
     assert check_target_model(convert(narrow, 'file', 'mmpretrain')).good
     with pytest.raises(NoTargetModel, match='stem of 16 channels'):
         check_target_model(convert(narrow, 'file', 'torchvision'))
-    grey = build({**RESNET, 'in_channels': 1}).state_dict()
-    assert check_target_model(convert(grey, 'file', 'timm')).good
+    gray = build({**RESNET, 'in_channels': 1}).state_dict()
+    assert check_target_model(convert(gray, 'file', 'timm')).good
     with pytest.raises(NoTargetModel, match='take 3 channels'):
-        check_target_model(convert(grey, 'file', 'torchvision'))
+        check_target_model(convert(gray, 'file', 'torchvision'))
 
 
 @pytest.mark.parametrize('target', READ)

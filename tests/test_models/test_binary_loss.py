@@ -1,4 +1,4 @@
-"""The loss and the optimiser of ResNet Strikes Back, as our fine-tuning configs name them."""
+"""The loss and the optimizer of ResNet Strikes Back, as our fine-tuning configs name them."""
 
 from pathlib import Path
 

@@ -106,8 +106,8 @@ def test_mixed_and_smoothed_loss_against_the_equations() -> None:
     np.random.choice(1)  # which of the augmentations
     share, order = np.random.beta(alpha, alpha), torch.randperm(4)
     assert 0.01 < share < 0.99
-    normalised, hot = (images.float() - 10) / 5, F.one_hot(labels, CLASSES).float()
-    mixed = share * normalised + (1 - share) * normalised[order]
+    normalized, hot = (images.float() - 10) / 5, F.one_hot(labels, CLASSES).float()
+    mixed = share * normalized + (1 - share) * normalized[order]
     target = (share * hot + (1 - share) * hot[order]) * (1 - smoothing) + smoothing / CLASSES
     scores = model.head.fc(model.backbone(mixed)[-1])
     assert_close(loss, -(target * scores.log_softmax(1)).sum(1).mean(), rtol=1e-5)

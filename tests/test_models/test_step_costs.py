@@ -242,6 +242,6 @@ def _kept_for_backward(model: Any, views: int) -> int:
     ('pair', 'views'), [(partial(_contrastive_pair, 224, 4096, 256), 2), (_masked_pair, 1)], ids=['MoCo v3', 'MAE']
 )
 def test_a_step_keeps_no_more_memory_than_that_of_mmpretrain(pair: Callable[[], tuple[Any, Any]], views: int) -> None:
-    """Activations only; the step benchmark measures the peak of a whole step, gradients and optimiser included."""
+    """Activations only; the step benchmark measures the peak of a whole step, gradients and optimizer included."""
     ours, theirs = (_kept_for_backward(model, views) for model in pair())
     assert theirs / 2 < ours <= theirs

@@ -67,9 +67,9 @@ def test_the_base_model_goes_where_the_model_goes(model):
 
 def test_a_loss_changes_nothing_in_the_base_model(model):
     before = {name: value.clone() for name, value in model.base_model.state_dict().items()}
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     sum(model.loss(IMAGES).values()).backward()
-    optimiser.step()
+    optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in model.base_model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.base_model.parameters())
 

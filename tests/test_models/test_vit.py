@@ -1,4 +1,4 @@
-"""SelfSupViT: features, kept patches, fixed table, published initialisations."""
+"""SelfSupViT: features, kept patches, fixed table, published initializations."""
 
 import math
 from pathlib import Path

@@ -161,9 +161,9 @@ def test_a_convolutional_model_learns_its_size_from_the_crop(drawn, tmp_path):
     test = DATASETS.build({**content['train_dataloader']['dataset'], 'split': 'test', 'pipeline': []})
     assert drawn[0]['original'].shape == (2, 64, 64, 3)
     np.testing.assert_array_equal(drawn[0]['original'][0], test.get_data_info(0)['img'])
-    # the config does not say what the photos are: the same in grey files
-    grey = ['--images', photo(tmp_path / 'grey.png', 80, 70, False), '--overwrite']
-    done = call_tool(TOOL, config, folder / 'epoch_1.pth', *grey)
+    # the config does not say what the photos are: the same in gray files
+    gray = ['--images', photo(tmp_path / 'gray.png', 80, 70, False), '--overwrite']
+    done = call_tool(TOOL, config, folder / 'epoch_1.pth', *gray)
     assert done.code == 0, done.err
     assert drawn[1]['original'].shape == (1, 64, 64, 3)
 

@@ -39,7 +39,7 @@ def source(tmp_path_factory) -> Path:
     place = root / 'train' / 'n00000001'
     smooth(20, 20, 90).save(place / 'small.JPEG', quality=80)
     smooth(21, 48, 96).save(place / 'named.JPEG', format='PNG')
-    smooth(22, 48, 96).convert('L').save(place / 'grey.JPEG')
+    smooth(22, 48, 96).convert('L').save(place / 'gray.JPEG')
     smooth(23, 40, 40).convert('CMYK').save(place / 'cmyk.JPEG')
     smooth(24, 40, 40).convert('RGBA').save(place / 'alpha.png')
     turned = Image.Exif()
@@ -68,10 +68,10 @@ def scaled(path: Path) -> np.ndarray:
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC) if ratio < 1 else image)
 
 
-def after_jpeg(pixels: np.ndarray, grey: bool) -> np.ndarray:
+def after_jpeg(pixels: np.ndarray, gray: bool) -> np.ndarray:
     """What JPEG makes of them."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if grey else pixels).save(buffer, format='JPEG', quality=95, subsampling='4:2:0')
+    Image.fromarray(pixels[..., 0] if gray else pixels).save(buffer, format='JPEG', quality=95, subsampling='4:2:0')
     return np.asarray(Image.open(buffer).convert('RGB'))
 
 
@@ -102,10 +102,10 @@ def test_jpeg_copy_is_read_by_the_same_data_sets(source, tmp_path):
                 stored = np.asarray(image.convert('RGB'))
             wanted = scaled(source / name)
             assert min(stored.shape[:2]) == SIDE or 'small' in name
-            assert np.array_equal(stored, wanted if 'small' in name else after_jpeg(wanted, grey='grey' in name)), name
+            assert np.array_equal(stored, wanted if 'small' in name else after_jpeg(wanted, gray='gray' in name)), name
     place = Path('train/n00000001')
     assert (tmp_path / 'copy' / place / 'small.JPEG').read_bytes() == (source / place / 'small.JPEG').read_bytes()
-    with Image.open(tmp_path / 'copy' / place / 'grey.JPEG') as image:
+    with Image.open(tmp_path / 'copy' / place / 'gray.JPEG') as image:
         assert image.mode == 'L'
 
 
@@ -117,7 +117,7 @@ def test_raw_copy_holds_the_exact_pixels(source, tmp_path):
     assert data.classes == ('n00000000', 'n00000001', 'n00000002')
     for info in data:
         path = source / os.path.relpath(info['img_path'], tmp_path / 'copy')
-        if 'grey' not in info['img_path']:
+        if 'gray' not in info['img_path']:
             assert np.array_equal(np.asarray(info['img']), scaled(path))
         assert info['gt_label'] == int(path.parent.name[-1])
 

@@ -59,8 +59,8 @@ def _torchvision_decoder() -> Callable[[bytes, int], np.ndarray | None]:
 class Decoder:
     """Read samples as uint8 arrays with the pixels that the transform ``LoadImage`` gives.
 
-    simplejpeg or, where it is missing, torchvision decodes RGB and grey JPEG files, with the pixels of PIL. Whatever
-    they refuse or PIL treats in its own way (other formats, CMYK, damaged files, a grey image of a coloured file, more
+    simplejpeg or, where it is missing, torchvision decodes RGB and gray JPEG files, with the pixels of PIL. Whatever
+    they refuse or PIL treats in its own way (other formats, CMYK, damaged files, a gray image of a colored file, more
     pixels than PIL takes without a warning) is left to PIL. So damaged or cut-off pixels are unreadable here if they
     are there; metadata are not read, so a file whose only damage lies there (a cut ICC segment, say) may be read by
     simplejpeg where PIL refuses it.

@@ -40,7 +40,7 @@ class LoadImage(BaseTransform):
 
     def __init__(self, channels: int = 3, backend_args: dict[str, Any] | None = None) -> None:
         if channels not in _MODES:
-            raise ConfigError(f'LoadImage: channels is {channels!r}, expected 3 (RGB) or 1 (grey)')
+            raise ConfigError(f'LoadImage: channels is {channels!r}, expected 3 (RGB) or 1 (gray)')
         self.mode = _MODES[channels]
         self.backend_args = backend_args
 

@@ -72,7 +72,7 @@ def _check_preprocessor(cfg: dict[str, Any], scope: str, fast: bool | str) -> No
         name = kind if isinstance(kind, str) else kind.__name__
         right = 'ClsDataPreprocessor' if name.endswith('ClsDataPreprocessor') else 'SelfSupDataPreprocessor'
         raise ConfigError(
-            f'fast={fast!r} leaves flips, colours and blur to the data preprocessor, and {name!r} of another library '
+            f'fast={fast!r} leaves flips, colors and blur to the data preprocessor, and {name!r} of another library '
             f"would leave them out: set data_preprocessor.type to 'mmselfsup_graft.{right}', leave the type out in a "
             "model of this toolbox, or take fast='cpu'"
         )

@@ -1,4 +1,4 @@
-"""Weights, gradients and optimiser state shared out over the processes (ZeRO-3, arXiv 1910.02054), by torch's FSDP 2.
+"""Weights, gradients and optimizer state shared out over the processes (ZeRO-3, arXiv 1910.02054), by torch's FSDP 2.
 
 mmengine has FSDP in ``FSDPStrategy`` of its FlexibleRunner, which is not used here: that is the first version of
 FSDP, which torch keeps for old code only, it insists on CUDA, and it needs another runner, whose checkpoints, hooks and
@@ -29,7 +29,7 @@ from .stacks import block_stacks
 
 @MODEL_WRAPPERS.register_module()
 class FullySharded(nn.Module):
-    """A model whose weights, gradients and optimiser state are shared out over the processes.
+    """A model whose weights, gradients and optimizer state are shared out over the processes.
 
     Every block is a unit of its own: its weights are gathered when it is called and given back behind it. All that is
     no block, and the last block of every stack, is one more unit, whose weights are there for the whole step: the
@@ -130,7 +130,7 @@ def gathered(state: Any) -> Any:
     """A state with whole tensors on the CPU instead of shares, on the first process; all processes must call it.
 
     Args:
-        state: Nested dicts and lists, as of a model or an optimiser.
+        state: Nested dicts and lists, as of a model or an optimizer.
 
     Returns:
         The same; on other processes every shared tensor is None.
@@ -146,13 +146,13 @@ def gathered(state: Any) -> Any:
 
 @contextmanager
 def whole_states(model: nn.Module, optimizer: Optimizer | None = None) -> Iterator[None]:
-    """Let ``state_dict()`` of a sharded model and its optimiser give whole tensors on the first process for a while.
+    """Let ``state_dict()`` of a sharded model and its optimizer give whole tensors on the first process for a while.
 
     All processes must enter it; elsewhere the states are of no use meanwhile. Other models are left alone.
 
     Args:
         model: The model itself, without its wrapper.
-        optimizer: Its optimiser, if that is wanted too.
+        optimizer: Its optimizer, if that is wanted too.
     """
     if not is_sharded(model):
         yield
@@ -184,7 +184,7 @@ def shared_weights(state: Mapping[str, torch.Tensor], model: nn.Module) -> dict[
 
 
 def shared_moments(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """An optimiser's whole state as an optimiser of sharded parameters takes it.
+    """An optimizer's whole state as an optimizer of sharded parameters takes it.
 
     Args:
         state: As of :meth:`torch.optim.Optimizer.state_dict`, of the same parameters in the same groups.

@@ -341,7 +341,7 @@ def _report(part: PretrainedPart, found: _Found) -> Iterator[str]:
         yield f'  {len(found.resized):4d} of them resized: {grouped_names(found.resized, depth=2, most=4)}'
     if found.fresh:
         kinds = ', '.join(sorted({name.rpartition('.')[2] for name in found.fresh}))
-        yield f'  {len(found.fresh):4d} tensors stay as initialised, as expected: {kinds}'
+        yield f'  {len(found.fresh):4d} tensors stay as initialized, as expected: {kinds}'
     unused = [*(n for n in found.state if n not in wanted), *found.unused]
     if unused:
         yield f'  {len(unused):4d} tensors of the file have no place here: {grouped_names(unused, depth=2, most=8)}'

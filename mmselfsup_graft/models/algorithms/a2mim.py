@@ -23,7 +23,7 @@ class A2MIM(SimMIM):
     masks drawn as in :class:`SimMIM`.
 
     Args:
-        fill: ``mean``: masked pixels take the mean color of their own normalised image, masked pixels counted; None
+        fill: ``mean``: masked pixels take the mean color of their own normalized image, masked pixels counted; None
             leaves the image as it is, as SimMIM does.
         residual: Predict the difference to the mean color of the target (off in all released recipes).
         **kwargs: See :class:`SimMIM`.

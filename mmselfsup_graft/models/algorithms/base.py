@@ -26,12 +26,12 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         neck: Config of the neck; sizes that follow from the encoder may be left out, see :meth:`fit_parts`.
         head: Config of the head, likewise.
         graft: Sources of the encoder's weights, see :mod:`mmselfsup_graft.checkpoints.graft`; applied by
-            :meth:`init_weights`, that is after fresh initialisation and before a run is resumed.
+            :meth:`init_weights`, that is after fresh initialization and before a run is resumed.
         frozen_layers: Freeze the stem and blocks ``[0, frozen_layers)`` of the encoder and keep them in eval mode
             (the official ``fixTo``). 0 freezes nothing.
         l1_distance: ``dict(weight=..., to_block=K)`` adds ``weight`` times the L1 distance of encoder parameters with
             layer id <= K (see :class:`Depth`) to their grafted values. Needs ``graft``.
-        data_preprocessor: Config of the preprocessor that normalises batches on the device.
+        data_preprocessor: Config of the preprocessor that normalizes batches on the device.
         init_cfg: As in mmengine.
         channels_last: Let a convolutional encoder work in that memory format, see :func:`use_channels_last`.
 

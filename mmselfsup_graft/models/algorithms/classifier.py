@@ -29,7 +29,7 @@ class GraftedClassifier(Grafting, ImageClassifier):
         graft: Sources of the encoder's weights, see :mod:`mmselfsup_graft.checkpoints.graft`.
         frozen_layers: Freeze the stem and blocks ``[0, frozen_layers)`` of the encoder and keep them in eval mode.
         train_cfg: ``dict(augments=[...], probs=None)``: mixing of images within a batch, as in mmpretrain.
-        data_preprocessor: Config of the preprocessor that normalises batches on the device and mixes them.
+        data_preprocessor: Config of the preprocessor that normalizes batches on the device and mixes them.
         init_cfg: As in mmengine.
         channels_last: Let a convolutional encoder work in that memory format, see :func:`use_channels_last`.
 

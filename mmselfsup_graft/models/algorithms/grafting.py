@@ -76,7 +76,7 @@ class Grafting(BaseModule):
 
     # ---------------------------------------------------------------- grafting
     def init_weights(self) -> None:
-        """Fresh initialisation, then the graft, then everything that follows from the encoder's first weights."""
+        """Fresh initialization, then the graft, then everything that follows from the encoder's first weights."""
         with contiguous_format(self):
             super().init_weights()
             if self.graft:

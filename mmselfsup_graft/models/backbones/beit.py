@@ -49,7 +49,7 @@ class FusedBEiTAttention(BEiTAttention):
 
 @MODELS.register_module()
 class SelfSupBEiT(BEiTViT):
-    """mmpretrain's BEiT with the initialisation of SimMIM and A2MIM (arXiv 2205.13943), ready for grafting.
+    """mmpretrain's BEiT with the initialization of SimMIM and A2MIM (arXiv 2205.13943), ready for grafting.
 
     Linear layers, class token and learnable position table: truncated normal 0.02, biases 0; relative position tables
     start at 0; the patch projection keeps torch's default.
@@ -100,7 +100,7 @@ class SelfSupBEiT(BEiTViT):
         return ('ln2.',) if self.out_type == 'avg_featmap' else ()
 
     def init_weights(self) -> None:
-        """Published initialisation, see the class."""
+        """Published initialization, see the class."""
         super().init_weights()
         init_linear_layers(self)
         for name, parameter in self.named_parameters():

@@ -1,4 +1,4 @@
-"""Backbones with a mask token: masked image modelling on a ViT, a ResNet or a ConvNeXt alike.
+"""Backbones with a mask token: masked image modeling on a ViT, a ResNet or a ConvNeXt alike.
 
 A small class in front of a backbone of mmpretrain: forward hooks put the token in, so the backbone's own code stays
 untouched and its tensors keep their names; ``mask_token`` and perhaps ``mask_gamma`` are added to them.
@@ -119,7 +119,7 @@ class MaskToken(nn.Module):
             site.module.register_forward_hook(self._on_output)
 
     def init_weights(self) -> None:
-        """The backbone's own initialisation, then the token's (truncated at +-2) and the gain as configured."""
+        """The backbone's own initialization, then the token's (truncated at +-2) and the gain as configured."""
         super().init_weights()  # type: ignore[misc]
         if self.mask_token is not None and self.mask_kind == 'randn':
             nn.init.normal_(self.mask_token)
@@ -132,7 +132,7 @@ class MaskToken(nn.Module):
         """Features of images with masked parts.
 
         Args:
-            x: [B, C, H, W] normalised images, nothing hidden: the mask acts inside the network. Without a mask also
+            x: [B, C, H, W] normalized images, nothing hidden: the mask acts inside the network. Without a mask also
                 what else the backbone takes, as a ViT takes embedded patches.
             *args: What else the backbone takes.
             mask: [B, h, w] grid of blocks, 1 = masked, of which the map where the token acts is a whole multiple;
@@ -267,6 +267,6 @@ class MaskedSwin(_TokenSites, SwinTransformer):
         return [TokenSite(embedding, False, width), *(TokenSite(stage, True, stage.embed_dims) for stage in stages)]
 
     def init_weights(self) -> None:
-        """SimMIM's initialisation: linear layers truncated normal 0.02 with bias 0, then the token."""
+        """SimMIM's initialization: linear layers truncated normal 0.02 with bias 0, then the token."""
         super().init_weights()
         init_linear_layers(self)

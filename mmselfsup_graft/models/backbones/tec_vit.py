@@ -65,7 +65,7 @@ class TECViT(SelfSupViT):
         """Outputs of all blocks side by side, the last one after the final norm.
 
         Args:
-            x: [B, C, H, W] normalised images.
+            x: [B, C, H, W] normalized images.
             keep: [B, K] indices of the patches to keep; None keeps all.
 
         Returns:
@@ -84,7 +84,7 @@ class Targets(NamedTuple):
     """What a base model says about images.
 
     Attributes:
-        feature: [B, L, C] mean output of its last blocks, patches only, not normalised.
+        feature: [B, L, C] mean output of its last blocks, patches only, not normalized.
         rows: [B, K] patches to which the class token attends most, best first; None without the attention target.
         attention: [B, 1 + K, H, L] logits (before softmax) of the last block between patches and the class token, then
             the patches ``rows``; None likewise.
@@ -133,7 +133,7 @@ class TargetViT(SelfSupViT):
 
     @torch.no_grad()
     def targets(self, x: torch.Tensor) -> Targets:
-        """Targets for [B, C, H, W] normalised images, the very ones of which the new model sees parts."""
+        """Targets for [B, C, H, W] normalized images, the very ones of which the new model sees parts."""
         tokens, _ = self._embed(x, None)
         outputs = []
         for layer in self.layers[:-1]:

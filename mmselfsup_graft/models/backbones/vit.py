@@ -1,4 +1,4 @@
-"""Vision transformer for pre-training: fixed position table, kept-patch input, published initialisations."""
+"""Vision transformer for pre-training: fixed position table, kept-patch input, published initializations."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class SelfSupViT(VisionTransformer):
         patch_size: Side of a patch.
         arch: Name in :attr:`arch_zoo` (``deit-small`` is ViT-S with 6 heads, ``mocov3-small`` with 12, ``base``,
             ``large``) or a dict with embed_dims, num_layers, num_heads, feedforward_channels.
-        init: ``mae`` or ``mocov3``: weight initialisation and layout of the position table.
+        init: ``mae`` or ``mocov3``: weight initialization and layout of the position table.
         stop_grad_patch_embed: Freeze the patch projection, as all official MoCo v3 and Layer Grafted recipes do.
         num_registers: Learned tokens between class token and patches, without position (DINOv2, arXiv 2309.16588). They
             take part in attention; features, decoders and maps leave them out, ``out_type='raw'`` shows them.
@@ -136,7 +136,7 @@ class SelfSupViT(VisionTransformer):
         return self.patch_resolution[0] * self.patch_resolution[1]
 
     def init_weights(self) -> None:
-        """Fixed position table, then the initialisation of MAE or of MoCo v3 (specification, section 2)."""
+        """Fixed position table, then the initialization of MAE or of MoCo v3 (specification, section 2)."""
         super().init_weights()
         self.pos_embed.data.copy_(sincos_table(self.patch_resolution, self.embed_dims, self.init))
         for name, module in self.named_modules():
@@ -171,7 +171,7 @@ class SelfSupViT(VisionTransformer):
         """Tokens after the final norm.
 
         Args:
-            x: [B, C, H, W] normalised images.
+            x: [B, C, H, W] normalized images.
             keep: [B, K] indices of the patches to keep; None keeps all.
 
         Returns:
@@ -248,7 +248,7 @@ class SelfSupViT(VisionTransformer):
         """Features as mmpretrain's ViT gives them.
 
         Args:
-            x: [B, C, H, W] normalised images.
+            x: [B, C, H, W] normalized images.
             keep: [B, K] indices of the patches that are seen; None shows all.
 
         Raises:

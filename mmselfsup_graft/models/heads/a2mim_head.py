@@ -41,7 +41,7 @@ class A2MIMHead(BaseModule):
         fft_focal: Focal frequency loss of the batch's mean residual; otherwise rho of the spectrum.
         fft_unmask_weight: Weight of the prediction of visible pixels in frequency, in [0, 1].
         fft_unmask_replace: What stands there for the rest: the ``target``, the ``prediction`` (held constant), the
-            ``mean`` colour of the target, or ``mixed``, half target and half constant prediction. None: ``target``.
+            ``mean`` color of the target, or ``mixed``, half target and half constant prediction. None: ``target``.
         fft_reweight: Without ``fft_focal``: weigh every frequency by its own error.
 
     Raises:
@@ -88,7 +88,7 @@ class A2MIMHead(BaseModule):
 
         Args:
             prediction: r, [B, C, H, W].
-            target: x, [B, C, H, W] normalised images.
+            target: x, [B, C, H, W] normalized images.
             mask: [B, h, w] grid of blocks, 1 = masked; h divides H and w divides W.
 
         Raises:

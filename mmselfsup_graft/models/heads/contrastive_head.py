@@ -30,7 +30,7 @@ class ContrastiveHead(BaseModule):
         self.temperature = temperature
 
     def predict(self, projection: torch.Tensor) -> torch.Tensor:
-        """Queries [B, D], not normalised, from projections [B, D]."""
+        """Queries [B, D], not normalized, from projections [B, D]."""
         return self.predictor((projection,))[0]
 
     def loss(self, projection: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:

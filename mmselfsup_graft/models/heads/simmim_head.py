@@ -22,7 +22,7 @@ class SimMIMHead(BaseModule):
 
         Args:
             prediction: [B, C, H, W].
-            target: [B, C, H, W] normalised images.
+            target: [B, C, H, W] normalized images.
             mask: [B, h, w] grid of blocks, 1 = masked; h divides H and w divides W.
 
         Raises:

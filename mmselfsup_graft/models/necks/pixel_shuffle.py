@@ -17,7 +17,7 @@ class PixelShuffleNeck(BaseModule):
 
     A convolution, 1x1 in the published recipes, and a pixel shuffle, for A2MIM (arXiv 2205.13943) perhaps with a block
     before it. Differs from mmpretrain's SimMIMLinearDecoder in that images may have any number of channels, and in the
-    published initialisation (truncated normal 0.02, bias 0).
+    published initialization (truncated normal 0.02, bias 0).
 
     Args:
         in_channels: Channels of the map.

@@ -1,4 +1,4 @@
-"""Batch norm that synchronises over processes on the GPU and on the CPU."""
+"""Batch norm that synchronizes over processes on the GPU and on the CPU."""
 
 import torch
 from mmengine.dist import get_world_size
@@ -36,12 +36,12 @@ class PortableSyncBN(ViewNorm):
             )
         if self.views > 1 or not self.training or world == 1:
             return super().forward(x)
-        normalised, mean, var = self._batch_norm(x)
+        normalized, mean, var = self._batch_norm(x)
         self._track(mean, var)
-        return normalised
+        return normalized
 
     def _batch_norm(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """``x`` normalised over the joined batch, and its mean and unbiased variance; one collective for all views."""
+        """``x`` normalized over the joined batch, and its mean and unbiased variance; one collective for all views."""
         if get_world_size() == 1 or not self.training:  # in eval mode processes stand alone
             return super()._batch_norm(x)
         work = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

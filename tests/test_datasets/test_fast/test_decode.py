@@ -24,10 +24,10 @@ rotated = Image.Exif()
 rotated[0x0112] = 6
 FILES = {
     'jpeg': encoded(quality=90),
-    'full colour': encoded(quality=97, subsampling=0),
+    'full color': encoded(quality=97, subsampling=0),
     'progressive': encoded(progressive=True),
     'restarts': encoded(restart_marker_blocks=2),
-    'grey': encoded(PHOTO.convert('L')),
+    'gray': encoded(PHOTO.convert('L')),
     'cmyk': encoded(PHOTO.convert('CMYK')),
     'rotated': encoded(exif=rotated),
     'rest behind the end': encoded() + b'rest',
@@ -71,13 +71,13 @@ def test_pixels_are_those_of_pil(name, channels, jpeg_decoder, tmp_path):
 def test_the_quick_decoder_is_used(jpeg_decoder, monkeypatch):
     monkeypatch.setattr(LoadImage, 'decode', None)
     assert Decoder(LoadImage()).decode(FILES['jpeg']).shape == (44, 61, 3)
-    assert Decoder(LoadImage(channels=1)).decode(FILES['grey']).shape == (44, 61)
+    assert Decoder(LoadImage(channels=1)).decode(FILES['gray']).shape == (44, 61)
 
 
 def test_damaged_files_are_refused_exactly_where_pil_refuses_them(jpeg_decoder):
     random = np.random.RandomState(0)
     damaged = []
-    for name in ('jpeg', 'progressive', 'grey'):
+    for name in ('jpeg', 'progressive', 'gray'):
         whole = FILES[name]
         damaged += [whole[:cut] for cut in (*range(0, len(whole), len(whole) // 12), *range(-4, 0))]
         for _ in range(40):
@@ -115,7 +115,7 @@ def test_what_cannot_be_read():
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_more_pixels_than_pil_takes_are_left_to_pil(channels, jpeg_decoder, monkeypatch):
-    loader, data = LoadImage(channels=channels), FILES['grey' if channels == 1 else 'jpeg']
+    loader, data = LoadImage(channels=channels), FILES['gray' if channels == 1 else 'jpeg']
     pixels = 44 * 61
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', pixels // 2 - 1)  # an error from twice as many on
     with pytest.raises(CorruptImage, match='DecompressionBombError'):

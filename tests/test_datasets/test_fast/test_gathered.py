@@ -28,14 +28,14 @@ INDICES = [3, 0, -1, 5, 3]
 class Photos(SelfSupDataset):
     """Six cuts of photographs in memory; the last one may be of another size, or the only one without a label."""
 
-    def __init__(self, labelled=True, odd=False, partly=False, lists=False, **options):
-        self.labelled, self.odd, self.partly, self.lists = labelled, odd, partly, lists
+    def __init__(self, labeled=True, odd=False, partly=False, lists=False, **options):
+        self.labeled, self.odd, self.partly, self.lists = labeled, odd, partly, lists
         super().__init__(seed=3, **options)
 
     def load_data_list(self):
         sizes = [(20, 24)] * 5 + [(24, 20) if self.odd else (20, 24)]
         values = [[0, 2] if self.lists else number % 3 for number in range(6)]
-        labels = [{'gt_label': value} if self.labelled else {} for value in values]
+        labels = [{'gt_label': value} if self.labeled else {} for value in values]
         labels[5] = {} if self.partly else labels[5]
         return [{'img': photo(number, *size), **label} for number, (size, label) in enumerate(zip(sizes, labels))]
 
@@ -70,9 +70,9 @@ def assert_same(one, other):
 @pytest.mark.parametrize(
     'body', [[], [TWO], VIEW, [dict(type='TwoViews', view1=[])]], ids=['none', 'two', 'one', 'two equal']
 )
-@pytest.mark.parametrize('labelled', [True, False])
-def test_batches_are_those_of_single_samples(body, labelled):
-    data = Photos(labelled, pipeline=pipeline(*body), fast='device')
+@pytest.mark.parametrize('labeled', [True, False])
+def test_batches_are_those_of_single_samples(body, labeled):
+    data = Photos(labeled, pipeline=pipeline(*body), fast='device')
     data.set_epoch(2)
     data.set_copies(2)
     for indices in (INDICES, [7, 1, 11]):
@@ -132,13 +132,13 @@ def test_partly_labelled_images_keep_their_labels():
     assert [int(each['data_samples'].get('gt_label', -1)) for each in samples] == [0, 0, -1, -1, 0]
 
 
-@pytest.mark.parametrize('labelled', [True, False])
-def test_a_batch_does_not_look_into_the_list_of_samples(labelled, monkeypatch):
-    data, asked = Photos(labelled, pipeline=pipeline(TWO), fast='device'), []
+@pytest.mark.parametrize('labeled', [True, False])
+def test_a_batch_does_not_look_into_the_list_of_samples(labeled, monkeypatch):
+    data, asked = Photos(labeled, pipeline=pipeline(TWO), fast='device'), []
     monkeypatch.setattr(Photos, 'get_data_info', lambda self, index: asked.append(index))
     for _ in range(2):
         batch = collate(data.__getitems__(INDICES))
-        assert [each.get('gt_label') is not None for each in batch['data_samples']] == [labelled] * len(INDICES)
+        assert [each.get('gt_label') is not None for each in batch['data_samples']] == [labeled] * len(INDICES)
     assert asked == []
 
 

@@ -62,7 +62,7 @@ def test_images_are_those_of_the_pil_pipeline(folder, pipeline, mode):
         for one, other in zip(expected, found):
             assert one.shape == other.shape
             means = (one - other).abs().mean((1, 2, 3))
-            assert means.max() < (3 if pipeline is TWO_VIEWS else 0.5)  # in grey levels
+            assert means.max() < (3 if pipeline is TWO_VIEWS else 0.5)  # in gray levels
             assert means.median() < 1
 
 

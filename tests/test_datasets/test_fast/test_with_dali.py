@@ -1,4 +1,4 @@
-"""DALI's crops beside PIL's, in grey levels; collected where NVIDIA DALI is installed, see docs/speed.md."""
+"""DALI's crops beside PIL's, in gray levels; collected where NVIDIA DALI is installed, see docs/speed.md."""
 
 import io
 
