@@ -19,8 +19,8 @@ from mmselfsup_graft.errors import GraftError
 from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning
 from mmselfsup_graft.evaluation.results import score_and_record
 from mmselfsup_graft.export.convert_file import Converted, ConvertOptions, convert_file
-from mmselfsup_graft.recipes.complete import complete_recipe
 from mmselfsup_graft.recipes.recipe import load_recipe
+from mmselfsup_graft.recipes.run_and_report import complete_recipe
 from mmselfsup_graft.zoo.index import get_model, list_models
 
 __all__ = ['convert', 'evaluate', 'finetune', 'get_model', 'list_models', 'load_config', 'run_recipe', 'train']

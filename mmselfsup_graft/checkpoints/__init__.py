@@ -2,7 +2,7 @@
 
 from mmselfsup_graft.utils.files import whole_file
 
-from .conversion.convert import Conversion, convert
+from .conversion.convert_checkpoint import Conversion, convert
 from .conversion.targets import TARGETS, Target
 from .depth import Depth, convnext_depth, depth_from_names, depth_of, resnet_depth, vit_depth
 from .formats.encoder import FORMATS, Encoder, Format, Normalization, read_encoder, to_encoder, unwrap_state_dict

@@ -18,10 +18,10 @@ from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 from mmselfsup_graft.checkpoints.formats.traits import UNKNOWN, Traits, trait_problem
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
-from .account import explain_unplaced, has_remedy, unplaced
 from .depth import Depth, depth_from_names
 from .pos_embed import resize_position_table, resize_relative_table
 from .tokens import check_assumed
+from .unplaced_tensors import explain_unplaced, has_remedy, unplaced
 
 # batch-norm step counters are missing in files of old PyTorch versions and have no meaning in a grafted encoder
 _NEVER_REQUIRED = ('num_batches_tracked',)

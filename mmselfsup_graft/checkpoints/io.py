@@ -13,7 +13,7 @@ from mmselfsup_graft.checkpoints.reading.reader import SAFETENSORS, first_line, 
 from mmselfsup_graft.errors import CheckpointError, NonFiniteWeightsError
 from mmselfsup_graft.utils.files import open_regular, whole_file
 
-from .values import buffer_problem, is_finite, value_problem
+from .finite_values import buffer_problem, is_finite, value_problem
 
 _SUFFIXES = ('.pth', '.pt', '.tar', '.bin', SAFETENSORS)
 

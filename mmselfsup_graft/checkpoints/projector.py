@@ -11,7 +11,7 @@ from mmselfsup_graft.checkpoints.formats.encoder import StateDict, in_objective,
 from mmselfsup_graft.checkpoints.reading.reader import CONVERT_OR_ALLOW, read_checkpoint
 from mmselfsup_graft.errors import CheckpointError
 
-from .values import check_weights
+from .finite_values import check_weights
 
 _NORM = ('weight', 'bias', 'running_mean', 'running_var')
 

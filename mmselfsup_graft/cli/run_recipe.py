@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmengine.dist import is_main_process
 
     from mmselfsup_graft.engine.launching.work_dir import default_work_dir
-    from mmselfsup_graft.recipes.complete import complete_recipe
     from mmselfsup_graft.recipes.recipe import load_recipe
+    from mmselfsup_graft.recipes.run_and_report import complete_recipe
 
     recipe = load_recipe(args.recipe, args.cfg_options, args.amp, args.data_root, args.epochs, args.max_left_out)
     work_dir = Path(args.work_dir or default_work_dir(args.recipe))

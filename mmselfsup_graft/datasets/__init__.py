@@ -10,13 +10,13 @@ from .image_sets.image_folder import ImageFolder
 from .image_sets.image_list import ImageList, parse_image_list
 from .image_sets.imagenet import ImageNet
 from .image_sets.sample_photos import SamplePhotos
-from .part import Part
 from .samplers.seeded import RepeatedAugSampler, SeededSampler
 from .samplers.shard_sampler import ShardSampler
 from .self_sup_dataset import SelfSupDataset
 from .shards.raw_shards import RawShards
 from .shards.tar_shards import TarShards
 from .splits import balanced_indices, balanced_subset, dataset_entries, write_image_list
+from .subset import Part
 from .transforms import LoadImage, TwoViews, Views
 
 __all__ = [

@@ -11,8 +11,8 @@ from mmengine.dataset import BaseDataset, force_full_init
 from mmselfsup_graft.errors import DataError
 
 from .classes import naming, numbers_as_names, renumbering
-from .left_out import LeftOut, log_once
-from .part import Part, take_parts
+from .skipped_files import LeftOut, log_once
+from .subset import Part, take_parts
 
 _COUNTED = 10  # classes whose images are counted one by one in a description
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import why_not_regular
 
-from .left_out import LeftOut
+from .skipped_files import LeftOut
 
 #: extensions of image files that Pillow reads without other programs
 IMAGE_EXTENSIONS = (

@@ -13,10 +13,10 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from .classes import given_classes
 from .fast import FastPipeline, Gathered, compile_pipeline, resolve_mode
 from .labeled_dataset import LabeledDataset
-from .left_out import MOST, LeftOut, check_share
 from .memory import Stacked, stack_samples
-from .part import parse_parts
 from .seeding import preserved_random_state, preserved_torch_state, sample_seed, seed_generators, seed_torch
+from .skipped_files import MOST, LeftOut, check_share
+from .subset import parse_parts
 from .transforms import CorruptImage, build_pipeline
 
 # So many successive unreadable images mean a wrong path or a disk failure, not damaged files.

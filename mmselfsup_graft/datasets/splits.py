@@ -18,9 +18,9 @@ from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import whole_file
 
 from .classes import are_numbers
-from .part import shuffled_classes
 from .scanning import class_folders
 from .self_sup_dataset import SelfSupDataset
+from .subset import shuffled_classes
 
 
 def balanced_indices(

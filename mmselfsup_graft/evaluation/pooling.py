@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.fitting import check_images
+from mmselfsup_graft.models.derived_sizes import check_images
 
 #: names of features; ``both`` is the class token [B, D] followed by the mean of the patches [B, D]
 FEATURES = ('class_token', 'patch_mean', 'both')

@@ -13,7 +13,7 @@ from mmengine.dist import is_main_process
 
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import share_classes
-from mmselfsup_graft.datasets.left_out import log_once
+from mmselfsup_graft.datasets.skipped_files import log_once
 from mmselfsup_graft.errors import ConfigError, DataError, NonFiniteError
 from mmselfsup_graft.evaluation.protocols.linear import LinearProtocol, linear_accuracy
 from mmselfsup_graft.evaluation.protocols.logistic import FeatureSet

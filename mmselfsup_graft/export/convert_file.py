@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmselfsup_graft.checkpoints import TARGETS, check_destination, file_sha256, read_checkpoint, save_weights
-from mmselfsup_graft.checkpoints.conversion.convert import Conversion, convert, summary
+from mmselfsup_graft.checkpoints.conversion.convert_checkpoint import Conversion, convert, summary
 from mmselfsup_graft.checkpoints.formats.encoder import detect_format
 from mmselfsup_graft.checkpoints.reading.reader import ALLOW
 from mmselfsup_graft.errors import CheckpointError, FormatMismatchError

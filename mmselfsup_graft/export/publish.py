@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mmselfsup_graft.checkpoints import check_destination, read_checkpoint, save_weights, unwrap_state_dict
-from mmselfsup_graft.checkpoints.conversion.convert import convert
+from mmselfsup_graft.checkpoints.conversion.convert_checkpoint import convert
+from mmselfsup_graft.checkpoints.finite_values import MODEL_BUFFERS, check_weights
 from mmselfsup_graft.checkpoints.formats.traits import read_traits
 from mmselfsup_graft.checkpoints.reading.reader import ALLOW
-from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, check_weights
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.libraries.scopes import register_all_modules
 from mmselfsup_graft.version import __version__

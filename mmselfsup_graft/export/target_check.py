@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from mmselfsup_graft.checkpoints.conversion.convert import Conversion
+from mmselfsup_graft.checkpoints.conversion.convert_checkpoint import Conversion
 from mmselfsup_graft.checkpoints.families import FAMILIES
 from mmselfsup_graft.errors import CheckpointError
 

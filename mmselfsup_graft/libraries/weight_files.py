@@ -26,8 +26,8 @@ from mmengine.runner import checkpoint as mmengine_files
 from mmengine.utils import apply_to
 
 from mmselfsup_graft.checkpoints import read_checkpoint
+from mmselfsup_graft.checkpoints.finite_values import MODEL_BUFFERS, are_steps, check_weights, refuse_other_values
 from mmselfsup_graft.checkpoints.reading.reader import PUBLISH
-from mmselfsup_graft.checkpoints.values import MODEL_BUFFERS, are_steps, check_weights, refuse_other_values
 from mmselfsup_graft.errors import CheckpointError
 
 _ADDRESS = re.compile(r'\s*[A-Za-z][\w.+-]*(:[\w.+-]+)*:/')

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmselfsup_graft.datasets.left_out import check_share
+from mmselfsup_graft.datasets.skipped_files import check_share
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import DATASETS
 

@@ -18,10 +18,10 @@ from test_tools.tiny_runs import call_tool
 
 from mmselfsup_graft.analysis.reconstruction.report import images_of_files
 from mmselfsup_graft.datasets import ImageFolder, ImageList, RawShards, TarShards
-from mmselfsup_graft.datasets.left_out import LeftOut
 from mmselfsup_graft.datasets.scanning import Scan
 from mmselfsup_graft.datasets.shards.make_shards import index_shards, make_shards
 from mmselfsup_graft.datasets.shards.stored_copy import store_resized
+from mmselfsup_graft.datasets.skipped_files import LeftOut
 from mmselfsup_graft.errors import DataError
 
 PIPELINE = [dict(type='LoadImage'), dict(type='mmpretrain.PackInputs')]

@@ -11,9 +11,9 @@ from mmengine.config import Config
 
 from mmselfsup_graft import registry as ours
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
-from mmselfsup_graft.engine.config.config_values import wrong_value
-from mmselfsup_graft.engine.config.keys import parameters, section_of
+from mmselfsup_graft.engine.config.known_keys import parameters, section_of
 from mmselfsup_graft.engine.config.run_values import check_values
+from mmselfsup_graft.engine.config.value_ranges import wrong_value
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.utils.suggestions import did_you_mean

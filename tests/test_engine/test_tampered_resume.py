@@ -9,7 +9,7 @@ import pytest
 import tampering
 import torch
 from mmengine.config import Config
-from test_engine.test_resuming import config, everything, ready
+from test_engine.test_resume_checks import config, everything, ready
 from test_tools.tiny_runs import call_tool, fresh_name, load, write_config
 
 from mmselfsup_graft.engine import GraftRunner

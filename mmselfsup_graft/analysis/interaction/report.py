@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from mmselfsup_graft.checkpoints import check_fit, read_state
 from mmselfsup_graft.errors import CheckpointError, ConfigError, DataError
-from mmselfsup_graft.evaluation.compared import Compared, write_rows
+from mmselfsup_graft.evaluation.compared_checkpoints import Compared, write_rows
 from mmselfsup_graft.evaluation.encoders import preprocessing
 from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.evaluation.scoring import labels_of

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation import load_backbone
-from mmselfsup_graft.evaluation.compared import Compared, write_rows
+from mmselfsup_graft.evaluation.compared_checkpoints import Compared, write_rows
 from mmselfsup_graft.evaluation.encoders import preprocessor_of
 from mmselfsup_graft.evaluation.scoring import read_evaluation
 from mmselfsup_graft.registry import DATASETS

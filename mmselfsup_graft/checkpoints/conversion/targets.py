@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from mmselfsup_graft.checkpoints.account import changes_features, explain_unplaced, is_staged
 from mmselfsup_graft.checkpoints.families import (
     GATED,
     LAYER_SCALE,
@@ -28,6 +27,7 @@ from mmselfsup_graft.checkpoints.formats.computed import (
 )
 from mmselfsup_graft.checkpoints.formats.encoder import Encoder
 from mmselfsup_graft.checkpoints.formats.schemes import Scheme
+from mmselfsup_graft.checkpoints.unplaced_tensors import changes_features, explain_unplaced, is_staged
 from mmselfsup_graft.errors import CheckpointError
 
 _MASK = '|'.join(MASK_TOKENS)

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from mmselfsup_graft.checkpoints.families import Family, family_of
+from mmselfsup_graft.checkpoints.finite_values import check_weights, refuse_other_values
 from mmselfsup_graft.checkpoints.reading.reader import CONVERT_OR_ALLOW, read_checkpoint
 from mmselfsup_graft.checkpoints.tokens import CLASS_ROW, place_positions, refuse_extra_tokens
-from mmselfsup_graft.checkpoints.values import check_weights, refuse_other_values
 from mmselfsup_graft.errors import CheckpointError, FormatMismatchError
 
 from .computed import IDENTITY, Entries, Entry

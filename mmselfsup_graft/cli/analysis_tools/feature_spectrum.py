@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmselfsup_graft.engine.launching.existing import refuse_existing
     from mmselfsup_graft.engine.launching.work_dir import default_work_dir
     from mmselfsup_graft.errors import ConfigError
-    from mmselfsup_graft.evaluation.compared import measuring_device, read_compared
+    from mmselfsup_graft.evaluation.compared_checkpoints import measuring_device, read_compared
 
     for name in ('batches', 'batch_size'):
         if getattr(args, name) < 1:

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmselfsup_graft.analysis.interaction.report import compare_interactions, report_interaction
     from mmselfsup_graft.engine.launching.existing import refuse_existing
     from mmselfsup_graft.engine.launching.work_dir import default_work_dir
-    from mmselfsup_graft.evaluation.compared import measuring_device, read_compared
+    from mmselfsup_graft.evaluation.compared_checkpoints import measuring_device, read_compared
 
     out_dir = args.out_dir or default_work_dir(args.config) / 'interaction_strength'
     refuse_existing([out_dir / 'interaction_strength.csv'], args.overwrite, '--out-dir')

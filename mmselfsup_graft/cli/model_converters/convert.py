@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from .converting import add_convert_options, convert_and_print
+from .converter_options import add_convert_options, convert_and_print
 
 
 def make_parser() -> argparse.ArgumentParser:

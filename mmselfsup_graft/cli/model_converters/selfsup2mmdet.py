@@ -7,7 +7,7 @@ and the projection head is left out unless ``--keep-head`` is given.
 import argparse
 from collections.abc import Sequence
 
-from .converting import add_convert_options, convert_and_print
+from .converter_options import add_convert_options, convert_and_print
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -6,9 +6,9 @@ from typing import Any
 
 from mmselfsup_graft.datasets.classes import shown
 from mmselfsup_graft.datasets.layout import are_dates, refuse_no_classes, training_names
-from mmselfsup_graft.datasets.part import held_out
 from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, Scan, class_folders, normalized_extensions, scan_folder
 from mmselfsup_graft.datasets.self_sup_dataset import SelfSupDataset
+from mmselfsup_graft.datasets.subset import held_out
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import DATASETS
 

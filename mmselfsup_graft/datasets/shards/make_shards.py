@@ -14,7 +14,7 @@ import numpy as np
 
 from mmselfsup_graft.datasets.classes import shown
 from mmselfsup_graft.datasets.image_sets.image_folder import ImageFolder
-from mmselfsup_graft.datasets.left_out import MOST, LeftOut, check_share
+from mmselfsup_graft.datasets.skipped_files import MOST, LeftOut, check_share
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import open_regular, read_json, whole_file
 from mmselfsup_graft.utils.progress import Progress

@@ -10,8 +10,8 @@ from mmengine.dataset import force_full_init
 
 from mmselfsup_graft.datasets.image_sets.image_folder import ImageFolder, class_of
 from mmselfsup_graft.datasets.layout import training_names
-from mmselfsup_graft.datasets.left_out import LeftOut
 from mmselfsup_graft.datasets.scanning import Scan
+from mmselfsup_graft.datasets.skipped_files import LeftOut
 from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.utils.files import check_keys, read_json

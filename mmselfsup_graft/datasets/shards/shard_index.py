@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any, NamedTuple
 
-from mmselfsup_graft.datasets.left_out import LeftOut
 from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, is_companion_file, is_hidden
+from mmselfsup_graft.datasets.skipped_files import LeftOut
 from mmselfsup_graft.errors import DataError
 
 INDEX_NAME = 'index.json'

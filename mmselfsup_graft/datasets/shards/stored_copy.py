@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from mmselfsup_graft.datasets.image_modes import SIXTEEN_BITS, UnknownRange, to_rgb
-from mmselfsup_graft.datasets.left_out import MOST, check_share
 from mmselfsup_graft.datasets.scanning import find_files, scan_folder
+from mmselfsup_graft.datasets.skipped_files import MOST, check_share
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.utils.files import open_regular, read_json
 from mmselfsup_graft.utils.progress import Progress

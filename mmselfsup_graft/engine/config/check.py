@@ -12,9 +12,9 @@ from mmengine.config import Config
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.utils.suggestions import nearest
 
-from .config_values import wrong_value
-from .keys import TOP_LEVEL, Place, root_of
+from .known_keys import TOP_LEVEL, Place, root_of
 from .run_values import check_values
+from .value_ranges import wrong_value
 
 # names of other toolboxes for keys that have another one here
 _ALSO_CALLED = {'base_lr': 'lr', 'learning_rate': 'lr', 'bs': 'batch_size', 'workers': 'num_workers'}

@@ -11,8 +11,8 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import MODELS
 from mmselfsup_graft.utils.suggestions import did_you_mean
 
-from .config_values import wrong_path_value
-from .keys import root_of, section_of
+from .known_keys import root_of, section_of
+from .value_ranges import wrong_path_value
 
 # whose data preprocessors take no notice of what a fast pipeline leaves to the device
 _UNAWARE = ('mmpretrain', 'mmengine')

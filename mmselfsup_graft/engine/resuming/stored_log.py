@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
 
-from mmselfsup_graft.checkpoints.values import are_steps
+from mmselfsup_graft.checkpoints.finite_values import are_steps
 from mmselfsup_graft.errors import CheckpointError
 
 from .stored_values import is_number, kind_of

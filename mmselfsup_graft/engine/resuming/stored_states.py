@@ -9,7 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from mmselfsup_graft.checkpoints.values import buffer_problem, is_finite
+from mmselfsup_graft.checkpoints.finite_values import buffer_problem, is_finite
 from mmselfsup_graft.errors import CheckpointError
 
 from .latest import LONGEST

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmselfsup_graft.checkpoints.values import FLOATS
+from mmselfsup_graft.checkpoints.finite_values import FLOATS
 from mmselfsup_graft.errors import CheckpointError
 
 _UNKNOWN = object()

@@ -11,12 +11,12 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmselfsup_graft.checkpoints import check_fit, read_checkpoint, traits_of
-from mmselfsup_graft.checkpoints.account import explain_unplaced, has_remedy, unplaced
-from mmselfsup_graft.checkpoints.conversion.convert import convert
+from mmselfsup_graft.checkpoints.conversion.convert_checkpoint import convert
 from mmselfsup_graft.checkpoints.formats.encoder import StateDict, unwrap_state_dict
 from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 from mmselfsup_graft.checkpoints.formats.traits import Traits, patch_grid, read_traits, trait_problem
 from mmselfsup_graft.checkpoints.pos_embed import resize_position_table, resize_relative_table
+from mmselfsup_graft.checkpoints.unplaced_tensors import explain_unplaced, has_remedy, unplaced
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.libraries.weight_files import is_address, refuse_address
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init

@@ -15,7 +15,7 @@ from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.resuming.fingerprint import first_difference
 from mmselfsup_graft.engine.train import prepare_distributed, train
 from mmselfsup_graft.errors import CheckpointError, ConfigError
-from mmselfsup_graft.evaluation.compared import RANDOM
+from mmselfsup_graft.evaluation.compared_checkpoints import RANDOM
 from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.evaluation.results import config_content, config_sha256, keep_config, provenance, write_drawn
 from mmselfsup_graft.utils.files import append_rows, read_json, write_json

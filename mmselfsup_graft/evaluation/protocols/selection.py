@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmselfsup_graft.datasets.part import held_out
+from mmselfsup_graft.datasets.subset import held_out
 from mmselfsup_graft.errors import ConfigError
 
 SELECTIONS = {

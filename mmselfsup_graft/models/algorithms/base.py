@@ -9,7 +9,7 @@ from mmpretrain.models import BaseSelfSupervisor
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.fitting import EncoderSizes, check_channels, check_images, fit, sizes_of
+from mmselfsup_graft.models.derived_sizes import EncoderSizes, check_channels, check_images, fit, sizes_of
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.models.losses import l1_weight_distance
 from mmselfsup_graft.models.memory_format import use_channels_last

@@ -6,7 +6,7 @@ from typing import Any
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
-from mmselfsup_graft.models.fitting import check_channels, check_images, fit, sizes_of
+from mmselfsup_graft.models.derived_sizes import check_channels, check_images, fit, sizes_of
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.models.memory_format import use_channels_last
 from mmselfsup_graft.registry import MODELS

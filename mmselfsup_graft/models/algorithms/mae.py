@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.fitting import EncoderSizes, fit
+from mmselfsup_graft.models.derived_sizes import EncoderSizes, fit
 from mmselfsup_graft.models.masking import (
     PatchMask,
     check_image_size,

@@ -6,7 +6,7 @@ import torch
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.backbones import MaskToken
-from mmselfsup_graft.models.fitting import EncoderSizes, fit
+from mmselfsup_graft.models.derived_sizes import EncoderSizes, fit
 from mmselfsup_graft.models.masking import block_grid, block_mask_from_noise, expand_mask
 from mmselfsup_graft.registry import MODELS
 

@@ -8,7 +8,7 @@ import torch
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.backbones.tec_vit import Targets, TargetViT, TECViT
 from mmselfsup_graft.models.base_model import FrozenBaseModel
-from mmselfsup_graft.models.fitting import fit
+from mmselfsup_graft.models.derived_sizes import fit
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.models.masking import (
     PatchMask,

@@ -8,7 +8,7 @@ from mmengine.dist import get_world_size
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.fitting import EncoderSizes, fit
+from mmselfsup_graft.models.derived_sizes import EncoderSizes, fit
 from mmselfsup_graft.models.joint_views import JointViews
 from mmselfsup_graft.models.momentum import MomentumEncoder
 

@@ -9,7 +9,7 @@ import torch
 from helpers import build, moco_config, vit_config
 
 from mmselfsup_graft.checkpoints import TARGETS, convert
-from mmselfsup_graft.checkpoints.conversion.convert import summary
+from mmselfsup_graft.checkpoints.conversion.convert_checkpoint import summary
 from mmselfsup_graft.errors import CheckpointError, FormatMismatchError
 
 State = dict[str, torch.Tensor]

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models import fitting
-from mmselfsup_graft.models.fitting import sizes_of
+from mmselfsup_graft.models.derived_sizes import sizes_of
 from mmselfsup_graft.registry import MODELS
 
 ROOT = 'configs'

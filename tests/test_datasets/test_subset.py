@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmselfsup_graft.datasets import Digits, Part, SelfSupDataset
-from mmselfsup_graft.datasets.part import parse_parts, take_parts
+from mmselfsup_graft.datasets.subset import parse_parts, take_parts
 from mmselfsup_graft.errors import ConfigError, DataError
 
 

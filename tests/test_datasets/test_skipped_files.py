@@ -13,10 +13,10 @@ from test_datasets.shard_data import png, write_tar
 
 from mmselfsup_graft.datasets import ImageFolder, ImageList, ImageNet, TarShards
 from mmselfsup_graft.datasets.layout import annotation_folders, are_dates, split_folders
-from mmselfsup_graft.datasets.left_out import LeftOut
 from mmselfsup_graft.datasets.scanning import IMAGE_EXTENSIONS, scan_folder
 from mmselfsup_graft.datasets.shards.make_shards import index_shards, make_shards
 from mmselfsup_graft.datasets.shards.stored_copy import store_resized
+from mmselfsup_graft.datasets.skipped_files import LeftOut
 from mmselfsup_graft.errors import ConfigError, DataError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmselfsup_graft.checkpoints.account import is_staged, unplaced
+from mmselfsup_graft.checkpoints.unplaced_tensors import is_staged, unplaced
 
 VIT = ('layers.0.attn.qkv.weight', 'ln1.weight')
 STAGES = ('stages.0.blocks.0.norm1.weight', 'norm0.weight', 'norm1.bias')
