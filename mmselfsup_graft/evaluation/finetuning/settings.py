@@ -79,7 +79,7 @@ class FineTuneProtocol:
         """Read the protocol from a config; ``options`` are settings that are not in a config (the selection)."""
         model, wrapper = cfg['model'], cfg['optim_wrapper']
         head, optimizer, rates = model['head'], wrapper['optimizer'], wrapper.get('paramwise_cfg') or {}
-        steps, schedule = wrapper.get('accumulative_counts', 1), cfg['param_scheduler'][0]
+        steps, schedule = wrapper.get('accumulative_counts', 1), _schedule(cfg.get('param_scheduler'))
         mixing = (model.get('train_cfg') or {}).get('augments') or []
         return cls(
             epochs=cfg['train_cfg']['max_epochs'],
@@ -106,6 +106,12 @@ class FineTuneProtocol:
             validate_every=cfg['train_cfg'].get('val_interval', 1),
             **options,
         )
+
+
+def _schedule(given: Any) -> Mapping[str, Any]:
+    """The first schedule of a config; without any the rate is constant."""
+    schedules = [given] if isinstance(given, Mapping) else given or [{'min_ratio': 1.0}]
+    return schedules[0]
 
 
 def _floor(schedule: Mapping[str, Any], peak: float) -> float:
