@@ -3,5 +3,4 @@ _base_ = './byol_resnet50_32xb128-amp-coslr-300e_in1k.py'
 
 model = dict(base_momentum=0.996)
 optim_wrapper = dict(optimizer=dict(lr=3.2, weight_decay=1.5e-6))
-param_scheduler = [dict(type='WarmupCosineLR', warmup=10, end=1000, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=1000)

@@ -35,7 +35,7 @@ optim_wrapper = dict(
     dtype='auto',
     optimizer=dict(type='LARS', lr=4.8, momentum=0.9, weight_decay=1e-6, trust_coefficient=1e-3),
 )
-param_scheduler = [dict(type='WarmupCosineLR', warmup=10, end=300, by_epoch=True, convert_to_iter_based=True)]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=10, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(type='ResumableEpochLoop', max_epochs=300)
 auto_scale_lr = dict(enable=False, base_batch_size=4096)
 default_hooks = dict(

@@ -25,7 +25,7 @@ model = dict(
 
 train_dataloader = dict(batch_size=64)
 optim_wrapper = dict(optimizer=dict(lr=2e-3, betas=(0.9, 0.999)))
-param_scheduler = [dict(type='WarmupCosineLR', warmup=10, end=75, by_epoch=True, convert_to_iter_based=True)]
+param_scheduler = [dict(type='WarmupCosineLR', warmup=10, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=75)
 auto_scale_lr = dict(base_batch_size=64)
 default_hooks = dict(
