@@ -232,7 +232,7 @@ def test_one_training_step(path, data, tmp_path, quick):
     rows = [json.loads(line) for line in (tmp_path / 'run' / 'history.jsonl').read_text().splitlines()]
     assert [row['iter'] for row in rows] == [0]
     binary = (cfg.model.get('head', {}).get('loss') or {}).get('use_sigmoid', False)  # a sum over a thousand classes
-    assert 0 < abs(rows[0]['loss']) < (1000 if binary else 100)  # SimSiam's is negative
+    assert 0 < abs(rows[0]['loss']) < (1000 if binary else 100)  # a negative cosine is below 0
     if cfg.model.get('l1_distance'):
         assert rows[0]['loss_l1_distance'] == 0  # measured at the grafted weights
 
@@ -445,6 +445,24 @@ TEC = {
     'tec-mae_vit-large-300e': ('mae_pretrain_vit_large', 15, 1.4, 300, 0.65, 5, 1e-5, 4e-3, 50),
     'tec-mae300e_vit-base-100e': ('mae_vit_base_300e', 15, 1.8, 100, 0.65, 5, 1e-6, 2e-3, 100),
 }
+
+
+# epochs: learning rate per 256 images, weight decay, momentum at the beginning
+BYOL = {300: (0.3, 1e-6, 0.99), 1000: (0.2, 1.5e-6, 0.996)}
+
+
+@pytest.mark.parametrize('epochs', BYOL)
+def test_byols_recipes_are_the_published_ones(epochs):
+    (path,) = (CONFIGS / 'byol').glob(f'*-{epochs}e_in1k.py')
+    cfg = load_config(path)
+    rate, decay, momentum = BYOL[epochs]
+    optimizer, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler[0]
+    assert (optimizer.type, optimizer.momentum, optimizer.weight_decay) == ('LARS', 0.9, decay)
+    assert optimizer.lr == pytest.approx(rate * 4096 / 256)
+    assert (cfg.model.base_momentum, cfg.auto_scale_lr.base_batch_size) == (momentum, 4096)
+    assert (schedule.warmup, schedule_end(cfg), schedule.get('min_ratio', 0)) == (10, epochs, 0)
+    sizes = (cfg.model.neck.hid_channels, cfg.model.neck.out_channels, cfg.model.head.hid_channels)
+    assert sizes == (4096, 256, 4096)
 
 
 @pytest.mark.parametrize('name', TEC)

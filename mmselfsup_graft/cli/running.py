@@ -67,7 +67,7 @@ def check_variables(environment: Mapping[str, str]) -> None:
     operators = environment.get('GRAFT_MMCV_OPS', '')
     if operators not in ('', 'torchvision'):
         raise ConfigError(f'GRAFT_MMCV_OPS is {operators!r}, expected torchvision or nothing')
-    for name in environment:
+    for name in environment if _is_first() else ():
         if name.startswith('GRAFT_') and name not in _VARIABLES:
             print(f'warning: nothing reads {name}{did_you_mean(name, _VARIABLES)}', file=sys.stderr)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmselfsup_graft.datasets.classes import share_classes
 from mmselfsup_graft.datasets.seeding import preserved_random_state
-from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.evaluation.protocols.names import make_protocol, score_features
 from mmselfsup_graft.models.eval_mode import eval_mode

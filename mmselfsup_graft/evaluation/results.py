@@ -15,6 +15,7 @@ from mmengine.dist import get_world_size, is_main_process
 
 from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.datasets import SelfSupDataset, dataset_entries, write_image_list
+from mmselfsup_graft.engine.config.schedule_ends import with_schedule_ends
 from mmselfsup_graft.evaluation.score_table import row_name
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.utils.environment import versions
@@ -40,7 +41,7 @@ def config_content(cfg: Config) -> dict[str, Any]:
 
 
 def _content_text(cfg: Config) -> str:
-    content = {key: value for key, value in cfg.to_dict().items() if key not in _NOT_CONTENT}
+    content = {key: value for key, value in with_schedule_ends(cfg.to_dict()).items() if key not in _NOT_CONTENT}
     return json.dumps(content, sort_keys=True, default=str)
 
 

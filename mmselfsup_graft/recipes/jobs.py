@@ -53,7 +53,6 @@ def run_recipe(recipe: Recipe, work_dir: Path, jobs: int = 1, launcher: str = 'n
     if launcher == 'none':
         run_jobs(recipe, work_dir, jobs)
         return
-    join_processes(recipe, launcher)
     for stage in recipe.stages:
         run_stage(stage, work_dir, launcher)
 

@@ -24,6 +24,7 @@ from mmengine.logging import print_log
 
 from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
+from mmselfsup_graft.engine.config.schedule_ends import with_schedule_ends
 from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
 from mmselfsup_graft.errors import ConfigError, GraftError
@@ -179,7 +180,8 @@ def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage
         if need not in known:
             raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which is not an earlier stage')
     # how a stage is scored later does not change the stage
-    training = {key: value for key, value in cfg.to_dict().items() if not key.startswith('evaluation')}
+    content = with_schedule_ends(cfg.to_dict())
+    training = {key: value for key, value in content.items() if not key.startswith('evaluation')}
     text = json.dumps(without_limits(training), sort_keys=True, default=str) + ''.join(
         known[n].fingerprint for n in needs
     )

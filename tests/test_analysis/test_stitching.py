@@ -5,7 +5,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import reference
+import reference.mae as reference_mae
 import torch
 from helpers import build, mae_config, vit_config
 from test_analysis.test_reconstructions import Stub
@@ -76,7 +76,7 @@ def slow_reference(model, inputs, window, mask):
                     1, torch.tensor(order), torch.arange(len(order))[None] / 99
                 )
                 with mock.patch.object(model, 'mask_ratio', float(cells.sum()) / len(order)):
-                    predicted = model.head.unpatchify(reference.mae.predict(model, cut, noise)[0])[0]
+                    predicted = model.head.unpatchify(reference_mae.predict(model, cut, noise)[0])[0]
                 for y in range(window):
                     for x in range(window):
                         weight = one_side[y] * one_side[x]

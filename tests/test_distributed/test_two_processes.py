@@ -6,6 +6,7 @@ is right for losses that each rank evaluates on the whole batch (VICReg's varian
 backward pass adds the gradients of all ranks' copies, and the average divides by their number again.
 """
 
+import inspect
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -75,8 +76,14 @@ def moco_resnet_config() -> dict[str, Any]:
     return {**config, 'backbone': {'type': 'mmpretrain.ResNet_CIFAR', **RESNET}}
 
 
+def byol_config() -> dict[str, Any]:
+    """A BYOL on the ViT of MoCo v3."""
+    config = moco_config(vit_config())
+    return {**config, 'type': 'BYOL', 'head': config['head']['predictor']}
+
+
 def moco(config: dict[str, Any] | None = None, **options: Any) -> Result:
-    """MoCo v3 on a ViT unless configured otherwise; the encoders differ, so the moving average matters."""
+    """MoCo v3 on a ViT, or as configured; the encoders differ, so the moving average matters."""
     torch.manual_seed(1)
     model = build(config or moco_config(vit_config(), **options)).double()
     model.init_weights()
@@ -87,7 +94,8 @@ def moco(config: dict[str, Any] | None = None, **options: Any) -> Result:
     generator = _seeded()
     views = [torch.randn(BATCH, 3, 16, 16, generator=generator, dtype=torch.float64) for _ in range(2)]
     noise = [torch.rand(BATCH, 16, generator=generator) for _ in range(2)]
-    model.loss = partial(model.loss, noise=[_share(n) for n in noise])
+    if 'noise' in inspect.signature(model.loss).parameters:
+        model.loss = partial(model.loss, noise=[_share(n) for n in noise])
     return _backward(model, [_share(view) for view in views], mode='loss')
 
 
@@ -288,6 +296,7 @@ CASES: dict[str, Callable[[], Result]] = {
     'moco with frozen layers': partial(moco, frozen_layers=2),
     'moco on a ResNet': lambda: moco(moco_resnet_config()),
     'moco with a frozen patch embedding': lambda: moco(moco_config(vit_config(stop_grad_patch_embed=True))),
+    'byol': lambda: moco(byol_config()),
     'mae': mae,
     'tec': tec,
     'fast data, all in the worker': partial(fast_data, 'cpu'),

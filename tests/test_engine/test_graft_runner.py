@@ -141,3 +141,8 @@ def test_runs_of_one_process_write_into_their_own_folders(tmp_path: Path) -> Non
         runner._experiment_name, runner._log_dir = f'{name}_run', str(tmp_path / name)
         runner.build_visualizer(deepcopy(visualizer)).add_scalar('loss', 1.0)
     assert [path.parent.parent.name for path in sorted(tmp_path.rglob('scalars.json'))] == ['first', 'second']
+
+
+def test_two_keys_for_recomputing_that_differ_are_refused() -> None:
+    with pytest.raises(ConfigError, match='activation_checkpointing=False and recompute=True differ'):
+        GraftRunner.from_cfg(Config({'activation_checkpointing': False, 'recompute': True}))

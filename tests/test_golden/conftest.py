@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import reference
+import reference.tec as reference_tec
 import torch
 
 
@@ -20,5 +21,5 @@ def both_forms(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.param:
             patch.setattr(MAE, 'loss', losses)
             patch.setattr(MoCoV3, 'loss', losses)
-            patch.setattr(TEC, 'masked_losses', reference.tec.masked_losses)
+            patch.setattr(TEC, 'masked_losses', reference_tec.masked_losses)
         yield

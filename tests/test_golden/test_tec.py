@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
+import reference.tec as reference_tec
 import torch
 import torch.nn.functional as F
 from golden_sets import golden_file, golden_names, some, starting
@@ -150,7 +150,7 @@ def test_forward_step_by_step(name):
     else:
         assert prediction.attention is None
     # the slow form predicts visible patches, too
-    feature, attention, _ = reference.tec.predict(model, images, targets.rows, tensor(arrays['noise']))
+    feature, attention, _ = reference_tec.predict(model, images, targets.rows, tensor(arrays['noise']))
     assert_close(feature, arrays['pred_feature'], rtol=2e-5, name='feature')
     assert (attention is None) == ('pred_att' not in arrays)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import reference
+import reference.tec as reference_tec
 import torch
 from helpers import build, mae_config, moco_config, tec_config, vit_config
 from mmengine.model import MMDistributedDataParallel
@@ -117,7 +117,7 @@ def test_the_target_is_normalized_over_all_patches():
     hidden = torch.tensor([[0, 2, 5], [1, 3, 2]])
     mask = torch.zeros(2, 6).scatter(1, hidden, 1.0)
     whole = torch.randn(2, 6, 4).scatter(1, hidden[..., None].expand(-1, -1, 4), prediction)
-    expected = reference.tec.feature_loss(whole, target, mask)
+    expected = reference_tec.feature_loss(whole, target, mask)
     assert torch.allclose(hidden_feature_loss(prediction, target, hidden), expected)
     # scale and offset of a channel of the target are taken out
     scaled = hidden_feature_loss(prediction, 100 * target + 7, hidden)

@@ -217,6 +217,18 @@ def test_a_share_scales_epochs_and_schedule(tmp_path):
         load_recipe(path)
 
 
+def test_a_schedule_that_states_the_length_of_the_training_is_the_same_stage(tmp_path):
+    """Configs did so in earlier versions; their finished stages are not trained again."""
+    path = tmp_path / 'recipe.py'
+    config = ROOT / 'configs/mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py'
+    path.write_text(f'stages = [dict(name="a", config={str(config)!r})]')
+    plain, stated, other = (
+        load_recipe(path, options).stages[0].fingerprint
+        for options in ({}, {'param_scheduler.0.end': 800}, {'param_scheduler.0.end': 700})
+    )
+    assert plain == stated != other
+
+
 def test_epochs_set_the_longest_stage_and_keep_proportions(tmp_path):
     config = ROOT / 'configs/mae/mae_vit-base-p16_8xb512-amp-coslr-800e_in1k.py'
     path = tmp_path / 'recipe.py'

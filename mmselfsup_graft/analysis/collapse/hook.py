@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.joint_views import views_in_pass
 from mmselfsup_graft.registry import HOOKS

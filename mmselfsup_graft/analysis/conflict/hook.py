@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
 

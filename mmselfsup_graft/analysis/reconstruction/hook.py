@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmselfsup_graft.datasets.seeding import preserved_random_state
-from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.models.eval_mode import eval_mode
 from mmselfsup_graft.registry import DATASETS, HOOKS

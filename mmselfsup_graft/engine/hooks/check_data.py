@@ -11,10 +11,9 @@ from torch.utils.data import DataLoader
 
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import are_numbers, share_classes, shown
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import CheckpointError, ConfigError, GraftError
 from mmselfsup_graft.registry import DATASETS, HOOKS
-
-from .unwrapping import unwrapped_model
 
 _NAMES = {'train': 'training', 'val': 'validation', 'test': 'test'}
 

@@ -9,10 +9,9 @@ from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import traits_of
 from mmselfsup_graft.engine.resuming.fingerprint import run_fingerprint, stored_entries, stored_steps
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
-
-from .unwrapping import unwrapped_model
 
 
 @HOOKS.register_module()

@@ -8,11 +8,10 @@ from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import TARGETS, convert, save_weights, traits_of
 from mmselfsup_graft.engine.execution.sharding import gathered
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
 from mmselfsup_graft.version import __version__
-
-from .unwrapping import unwrapped_model
 
 
 @HOOKS.register_module()

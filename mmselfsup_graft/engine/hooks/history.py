@@ -11,11 +11,10 @@ from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.engine.device_scalars import read_scalars
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.registry import HOOKS
 from mmselfsup_graft.utils.files import append_rows, parse_row, read_json, read_lines, whole_file, write_json
-
-from .unwrapping import unwrapped_model
 
 _LEFT_OUT = 0.25  # share of the images above which a dropped last batch is noted
 _FEW_STEPS = 300

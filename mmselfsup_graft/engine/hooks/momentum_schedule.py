@@ -6,10 +6,9 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
-
-from .unwrapping import unwrapped_model
 
 
 def cosine_momentum(base: float, progress: float) -> float:

@@ -7,9 +7,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmselfsup_graft.engine.console import log_file_of
+from mmselfsup_graft.engine.run_parts import batch_size_of, optim_wrappers, param_groups_of, unwrapped_model
 from mmselfsup_graft.registry import HOOKS
-
-from .unwrapping import batch_size_of, optim_wrappers, param_groups_of, unwrapped_model
 
 _ENDLESS = 10**9  # mmengine's value for a schedule without end
 

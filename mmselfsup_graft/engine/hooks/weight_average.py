@@ -8,10 +8,9 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import Runner
 from torch import nn
 
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
-
-from .unwrapping import unwrapped_model
 
 
 class RampedAverage(ExponentialMovingAverage):

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmselfsup_graft.engine.execution.sharding import is_sharded
 from mmselfsup_graft.engine.hooks.random_state import seed_iteration
-from mmselfsup_graft.engine.hooks.unwrapping import unwrapped_model
+from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.registry import HOOKS
 

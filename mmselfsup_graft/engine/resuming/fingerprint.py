@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.runner import BaseLoop, Runner
 
 from mmselfsup_graft.datasets import SelfSupDataset
-from mmselfsup_graft.engine.hooks.unwrapping import batch_size_of, optim_wrappers, param_groups_of
+from mmselfsup_graft.engine.run_parts import batch_size_of, optim_wrappers, param_groups_of
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.utils.files import open_regular
 

@@ -13,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.engine.execution.sharding import is_sharded, shared_moments, shared_weights
-from mmselfsup_graft.engine.hooks.unwrapping import param_groups_of, unwrapped_model
+from mmselfsup_graft.engine.run_parts import param_groups_of, unwrapped_model
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.libraries.weight_files import is_address, refuse_address
 

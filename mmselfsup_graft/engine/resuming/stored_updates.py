@@ -6,7 +6,7 @@ from mmengine.hooks import ParamSchedulerHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
-from mmselfsup_graft.engine.hooks.unwrapping import optim_wrappers, unwrapped_model
+from mmselfsup_graft.engine.run_parts import optim_wrappers, unwrapped_model
 from mmselfsup_graft.errors import CheckpointError
 
 from .continued_schedules import other_lengths

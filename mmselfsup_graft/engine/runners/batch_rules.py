@@ -7,7 +7,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmselfsup_graft.engine.hooks.unwrapping import param_groups_of
+from mmselfsup_graft.engine.run_parts import param_groups_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models import A2MIMHead, ContrastiveHead, NTXentHead, VICRegHead
 

@@ -23,10 +23,10 @@ from mmselfsup_graft.engine.console import shorten_console
 from mmselfsup_graft.engine.device_scalars import DeferredMessageHub
 from mmselfsup_graft.engine.execution.region_precision import matmul_precision
 from mmselfsup_graft.engine.execution.sharding import is_sharded, whole_states
-from mmselfsup_graft.engine.hooks.unwrapping import batch_size_of, optim_wrappers, unwrapped_model
 from mmselfsup_graft.engine.launching.loader_workers import keep_workers_running
 from mmselfsup_graft.engine.resuming.latest import advice_to_continue, latest_checkpoint
 from mmselfsup_graft.engine.resuming.resume import load_weights, newest_readable_checkpoint, read_plain, resume
+from mmselfsup_graft.engine.run_parts import batch_size_of, optim_wrappers, unwrapped_model
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.libraries.weight_files import safe_torch_load
 from mmselfsup_graft.registry import RUNNERS
@@ -65,7 +65,12 @@ class GraftRunner(Runner):
 
         ``activation_checkpointing=True`` becomes ``recompute=True``: mmengine takes the key for names of modules.
         """
-        if isinstance(cfg.get('activation_checkpointing'), bool):
+        asked = cfg.get('activation_checkpointing')
+        if isinstance(asked, bool):
+            if cfg.get('recompute', asked) is not asked:
+                raise ConfigError(
+                    f'activation_checkpointing={asked} and recompute={not asked} differ; give one of them'
+                )
             cfg = copy.deepcopy(cfg)
             cfg['recompute'] = cfg.pop('activation_checkpointing')
         return super().from_cfg(FormattedOnce.of(cfg) if isinstance(cfg, Config) else cfg)
@@ -159,7 +164,7 @@ class GraftRunner(Runner):
 
     def _init_model_weights(self) -> None:
         if not is_sharded(self.model):  # else done by the steps, while the weights were whole
-            self.start_weights(self.model)
+            self.start_weights()
 
     def train(self) -> nn.Module:
         """Train as mmengine does. SIGTERM and SIGUSR1 wait for :class:`PreemptionHook`; the log keeps the traceback
@@ -190,9 +195,9 @@ class GraftRunner(Runner):
             if isinstance(handler, logging.FileHandler):
                 handler.handle(record)
 
-    def start_weights(self, model: nn.Module) -> None:
+    def start_weights(self) -> None:
         """Initialize as mmengine does, then load pre-trained parts, unless a checkpoint to resume brings everything."""
-        parts = take_pretrained(model)
+        parts = take_pretrained(self.model)
         with safe_torch_load():
             super()._init_model_weights()
         resumed = self._resume_source()

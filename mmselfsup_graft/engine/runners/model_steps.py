@@ -20,6 +20,7 @@ from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 _Runner = Any  # GraftRunner, whose module imports this one
 _WrapperCfg = dict[str, Any] | None
 _DDP = 'MMDistributedDataParallel'
+_DDPS = (_DDP, f'mmengine.{_DDP}', MMDistributedDataParallel)
 _DTYPES = ('float32', 'bfloat16')
 
 
@@ -59,14 +60,14 @@ def sharded_weights(runner: _Runner, model: nn.Module, wrapper_cfg: _WrapperCfg)
     """A model to be sharded gets its first weights while they are whole; others get them when training starts."""
     if runner.distributed and shards(wrapper_cfg):
         model.to(get_device())
-        runner.start_weights(model)
+        runner.start_weights()
     return model
 
 
 def wrapped(runner: _Runner, model: nn.Module, wrapper_cfg: _WrapperCfg) -> nn.Module:
     """Move to the device; with several processes shard, or wrap by DDP, see :func:`wrapper_options`.
 
-    ``gradient_dtype='bfloat16'`` lets DDP exchange gradients in half precision.
+    ``gradient_dtype='bfloat16'`` lets DDP exchange gradients in half precision; other wrappers do not know it.
 
     Raises:
         ConfigError: For another ``gradient_dtype``.
@@ -74,7 +75,7 @@ def wrapped(runner: _Runner, model: nn.Module, wrapper_cfg: _WrapperCfg) -> nn.M
     if not runner.distributed or is_model_wrapper(model):
         return Runner.wrap_model(runner, wrapper_cfg, model)
     options = wrapper_options(wrapper_cfg, runner.cfg.get('find_unused_parameters', False))
-    gradient_dtype = options.pop('gradient_dtype', 'float32')
+    gradient_dtype = options.pop('gradient_dtype', 'float32') if options.get('type', _DDP) in _DDPS else 'float32'
     if gradient_dtype not in _DTYPES:
         raise ConfigError(f'model_wrapper_cfg.gradient_dtype must be {" or ".join(_DTYPES)}, got {gradient_dtype!r}')
     parallel = Runner.wrap_model(runner, options, model)
@@ -92,7 +93,7 @@ def wrapper_options(given: _WrapperCfg, find_unused_parameters: bool = False) ->
     given = dict(given or {})
     if shards(given):
         return {**given, 'type': FullySharded}  # mmengine looks for a name among its own alone
-    if given.get('type', _DDP) not in (_DDP, f'mmengine.{_DDP}', MMDistributedDataParallel):
+    if given.get('type', _DDP) not in _DDPS:
         return given
     defaults = {'type': _DDP, 'broadcast_buffers': False, 'find_unused_parameters': find_unused_parameters}
     return {**defaults, 'gradient_as_bucket_view': True, **given}

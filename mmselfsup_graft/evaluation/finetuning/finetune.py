@@ -203,7 +203,7 @@ def _same_run(run: FineTuning) -> None:
     if differing:
         key = differing[0]
         text = None
-        if key == 'config_sha256':  # its difference says more than its hash
+        if key == 'config_sha256' and 'config' in before:  # its difference says more than its hash
             text = first_difference('its config', before.get('config'), now['config'])
         text = text or f'its {key} was {before.get(key)}, now it is {now[key]}'
         raise ConfigError(f'cannot resume the run in {run.cfg.work_dir}: {text}; use another --work-dir')

@@ -23,8 +23,8 @@ class BYOL(MomentumTwoViewAlgorithm):
         loss = distance(p1, t2) + distance(p2, t1)
 
     ``base_momentum`` is the paper's tau: 0.99 for 300 epochs, 0.996 for 1000. Differs from the released code in that
-    f' and g' are updated before the targets are computed instead of after the optimizer's step: the targets are the
-    same, with the momentum of this iteration instead of the one before.
+    f' and g' are updated before the targets are computed, with the momentum of this iteration, instead of after the
+    optimizer's step, with that of the iteration before.
 
     Args:
         **kwargs: See :class:`MomentumTwoViewAlgorithm`.

@@ -22,7 +22,7 @@ class TwoViewAlgorithm(SelfSupAlgorithm):
         **kwargs: See :class:`SelfSupAlgorithm`.
     """
 
-    #: images of a batch, over all processes, that it needs: one has no negatives, and batch norm no variance of it
+    #: fewest images of a batch, over all processes: the batch norm and the negatives of a method need more than one
     fewest_images = 2
 
     def encoder_parameters(self) -> Iterator[tuple[str, int, nn.Parameter]]:
@@ -32,18 +32,18 @@ class TwoViewAlgorithm(SelfSupAlgorithm):
             yield f'neck.{name}', self.depth.num_blocks + 1, parameter
 
     def check_views(self, inputs: Sequence[torch.Tensor]) -> None:
-        """Refuse what is not two views, and a single image: it has no negatives, and batch norm no variance.
+        """Refuse what is not two views, and a batch of fewer than :attr:`fewest_images`.
 
         Raises:
-            ConfigError: If there are not exactly two views, or while training a single image on a single process.
+            ConfigError: If there are not exactly two views, or while training a smaller batch.
         """
         name = type(self).__name__
         if len(inputs) != 2 or isinstance(inputs, torch.Tensor):
             raise ConfigError(f'{name} needs two views of every image; use the TwoViews transform in the pipeline')
         if self.training and len(inputs[0]) * get_world_size() < self.fewest_images:
             raise ConfigError(
-                f'{name} and its batch norm need a batch of {self.fewest_images} or more, got 1; raise batch_size, or '
-                'leave out an incomplete last batch: train_dataloader.drop_last=True'
+                f'{name} and its batch norm need a batch of {self.fewest_images} or more, got {len(inputs[0])}; '
+                'raise batch_size, or leave out an incomplete last batch: train_dataloader.drop_last=True'
             )
 
     def project(self, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
