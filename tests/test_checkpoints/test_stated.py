@@ -11,6 +11,7 @@ from helpers import build
 from torch import nn
 
 from mmselfsup_graft.checkpoints import read_checkpoint, read_encoder, traits_of
+from mmselfsup_graft.checkpoints.formats.traits import Traits, trait_problem
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.evaluation.backbones import load_backbone
 from mmselfsup_graft.export.convert_file import ConvertOptions, convert_file
@@ -43,7 +44,7 @@ def hugging_face(folder: Path, **settings: Any) -> nn.Module:
     """A small ViTModel in its own layout: ``model.safetensors`` and ``config.json``."""
     transformers = pytest.importorskip('transformers')
     sizes = {'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48}
-    config = transformers.ViTConfig(**sizes, image_size=16, patch_size=4, **settings)
+    config = transformers.ViTConfig(**{**sizes, 'image_size': 16, 'patch_size': 4, **settings})
     model = transformers.ViTModel(config, add_pooling_layer=False).eval()
     for value in model.parameters():
         value.data.normal_(0, 0.2)
@@ -65,6 +66,33 @@ def test_config_beside_a_model_builds_the_same_features(act: str, tmp_path: Path
         got = built.forward_features(x) if target == 'timm' else built(x)
         got = got.last_hidden_state if target == 'hf' else got[-1] if target == 'mmpretrain' else got
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_images_that_are_no_multiple_of_the_patches(tmp_path: Path) -> None:
+    model, x = hugging_face(tmp_path, image_size=28, patch_size=8, layer_norm_eps=1e-6), torch.randn(2, 3, 28, 28)
+    backbone: Any = load_backbone({**VIT, 'img_size': 24, 'patch_size': 8}, tmp_path / 'model.safetensors')
+    want = model(x).last_hidden_state[:, 0]  # the rest of 4 pixels is left out
+    torch.testing.assert_close(backbone(x[:, :, :24, :24])[-1], want, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('side', 'count', 'patch', 'stride', 'fits'),
+    [
+        *((28, count, 8, 8, count in (3, 4)) for count in range(1, 8)),
+        *((224, count, 16, 16, count == 14) for count in range(12, 30)),
+        *((16, count, 4, 2, count in (7, 8)) for count in range(1, 10)),
+        *((21, count, 8, 4, count in (4, 5, 6)) for count in range(1, 10)),
+    ],
+)
+def test_grids_that_a_stride_can_give(side: int, count: int, patch: int, stride: int, fits: bool) -> None:
+    told = Traits(img_size=(side, side), grid=(count, count))
+    own = Traits(patch=((patch, patch), (stride, stride)))
+    assert (trait_problem(told, own) == '') is fits
+    patches = torch.zeros(1, 1, patch, patch)
+    images = [torch.zeros(1, 1, side + more, side + more) for more in range(patch)]
+    padded = {nn.functional.conv2d(image, patches, stride=stride).shape[-1] for image in images}
+    assert count in padded or not fits
 
 
 def test_a_graft_compares_the_activation_that_the_file_states(tmp_path: Path) -> None:
@@ -123,7 +151,7 @@ def test_differences_that_no_backbone_has(stated: dict[str, Any], tmp_path: Path
     [
         ({'type': 'SelfSupResNet', 'depth': 50, 'style': 'caffe'}, {'type': 'SelfSupResNet', 'depth': 50}, 'caffe',
          'torchvision'),
-        ({**VIT, 'patch_cfg': {'stride': 2}}, VIT, '2 x 2 pixels apart', 'timm'),
+        ({**VIT, 'patch_cfg': {'stride': 2}}, VIT, '8 x 8 patches in images of 16 x 16 pixels', 'timm'),
         ({**VIT, **QUICK}, VIT, 'quick_gelu', 'mmseg-vit'),
     ],
 )  # fmt: skip

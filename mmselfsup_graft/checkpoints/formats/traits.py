@@ -61,6 +61,8 @@ class Traits:
         act: Activation of the feed-forward layers, as named by :func:`.stated.activation_name`.
         style: Place of the strides of a ResNet's bottlenecks: ``pytorch`` (3 x 3 convolution) or ``caffe`` (the
             1 x 1 before it).
+        patch: Pixels of a patch, (H, W), and from one patch to the next, (H, W). Of a built backbone, not stored: in a
+            file the tensors show the first, images and grid the second.
     """
 
     num_heads: int | None = None
@@ -71,25 +73,26 @@ class Traits:
     std: tuple[float, ...] | None = None
     act: str | None = None
     style: str | None = None
+    patch: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def as_meta(self) -> dict[str, Any]:
         """Plain values for ``meta['encoder']``; unknown ones are left out."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != 'patch'}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
-
-    @property
-    def pixels_apart(self) -> tuple[int, int] | None:
-        """Pixels from one patch to the next; equal to the size of a patch unless patches overlap."""
-        if self.img_size is None or self.grid is None:
-            return None
-        return self.img_size[0] // self.grid[0], self.img_size[1] // self.grid[1]
 
     def overlapping(self, patch_size: int) -> bool:
         """Whether patches of so many pixels overlap, or leave gaps, by the size of the images and the grid."""
+        return not self.has_patches((patch_size, patch_size), (patch_size, patch_size))
+
+    def has_patches(self, size: tuple[int, int], stride: tuple[int, int]) -> bool:
+        """Whether the grid can be that of patches of this size and stride; True if grid or image size is unknown."""
         if self.img_size is None or self.grid is None:
-            return False
-        sizes = zip(self.img_size, self.grid)
-        return any(count not in (side // patch_size, -(-side // patch_size)) for side, count in sizes)
+            return True
+        return all(
+            # the rest of the image left out, filled up, or patches at every multiple of the stride
+            count in ((side - patch) // step + 1, -((patch - side) // step) + 1, -(-side // step))
+            for side, count, patch, step in zip(self.img_size, self.grid, size, stride)
+        )
 
     def updated(self, other: 'Traits') -> 'Traits':
         """These traits, overridden by the known ones of ``other``."""
@@ -117,7 +120,15 @@ def traits_of(model: nn.Module) -> Traits:
         std=std,
         act=acts.pop() if len(acts := _activations(backbone)) == 1 else None,
         style=style if (style := getattr(backbone, 'style', None)) in _STYLES else None,
+        patch=_patch(backbone) if grid else None,
     )
+
+
+def _patch(backbone: Any) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Size and stride of a backbone's patches; None if no single convolution makes them."""
+    layer = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
+    size, stride = _pair(getattr(layer, 'kernel_size', None)), _pair(getattr(layer, 'stride', None))
+    return (size, stride) if size and stride else None
 
 
 def _activations(backbone: nn.Module) -> set[str]:
@@ -189,9 +200,12 @@ def trait_problem(told: Traits, own: Traits) -> str:
         told: Traits of the file.
         own: Traits of the backbone.
     """
-    there, here = told.pixels_apart, own.pixels_apart
-    if there is not None and here is not None and there != here:
-        return f'its patches are {there[0]} x {there[1]} pixels apart, expected {here[0]} x {here[1]}; set the stride'
+    if own.patch is not None and not told.has_patches(*own.patch):
+        shown = (*(told.grid or ()), *(told.img_size or ()), *own.patch[1])
+        return (
+            'it has {} x {} patches in images of {} x {} pixels, which contradicts the stride of {} x {} pixels of '
+            'this backbone; set its stride (patch_cfg of a ViT)'.format(*shown)
+        )
     for name, words, remedy in (
         ('num_heads', 'attention heads', 'set num_heads={} in the arch of the backbone'),
         ('act', 'as activation', 'set act_cfg=dict(type=...) for {} in the backbone (layer_cfgs of a ViT)'),
@@ -245,7 +259,8 @@ def _from_config(config: Mapping[str, Any]) -> Traits:
     norm = backbone.get('norm_cfg')
     eps = norm.get('eps') if isinstance(norm, Mapping) else None
     size, patch = (_positive_pair(backbone.get(k, d)) for k, d in (('img_size', 224), ('patch_size', 16)))
-    grid = (size[0] // patch[0], size[1] // patch[1]) if size and patch else None
+    even = not isinstance(backbone.get('patch_cfg'), Mapping) or 'stride' not in backbone['patch_cfg']
+    grid = (size[0] // patch[0], size[1] // patch[1]) if size and patch and even else None
     return replace(
         traits,
         num_heads=_heads_of_config(backbone),
