@@ -11,6 +11,7 @@ from helpers import build
 from torch import nn
 
 from mmselfsup_graft.checkpoints import read_checkpoint, read_encoder, traits_of
+from mmselfsup_graft.checkpoints.formats.stated import refuse_variants, suggested_variant
 from mmselfsup_graft.checkpoints.formats.traits import Traits, trait_problem
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.evaluation.backbones import load_backbone
@@ -144,6 +145,57 @@ def test_differences_that_no_backbone_has(stated: dict[str, Any], tmp_path: Path
     assert any('anti-aliased' in note for note in read_encoder(tmp_path / 'resnetaa18.pth').notes)
     torch.save(state, tmp_path / 'plain.pth')
     assert [note for note in read_encoder(tmp_path / 'plain.pth').notes if 'max pooling' in note]
+
+
+PLAIN = (
+    'dinov3_convnext_tiny',
+    'convnext_tiny.dinov3_lvd1689m',
+    'eva02_enormous_patch14_clip_224',
+    'EVA02-E-14-plus',
+    'resnet50',
+    'vit_small_patch14_dinov2.lvd142m',
+    'eva_giant_patch14_224',
+    'vit_base_patch16_224',
+    'europe_vit',
+    'resnet50d.ra2_in1k',
+    'vit_petite_16',
+    'deit3_base_patch16_224',
+)
+ROTARY = (
+    'vit_small_patch16_dinov3.lvd1689m',
+    'vit_7b_patch16_dinov3',
+    'dinov3_vits16',
+    'dinov3-vitb16-pretrain-lvd1689m',
+    'EVA02-B-16',
+    'eva02_base_patch14_224',
+    'timm/eva02_large_patch14_448.mim_in22k',
+    'vit_base_patch16_rope_224',
+    'vit_small_patch16_rope',
+    'vit_pe_core_base_patch16_224.fb',
+    'vit_giant_patch16_lingbot',
+)
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        *((name, '') for name in PLAIN),
+        *((name, 'rotary positions') for name in ROTARY),
+        *((name, 'anti-aliased pooling') for name in ('resnetaa50d.sw_in12k', 'seresnextaa101d_32x8d', 'resnetblur50')),
+    ],
+)
+def test_names_of_architectures(name: str, words: str) -> None:
+    assert suggested_variant(f'{name}.pth') == words
+    for content in (
+        {'arch': name},
+        {'args': {'model': name}},
+        {'meta': {'files_beside': {'config.json': {'architecture': name}}}},
+    ):
+        if words:
+            with pytest.raises(CheckpointError, match=words):
+                refuse_variants(content, 'a')
+        else:
+            refuse_variants(content, 'a')
 
 
 @pytest.mark.parametrize(

@@ -8,21 +8,24 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmselfsup_graft.checkpoints.families import FAMILIES
 from mmselfsup_graft.errors import CheckpointError
 
 BESIDE = 'files_beside'
 """Key of ``meta`` where :func:`..reading.reader.read_checkpoint` puts the files beside a checkpoint."""
 
-# differences that no tensor shows and that no backbone of this toolbox has: pattern of the architecture's name -> words
-_VARIANTS = (
-    (r'resne(t|xt)(aa|blur)', 'anti-aliased pooling'),
-    (r'(^|_)rope(_|$)|(^|_)dinov3(_|$)', 'rotary positions'),
-)
+# differences that no tensor shows and that no backbone of this toolbox has: words -> pattern of an architecture's name.
+_ANTI_ALIASED, _ROTARY = 'anti-aliased pooling', 'rotary positions'
+_VARIANTS = {
+    _ANTI_ALIASED: r'resne(t|xt)(aa|blur)',
+    _ROTARY: r'(?<![a-z0-9])(rope|dinov3|lingbot|vit.pe.(core|lang|spatial)'
+    r'|eva02(?!.(e|enormous)(?![a-z0-9])))(?![a-z0-9])',  # the largest EVA-02 has none
+}
 # the same as arguments of timm's classes
 _VARIANT_ARGUMENTS = {
-    'aa_layer': 'anti-aliased pooling',
-    'use_rot_pos_emb': 'rotary positions',
-    'rope_type': 'rotary positions',
+    'aa_layer': _ANTI_ALIASED,
+    'use_rot_pos_emb': _ROTARY,
+    'rope_type': _ROTARY,
 }
 _ACTIVATIONS = {
     'gelu': 'gelu',
@@ -106,13 +109,18 @@ def refuse_variants(content: Mapping[str, Any], origin: str) -> None:
         CheckpointError: In that case.
     """
     for name in _names(content):
-        for pattern, words in _VARIANTS:
-            if re.search(pattern, name):
-                raise _variant(origin, words, f'architecture {name}')
+        for words in _variants_by_name(name):
+            raise _variant(origin, words, f'architecture {name}')
     for arguments in _arguments(content):
         for key, words in _VARIANT_ARGUMENTS.items():
             if arguments.get(key) not in (None, False, ''):
                 raise _variant(origin, words, f'{key}={arguments[key]}')
+
+
+def _variants_by_name(name: str) -> list[str]:
+    """What the lower-case name of an architecture or a file tells, in words; only ViTs have rotary positions."""
+    is_vit = not any(family.name in name for family in FAMILIES.values() if not family.is_vit)
+    return [words for words, pattern in _VARIANTS.items() if (is_vit or words != _ROTARY) and re.search(pattern, name)]
 
 
 def _variant(origin: str, words: str, told: str) -> CheckpointError:
@@ -124,8 +132,8 @@ def _variant(origin: str, words: str, told: str) -> CheckpointError:
 
 def suggested_variant(file_name: str) -> str:
     """What the name of a file suggests about its encoder, in words; empty if nothing."""
-    stem = file_name.lower().replace('-', '_')
-    found = [words for pattern, words in _VARIANTS if re.search(pattern, stem)]
+    stem = file_name.lower()
+    found = _variants_by_name(stem)
     found += ['QuickGELU'] if 'quickgelu' in stem else []
     found += ['strides in the 1 x 1 convolutions'] if 'caffe' in stem else []
     return ', '.join(found)
