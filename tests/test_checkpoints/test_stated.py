@@ -115,6 +115,29 @@ def test_normalization_beside_a_model(tmp_path: Path) -> None:
     assert (traits.num_heads, traits.grid, traits.img_size) == (4, (4, 4), (16, 16))
 
 
+@pytest.mark.parametrize(
+    ('name', 'key', 'value'),
+    [
+        ('config.json', 'num_attention_heads', 0),
+        ('config.json', 'num_attention_heads', '4'),
+        ('config.json', 'layer_norm_eps', 2),
+        ('preprocessor_config.json', 'image_std', [0.5, 0, 0.5]),
+    ],
+)
+def test_impossible_values_are_named_as_in_their_file(name: str, key: str, value: Any, tmp_path: Path) -> None:
+    hugging_face(tmp_path)
+    path = tmp_path / name
+    told = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**told, key: value}))
+    with pytest.raises(CheckpointError) as caught:
+        read_encoder(tmp_path / 'model.safetensors')
+    assert name in str(caught.value)
+    assert key in str(caught.value)
+    path.write_text(json.dumps({**told, 'num_attention_heads': [1, 2, 5, 8], 'layer_norm_eps': [1e-6] * 4}))
+    traits = read_encoder(tmp_path / 'model.safetensors').traits
+    assert name != 'config.json' or (traits.num_heads, traits.norm_eps, traits.grid) == (None, None, (4, 4))
+
+
 def test_a_broken_config_beside_a_model(tmp_path: Path) -> None:
     hugging_face(tmp_path)
     (tmp_path / 'config.json').write_text('{"hidden_act": ')

@@ -180,17 +180,17 @@ def read_traits(content: Mapping[str, Any], origin: str) -> Traits:
     """Traits stored in a checkpoint: ``meta['encoder']``, else from its config, read as plain data.
 
     Raises:
-        CheckpointError: If ``meta['encoder']`` holds impossible values.
+        CheckpointError: If ``meta['encoder']`` or a file beside the checkpoint holds impossible values.
     """
     meta = content.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
     told = meta.get('encoder')
     if isinstance(told, Mapping):
-        return _checked(told, f"{origin}: meta['encoder']")
+        return _checked({key: (value, f"meta['encoder'][{key!r}]") for key, value in told.items()}, origin)
     for key in _TEXTS:
         if isinstance(meta.get(key), str):
             return _from_config(literal_config(meta[key]))
-    return _checked(stated_values(content), f'{origin}: its config')
+    return _checked(stated_values(content), origin)
 
 
 def trait_problem(told: Traits, own: Traits) -> str:
@@ -217,24 +217,27 @@ def trait_problem(told: Traits, own: Traits) -> str:
     return ''
 
 
-def _checked(told: Mapping[str, Any], place: str) -> Traits:
-    checks: dict[str, Callable[[Any], Any]] = {
-        'num_heads': lambda v: v if type(v) is int and v > 0 else None,
-        'grid': _positive_pair,
-        'img_size': _positive_pair,
-        'norm_eps': lambda v: float(v) if isinstance(v, float | int) and 0 < v < 1 else None,
-        'mean': _numbers,
-        'std': lambda v: n if (n := _numbers(v)) and min(n) > 0 else None,
-        'act': activation_name,
-        'style': lambda v: v if v in _STYLES else None,
+def _checked(told: Mapping[str, tuple[Any, str]], origin: str) -> Traits:
+    """Traits of values by field, each with its place in the file for the message."""
+    pair = (_positive_pair, 'two positive whole numbers')
+    checks: dict[str, tuple[Callable[[Any], Any], str]] = {
+        'num_heads': (lambda v: v if type(v) is int and v > 0 else None, 'a positive whole number'),
+        'grid': pair,
+        'img_size': pair,
+        'norm_eps': (lambda v: float(v) if isinstance(v, float | int) and 0 < v < 1 else None, 'between 0 and 1'),
+        'mean': (_numbers, 'a number per channel'),
+        'std': (lambda v: n if (n := _numbers(v)) and min(n) > 0 else None, 'a positive number per channel'),
+        'act': (activation_name, 'the name of an activation'),
+        'style': (lambda v: v if v in _STYLES else None, ' or '.join(_STYLES)),
     }
     values: dict[str, Any] = {}
-    for name, check in checks.items():
-        if told.get(name) is None:
+    for name, (check, expected) in checks.items():
+        value, place = told.get(name, (None, ''))
+        if value is None:
             continue
-        values[name] = check(told[name])
+        values[name] = check(value)
         if values[name] is None:
-            raise CheckpointError(f'{place}[{name!r}] is {told[name]!r}, which is impossible')
+            raise CheckpointError(f'{origin}: {place} is {value!r}, expected {expected}; correct it there')
     return Traits(**values)
 
 
