@@ -143,6 +143,24 @@ def test_a_broken_config_beside_a_model(tmp_path: Path) -> None:
     (tmp_path / 'config.json').write_text('{"hidden_act": ')
     with pytest.raises(CheckpointError, match='is not a JSON file'):
         read_encoder(tmp_path / 'model.safetensors')
+    (tmp_path / 'config.json').write_text(json.dumps({'num_attention_heads': 4, 'labels': 'a' * 2**20}))
+    with pytest.raises(CheckpointError, match=r'config\.json.*more than 1,048,576 bytes'):
+        read_encoder(tmp_path / 'model.safetensors')
+    (tmp_path / 'config.json').write_text(json.dumps({'num_attention_heads': 4, 'labels': 'a' * (2**20 - 99)}))
+    assert read_encoder(tmp_path / 'model.safetensors').traits.num_heads == 4
+
+
+@pytest.mark.parametrize('wrapper', ['', 'state_dict', 'model', 'module', 'model_state', 'net', 'weights', 'model_ema'])
+def test_files_beside_a_model_whatever_is_above_its_tensors(wrapper: str, tmp_path: Path) -> None:
+    hugging_face(tmp_path)
+    state = read_checkpoint(tmp_path / 'model.safetensors')['state_dict']
+    (tmp_path / 'model.safetensors').unlink()
+    torch.save({wrapper: state} if wrapper else state, tmp_path / 'pytorch_model.bin')
+    encoder = read_encoder(tmp_path / 'pytorch_model.bin')
+    assert encoder.traits.num_heads == 4
+    bare = state['embeddings.patch_embeddings.projection.weight']
+    assert torch.equal(encoder.state['patch_embed.projection.weight'], bare)
+    assert not encoder.dropped
 
 
 @pytest.mark.parametrize(
