@@ -269,3 +269,24 @@ def test_options_of_a_run(
     built.load_state_dict(read_checkpoint(tmp_path / 'out.pth')['state_dict'])
     built.eval()
     torch.testing.assert_close(built(x)[-1], model(x)[-1])
+
+
+@pytest.mark.parametrize('stages', [{'strides': (1, 2, 1, 1), 'dilations': (1, 1, 2, 4)}, {'strides': (1, 1, 2, 2)}])
+@torch.no_grad()
+def test_stages_with_other_strides_or_dilations(stages: dict[str, Any], tmp_path: Path) -> None:
+    model, x = saved({'type': 'SelfSupResNet', 'depth': 18, **stages}, tmp_path / 'in.pth'), torch.randn(2, 3, 32, 32)
+    for target in ('torchvision', 'timm'):
+        pytest.importorskip(target)
+        with pytest.raises(CheckpointError, match=r'no ResNet of .* with strides='):
+            convert_file(tmp_path / 'in.pth', tmp_path / 'out.pth', ConvertOptions(target))
+    for target in ('mmpretrain', 'mmdet'):
+        done = convert_file(tmp_path / 'in.pth', tmp_path / f'{target}.pth', ConvertOptions(target))
+        built: Any = build_target_model(done.conversion)
+        built.load_state_dict(read_checkpoint(tmp_path / f'{target}.pth')['state_dict'])
+        built.eval()
+        torch.testing.assert_close(built(x)[-1], model(x)[-1])
+    options = ', '.join(f'{key}={value}' for key, value in stages.items())
+    text = f"model = dict(backbone=dict(type='SelfSupResNet', depth=18, {options}))"
+    torch.save({**read_checkpoint(tmp_path / 'in.pth'), 'meta': {'cfg': text}}, tmp_path / 'old.pth')
+    with pytest.raises(CheckpointError, match='no ResNet of torchvision with strides='):
+        convert_file(tmp_path / 'old.pth', tmp_path / 'out.pth', ConvertOptions('torchvision'))

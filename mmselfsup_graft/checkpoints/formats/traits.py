@@ -61,6 +61,8 @@ class Traits:
         act: Activation of the feed-forward layers, as named by :func:`.stated.activation_name`.
         style: Place of the strides of a ResNet's bottlenecks: ``pytorch`` (3 x 3 convolution) or ``caffe`` (the
             1 x 1 before it).
+        strides: Of the stages of a ResNet, like ``dilations``; not compared, as a backbone for segmentation may differ.
+        dilations: Of the convolutions in each stage.
         patch: Pixels of a patch, (H, W), and from one patch to the next, (H, W). Of a built backbone, not stored: in a
             file the tensors show the first, images and grid the second.
     """
@@ -73,6 +75,8 @@ class Traits:
     std: tuple[float, ...] | None = None
     act: str | None = None
     style: str | None = None
+    strides: tuple[int, ...] | None = None
+    dilations: tuple[int, ...] | None = None
     patch: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def as_meta(self) -> dict[str, Any]:
@@ -111,6 +115,8 @@ def traits_of(model: nn.Module) -> Traits:
     grid = patch_grid(backbone)
     size = getattr(backbone, 'img_size', None) if grid else None
     mean, std = _normalization(getattr(model, 'data_preprocessor', None))
+    style = getattr(backbone, 'style', None)
+    resnet = backbone if style in _STYLES else None
     return Traits(
         num_heads=heads.pop() if len(heads) == 1 else None,
         grid=grid,
@@ -119,7 +125,9 @@ def traits_of(model: nn.Module) -> Traits:
         mean=mean,
         std=std,
         act=acts.pop() if len(acts := _activations(backbone)) == 1 else None,
-        style=style if (style := getattr(backbone, 'style', None)) in _STYLES else None,
+        style=style if resnet else None,
+        strides=_whole_numbers(getattr(resnet, 'strides', None)),
+        dilations=_whole_numbers(getattr(resnet, 'dilations', None)),
         patch=_patch(backbone) if grid else None,
     )
 
@@ -229,6 +237,8 @@ def _checked(told: Mapping[str, tuple[Any, str]], origin: str) -> Traits:
         'std': (lambda v: n if (n := _numbers(v)) and min(n) > 0 else None, 'a positive number per channel'),
         'act': (activation_name, 'the name of an activation'),
         'style': (lambda v: v if v in _STYLES else None, ' or '.join(_STYLES)),
+        'strides': (_whole_numbers, 'a positive whole number per stage'),
+        'dilations': (_whole_numbers, 'a positive whole number per stage'),
     }
     values: dict[str, Any] = {}
     for name, (check, expected) in checks.items():
@@ -239,6 +249,11 @@ def _checked(told: Mapping[str, tuple[Any, str]], origin: str) -> Traits:
         if values[name] is None:
             raise CheckpointError(f'{origin}: {place} is {value!r}, expected {expected}; correct it there')
     return Traits(**values)
+
+
+def _whole_numbers(value: Any) -> tuple[int, ...] | None:
+    good = isinstance(value, list | tuple) and value and all(type(v) is int and v > 0 for v in value)
+    return tuple(value) if good else None
 
 
 def _positive_pair(value: Any) -> tuple[int, int] | None:
@@ -257,6 +272,8 @@ def _from_config(config: Mapping[str, Any]) -> Traits:
     traits = Traits(mean=mean, std=std) if mean and std and min(std) > 0 else UNKNOWN
     kind = str(backbone.get('type', ''))
     traits = replace(traits, act=_act_of_config(backbone), style=_style_of_config(backbone))
+    stages = {name: _whole_numbers(backbone.get(name)) for name in ('strides', 'dilations')}
+    traits = replace(traits, **(stages if 'ResNe' in str(backbone.get('type', '')) else {}))
     if not kind or any(each in kind for each in _CONV):
         return traits
     norm = backbone.get('norm_cfg')
