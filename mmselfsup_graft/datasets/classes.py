@@ -37,8 +37,8 @@ def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
     """Read a file with one name of a class per line; blank lines at the end are ignored.
 
     Raises:
-        ConfigError: It cannot be read, is empty, has a name twice or a blank line in between, or is a numbered or JSON
-            list.
+        ConfigError: It cannot be read, is empty, has a name twice or a blank line in between, or is a JSON list or
+            numbered: each line begins with a number, together 0, 1, 2 ... or 1, 2, 3 ... in any order.
     """
     try:
         with open(path, encoding='utf-8-sig') as file:
@@ -48,13 +48,23 @@ def read_classes(path: str | os.PathLike) -> tuple[str, ...]:
             f'the list of classes {os.fspath(path)!r} cannot be read ({error}); expected a text file with one name '
             'per line, or a list of names'
         ) from error
-    numbers = [match[1] for line in lines if (match := _NUMBERED.match(line))]
-    if lines[0].startswith(('[', '{')) or (len(numbers) == len(lines) > 1 and len(set(numbers)) == len(lines)):
+    if lines[0].startswith(('[', '{')) or _are_numbered(lines):
         raise ConfigError(
             f'the list of classes {os.fspath(path)!r} begins with {lines[0]!r:.60}; expected names alone, one per '
-            'line, in the order of their numbers'
+            'line, in the order of their numbers; names that begin with [, { or their own numbers are given in the '
+            'config: metainfo=dict(classes=[...])'
         )
     return _checked(lines, f'the list of classes {os.fspath(path)!r}')
+
+
+def _are_numbered(lines: Sequence[str]) -> bool:
+    """Whether the lines begin with consecutive numbers from 0 or 1, in any order."""
+    numbers = sorted(int(match[1]) for line in lines if (match := _NUMBERED.match(line)))
+    return (
+        len(numbers) == len(lines) > 1
+        and numbers[0] in (0, 1)
+        and numbers == list(range(numbers[0], numbers[0] + len(lines)))
+    )
 
 
 def _checked(names: list[Any], what: str) -> tuple[str, ...]:

@@ -48,24 +48,30 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
     except (SyntaxError, NameError, KeyError, FileNotFoundError, TypeError, OSError) as error:
         raise ConfigError(f'config {path} cannot be read: {type(error).__name__}: {error}') from error
     if options:
-        apply_cfg_options(cfg, options)
-        _import_modules(cfg, options)
+        # first the imports: an option may belong to a class that only they register
+        imports = {key: value for key, value in options.items() if key.partition('.')[0] == 'custom_imports'}
+        if imports:
+            apply_cfg_options(cfg, imports)
+            _import_modules(cfg.custom_imports)
+        apply_cfg_options(cfg, {key: value for key, value in options.items() if key not in imports})
     check_config(cfg)
     return cfg
 
 
-def _import_modules(cfg: Config, options: dict[str, Any]) -> None:
+def _import_modules(given: Any) -> None:
     """Import ``custom_imports`` that an override gives; those of the file were imported with it.
 
     Raises:
-        ConfigError: If one cannot be imported.
+        ConfigError: If it is not a dict with ``imports``, or one of them cannot be imported.
     """
-    if not any(option.partition('.')[0] == 'custom_imports' for option in options):
-        return
+    if not isinstance(given, dict) or 'imports' not in given:
+        raise ConfigError(
+            f'custom_imports is {given!r}, expected a dict with the names of modules: custom_imports.imports=[MODULE]'
+        )
     try:
-        import_modules_from_strings(**cfg.custom_imports)
-    except (ImportError, TypeError) as error:
-        raise ConfigError(f'custom_imports={dict(cfg.custom_imports)} cannot be imported: {error}') from error
+        import_modules_from_strings(**given)
+    except (ImportError, TypeError, ValueError) as error:
+        raise ConfigError(f'custom_imports={dict(given)!r} cannot be imported: {error}') from error
 
 
 def training_config(

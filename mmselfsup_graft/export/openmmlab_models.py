@@ -165,7 +165,7 @@ def _resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -
     base = state['layer1.0.conv1.weight'].shape[0]
     wider = state['layer1.0.conv3.weight'].shape[0] // base if bottleneck else 0
     sizes: dict[str, Any] = {'depth': depth, 'stem_channels': arch.width, 'base_channels': base}
-    sizes |= {'style': 'caffe'} if arch.style == 'caffe' else {}
+    sizes |= {**({'style': 'caffe'} if arch.style == 'caffe' else {}), **arch.unusual_stages}
     return {'type': 'ResNet', **sizes, **({'expansion': wider} if wider not in (0, 4) else {})}
 
 

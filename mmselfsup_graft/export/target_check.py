@@ -49,7 +49,7 @@ def target_model_of(conversion: Conversion, num_heads: int | None = None) -> Tar
         raise _shapes_error(conversion, error) from error
 
 
-# (target, family) whose builders take an activation or the style of a ResNet
+# (target, family) whose builders take an activation, or the style, strides and dilations of a ResNet
 _WITH_ACT = {(target, 'vit') for target in ('mmpretrain', 'mmdet', 'mmseg', 'timm', 'hf')}
 _WITH_STYLE = {(target, 'resnet') for target in ('mmpretrain', 'mmdet', 'mmseg')}
 
@@ -70,6 +70,9 @@ def _check_options(conversion: Conversion) -> None:
         raise NoTargetModel(f'its norms have eps={eps:g}, those of a {arch.family} of {name} {expected:g}')
     if arch.style == 'caffe' and (name, arch.family) not in _WITH_STYLE:
         raise NoTargetModel(f'no ResNet of {name} with strides in the 1 x 1 convolutions')
+    if arch.unusual_stages and (name, arch.family) not in _WITH_STYLE:
+        shown = ' and '.join(f'{key}={value}' for key, value in arch.unusual_stages.items())
+        raise NoTargetModel(f'no ResNet of {name} with {shown}')
 
 
 def build_target_model(conversion: Conversion, num_heads: int | None = None) -> nn.Module:

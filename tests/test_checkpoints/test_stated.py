@@ -11,6 +11,8 @@ from helpers import build
 from torch import nn
 
 from mmselfsup_graft.checkpoints import read_checkpoint, read_encoder, traits_of
+from mmselfsup_graft.checkpoints.formats.stated import refuse_variants, suggested_variant
+from mmselfsup_graft.checkpoints.formats.traits import Traits, trait_problem
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.evaluation.backbones import load_backbone
 from mmselfsup_graft.export.convert_file import ConvertOptions, convert_file
@@ -43,7 +45,7 @@ def hugging_face(folder: Path, **settings: Any) -> nn.Module:
     """A small ViTModel in its own layout: ``model.safetensors`` and ``config.json``."""
     transformers = pytest.importorskip('transformers')
     sizes = {'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48}
-    config = transformers.ViTConfig(**sizes, image_size=16, patch_size=4, **settings)
+    config = transformers.ViTConfig(**{**sizes, 'image_size': 16, 'patch_size': 4, **settings})
     model = transformers.ViTModel(config, add_pooling_layer=False).eval()
     for value in model.parameters():
         value.data.normal_(0, 0.2)
@@ -67,6 +69,33 @@ def test_config_beside_a_model_builds_the_same_features(act: str, tmp_path: Path
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
+@torch.no_grad()
+def test_images_that_are_no_multiple_of_the_patches(tmp_path: Path) -> None:
+    model, x = hugging_face(tmp_path, image_size=28, patch_size=8, layer_norm_eps=1e-6), torch.randn(2, 3, 28, 28)
+    backbone: Any = load_backbone({**VIT, 'img_size': 24, 'patch_size': 8}, tmp_path / 'model.safetensors')
+    want = model(x).last_hidden_state[:, 0]  # the rest of 4 pixels is left out
+    torch.testing.assert_close(backbone(x[:, :, :24, :24])[-1], want, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('side', 'count', 'patch', 'stride', 'fits'),
+    [
+        *((28, count, 8, 8, count in (3, 4)) for count in range(1, 8)),
+        *((224, count, 16, 16, count == 14) for count in range(12, 30)),
+        *((16, count, 4, 2, count in (7, 8)) for count in range(1, 10)),
+        *((21, count, 8, 4, count in (4, 5, 6)) for count in range(1, 10)),
+    ],
+)
+def test_grids_that_a_stride_can_give(side: int, count: int, patch: int, stride: int, fits: bool) -> None:
+    told = Traits(img_size=(side, side), grid=(count, count))
+    own = Traits(patch=((patch, patch), (stride, stride)))
+    assert (trait_problem(told, own) == '') is fits
+    patches = torch.zeros(1, 1, patch, patch)
+    images = [torch.zeros(1, 1, side + more, side + more) for more in range(patch)]
+    padded = {nn.functional.conv2d(image, patches, stride=stride).shape[-1] for image in images}
+    assert count in padded or not fits
+
+
 def test_a_graft_compares_the_activation_that_the_file_states(tmp_path: Path) -> None:
     hugging_face(tmp_path, hidden_act='quick_gelu')
     with pytest.raises(CheckpointError, match='quick_gelu as activation, expected gelu'):
@@ -86,11 +115,52 @@ def test_normalization_beside_a_model(tmp_path: Path) -> None:
     assert (traits.num_heads, traits.grid, traits.img_size) == (4, (4, 4), (16, 16))
 
 
+@pytest.mark.parametrize(
+    ('name', 'key', 'value'),
+    [
+        ('config.json', 'num_attention_heads', 0),
+        ('config.json', 'num_attention_heads', '4'),
+        ('config.json', 'layer_norm_eps', 2),
+        ('preprocessor_config.json', 'image_std', [0.5, 0, 0.5]),
+    ],
+)
+def test_impossible_values_are_named_as_in_their_file(name: str, key: str, value: Any, tmp_path: Path) -> None:
+    hugging_face(tmp_path)
+    path = tmp_path / name
+    told = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**told, key: value}))
+    with pytest.raises(CheckpointError) as caught:
+        read_encoder(tmp_path / 'model.safetensors')
+    assert name in str(caught.value)
+    assert key in str(caught.value)
+    path.write_text(json.dumps({**told, 'num_attention_heads': [1, 2, 5, 8], 'layer_norm_eps': [1e-6] * 4}))
+    traits = read_encoder(tmp_path / 'model.safetensors').traits
+    assert name != 'config.json' or (traits.num_heads, traits.norm_eps, traits.grid) == (None, None, (4, 4))
+
+
 def test_a_broken_config_beside_a_model(tmp_path: Path) -> None:
     hugging_face(tmp_path)
     (tmp_path / 'config.json').write_text('{"hidden_act": ')
     with pytest.raises(CheckpointError, match='is not a JSON file'):
         read_encoder(tmp_path / 'model.safetensors')
+    (tmp_path / 'config.json').write_text(json.dumps({'num_attention_heads': 4, 'labels': 'a' * 2**20}))
+    with pytest.raises(CheckpointError, match=r'config\.json.*more than 1,048,576 bytes'):
+        read_encoder(tmp_path / 'model.safetensors')
+    (tmp_path / 'config.json').write_text(json.dumps({'num_attention_heads': 4, 'labels': 'a' * (2**20 - 99)}))
+    assert read_encoder(tmp_path / 'model.safetensors').traits.num_heads == 4
+
+
+@pytest.mark.parametrize('wrapper', ['', 'state_dict', 'model', 'module', 'model_state', 'net', 'weights', 'model_ema'])
+def test_files_beside_a_model_whatever_is_above_its_tensors(wrapper: str, tmp_path: Path) -> None:
+    hugging_face(tmp_path)
+    state = read_checkpoint(tmp_path / 'model.safetensors')['state_dict']
+    (tmp_path / 'model.safetensors').unlink()
+    torch.save({wrapper: state} if wrapper else state, tmp_path / 'pytorch_model.bin')
+    encoder = read_encoder(tmp_path / 'pytorch_model.bin')
+    assert encoder.traits.num_heads == 4
+    bare = state['embeddings.patch_embeddings.projection.weight']
+    assert torch.equal(encoder.state['patch_embed.projection.weight'], bare)
+    assert not encoder.dropped
 
 
 @pytest.mark.parametrize(
@@ -118,12 +188,63 @@ def test_differences_that_no_backbone_has(stated: dict[str, Any], tmp_path: Path
     assert [note for note in read_encoder(tmp_path / 'plain.pth').notes if 'max pooling' in note]
 
 
+PLAIN = (
+    'dinov3_convnext_tiny',
+    'convnext_tiny.dinov3_lvd1689m',
+    'eva02_enormous_patch14_clip_224',
+    'EVA02-E-14-plus',
+    'resnet50',
+    'vit_small_patch14_dinov2.lvd142m',
+    'eva_giant_patch14_224',
+    'vit_base_patch16_224',
+    'europe_vit',
+    'resnet50d.ra2_in1k',
+    'vit_petite_16',
+    'deit3_base_patch16_224',
+)
+ROTARY = (
+    'vit_small_patch16_dinov3.lvd1689m',
+    'vit_7b_patch16_dinov3',
+    'dinov3_vits16',
+    'dinov3-vitb16-pretrain-lvd1689m',
+    'EVA02-B-16',
+    'eva02_base_patch14_224',
+    'timm/eva02_large_patch14_448.mim_in22k',
+    'vit_base_patch16_rope_224',
+    'vit_small_patch16_rope',
+    'vit_pe_core_base_patch16_224.fb',
+    'vit_giant_patch16_lingbot',
+)
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        *((name, '') for name in PLAIN),
+        *((name, 'rotary positions') for name in ROTARY),
+        *((name, 'anti-aliased pooling') for name in ('resnetaa50d.sw_in12k', 'seresnextaa101d_32x8d', 'resnetblur50')),
+    ],
+)
+def test_names_of_architectures(name: str, words: str) -> None:
+    assert suggested_variant(f'{name}.pth') == words
+    for content in (
+        {'arch': name},
+        {'args': {'model': name}},
+        {'meta': {'files_beside': {'config.json': {'architecture': name}}}},
+    ):
+        if words:
+            with pytest.raises(CheckpointError, match=words):
+                refuse_variants(content, 'a')
+        else:
+            refuse_variants(content, 'a')
+
+
 @pytest.mark.parametrize(
     ('trained', 'plain', 'told', 'refusing'),
     [
         ({'type': 'SelfSupResNet', 'depth': 50, 'style': 'caffe'}, {'type': 'SelfSupResNet', 'depth': 50}, 'caffe',
          'torchvision'),
-        ({**VIT, 'patch_cfg': {'stride': 2}}, VIT, '2 x 2 pixels apart', 'timm'),
+        ({**VIT, 'patch_cfg': {'stride': 2}}, VIT, '8 x 8 patches in images of 16 x 16 pixels', 'timm'),
         ({**VIT, **QUICK}, VIT, 'quick_gelu', 'mmseg-vit'),
     ],
 )  # fmt: skip
@@ -148,3 +269,24 @@ def test_options_of_a_run(
     built.load_state_dict(read_checkpoint(tmp_path / 'out.pth')['state_dict'])
     built.eval()
     torch.testing.assert_close(built(x)[-1], model(x)[-1])
+
+
+@pytest.mark.parametrize('stages', [{'strides': (1, 2, 1, 1), 'dilations': (1, 1, 2, 4)}, {'strides': (1, 1, 2, 2)}])
+@torch.no_grad()
+def test_stages_with_other_strides_or_dilations(stages: dict[str, Any], tmp_path: Path) -> None:
+    model, x = saved({'type': 'SelfSupResNet', 'depth': 18, **stages}, tmp_path / 'in.pth'), torch.randn(2, 3, 32, 32)
+    for target in ('torchvision', 'timm'):
+        pytest.importorskip(target)
+        with pytest.raises(CheckpointError, match=r'no ResNet of .* with strides='):
+            convert_file(tmp_path / 'in.pth', tmp_path / 'out.pth', ConvertOptions(target))
+    for target in ('mmpretrain', 'mmdet'):
+        done = convert_file(tmp_path / 'in.pth', tmp_path / f'{target}.pth', ConvertOptions(target))
+        built: Any = build_target_model(done.conversion)
+        built.load_state_dict(read_checkpoint(tmp_path / f'{target}.pth')['state_dict'])
+        built.eval()
+        torch.testing.assert_close(built(x)[-1], model(x)[-1])
+    options = ', '.join(f'{key}={value}' for key, value in stages.items())
+    text = f"model = dict(backbone=dict(type='SelfSupResNet', depth=18, {options}))"
+    torch.save({**read_checkpoint(tmp_path / 'in.pth'), 'meta': {'cfg': text}}, tmp_path / 'old.pth')
+    with pytest.raises(CheckpointError, match='no ResNet of torchvision with strides='):
+        convert_file(tmp_path / 'old.pth', tmp_path / 'out.pth', ConvertOptions('torchvision'))

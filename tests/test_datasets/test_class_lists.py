@@ -20,7 +20,7 @@ from mmselfsup_graft.datasets import (
     SelfSupDataset,
     TarShards,
 )
-from mmselfsup_graft.datasets.classes import read_classes, renumbering, share_classes
+from mmselfsup_graft.datasets.classes import given_classes, read_classes, renumbering, share_classes
 from mmselfsup_graft.datasets.shards.make_shards import index_shards, make_shards
 from mmselfsup_graft.datasets.shards.stored_copy import store_resized
 from mmselfsup_graft.errors import ConfigError, DataError
@@ -341,6 +341,22 @@ def test_a_file_of_classes_holds_names_alone(text, tmp_path):
 def test_numbers_within_names_stay(tmp_path):
     (tmp_path / 'classes.txt').write_text('747 cargo\n747 cabin\nred\n')
     assert read_classes(tmp_path / 'classes.txt') == ('747 cargo', '747 cabin', 'red')
+
+
+@pytest.mark.parametrize('numbers', ['125', '23', '02', '01122'])
+def test_names_that_begin_with_other_numbers_than_theirs(numbers, tmp_path):
+    names = tuple(f'{number} euro {chr(97 + place)}' for place, number in enumerate(numbers))
+    (tmp_path / 'classes.txt').write_text('\n'.join(names))
+    assert read_classes(tmp_path / 'classes.txt') == names
+
+
+@pytest.mark.parametrize('numbers', ['012', '123', '201', '321'])
+def test_numbered_names_are_taken_from_a_config_alone(numbers, tmp_path):
+    names = [f'{number} euro' for number in numbers]
+    (tmp_path / 'classes.txt').write_text('\n'.join(names))
+    with pytest.raises(ConfigError, match=r'metainfo=dict\(classes='):
+        read_classes(tmp_path / 'classes.txt')
+    assert given_classes({'classes': names}, 'a') == tuple(names)
 
 
 def test_accents_in_either_spelling_are_one_name():

@@ -41,6 +41,31 @@ def test_a_later_option_reaches_into_an_earlier_one() -> None:
     assert load_config(MAE, options).param_scheduler[0].end == 7
 
 
+def test_an_option_of_a_class_that_an_override_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'imported_by_an_override.py').write_text(
+        'from mmselfsup_graft.models import SelfSupViT\n'
+        'from mmselfsup_graft.registry import MODELS\n'
+        '@MODELS.register_module()\n'
+        'class ImportedViT(SelfSupViT):\n'
+        '    def __init__(self, extra=1, **kwargs):\n'
+        '        super().__init__(**kwargs)\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {'model.backbone.extra': 2, 'model.backbone.type': 'ImportedViT'}
+    with pytest.raises(ConfigError, match=r"'model\.backbone\.extra'"):
+        load_config(GRAFTED, options)
+    cfg = load_config(GRAFTED, {**options, 'custom_imports.imports': ['imported_by_an_override']})
+    assert (cfg.model.backbone.type, cfg.model.backbone.extra) == ('ImportedViT', 2)
+
+
+@pytest.mark.parametrize(
+    'value', ['foo', 3, ['os'], {}, {'import': ['os']}, {'imports': ['']}, {'imports': ['os'], 'x': 1}]
+)
+def test_imports_that_are_none(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r'^custom_imports'):
+        load_config(MAE, {'custom_imports': value})
+
+
 def test_missing_and_broken_configs_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'nowhere\.py does not exist'):
         load_config(tmp_path / 'nowhere.py')

@@ -28,6 +28,8 @@ class Architecture:
         act: Activation of the feed-forward layers, see :class:`Traits`; '' if unknown.
         style: ``caffe`` if the strides of a ResNet's bottlenecks are in their first convolution, ``pytorch`` if in the
             3 x 3 one; '' if unknown.
+        strides: Of the stages of a ResNet; empty if unknown.
+        dilations: Likewise.
     """
 
     family: str
@@ -43,11 +45,19 @@ class Architecture:
     norm_eps: float = 0.0
     act: str = ''
     style: str = ''
+    strides: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
         """Channels of the first stage."""
         return self.widths[0]
+
+    @property
+    def unusual_stages(self) -> dict[str, tuple[int, ...]]:
+        """Strides and dilations of a ResNet's stages, where they are not the usual ones; keyed by option."""
+        told = {'strides': (self.strides, (1, 2, 2, 2)), 'dilations': (self.dilations, (1, 1, 1, 1))}
+        return {key: found for key, (found, usual) in told.items() if found != usual[: len(found)]}
 
     def __str__(self) -> str:
         blocks, widths = ('-'.join(map(str, each)) for each in (self.blocks, self.widths))
@@ -94,6 +104,8 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         norm_eps=encoder.traits.norm_eps or 0.0,
         act=encoder.traits.act or '',
         style=encoder.traits.style or '',
+        strides=encoder.traits.strides or (),
+        dilations=encoder.traits.dilations or (),
     )
     _check_plausible(encoder, found)
     return found

@@ -5,24 +5,29 @@ training scripts write ``arch`` and ``args`` into the file. All of it is read as
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mmselfsup_graft.checkpoints.families import FAMILIES
 from mmselfsup_graft.errors import CheckpointError
 
 BESIDE = 'files_beside'
 """Key of ``meta`` where :func:`..reading.reader.read_checkpoint` puts the files beside a checkpoint."""
 
-# differences that no tensor shows and that no backbone of this toolbox has: pattern of the architecture's name -> words
-_VARIANTS = (
-    (r'resne(t|xt)(aa|blur)', 'anti-aliased pooling'),
-    (r'(^|_)rope(_|$)|(^|_)dinov3(_|$)', 'rotary positions'),
-)
+_CONFIG, _IMAGES = 'config.json', 'preprocessor_config.json'
+
+# differences that no tensor shows and that no backbone of this toolbox has: words -> pattern of an architecture's name.
+_ANTI_ALIASED, _ROTARY = 'anti-aliased pooling', 'rotary positions'
+_VARIANTS = {
+    _ANTI_ALIASED: r'resne(t|xt)(aa|blur)',
+    _ROTARY: r'(?<![a-z0-9])(rope|dinov3|lingbot|vit.pe.(core|lang|spatial)'
+    r'|eva02(?!.(e|enormous)(?![a-z0-9])))(?![a-z0-9])',  # the largest EVA-02 has none
+}
 # the same as arguments of timm's classes
 _VARIANT_ARGUMENTS = {
-    'aa_layer': 'anti-aliased pooling',
-    'use_rot_pos_emb': 'rotary positions',
-    'rope_type': 'rotary positions',
+    'aa_layer': _ANTI_ALIASED,
+    'use_rot_pos_emb': _ROTARY,
+    'rope_type': _ROTARY,
 }
 _ACTIVATIONS = {
     'gelu': 'gelu',
@@ -51,24 +56,38 @@ def files_beside(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return told if isinstance(told, Mapping) else {}
 
 
-def stated_values(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for the fields of :class:`.traits.Traits`, not yet checked; a field that is not stated is left out."""
-    config, images = files_beside(content, 'config.json'), files_beside(content, 'preprocessor_config.json')
-    timm = config.get('pretrained_cfg')
-    timm = timm if isinstance(timm, Mapping) else config
-    normalize = images.get('do_normalize', True)
-    return {
-        key: value
-        for key, value in {
-            'num_heads': config.get('num_attention_heads'),
-            'norm_eps': config.get('layer_norm_eps'),
-            'act': _activation(content),
-            'mean': _in_pixels((images.get('image_mean') if normalize else None) or timm.get('mean')),
-            'std': _in_pixels((images.get('image_std') if normalize else None) or timm.get('std')),
-            **_grid(config),
-        }.items()
-        if value is not None
+def stated_values(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """Values for the fields of :class:`.traits.Traits`, not yet checked, each with its file and key for messages.
+
+    A field that is not stated is left out, as are lists with one value per stage.
+    """
+    images = files_beside(content, _IMAGES)
+    config = files_beside(content, _CONFIG)
+    nested = isinstance(config.get('pretrained_cfg'), Mapping)  # of timm
+    sources = [(images, _IMAGES, 'image_')] if images.get('do_normalize', True) else []
+    sources.append((config['pretrained_cfg'] if nested else config, _CONFIG + nested * ': pretrained_cfg', ''))
+    found = {
+        'num_heads': _stated(config, 'num_attention_heads'),
+        'norm_eps': _stated(config, 'layer_norm_eps'),
+        'act': (_activation(content), 'the activation'),
+        'mean': _channels(sources, 'mean'),
+        'std': _channels(sources, 'std'),
+        **{field: (value, f'{_CONFIG}: image_size and patch_size') for field, value in _grid(config).items()},
     }
+    return {field: stated for field, stated in found.items() if stated[0] is not None}
+
+
+def _stated(config: Mapping[str, Any], key: str) -> tuple[Any, str]:
+    value = config.get(key)
+    return None if isinstance(value, list) else value, f'{_CONFIG}: {key}'
+
+
+def _channels(sources: Sequence[tuple[Mapping[str, Any], str, str]], name: str) -> tuple[list[float] | None, str]:
+    """The first value per channel that is stated, in 0..255, and its place."""
+    for told, place, prefix in sources:
+        if told.get(prefix + name):
+            return _in_pixels(told[prefix + name]), f'255 * {prefix}{name} of {place}'
+    return None, ''
 
 
 def _activation(content: Mapping[str, Any]) -> str | None:
@@ -106,13 +125,18 @@ def refuse_variants(content: Mapping[str, Any], origin: str) -> None:
         CheckpointError: In that case.
     """
     for name in _names(content):
-        for pattern, words in _VARIANTS:
-            if re.search(pattern, name):
-                raise _variant(origin, words, f'architecture {name}')
+        for words in _variants_by_name(name):
+            raise _variant(origin, words, f'architecture {name}')
     for arguments in _arguments(content):
         for key, words in _VARIANT_ARGUMENTS.items():
             if arguments.get(key) not in (None, False, ''):
                 raise _variant(origin, words, f'{key}={arguments[key]}')
+
+
+def _variants_by_name(name: str) -> list[str]:
+    """What the lower-case name of an architecture or a file tells, in words; only ViTs have rotary positions."""
+    is_vit = not any(family.name in name for family in FAMILIES.values() if not family.is_vit)
+    return [words for words, pattern in _VARIANTS.items() if (is_vit or words != _ROTARY) and re.search(pattern, name)]
 
 
 def _variant(origin: str, words: str, told: str) -> CheckpointError:
@@ -124,8 +148,8 @@ def _variant(origin: str, words: str, told: str) -> CheckpointError:
 
 def suggested_variant(file_name: str) -> str:
     """What the name of a file suggests about its encoder, in words; empty if nothing."""
-    stem = file_name.lower().replace('-', '_')
-    found = [words for pattern, words in _VARIANTS if re.search(pattern, stem)]
+    stem = file_name.lower()
+    found = _variants_by_name(stem)
     found += ['QuickGELU'] if 'quickgelu' in stem else []
     found += ['strides in the 1 x 1 convolutions'] if 'caffe' in stem else []
     return ', '.join(found)
@@ -133,7 +157,7 @@ def suggested_variant(file_name: str) -> str:
 
 def _names(content: Mapping[str, Any]) -> Iterator[str]:
     """Names of architectures that a file states, in lower case."""
-    config = files_beside(content, 'config.json')
+    config = files_beside(content, _CONFIG)
     args = _mapping(content, 'args')
     for value in (config.get('architecture'), content.get('arch'), args.get('arch'), args.get('model')):
         if isinstance(value, str):
@@ -142,7 +166,7 @@ def _names(content: Mapping[str, Any]) -> Iterator[str]:
 
 def _arguments(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Arguments of a model that a file states."""
-    config, args = files_beside(content, 'config.json'), _mapping(content, 'args')
+    config, args = files_beside(content, _CONFIG), _mapping(content, 'args')
     yield from (config, _mapping(config, 'model_args'), args, _mapping(args, 'model_kwargs'))
 
 

@@ -61,6 +61,10 @@ class Traits:
         act: Activation of the feed-forward layers, as named by :func:`.stated.activation_name`.
         style: Place of the strides of a ResNet's bottlenecks: ``pytorch`` (3 x 3 convolution) or ``caffe`` (the
             1 x 1 before it).
+        strides: Of the stages of a ResNet, like ``dilations``; not compared, as a backbone for segmentation may differ.
+        dilations: Of the convolutions in each stage.
+        patch: Pixels of a patch, (H, W), and from one patch to the next, (H, W). Of a built backbone, not stored: in a
+            file the tensors show the first, images and grid the second.
     """
 
     num_heads: int | None = None
@@ -71,25 +75,28 @@ class Traits:
     std: tuple[float, ...] | None = None
     act: str | None = None
     style: str | None = None
+    strides: tuple[int, ...] | None = None
+    dilations: tuple[int, ...] | None = None
+    patch: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def as_meta(self) -> dict[str, Any]:
         """Plain values for ``meta['encoder']``; unknown ones are left out."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != 'patch'}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
-
-    @property
-    def pixels_apart(self) -> tuple[int, int] | None:
-        """Pixels from one patch to the next; equal to the size of a patch unless patches overlap."""
-        if self.img_size is None or self.grid is None:
-            return None
-        return self.img_size[0] // self.grid[0], self.img_size[1] // self.grid[1]
 
     def overlapping(self, patch_size: int) -> bool:
         """Whether patches of so many pixels overlap, or leave gaps, by the size of the images and the grid."""
+        return not self.has_patches((patch_size, patch_size), (patch_size, patch_size))
+
+    def has_patches(self, size: tuple[int, int], stride: tuple[int, int]) -> bool:
+        """Whether the grid can be that of patches of this size and stride; True if grid or image size is unknown."""
         if self.img_size is None or self.grid is None:
-            return False
-        sizes = zip(self.img_size, self.grid)
-        return any(count not in (side // patch_size, -(-side // patch_size)) for side, count in sizes)
+            return True
+        return all(
+            # the rest of the image left out, filled up, or patches at every multiple of the stride
+            count in ((side - patch) // step + 1, -((patch - side) // step) + 1, -(-side // step))
+            for side, count, patch, step in zip(self.img_size, self.grid, size, stride)
+        )
 
     def updated(self, other: 'Traits') -> 'Traits':
         """These traits, overridden by the known ones of ``other``."""
@@ -108,6 +115,8 @@ def traits_of(model: nn.Module) -> Traits:
     grid = patch_grid(backbone)
     size = getattr(backbone, 'img_size', None) if grid else None
     mean, std = _normalization(getattr(model, 'data_preprocessor', None))
+    style = getattr(backbone, 'style', None)
+    resnet = backbone if style in _STYLES else None
     return Traits(
         num_heads=heads.pop() if len(heads) == 1 else None,
         grid=grid,
@@ -116,8 +125,18 @@ def traits_of(model: nn.Module) -> Traits:
         mean=mean,
         std=std,
         act=acts.pop() if len(acts := _activations(backbone)) == 1 else None,
-        style=style if (style := getattr(backbone, 'style', None)) in _STYLES else None,
+        style=style if resnet else None,
+        strides=_whole_numbers(getattr(resnet, 'strides', None)),
+        dilations=_whole_numbers(getattr(resnet, 'dilations', None)),
+        patch=_patch(backbone) if grid else None,
     )
+
+
+def _patch(backbone: Any) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Size and stride of a backbone's patches; None if no single convolution makes them."""
+    layer = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
+    size, stride = _pair(getattr(layer, 'kernel_size', None)), _pair(getattr(layer, 'stride', None))
+    return (size, stride) if size and stride else None
 
 
 def _activations(backbone: nn.Module) -> set[str]:
@@ -169,17 +188,17 @@ def read_traits(content: Mapping[str, Any], origin: str) -> Traits:
     """Traits stored in a checkpoint: ``meta['encoder']``, else from its config, read as plain data.
 
     Raises:
-        CheckpointError: If ``meta['encoder']`` holds impossible values.
+        CheckpointError: If ``meta['encoder']`` or a file beside the checkpoint holds impossible values.
     """
     meta = content.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
     told = meta.get('encoder')
     if isinstance(told, Mapping):
-        return _checked(told, f"{origin}: meta['encoder']")
+        return _checked({key: (value, f"meta['encoder'][{key!r}]") for key, value in told.items()}, origin)
     for key in _TEXTS:
         if isinstance(meta.get(key), str):
             return _from_config(literal_config(meta[key]))
-    return _checked(stated_values(content), f'{origin}: its config')
+    return _checked(stated_values(content), origin)
 
 
 def trait_problem(told: Traits, own: Traits) -> str:
@@ -189,9 +208,12 @@ def trait_problem(told: Traits, own: Traits) -> str:
         told: Traits of the file.
         own: Traits of the backbone.
     """
-    there, here = told.pixels_apart, own.pixels_apart
-    if there is not None and here is not None and there != here:
-        return f'its patches are {there[0]} x {there[1]} pixels apart, expected {here[0]} x {here[1]}; set the stride'
+    if own.patch is not None and not told.has_patches(*own.patch):
+        shown = (*(told.grid or ()), *(told.img_size or ()), *own.patch[1])
+        return (
+            'it has {} x {} patches in images of {} x {} pixels, which contradicts the stride of {} x {} pixels of '
+            'this backbone; set its stride (patch_cfg of a ViT)'.format(*shown)
+        )
     for name, words, remedy in (
         ('num_heads', 'attention heads', 'set num_heads={} in the arch of the backbone'),
         ('act', 'as activation', 'set act_cfg=dict(type=...) for {} in the backbone (layer_cfgs of a ViT)'),
@@ -203,25 +225,35 @@ def trait_problem(told: Traits, own: Traits) -> str:
     return ''
 
 
-def _checked(told: Mapping[str, Any], place: str) -> Traits:
-    checks: dict[str, Callable[[Any], Any]] = {
-        'num_heads': lambda v: v if type(v) is int and v > 0 else None,
-        'grid': _positive_pair,
-        'img_size': _positive_pair,
-        'norm_eps': lambda v: float(v) if isinstance(v, float | int) and 0 < v < 1 else None,
-        'mean': _numbers,
-        'std': lambda v: n if (n := _numbers(v)) and min(n) > 0 else None,
-        'act': activation_name,
-        'style': lambda v: v if v in _STYLES else None,
+def _checked(told: Mapping[str, tuple[Any, str]], origin: str) -> Traits:
+    """Traits of values by field, each with its place in the file for the message."""
+    pair = (_positive_pair, 'two positive whole numbers')
+    checks: dict[str, tuple[Callable[[Any], Any], str]] = {
+        'num_heads': (lambda v: v if type(v) is int and v > 0 else None, 'a positive whole number'),
+        'grid': pair,
+        'img_size': pair,
+        'norm_eps': (lambda v: float(v) if isinstance(v, float | int) and 0 < v < 1 else None, 'between 0 and 1'),
+        'mean': (_numbers, 'a number per channel'),
+        'std': (lambda v: n if (n := _numbers(v)) and min(n) > 0 else None, 'a positive number per channel'),
+        'act': (activation_name, 'the name of an activation'),
+        'style': (lambda v: v if v in _STYLES else None, ' or '.join(_STYLES)),
+        'strides': (_whole_numbers, 'a positive whole number per stage'),
+        'dilations': (_whole_numbers, 'a positive whole number per stage'),
     }
     values: dict[str, Any] = {}
-    for name, check in checks.items():
-        if told.get(name) is None:
+    for name, (check, expected) in checks.items():
+        value, place = told.get(name, (None, ''))
+        if value is None:
             continue
-        values[name] = check(told[name])
+        values[name] = check(value)
         if values[name] is None:
-            raise CheckpointError(f'{place}[{name!r}] is {told[name]!r}, which is impossible')
+            raise CheckpointError(f'{origin}: {place} is {value!r}, expected {expected}; correct it there')
     return Traits(**values)
+
+
+def _whole_numbers(value: Any) -> tuple[int, ...] | None:
+    good = isinstance(value, list | tuple) and value and all(type(v) is int and v > 0 for v in value)
+    return tuple(value) if good else None
 
 
 def _positive_pair(value: Any) -> tuple[int, int] | None:
@@ -240,12 +272,15 @@ def _from_config(config: Mapping[str, Any]) -> Traits:
     traits = Traits(mean=mean, std=std) if mean and std and min(std) > 0 else UNKNOWN
     kind = str(backbone.get('type', ''))
     traits = replace(traits, act=_act_of_config(backbone), style=_style_of_config(backbone))
+    stages = {name: _whole_numbers(backbone.get(name)) for name in ('strides', 'dilations')}
+    traits = replace(traits, **(stages if 'ResNe' in str(backbone.get('type', '')) else {}))
     if not kind or any(each in kind for each in _CONV):
         return traits
     norm = backbone.get('norm_cfg')
     eps = norm.get('eps') if isinstance(norm, Mapping) else None
     size, patch = (_positive_pair(backbone.get(k, d)) for k, d in (('img_size', 224), ('patch_size', 16)))
-    grid = (size[0] // patch[0], size[1] // patch[1]) if size and patch else None
+    even = not isinstance(backbone.get('patch_cfg'), Mapping) or 'stride' not in backbone['patch_cfg']
+    grid = (size[0] // patch[0], size[1] // patch[1]) if size and patch and even else None
     return replace(
         traits,
         num_heads=_heads_of_config(backbone),

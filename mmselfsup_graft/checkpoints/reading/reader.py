@@ -38,7 +38,7 @@ PUBLISH = (
 # of a model in Hugging Face's layout; its properties are in files of these names beside it
 _HUB_NAMES = ('model.safetensors', 'pytorch_model.bin')
 _BESIDE = ('config.json', 'preprocessor_config.json')
-_MAX_META = 2**20  # characters of the metadata in that header
+_MAX_META = 2**20  # bytes of such a file, characters of the metadata in a header of safetensors
 _MAX_SAFETENSORS_HEADER = 16 * 2**20  # bytes; its library takes 100 MB, which is a million empty tensors
 
 
@@ -144,14 +144,20 @@ def _with_files_beside(path: Path, content: dict[str, Any]) -> dict[str, Any]:
             continue
         try:
             with open_regular(beside) as file:
-                told = json.loads(file.read(_MAX_META + 1)[:_MAX_META])
+                text = file.read(_MAX_META + 1)
+            if len(text) > _MAX_META:
+                raise CheckpointError(
+                    f'{beside}, which describes {path.name}, has more than {_MAX_META:,} bytes, expected a small JSON '
+                    'file; check it, or move it away to read the tensors alone'
+                )
+            told = json.loads(text)
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f'{beside}, which describes {path.name}, is not a JSON file; repair it') from error
         found[name] = told if isinstance(told, dict) else {}
     if not found:
         return content
-    wrapped = 'state_dict' in content or 'model' in content
-    return {**(content if wrapped else {'state_dict': content}), 'meta': {'files_beside': found}}
+    bare = all(isinstance(value, torch.Tensor) for value in content.values())
+    return {**({'state_dict': content} if bare else content), 'meta': {'files_beside': found}}
 
 
 def _own_meta(text: str) -> dict[str, Any]:
