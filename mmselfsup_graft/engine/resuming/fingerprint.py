@@ -22,8 +22,7 @@ def run_fingerprint(runner: Runner) -> dict[str, Any] | None:
     """Settings that define an iteration of this run, as plain data; None outside of training.
 
     The list of samples is represented by its hash: names relative to the data set's folder, so that the folder may
-        move. The
-    content of some images is hashed as well, to detect another folder with the same names.
+    move. The content of some images is hashed as well, to detect another folder with the same names.
     """
     loop = runner._train_loop
     if loop is None or not isinstance(loop, BaseLoop):
