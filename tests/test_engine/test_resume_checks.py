@@ -657,6 +657,25 @@ def test_resume_anyway_starts_at_the_epoch_with_the_settings_of_the_config(train
         assert torch.equal(runner.model.state_dict()[name], value)
 
 
+@pytest.mark.parametrize(
+    ('change', 'updates'),
+    [('train_dataloader.batch_size=4', (4, 8, 12)), ('optim_wrapper.accumulative_counts=2', (4, 5, 6))],
+)
+def test_a_run_with_an_average_resumes_plainly_after_resume_anyway(change, updates, tmp_path):
+    """Its average has another number of updates than its iterations and settings give."""
+    path = write_config(tmp_path / 'cl.py', config(custom_hooks=[dict(type='WeightAverageHook', decay=0.9)]))
+    run = ['train', path, '--work-dir', tmp_path / 'run']
+    for epochs, options in (
+        (2, []),
+        (3, ['--resume', '--cfg-options', change, 'resume_anyway=True']),
+        (4, ['--resume', '--cfg-options', change]),
+    ):
+        done = call_tool(*run, '--epochs', str(epochs), *options, *fresh_name())
+        assert done.code == 0, done.err
+        content = load(tmp_path / 'run' / f'epoch_{epochs}.pth')
+        assert content['meta']['average_steps'] == content['ema_state_dict']['steps'] == updates[epochs - 2]
+
+
 def test_another_option_and_resume_anyway(trained, tmp_path):
     """The fingerprint does not tell options; without ``resume_anyway`` both values are named."""
     file, options = str(trained / 'run' / 'epoch_1.pth'), dict(optim_wrapper=dict(optimizer=dict(weight_decay=0.3)))

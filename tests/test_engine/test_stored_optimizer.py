@@ -177,13 +177,12 @@ def test_averages() -> None:
     net = model()
 
     class Hook:
-        begin_iter, every = 0, 1
         ema_model = nn.Module()
 
     Hook.ema_model.module = model()
     Hook.ema_model.register_buffer('steps', torch.tensor(0))
     good = {'steps': torch.tensor(3), **{f'module.{name}': value for name, value in net.state_dict().items()}}
-    check_averages({'ema_state_dict': good}, [Hook()], 'a.pth', net)
+    check_averages({'meta': {}, 'ema_state_dict': good}, [Hook()], 'a.pth', net)
     for name, value, message in (
         ('module.0.weight', torch.zeros(1), r'module.0.weight has shape \(1,\)'),
         ('module.0.weight', torch.full((4, 3), NAN), 'module.0.weight holds NaN'),
@@ -193,17 +192,11 @@ def test_averages() -> None:
         ('steps', torch.tensor(2**62), f'has {2**62} steps'),
     ):
         with pytest.raises(CheckpointError, match=message):
-            check_averages({'ema_state_dict': {**good, name: value}}, [Hook()], 'a.pth', net)
-    for iteration, begin, every, fits in (
-        (3, 0, 1, True), (2, 0, 1, False), (4, 0, 1, False), (4, 1, 1, True), (6, 0, 2, True), (9, 0, 2, False),
-    ):  # fmt: skip
-        hook = Hook()
-        hook.begin_iter, hook.every = begin, every
-        if fits:
-            check_averages({'ema_state_dict': good}, [hook], 'a.pth', net, iteration)
-        else:
-            with pytest.raises(CheckpointError, match='has 3 steps, expected'):
-                check_averages({'ema_state_dict': good}, [hook], 'a.pth', net, iteration)
+            check_averages({'meta': {}, 'ema_state_dict': {**good, name: value}}, [Hook()], 'a.pth', net)
+    check_averages({'meta': {'average_steps': 3}, 'ema_state_dict': good}, [Hook()], 'a.pth', net)
+    for wanted in (2, 4, '3', 3.0, None):
+        with pytest.raises(CheckpointError, match='has 3 steps, expected .* .meta.average_steps'):
+            check_averages({'meta': {'average_steps': wanted}, 'ema_state_dict': good}, [Hook()], 'a.pth', net)
     for content, hooks in (({}, [Hook()]), ({'ema_state_dict': good}, [])):
         with pytest.raises(CheckpointError, match='average of the weights'):
             check_averages(content, hooks, 'a.pth', net)

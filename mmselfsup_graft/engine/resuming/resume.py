@@ -122,7 +122,7 @@ def resume(
     check_state(content['state_dict'], model.state_dict(), filename, True, names)
     log = stored_log(content.get('message_hub'), filename)
     check_iteration(content.get('message_hub'), meta['iter'], filename)
-    check_averages(content, runner.hooks, filename, model, None if anyway else meta['iter'])
+    check_averages(content, runner.hooks, filename, model)
     check_best(log['runtime_info'], runner.hooks, epoch, filename)
     place_files(log['runtime_info'], runner.hooks, runner.work_dir)
     moments = checked_moments(runner, content, filename, anyway) if with_optimizer else None
