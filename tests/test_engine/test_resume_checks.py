@@ -357,6 +357,19 @@ def test_the_whole_state_arrives(trained, fresh):
     assert fresh.optim_wrapper.optimizer.param_groups[0]['lr'] == saved['optimizer']['param_groups'][0]['lr']
 
 
+def test_a_loss_scale_starts_where_the_checkpoint_has_none(trained, tmp_path, monkeypatch):
+    """As if a run of bfloat16 or float32 continues on a GPU that needs float16; a CPU's run has no scaler of its own."""
+    options = dict(optim_wrapper=dict(type='AutocastOptimWrapper', dtype='float32'))
+    runner = ready(write_config(tmp_path / 'cl.py', config(**options)), tmp_path / 'run', 'scale')
+    runner.optim_wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=8.0)
+    warnings: list[str] = []
+    monkeypatch.setattr(runner.logger, 'warning', warnings.append)
+    file = str(trained / 'run' / 'epoch_1.pth')
+    resume(runner, file, read_plain(file))
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 8.0
+    assert any('float16 in this run does: it starts at 8' in each for each in warnings)
+
+
 def test_views_of_one_memory_become_tensors_of_their_own(trained, tmp_path):
     """A moment of one value, seen everywhere: an update in place would write to the same number again and again."""
     runner = ready(trained / 'cl.py', tmp_path, 'views')

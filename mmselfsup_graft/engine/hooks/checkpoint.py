@@ -8,7 +8,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import traits_of
-from mmselfsup_graft.engine.resuming.fingerprint import run_fingerprint, stored_entries, stored_steps
+from mmselfsup_graft.engine.resuming.fingerprint import run_fingerprint, stored_entries, stored_scalers, stored_steps
 from mmselfsup_graft.engine.resuming.stored_states import average_steps
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
@@ -37,6 +37,7 @@ class ReadableCheckpointHook(CheckpointHook):
         if 'optimizer' in checkpoint:
             checkpoint['meta']['optimizer_entries'] = stored_entries(checkpoint['optimizer'])
             checkpoint['meta']['optimizer_steps'] = stored_steps(checkpoint['optimizer'])
+            checkpoint['meta']['loss_scalers'] = stored_scalers(checkpoint['optimizer'])
         updates = average_steps(checkpoint)  # the hook of an average adds it before, by its priority
         if updates is not None:
             checkpoint['meta']['average_steps'] = updates

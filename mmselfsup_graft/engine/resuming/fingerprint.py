@@ -61,6 +61,15 @@ def stored_entries(state: Any) -> int:
     return sum(stored_entries(each) for each in state.values() if isinstance(each, Mapping))
 
 
+def stored_scalers(state: Any) -> int:
+    """Number of loss scalers with a scale in an optimizer state, over all optimizers; without float16 there is none."""
+    if not isinstance(state, Mapping):
+        return 0
+    if isinstance(state.get('state'), Mapping):
+        return int(bool(state.get('loss_scaler')))
+    return sum(stored_scalers(each) for each in state.values() if isinstance(each, Mapping))
+
+
 def stored_steps(state: Any) -> int:
     """Largest step count of a parameter in an optimizer state; 0 if steps are not counted."""
     if not isinstance(state, Mapping):
