@@ -30,7 +30,7 @@ from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.hooks.checkpoint import SafeCheckpointHook
 from mmselfsup_graft.engine.resuming.latest import latest_checkpoint, stored_counters_or_none
 from mmselfsup_graft.engine.resuming.resume import load_weights, read_plain, resume
-from mmselfsup_graft.engine.resuming.stored_log import check_best
+from mmselfsup_graft.engine.resuming.stored_log import check_best, stored_log
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
@@ -293,16 +293,33 @@ def test_tensors_and_other_values_in_a_description_of_the_run(where, value, equa
     assert_identical(everything(fresh), before)
 
 
+def log_of(info: dict[str, Any]) -> dict[str, Any]:
+    return stored_log({'runtime_info': info}, 'a.pth')
+
+
 def test_the_best_epoch_so_far_is_whole():
     hook = SafeCheckpointHook(save_best='accuracy/top1')
     good = {'best_score': 7.0, 'best_epoch': 2, 'best_file': 'best_accuracy_top1_epoch_2.pth'}
-    check_best(good, [hook], 3, 'a.pth')
-    check_best({}, [hook], 3, 'a.pth')
-    check_best({'best_score': 7.0}, [SafeCheckpointHook()], 3, 'a.pth')
+    assert check_best(log_of(good), [hook], 3, 'a.pth') == []
+    check_best(log_of({}), [hook], 3, 'a.pth')
+    check_best(log_of({'best_score': 7.0}), [SafeCheckpointHook()], 3, 'a.pth')
     other = [dict(best_score=NAN), dict(best_epoch=4), dict(best_epoch=1), dict(best_epoch=0)]
     for change in [*other, dict(best_file='best_accuracy_top1_epoch_1.pth'), dict(best_score=None)]:
         with pytest.raises(CheckpointError, match=r'a\.pth cannot be resumed: its best_score, best_ep'):
-            check_best({**good, **change}, [hook], 3, 'a.pth')
+            check_best(log_of({**good, **change}), [hook], 3, 'a.pth')
+
+
+def test_a_best_epoch_of_another_metric_is_another_setting():
+    hook = SafeCheckpointHook(save_best='accuracy/top5')
+    other = {'best_score': 7.0, 'best_epoch': 2, 'best_file': 'best_accuracy_top1_epoch_2.pth'}
+    log = log_of({**other, 'else': 1})
+    with pytest.raises(ConfigError, match=r'was selected by accuracy_top1, now by accuracy/top5.*resume_anyway=True'):
+        check_best(log, [hook], 3, 'a.pth')
+    assert log == log_of({**other, 'else': 1})
+    assert len(check_best(log, [hook], 3, 'a.pth', anyway=True)) == 1
+    assert log == log_of({'else': 1})
+    with pytest.raises(CheckpointError, match='the file is damaged'):
+        check_best(log_of({**other, 'best_epoch': 1}), [hook], 3, 'a.pth', anyway=True)
 
 
 @pytest.mark.parametrize('name', ['epoch_1.pth', 'iter_2.pth', 'iter_3.pth'])
@@ -358,9 +375,10 @@ def test_the_whole_state_arrives(trained, fresh):
 
 
 def test_a_loss_scale_starts_where_the_checkpoint_has_none(trained, tmp_path, monkeypatch):
-    """As if a run of bfloat16 or float32 continues on a GPU that needs float16; a CPU's run has no scaler of its own."""
-    options = dict(optim_wrapper=dict(type='AutocastOptimWrapper', dtype='float32'))
-    runner = ready(write_config(tmp_path / 'cl.py', config(**options)), tmp_path / 'run', 'scale')
+    """As if a run of bfloat16 or float32 continues on a GPU that needs float16; a run on a CPU has no scaler."""
+    content = config()
+    content['optim_wrapper'].update(type='AutocastOptimWrapper', dtype='float32')
+    runner = ready(write_config(tmp_path / 'cl.py', content), tmp_path / 'run', 'scale')
     runner.optim_wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=8.0)
     warnings: list[str] = []
     monkeypatch.setattr(runner.logger, 'warning', warnings.append)

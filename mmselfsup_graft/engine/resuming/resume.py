@@ -130,14 +130,14 @@ def resume(
     log = stored_log(content.get('message_hub'), filename)
     check_iteration(content.get('message_hub'), meta['iter'], filename)
     check_averages(content, runner.hooks, filename, model)
-    check_best(log['runtime_info'], runner.hooks, epoch, filename)
+    best = check_best(log, runner.hooks, epoch, filename, anyway)
     place_files(log['runtime_info'], runner.hooks, runner.work_dir)
     moments = checked_moments(runner, content, filename, anyway) if with_optimizer else None
     follow = bool(differing) or not with_schedules or other_schedules(runner, content)
     if runner.param_schedulers is not None and not follow:
         check_all_schedules(runner, content, filename, epoch, iteration)
     options = check_options(runner, content, moments, filename, follow, anyway)
-    differing, follow = differing + options, follow or bool(options)
+    differing, follow = differing + options + best, follow or bool(options)
 
     # everything fits: no check fails from here on
     for difference in differing:
