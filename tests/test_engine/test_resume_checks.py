@@ -14,6 +14,8 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import OneCycleParamScheduler
 from PIL import Image
+from tampering import drop_at as drop
+from tampering import put_at as put
 from test_tools.tiny_runs import (
     assert_identical,
     assert_same_run,
@@ -91,34 +93,7 @@ def everything(runner: GraftRunner) -> dict[str, Any]:
 # ---------------------------------------------------------------- damage
 def moment(key: str, value: Any) -> Callable:
     """Replace an entry of the optimizer state of the sixth parameter."""
-
-    def change(content: dict) -> None:
-        entry = content['optimizer']['state'][5]
-        entry[key] = value(entry[key]) if callable(value) else value
-
-    return change
-
-
-def put(where: str, value: Any) -> Callable:
-    """Replace the value at a path like ``meta.iter``."""
-
-    def change(content: dict) -> None:
-        *path, last = (int(each) if each.isdigit() else each for each in where.split('.'))
-        for each in path:
-            content = content[each]
-        content[last] = value(content[last]) if callable(value) else value
-
-    return change
-
-
-def drop(where: str) -> Callable:
-    def change(content: dict) -> None:
-        *path, last = (int(each) if each.isdigit() else each for each in where.split('.'))
-        for each in path:
-            content = content[each]
-        del content[last]
-
-    return change
+    return put(f'optimizer.state.5.{key}', value)
 
 
 def endless(content: dict) -> None:
