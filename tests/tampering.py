@@ -84,7 +84,8 @@ def drop_at(where: str) -> Callable[[dict], None]:
 
 def transposed(tensor: torch.Tensor) -> torch.Tensor:
     """The same values in another order of memory."""
-    return tensor.permute(*reversed(range(tensor.ndim))).contiguous().permute(*reversed(range(tensor.ndim)))
+    order = tuple(reversed(range(tensor.ndim)))
+    return tensor.permute(order).contiguous().permute(order)
 
 
 def within(tensor: torch.Tensor) -> torch.Tensor:

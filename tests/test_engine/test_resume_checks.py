@@ -664,18 +664,15 @@ def test_resume_anyway_starts_at_the_epoch_with_the_settings_of_the_config(train
 
 
 @pytest.mark.parametrize(
-    ('change', 'updates'),
-    [('train_dataloader.batch_size=4', (4, 8, 12)), ('optim_wrapper.accumulative_counts=2', (4, 5, 6))],
+    ('setting', 'values', 'updates'),
+    [('train_dataloader.batch_size', (8, 4), (4, 8, 12)), ('optim_wrapper.accumulative_counts', (2, 1), (2, 4, 6))],
 )
-def test_a_run_with_an_average_resumes_plainly_after_resume_anyway(change, updates, tmp_path):
+def test_a_run_with_an_average_resumes_plainly_after_resume_anyway(setting, values, updates, tmp_path):
     """Its average has another number of updates than its iterations and settings give."""
     path = write_config(tmp_path / 'cl.py', config(custom_hooks=[dict(type='WeightAverageHook', decay=0.9)]))
     run = ['train', path, '--work-dir', tmp_path / 'run']
-    for epochs, options in (
-        (2, []),
-        (3, ['--resume', '--cfg-options', change, 'resume_anyway=True']),
-        (4, ['--resume', '--cfg-options', change]),
-    ):
+    first, other = (['--cfg-options', f'{setting}={value}'] for value in values)
+    for epochs, options in ((2, first), (3, [*other, 'resume_anyway=True', '--resume']), (4, [*other, '--resume'])):
         done = call_tool(*run, '--epochs', str(epochs), *options, *fresh_name())
         assert done.code == 0, done.err
         content = load(tmp_path / 'run' / f'epoch_{epochs}.pth')
