@@ -67,9 +67,25 @@ def drop(content: dict, path: Place) -> None:
         del parent[path[-1]]
 
 
+def place_of(where: str) -> Place:
+    """The path that a text like ``param_schedulers.0.end`` names."""
+    return tuple(int(each) if each.isdigit() else each for each in where.split('.'))
+
+
+def put_at(where: str, value: Any) -> Callable[[dict], None]:
+    """Replace the value at a path like ``meta.iter``."""
+    return lambda content: put(value)(content, place_of(where))
+
+
+def drop_at(where: str) -> Callable[[dict], None]:
+    """Remove the entry at a path like ``meta.iter``."""
+    return lambda content: drop(content, place_of(where))
+
+
 def transposed(tensor: torch.Tensor) -> torch.Tensor:
     """The same values in another order of memory."""
-    return tensor.permute(*reversed(range(tensor.ndim))).contiguous().permute(*reversed(range(tensor.ndim)))
+    order = tuple(reversed(range(tensor.ndim)))
+    return tensor.permute(order).contiguous().permute(order)
 
 
 def within(tensor: torch.Tensor) -> torch.Tensor:

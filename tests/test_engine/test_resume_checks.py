@@ -14,6 +14,8 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import OneCycleParamScheduler
 from PIL import Image
+from tampering import drop_at as drop
+from tampering import put_at as put
 from test_tools.tiny_runs import (
     assert_identical,
     assert_same_run,
@@ -30,7 +32,7 @@ from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.hooks.checkpoint import SafeCheckpointHook
 from mmselfsup_graft.engine.resuming.latest import latest_checkpoint, stored_counters_or_none
 from mmselfsup_graft.engine.resuming.resume import load_weights, read_plain, resume
-from mmselfsup_graft.engine.resuming.stored_log import check_best
+from mmselfsup_graft.engine.resuming.stored_log import check_best, stored_log
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
@@ -91,34 +93,7 @@ def everything(runner: GraftRunner) -> dict[str, Any]:
 # ---------------------------------------------------------------- damage
 def moment(key: str, value: Any) -> Callable:
     """Replace an entry of the optimizer state of the sixth parameter."""
-
-    def change(content: dict) -> None:
-        entry = content['optimizer']['state'][5]
-        entry[key] = value(entry[key]) if callable(value) else value
-
-    return change
-
-
-def put(where: str, value: Any) -> Callable:
-    """Replace the value at a path like ``meta.iter``."""
-
-    def change(content: dict) -> None:
-        *path, last = (int(each) if each.isdigit() else each for each in where.split('.'))
-        for each in path:
-            content = content[each]
-        content[last] = value(content[last]) if callable(value) else value
-
-    return change
-
-
-def drop(where: str) -> Callable:
-    def change(content: dict) -> None:
-        *path, last = (int(each) if each.isdigit() else each for each in where.split('.'))
-        for each in path:
-            content = content[each]
-        del content[last]
-
-    return change
+    return put(f'optimizer.state.5.{key}', value)
 
 
 def endless(content: dict) -> None:
@@ -293,16 +268,33 @@ def test_tensors_and_other_values_in_a_description_of_the_run(where, value, equa
     assert_identical(everything(fresh), before)
 
 
+def log_of(info: dict[str, Any]) -> dict[str, Any]:
+    return stored_log({'runtime_info': info}, 'a.pth')
+
+
 def test_the_best_epoch_so_far_is_whole():
     hook = SafeCheckpointHook(save_best='accuracy/top1')
     good = {'best_score': 7.0, 'best_epoch': 2, 'best_file': 'best_accuracy_top1_epoch_2.pth'}
-    check_best(good, [hook], 3, 'a.pth')
-    check_best({}, [hook], 3, 'a.pth')
-    check_best({'best_score': 7.0}, [SafeCheckpointHook()], 3, 'a.pth')
+    assert check_best(log_of(good), [hook], 3, 'a.pth') == []
+    check_best(log_of({}), [hook], 3, 'a.pth')
+    check_best(log_of({'best_score': 7.0}), [SafeCheckpointHook()], 3, 'a.pth')
     other = [dict(best_score=NAN), dict(best_epoch=4), dict(best_epoch=1), dict(best_epoch=0)]
     for change in [*other, dict(best_file='best_accuracy_top1_epoch_1.pth'), dict(best_score=None)]:
         with pytest.raises(CheckpointError, match=r'a\.pth cannot be resumed: its best_score, best_ep'):
-            check_best({**good, **change}, [hook], 3, 'a.pth')
+            check_best(log_of({**good, **change}), [hook], 3, 'a.pth')
+
+
+def test_a_best_epoch_of_another_metric_is_another_setting():
+    hook = SafeCheckpointHook(save_best='accuracy/top5')
+    other = {'best_score': 7.0, 'best_epoch': 2, 'best_file': 'best_accuracy_top1_epoch_2.pth'}
+    log = log_of({**other, 'else': 1})
+    with pytest.raises(ConfigError, match=r'was selected by accuracy_top1, now by accuracy/top5.*resume_anyway=True'):
+        check_best(log, [hook], 3, 'a.pth')
+    assert log == log_of({**other, 'else': 1})
+    assert len(check_best(log, [hook], 3, 'a.pth', anyway=True)) == 1
+    assert log == log_of({'else': 1})
+    with pytest.raises(CheckpointError, match='the file is damaged'):
+        check_best(log_of({**other, 'best_epoch': 1}), [hook], 3, 'a.pth', anyway=True)
 
 
 @pytest.mark.parametrize('name', ['epoch_1.pth', 'iter_2.pth', 'iter_3.pth'])
@@ -355,6 +347,20 @@ def test_the_whole_state_arrives(trained, fresh):
     assert now['counters'][:2] == (1, 2)
     assert now['schedules'][0]['last_step'] == 2
     assert fresh.optim_wrapper.optimizer.param_groups[0]['lr'] == saved['optimizer']['param_groups'][0]['lr']
+
+
+def test_a_loss_scale_starts_where_the_checkpoint_has_none(trained, tmp_path, monkeypatch):
+    """As if a run of bfloat16 or float32 continues on a GPU that needs float16; a run on a CPU has no scaler."""
+    content = config()
+    content['optim_wrapper'].update(type='AutocastOptimWrapper', dtype='float32')
+    runner = ready(write_config(tmp_path / 'cl.py', content), tmp_path / 'run', 'scale')
+    runner.optim_wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=8.0)
+    warnings: list[str] = []
+    monkeypatch.setattr(runner.logger, 'warning', warnings.append)
+    file = str(trained / 'run' / 'epoch_1.pth')
+    resume(runner, file, read_plain(file))
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 8.0
+    assert any('float16 in this run does: it starts at 8' in each for each in warnings)
 
 
 def test_views_of_one_memory_become_tensors_of_their_own(trained, tmp_path):
@@ -655,6 +661,22 @@ def test_resume_anyway_starts_at_the_epoch_with_the_settings_of_the_config(train
     assert runner.param_schedulers[0].last_step == 4
     for name, value in load(Path(file))['state_dict'].items():
         assert torch.equal(runner.model.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(
+    ('setting', 'values', 'updates'),
+    [('train_dataloader.batch_size', (8, 4), (4, 8, 12)), ('optim_wrapper.accumulative_counts', (2, 1), (2, 4, 6))],
+)
+def test_a_run_with_an_average_resumes_plainly_after_resume_anyway(setting, values, updates, tmp_path):
+    """Its average has another number of updates than its iterations and settings give."""
+    path = write_config(tmp_path / 'cl.py', config(custom_hooks=[dict(type='WeightAverageHook', decay=0.9)]))
+    run = ['train', path, '--work-dir', tmp_path / 'run']
+    first, other = (['--cfg-options', f'{setting}={value}'] for value in values)
+    for epochs, options in ((2, first), (3, [*other, 'resume_anyway=True', '--resume']), (4, [*other, '--resume'])):
+        done = call_tool(*run, '--epochs', str(epochs), *options, *fresh_name())
+        assert done.code == 0, done.err
+        content = load(tmp_path / 'run' / f'epoch_{epochs}.pth')
+        assert content['meta']['average_steps'] == content['ema_state_dict']['steps'] == updates[epochs - 2]
 
 
 def test_another_option_and_resume_anyway(trained, tmp_path):

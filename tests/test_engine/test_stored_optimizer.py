@@ -13,7 +13,7 @@ from mmselfsup_graft.checkpoints import check_fit
 from mmselfsup_graft.engine.optimizers import AutocastOptimWrapper, DeviceOptimWrapper
 from mmselfsup_graft.engine.resuming.stored_optimizer import checked_optimizer
 from mmselfsup_graft.engine.resuming.stored_states import check_averages, check_state
-from mmselfsup_graft.engine.resuming.stored_updates import check_options, checked_moments
+from mmselfsup_graft.engine.resuming.stored_updates import check_options, checked_moments, initial_scale
 from mmselfsup_graft.errors import CheckpointError
 
 NAN = float('nan')
@@ -79,18 +79,26 @@ def test_options_of_the_loss_scaler_are_those_of_the_run() -> None:
     assert checked_optimizer(state, wrapper, net, 'a.pth')['loss_scaler']['_growth_tracker'] == 9
 
 
-def test_a_loss_scaler_that_would_start_anew_is_said() -> None:
+def test_a_run_without_a_loss_scaler_resumes_where_float16_needs_one() -> None:
     net = model()
     wrapper = stepped(AutocastOptimWrapper(optimizer=torch.optim.AdamW(net.parameters())), net)
     wrapper.loss_scaler = torch.amp.GradScaler('cpu')
-    runner: Any = SimpleNamespace(optim_wrapper=wrapper, param_schedulers=[])
-    content = {'meta': {}, 'optimizer': wrapper.state_dict()}
-    moments = checked_optimizer(content['optimizer'], wrapper, net, 'a.pth')
-    assert check_options(runner, content, moments, 'a.pth', True, False) == []
-    del moments['loss_scaler']
-    with pytest.raises(CheckpointError, match='the optimizer state has no loss_scaler'):
-        check_options(runner, content, moments, 'a.pth', True, False)
-    assert check_options(runner, content, moments, 'a.pth', True, True) != []
+    runner: Any = SimpleNamespace(optim_wrapper=wrapper, param_schedulers=[], model=net)
+    meta, state = {'iter': 1, 'run': {}, 'loss_scalers': 1}, wrapper.state_dict()
+    moments = checked_moments(runner, {'meta': meta, 'optimizer': state}, 'a.pth', False)
+    assert moments['loss_scaler'] == state['loss_scaler']
+    assert initial_scale(moments, wrapper) is None
+    plain = {key: value for key, value in state.items() if key != 'loss_scaler'}
+    for scaler in ({'loss_scaler': {}}, {}):  # of bfloat16 or a CPU, and of a run without mixed precision
+        with pytest.raises(CheckpointError, match='has 0 loss scalers, expected 1'):
+            checked_moments(runner, {'meta': meta, 'optimizer': {**plain, **scaler}}, 'a.pth', False)
+        for count in ({'loss_scalers': 0}, {}):  # older versions stored no number
+            content = {'meta': {'iter': 1, 'run': {}, **count}, 'optimizer': {**plain, **scaler}}
+            moments = checked_moments(runner, content, 'a.pth', False)
+            assert check_options(runner, content, moments, 'a.pth', True, False) == []
+            assert initial_scale(moments, wrapper) == 2.0**16
+            wrapper.load_state_dict(moments)
+            assert wrapper.loss_scaler.get_scale() == 2.0**16
 
 
 def test_several_optimizers() -> None:
@@ -177,13 +185,12 @@ def test_averages() -> None:
     net = model()
 
     class Hook:
-        begin_iter, every = 0, 1
         ema_model = nn.Module()
 
     Hook.ema_model.module = model()
     Hook.ema_model.register_buffer('steps', torch.tensor(0))
     good = {'steps': torch.tensor(3), **{f'module.{name}': value for name, value in net.state_dict().items()}}
-    check_averages({'ema_state_dict': good}, [Hook()], 'a.pth', net)
+    check_averages({'meta': {}, 'ema_state_dict': good}, [Hook()], 'a.pth', net)
     for name, value, message in (
         ('module.0.weight', torch.zeros(1), r'module.0.weight has shape \(1,\)'),
         ('module.0.weight', torch.full((4, 3), NAN), 'module.0.weight holds NaN'),
@@ -193,17 +200,11 @@ def test_averages() -> None:
         ('steps', torch.tensor(2**62), f'has {2**62} steps'),
     ):
         with pytest.raises(CheckpointError, match=message):
-            check_averages({'ema_state_dict': {**good, name: value}}, [Hook()], 'a.pth', net)
-    for iteration, begin, every, fits in (
-        (3, 0, 1, True), (2, 0, 1, False), (4, 0, 1, False), (4, 1, 1, True), (6, 0, 2, True), (9, 0, 2, False),
-    ):  # fmt: skip
-        hook = Hook()
-        hook.begin_iter, hook.every = begin, every
-        if fits:
-            check_averages({'ema_state_dict': good}, [hook], 'a.pth', net, iteration)
-        else:
-            with pytest.raises(CheckpointError, match='has 3 steps, expected'):
-                check_averages({'ema_state_dict': good}, [hook], 'a.pth', net, iteration)
+            check_averages({'meta': {}, 'ema_state_dict': {**good, name: value}}, [Hook()], 'a.pth', net)
+    check_averages({'meta': {'average_steps': 3}, 'ema_state_dict': good}, [Hook()], 'a.pth', net)
+    for wanted in (2, 4, '3', 3.0, None):
+        with pytest.raises(CheckpointError, match=r'has 3 steps, expected .* \(meta\.average_steps'):
+            check_averages({'meta': {'average_steps': wanted}, 'ema_state_dict': good}, [Hook()], 'a.pth', net)
     for content, hooks in (({}, [Hook()]), ({'ema_state_dict': good}, [])):
         with pytest.raises(CheckpointError, match='average of the weights'):
             check_averages(content, hooks, 'a.pth', net)

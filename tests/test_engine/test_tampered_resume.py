@@ -16,7 +16,8 @@ from mmselfsup_graft.engine import GraftRunner
 from mmselfsup_graft.engine.resuming.resume import read_plain, resume
 from mmselfsup_graft.errors import GraftError
 
-COUNT = 40
+COUNT = 18  # of each kind of run
+AVERAGE = dict(type='EMAHook', momentum=0.1)
 # another seed is a legitimate value, and a warning
 LEGITIMATE = {'meta.seed'}
 # of the log: set anew by every run, or shown only
@@ -31,13 +32,26 @@ def quick():
 
 
 @pytest.fixture(scope='module')
-def runner(tmp_path_factory) -> GraftRunner:
-    """Right before it resumes from ``epoch_1.pth`` in the folder ``run`` beside its own."""
+def trained(tmp_path_factory) -> Path:
+    """Folder with a config and its run of one epoch."""
     folder = tmp_path_factory.mktemp('tampered')
-    path = write_config(folder / 'cl.py', config(custom_hooks=[dict(type='EMAHook', momentum=0.1)]))
+    path = write_config(folder / 'cl.py', config(epochs=1, custom_hooks=[AVERAGE]))
     done = call_tool('train', path, '--work-dir', folder / 'run', *fresh_name())
     assert done.code == 0, done.err
-    return ready(path, folder / 'again', 'tampered')
+    return folder
+
+
+def of_a_plain_run(trained: Path, folder: Path) -> tuple[GraftRunner, Path]:
+    return ready(trained / 'cl.py', folder / 'again', 'plain'), trained / 'run' / 'epoch_1.pth'
+
+
+def of_a_run_resumed_anyway(trained: Path, folder: Path) -> tuple[GraftRunner, Path]:
+    """Of a second epoch with another batch than the first."""
+    path = write_config(folder / 'cl.py', config(custom_hooks=[AVERAGE], train_dataloader=dict(batch_size=4)))
+    anyway = ['--resume', trained / 'run' / 'epoch_1.pth', '--cfg-options', 'resume_anyway=True']
+    done = call_tool('train', path, '--work-dir', folder / 'run', *anyway, *fresh_name())
+    assert done.code == 0, done.err
+    return ready(path, folder / 'again', 'anyway'), folder / 'run' / 'epoch_2.pth'
 
 
 def variants(content: dict[str, Any], seed: int) -> list[tuple[tampering.Place, str]]:
@@ -76,17 +90,19 @@ def resumed(runner: GraftRunner, path: Path) -> dict[str, Any]:
     return state
 
 
-def test_variants(runner, tmp_path):
-    good = Path(runner.work_dir).parent / 'run' / 'epoch_1.pth'
+@pytest.mark.parametrize(('seed', 'kind'), enumerate([of_a_plain_run, of_a_run_resumed_anyway]))
+def test_variants(seed, kind, trained, tmp_path):
+    """Of the checkpoint of each kind of run, for a runner right before it resumes from it."""
+    runner, good = kind(trained, tmp_path)
     content, outcomes = load(good), []
     runner.cfg.resume = runner._resume = True
     wanted = resumed(runner, good)
-    for place, name in variants(content, seed=0):
+    for place, name in variants(content, seed):
         value = tampering.holder(content, place)[place[-1]]
-        torch.save(tampering.changed(content, place, tampering.changes_for(value)[name]), tmp_path / 'epoch_1.pth')
+        torch.save(tampering.changed(content, place, tampering.changes_for(value)[name]), tmp_path / 'changed.pth')
         what = f'{".".join(map(str, place))}: {name}'
         try:
-            state = resumed(runner, tmp_path / 'epoch_1.pth')
+            state = resumed(runner, tmp_path / 'changed.pth')
         except GraftError as error:
             text = str(error)
             assert text.isprintable(), what

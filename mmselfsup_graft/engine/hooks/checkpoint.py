@@ -8,7 +8,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import traits_of
-from mmselfsup_graft.engine.resuming.fingerprint import run_fingerprint, stored_entries, stored_steps
+from mmselfsup_graft.engine.resuming.fingerprint import run_fingerprint, stored_entries, stored_scalers, stored_steps
+from mmselfsup_graft.engine.resuming.stored_states import average_steps
 from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import HOOKS
@@ -35,6 +36,10 @@ class ReadableCheckpointHook(CheckpointHook):
         if 'optimizer' in checkpoint:
             checkpoint['meta']['optimizer_entries'] = stored_entries(checkpoint['optimizer'])
             checkpoint['meta']['optimizer_steps'] = stored_steps(checkpoint['optimizer'])
+            checkpoint['meta']['loss_scalers'] = stored_scalers(checkpoint['optimizer'])
+        updates = average_steps(checkpoint)  # the hook of an average adds it before, by its priority
+        if updates is not None:
+            checkpoint['meta']['average_steps'] = updates
         schedules = checkpoint.get('param_schedulers', [])
         for states in schedules.values() if isinstance(schedules, dict) else [schedules]:
             states[:] = [{key: value for key, value in each.items() if not callable(value)} for each in states]

@@ -22,8 +22,7 @@ def run_fingerprint(runner: Runner) -> dict[str, Any] | None:
     """Settings that define an iteration of this run, as plain data; None outside of training.
 
     The list of samples is represented by its hash: names relative to the data set's folder, so that the folder may
-        move. The
-    content of some images is hashed as well, to detect another folder with the same names.
+    move. The content of some images is hashed as well, to detect another folder with the same names.
     """
     loop = runner._train_loop
     if loop is None or not isinstance(loop, BaseLoop):
@@ -60,6 +59,15 @@ def stored_entries(state: Any) -> int:
     if isinstance(state.get('state'), Mapping):
         return len(state['state'])
     return sum(stored_entries(each) for each in state.values() if isinstance(each, Mapping))
+
+
+def stored_scalers(state: Any) -> int:
+    """Number of loss scalers with a scale in an optimizer state, over all optimizers; without float16 there is none."""
+    if not isinstance(state, Mapping):
+        return 0
+    if isinstance(state.get('state'), Mapping):
+        return int(bool(state.get('loss_scaler')))
+    return sum(stored_scalers(each) for each in state.values() if isinstance(each, Mapping))
 
 
 def stored_steps(state: Any) -> int:

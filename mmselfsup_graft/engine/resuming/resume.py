@@ -22,7 +22,14 @@ from .fingerprint import check_fingerprint, run_fingerprint
 from .latest import checkpoints_of
 from .stored_log import check_best, check_iteration, place_files, stored_log
 from .stored_states import check_averages, check_state, stored_counters, training_content
-from .stored_updates import check_all_schedules, check_options, checked_moments, other_schedules, schedule_pairs
+from .stored_updates import (
+    check_all_schedules,
+    check_options,
+    checked_moments,
+    initial_scale,
+    other_schedules,
+    schedule_pairs,
+)
 from .stored_values import kind_of, plain_copy, without_tensors
 
 _REMEDY = 'it cannot be resumed; use another checkpoint of the run'
@@ -122,15 +129,15 @@ def resume(
     check_state(content['state_dict'], model.state_dict(), filename, True, names)
     log = stored_log(content.get('message_hub'), filename)
     check_iteration(content.get('message_hub'), meta['iter'], filename)
-    check_averages(content, runner.hooks, filename, model, None if anyway else meta['iter'])
-    check_best(log['runtime_info'], runner.hooks, epoch, filename)
+    check_averages(content, runner.hooks, filename, model)
+    best = check_best(log, runner.hooks, epoch, filename, anyway)
     place_files(log['runtime_info'], runner.hooks, runner.work_dir)
     moments = checked_moments(runner, content, filename, anyway) if with_optimizer else None
     follow = bool(differing) or not with_schedules or other_schedules(runner, content)
     if runner.param_schedulers is not None and not follow:
         check_all_schedules(runner, content, filename, epoch, iteration)
     options = check_options(runner, content, moments, filename, follow, anyway)
-    differing, follow = differing + options, follow or bool(options)
+    differing, follow = differing + options + best, follow or bool(options)
 
     # everything fits: no check fails from here on
     for difference in differing:
@@ -212,6 +219,11 @@ def _load_moments(runner: Runner, states: dict[str, Any], follow: bool) -> None:
     several = isinstance(wrapper, OptimWrapperDict)
     pairs = [(wrapper[name], states[name]) for name in states] if several else [(wrapper, states)]
     for each, state in pairs:
+        scale = initial_scale(state, each)
+        if scale is not None:
+            runner.logger.warning(
+                f'the run of the checkpoint used no loss scale, float16 in this run does: it starts at {scale:g}'
+            )
         if follow:  # use rates and other values of this config, from which the schedule is recomputed
             state.pop('base_param_settings', None)
             state['param_groups'] = [

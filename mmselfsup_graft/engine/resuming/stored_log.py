@@ -9,11 +9,13 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import HistoryBuffer
 
 from mmselfsup_graft.checkpoints.finite_values import are_steps
-from mmselfsup_graft.errors import CheckpointError
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 
 from .stored_values import is_number, kind_of
 
 _BEST = re.compile(r'best_[^/\x00-\x1f\x7f]{1,200}\.pth')  # names of hooks, which delete the previous best one
+_BEST_FILE = re.compile(r'best_(.+)_epoch_(\d+)\.pth', re.DOTALL)  # metric and epoch, as SafeCheckpointHook names it
+_BEST_EPOCH = ('best_score', 'best_epoch', 'best_file')
 _LAST = re.compile(r'\w[\w.=-]{0,200}\.pth')
 # set by every run at its start; a file must not replace the config texts, which some code executes
 _OF_THE_RUN = {
@@ -74,24 +76,48 @@ def check_iteration(hub: Any, iteration: int, filename: str) -> None:
         )
 
 
-def check_best(info: Mapping[str, Any], hooks: Iterable[Any], epoch: int, filename: str) -> None:
+def check_best(
+    log: Mapping[str, dict[str, Any]], hooks: Iterable[Any], epoch: int, filename: str, anyway: bool = False
+) -> list[str]:
     """Check the best epoch so far, which a run with ``save_best`` replaces when a later one is better.
+
+    Args:
+        log: Result of :func:`stored_log`; a best epoch of another metric is removed from it if ``anyway`` is set.
+        hooks: Of the run.
+        epoch: Epoch of the file.
+        filename: For the message.
+        anyway: Return a difference of the metrics instead of raising an error.
+
+    Returns:
+        Description of the difference, if there is one.
 
     Raises:
         CheckpointError: If score, epoch and file do not belong together.
+        ConfigError: If the best epoch was selected by another metric and ``anyway`` is not set.
     """
-    for hook in hooks:
-        named = hook.best_name if getattr(hook, 'best_metric', None) is not None else None
-        found = [info[key] for key in ('best_score', 'best_epoch', 'best_file') if info.get(key) is not None]
-        if named is None or not found:
-            continue
-        whole = len(found) == 3 and is_number(found[0]) and 0 < found[1] <= epoch and found[2] == named(found[1])
-        if not whole:
-            raise CheckpointError(
-                f'{filename} cannot be resumed: its best_score, best_epoch and best_file are '
-                f'{", ".join(map(kind_of, found))}, expected a number, an epoch up to {epoch} and the name of its '
-                'file; the file is damaged, resume from another one'
-            )
+    info = log['runtime_info']
+    found = [info[key] for key in _BEST_EPOCH if info.get(key) is not None]
+    hook = next((hook for hook in hooks if getattr(hook, 'best_metric', None) is not None), None)
+    if hook is None or not found:
+        return []
+    before = _BEST_FILE.fullmatch(found[-1]) if len(found) == len(_BEST_EPOCH) else None
+    if before is None or not is_number(found[0]) or not 0 < found[1] <= epoch or before[2] != str(found[1]):
+        raise CheckpointError(
+            f'{filename} cannot be resumed: its best_score, best_epoch and best_file are '
+            f'{", ".join(map(kind_of, found))}, expected a number, an epoch up to {epoch} and the name of its '
+            'file; the file is damaged, resume from another one'
+        )
+    if found[-1] == hook.best_name(found[1]):
+        return []
+    difference = f'the best epoch was selected by {before[1]}, now by {hook.best_metric}'
+    if not anyway:
+        raise ConfigError(
+            f'cannot resume {filename}: {difference}. Use save_best of the first start, or resume_anyway=True '
+            '(--cfg-options resume_anyway=True) to select the best of the epochs that follow'
+        )
+    for key in _BEST_EPOCH:
+        del info[key], log['resumed_keys'][key]
+    return [f'{difference}: {found[-1]} is kept, and the best of the epochs that follow is selected']
 
 
 def _history(columns: Any) -> HistoryBuffer | None:

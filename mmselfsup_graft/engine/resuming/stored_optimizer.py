@@ -96,7 +96,8 @@ class _Check:
             if not isinstance(given, dict):
                 raise self.refuse(f"'base_param_settings' of the optimizer is {kind_of(given)}, expected a dict")
             checked['base_param_settings'] = {'params': base['params'], **self.group(given, base, 'base')}
-        if state.get('loss_scaler') and hasattr(wrapper, 'loss_scaler'):  # else initialized, as in a first start
+        # empty or missing in the file of a run without float16: a scaler of this run then starts as in a first start
+        if state.get('loss_scaler') and hasattr(wrapper, 'loss_scaler'):
             checked['loss_scaler'] = self.scaler(state['loss_scaler'], wrapper.loss_scaler)
         return checked
 

@@ -125,23 +125,29 @@ def check_state(
         raise CheckpointError(f'{filename} does not fit this model: {"; ".join(problems[:3])}{more}')
 
 
-def check_averages(
-    content: Mapping[str, Any], hooks: Iterable[Any], filename: str, model: nn.Module, iteration: int | None = None
-) -> None:
+def average_steps(content: Mapping[str, Any]) -> int | None:
+    """Number of updates of the weight average in a checkpoint; None if there is no average, or it does not count."""
+    steps = content.get('ema_state_dict', {}).get('steps')
+    return None if steps is None else int(steps)
+
+
+def check_averages(content: Mapping[str, Any], hooks: Iterable[Any], filename: str, model: nn.Module) -> None:
     """Compare the weight average of a file with that of the run's hook, if it has one.
+
+    Its number of updates is compared with that in the file's meta. It does not follow from the iteration: a run that
+    was resumed with another batch restarts its iterations.
 
     Args:
         content: Of the file.
         hooks: Of the run.
         filename: For the message.
         model: Of the run.
-        iteration: Iteration of the file; None: with how many steps the average was made is not compared with it.
 
     Raises:
-        CheckpointError: If it does not fit, its number of steps is impossible, or only one of the two has an average.
+        CheckpointError: If it does not fit, its number of updates differs from that in meta (in files of older
+            versions: is impossible), or only one of the two has an average.
     """
-    keeping = [hook for hook in hooks if isinstance(getattr(hook, 'ema_model', None), nn.Module)]
-    averages = [hook.ema_model for hook in keeping]
+    averages = [hook.ema_model for hook in hooks if isinstance(getattr(hook, 'ema_model', None), nn.Module)]
     if averages and 'ema_state_dict' not in content:
         raise CheckpointError(
             f'{filename} cannot be resumed: it has no average of the weights (ema_state_dict), this run keeps one'
@@ -151,24 +157,28 @@ def check_averages(
             f'{filename} cannot be resumed: it has an average of the weights (ema_state_dict), for which this run has '
             'no hook; resume with the config of the first start'
         )
-    for hook, average in zip(keeping, averages):
+    for average in averages:
         names = [f'module.{name}' for name, _ in model.named_parameters()]
         check_state(content['ema_state_dict'], average.state_dict(), f'the average in {filename}', True, names)
-        steps = content['ema_state_dict'].get('steps')
-        # the decay is computed from the number of steps, and an average of none is replaced by the weights
-        least, most = (0, LONGEST) if iteration is None else (_fewest_updates(hook, iteration), iteration)
-        if steps is not None and not least <= int(steps) <= most:
+    if averages:
+        _check_average_steps(content, filename)
+
+
+def _check_average_steps(content: Mapping[str, Any], filename: str) -> None:
+    # the decay is computed from the number of steps, and an average of none is replaced by the weights
+    steps, meta = average_steps(content), content['meta']
+    if 'average_steps' in meta:
+        wanted = meta['average_steps']
+        if type(wanted) is not int or steps != wanted:
             raise CheckpointError(
-                f'{filename} cannot be resumed: the average of the weights has {int(steps)} steps, expected '
-                f'{least} to {most}; the file is damaged, or the interval of the average was another'
+                f'{filename} cannot be resumed: the average of the weights has {steps} steps, expected '
+                f'{kind_of(wanted)} (meta.average_steps); the file is damaged, resume from another one'
             )
-
-
-def _fewest_updates(hook: Any, iteration: int) -> int:
-    """Least number of updates of a weight average after so many iterations."""
-    if getattr(hook, 'begin_iter', 0) or getattr(hook, 'begin_epoch', 0):  # options of mmengine's hook
-        return 0
-    return iteration // getattr(hook, 'every', 1)
+    elif steps is not None and not 0 <= steps <= LONGEST:
+        raise CheckpointError(
+            f'{filename} cannot be resumed: the average of the weights has {steps} steps, expected 0 to {LONGEST}; '
+            'the file is damaged, resume from another one'
+        )
 
 
 # ---------------------------------------------------------------- schedules

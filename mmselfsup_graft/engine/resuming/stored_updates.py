@@ -10,7 +10,7 @@ from mmselfsup_graft.engine.run_parts import optim_wrappers, unwrapped_model
 from mmselfsup_graft.errors import CheckpointError
 
 from .continued_schedules import other_lengths
-from .fingerprint import stored_entries, stored_steps
+from .fingerprint import stored_entries, stored_scalers, stored_steps
 from .stored_optimizer import checked_optimizer
 from .stored_options import differing_options, differing_schedules, differing_values
 from .stored_states import check_schedules
@@ -45,6 +45,12 @@ def checked_moments(runner: Runner, content: dict[str, Any], filename: str, anyw
         raise CheckpointError(
             f'{filename} cannot be resumed: its optimizer has made {stored_steps(checked)} steps, expected {steps} '
             '(meta.optimizer_steps); the file is damaged, resume from another one'
+        )
+    scalers = stored_scalers(state)
+    if 'loss_scalers' in meta and (type(meta['loss_scalers']) is not int or meta['loss_scalers'] != scalers):
+        raise CheckpointError(
+            f'{filename} cannot be resumed: it has {scalers} loss scalers, expected {kind_of(meta["loss_scalers"])} '
+            '(meta.loss_scalers); the file is damaged, resume from another one'
         )
     return checked
 
@@ -81,8 +87,6 @@ def check_options(
         saved = saved.get(name, []) if isinstance(saved, dict) else saved
         groups = _groups(moments, content['optimizer'], name) if moments is not None else []
         found += differing_options(groups, each, schedules, fingerprint)
-        if moments is not None:
-            found += _missing_scale(moments if name is None else moments[name], each)
         if not follow:
             found += differing_schedules(saved, schedules, groups)
             found += differing_values(groups, saved, schedules, each)
@@ -96,11 +100,17 @@ def check_options(
     return found
 
 
-def _missing_scale(moments: dict[str, Any], wrapper: OptimWrapper) -> list[str]:
+def initial_scale(moments: dict[str, Any], wrapper: OptimWrapper) -> float | None:
+    """The loss scale from which this run starts, where the resumed one had none; None if it uses none or has one.
+
+    Args:
+        moments: Of one optimizer, of :func:`checked_moments`.
+        wrapper: Of the run, as it was built.
+    """
     scaler = getattr(wrapper, 'loss_scaler', None)
     if scaler is None or not scaler.is_enabled() or 'loss_scaler' in moments or not moments['state']:
-        return []
-    return ['the optimizer state has no loss_scaler, this run (amp) has one']
+        return None
+    return scaler.get_scale()
 
 
 def _groups(moments: dict[str, Any], stored: dict[str, Any], name: str | None) -> list[dict[str, Any]]:
