@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     config = write_config(tmp_path / 'tiny.py', tiny_config('mim', epochs=1))
     graft.train(config, work_dir=tmp_path / 'run')
     with pytest.raises(GraftError, match='finished: 1 of 1 epochs'):
-        graft.train(config, work_dir=tmp_path / 'run', resume='auto')
+        graft.train(config, work_dir=tmp_path / 'run', resume=True)
 
 
 def test_the_report_of_another_recipe_is_not_replaced(tmp_path):
@@ -56,6 +57,22 @@ def test_the_report_of_another_recipe_is_not_replaced(tmp_path):
     with pytest.raises(ConfigError, match='of another recipe'):
         graft.run_recipe(recipe, work_dir=work_dir)
     assert [path.name for path in work_dir.iterdir()] == ['table.json']
+
+
+def test_a_recipe_and_a_training_do_not_share_a_folder(tmp_path):
+    config = write_config(tmp_path / 'tiny.py', tiny_config('mim', epochs=1))
+    recipe = tmp_path / 'recipe.py'
+    recipe.write_text(f"stages = [dict(name='mim', config={config.name!r})]\n")
+    for folder, name, run in (
+        ('trained', 'history.jsonl', lambda folder: graft.run_recipe(recipe, work_dir=folder)),
+        ('staged', 'mim/stage.json', lambda folder: graft.train(config, work_dir=folder)),
+    ):
+        path = tmp_path / folder / name
+        path.parent.mkdir(parents=True)
+        path.write_text('{}')
+        with pytest.raises(ConfigError, match=r'holds (a training|the stages of a recipe); choose another --work-dir'):
+            run(tmp_path / folder)
+        assert [each.name for each in (tmp_path / folder).iterdir()] == [Path(name).parts[0]]
 
 
 def test_scripts_for_earlier_versions_register_the_modules():

@@ -78,7 +78,7 @@ def training_config(
     config: str | os.PathLike,
     options: dict[str, Any] | None = None,
     work_dir: str | os.PathLike | None = None,
-    resume: str | None = None,
+    resume: str | bool | None = None,
     epochs: int | None = None,
     amp: bool = False,
     auto_scale_lr: bool = False,
@@ -90,7 +90,7 @@ def training_config(
         config: Config file.
         options: Overrides by dotted key.
         work_dir: Where to write; default: ``work_dirs/<config name>``.
-        resume: Checkpoint to resume, or ``auto`` for the newest one in the work directory.
+        resume: Checkpoint to resume; ``auto`` or True for the newest one in the work directory.
         epochs: Length of the run; the learning-rate schedule follows.
         amp: Use half precision if the machine supports it.
         auto_scale_lr: Scale the learning rate with the batch size.
@@ -113,7 +113,7 @@ def training_config(
     if auto_scale_lr:
         enable_auto_scale_lr(cfg)
     if resume:
-        enable_resume(cfg, resume)
+        enable_resume(cfg, 'auto' if resume is True else resume)
     return cfg
 
 

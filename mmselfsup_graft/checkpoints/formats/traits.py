@@ -272,8 +272,9 @@ def _from_config(config: Mapping[str, Any]) -> Traits:
     traits = Traits(mean=mean, std=std) if mean and std and min(std) > 0 else UNKNOWN
     kind = str(backbone.get('type', ''))
     traits = replace(traits, act=_act_of_config(backbone), style=_style_of_config(backbone))
-    stages = {name: _whole_numbers(backbone.get(name)) for name in ('strides', 'dilations')}
-    traits = replace(traits, **(stages if 'ResNe' in str(backbone.get('type', '')) else {}))
+    if 'ResNe' in kind:
+        strides, dilations = (_whole_numbers(backbone.get(name)) for name in ('strides', 'dilations'))
+        traits = replace(traits, strides=strides, dilations=dilations)
     if not kind or any(each in kind for each in _CONV):
         return traits
     norm = backbone.get('norm_cfg')

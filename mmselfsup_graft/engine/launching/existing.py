@@ -39,8 +39,10 @@ def refuse_other_recipe(work_dir: Path, stages: Iterable[str]) -> None:
         stages: Names of the stages of the recipe that is to run; each leaves ``stage.json`` in its folder.
 
     Raises:
-        ConfigError: If there is a report, and none of these stages was ever run there.
+        ConfigError: If there is a report, and none of these stages was ever run there, or a single training.
     """
+    if (work_dir / 'history.jsonl').is_file():
+        raise ConfigError(f'{work_dir} holds a training; choose another --work-dir for the recipe')
     found = [name for name in ('table.json', 'report.html') if (work_dir / name).is_file()]
     if found and not any((work_dir / name / 'stage.json').is_file() for name in stages):
         raise ConfigError(
@@ -58,9 +60,11 @@ def clear_work_dir(cfg: Config, overwrite: bool) -> None:
         overwrite: Delete the checkpoints, history and notes of the earlier run.
 
     Raises:
-        ConfigError: If there is an earlier run and it must not be deleted, or the run to resume keeps its
+        ConfigError: If there is a recipe, or an earlier run that must not be deleted, or the run to resume keeps its
             checkpoints in a folder that this config does not use.
     """
+    if any(Path(cfg.work_dir).glob('*/stage.json')):
+        raise ConfigError(f'{cfg.work_dir} holds the stages of a recipe; choose another --work-dir')
     if cfg.get('resume'):
         _refuse_elsewhere(cfg)
         return

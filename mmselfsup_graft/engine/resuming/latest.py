@@ -132,7 +132,8 @@ def finished(cfg: Any) -> str | None:
     if counters is None or counters[0] < wanted or _is_of_another_model(source, cfg):
         return None
     epoch, iteration = counters
+    done = f'{epoch} of {wanted} epochs' if epoch == wanted else f'{epoch} epochs, and {wanted} are asked for'
     return (
-        f'finished: {epoch} of {wanted} epochs, use --epochs for more (resumed epoch: {epoch}, iter: {iteration}, '
+        f'finished: {done}, use --epochs for more (resumed epoch: {epoch}, iter: {iteration}, '
         f'from {source}; no file was changed)'
     )
