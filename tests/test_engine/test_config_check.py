@@ -191,7 +191,7 @@ def test_options_may_change_a_type_and_its_keys_together(reverse):
     ('option', 'message'),
     [
         ('optim_wrapper.optimizer.learning', 'AdamW has no such option'),
-        ('optim_wrapper.optimizer.lr', "did you mean 'optimizer'"),
+        ('optim_wrapper.optimzer.lr', "did you mean 'optimizer'"),
         ('modle.backbone.depth', "did you mean 'model'"),
         ('image_size', "did you mean 'img_size'"),
         ('param_scheduler.3.T_max', 'list of 1 items'),
