@@ -147,10 +147,13 @@ def test_the_text_of_a_config_is_never_run(tmp_path: Path) -> None:
         assert convert_file(tmp_path / 'in.pth', tmp_path / 'x.pth', ConvertOptions('timm', overwrite=True)).path
 
 
-@pytest.mark.parametrize('wrong', [{'num_heads': 'x'}, {'grid': [4]}, {'std': [0.0]}, {'norm_eps': -1}])
+@pytest.mark.parametrize(
+    'wrong',
+    [{'num_heads': 'x'}, {'grid': [4]}, {'std': [0.0]}, {'norm_eps': -1}, {'strides': [1, 0]}, {'dilations': 2}],
+)
 def test_traits_that_cannot_be(wrong: dict[str, Any], tmp_path: Path) -> None:
     source = write(plain_vit.make(), tmp_path / 'in.pth', **wrong)
-    with pytest.raises(CheckpointError, match='which is impossible'):
+    with pytest.raises(CheckpointError, match=rf"meta\['encoder'\]\['{next(iter(wrong))}'\] is .*, expected"):
         convert_file(source, tmp_path / 'out.pth', ConvertOptions('timm'))
 
 

@@ -232,7 +232,10 @@ def _checked(told: Mapping[str, tuple[Any, str]], origin: str) -> Traits:
         'num_heads': (lambda v: v if type(v) is int and v > 0 else None, 'a positive whole number'),
         'grid': pair,
         'img_size': pair,
-        'norm_eps': (lambda v: float(v) if isinstance(v, float | int) and 0 < v < 1 else None, 'between 0 and 1'),
+        'norm_eps': (
+            lambda v: float(v) if isinstance(v, float | int) and 0 < v < 1 else None,
+            'a number between 0 and 1',
+        ),
         'mean': (_numbers, 'a number per channel'),
         'std': (lambda v: n if (n := _numbers(v)) and min(n) > 0 else None, 'a positive number per channel'),
         'act': (activation_name, 'the name of an activation'),
