@@ -115,7 +115,7 @@ def _load(path: Path, unsafe_pickle: bool) -> Any:
     if path.suffix == SAFETENSORS:
         return _load_safetensors(path)
     if unsafe_pickle:
-        return torch.load(path, map_location='cpu', weights_only=False)  # nosec B614: the caller asked for it
+        return torch.load(path, map_location='cpu', weights_only=False)  # nosec B614 # the caller asked for it
     with open(path, 'rb') as file:
         return load_file(file)
 

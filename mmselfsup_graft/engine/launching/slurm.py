@@ -38,7 +38,7 @@ def slurm_variables(variables: Mapping[str, str]) -> dict[str, str]:
 def _first_node(variables: Mapping[str, str]) -> str:
     nodes = variables.get('SLURM_STEP_NODELIST') or variables.get('SLURM_JOB_NODELIST', '')
     try:
-        done = subprocess.run(  # nosec B607: where Slurm is installed is given by the PATH of its job
+        done = subprocess.run(  # nosec B607 # the PATH of a job says where Slurm is
             ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, timeout=60, check=True
         )
         return done.stdout.split()[0]
