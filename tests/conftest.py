@@ -20,6 +20,7 @@ sys.path.append(str(Path(__file__).parents[1] / 'benchmarks'))
 
 from config_cache import remember_files
 from helpers import enter_scope
+from mmengine.registry import DefaultScope
 from test_datasets.test_fast.images import WITH_DALI
 
 remember_files()
@@ -77,11 +78,18 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope='session', autouse=True)
-def our_scope() -> None:
-    """Make our registries mmengine's default scope, as the tools do."""
+def quiet_and_one_thread() -> None:
     torch.set_num_threads(1)  # tiny models are faster without waiting for other threads, on a busy machine above all
     enter_scope()
     logging.getLogger('mmengine').setLevel(logging.ERROR)
+
+
+@pytest.fixture(autouse=True)
+def our_scope() -> None:
+    """Make our registries mmengine's default scope, as the tools do; a run of mmdet's in an earlier test changed it."""
+    scope = DefaultScope.get_current_instance()
+    if scope is None or scope.scope_name != 'mmselfsup_graft':
+        enter_scope()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models import fitting
+from mmselfsup_graft.models import derived_sizes
 from mmselfsup_graft.models.derived_sizes import sizes_of
 from mmselfsup_graft.registry import MODELS
 
@@ -184,10 +184,10 @@ def test_images_of_other_channels_are_refused(config: dict[str, Any], images: An
 
 def test_images_of_another_size_are_said_once(monkeypatch):
     said = []
-    monkeypatch.setattr(fitting, 'print_log', lambda text, **_: said.append(text))
+    monkeypatch.setattr(derived_sizes, 'print_log', lambda text, **_: said.append(text))
     backbone = torch.nn.Module()
     backbone.img_size = (32, 32)
     for size in (32, 64, 64):
-        fitting.check_images('MoCoV3', backbone, [torch.zeros(1, 3, size, size), torch.zeros(1, 3, 8, 8)])
+        derived_sizes.check_images('MoCoV3', backbone, [torch.zeros(1, 3, size, size), torch.zeros(1, 3, 8, 8)])
     assert len(said) == 1
     assert said[0].startswith('MoCoV3: images of 64 x 64 for a backbone of 32 x 32')
