@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from mmselfsup_graft.errors import ConfigError, GraftError
+from mmselfsup_graft.ops.finder import VALUES
+from mmselfsup_graft.ops.finder import VARIABLE as OPERATORS
 from mmselfsup_graft.utils.files import is_disk_full, is_shared_memory_full
 from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, exit_reason, exit_together, handled, request
 from mmselfsup_graft.utils.suggestions import did_you_mean
@@ -64,9 +66,9 @@ def check_variables(environment: Mapping[str, str]) -> None:
     Raises:
         ConfigError: If one of ours has a value without meaning.
     """
-    operators = environment.get('GRAFT_MMCV_OPS', '')
-    if operators not in ('', 'torchvision'):
-        raise ConfigError(f'GRAFT_MMCV_OPS is {operators!r}, expected torchvision or nothing')
+    operators = environment.get(OPERATORS, '')
+    if operators not in VALUES:
+        raise ConfigError(f'{OPERATORS} is {operators!r}, expected torchvision, compiled or nothing')
     for name in environment if _is_first() else ():
         if name.startswith('GRAFT_') and name not in _VARIABLES:
             print(f'warning: nothing reads {name}{did_you_mean(name, _VARIABLES)}', file=sys.stderr)

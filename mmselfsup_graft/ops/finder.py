@@ -18,6 +18,8 @@ from typing import Literal
 EXTENSION = 'mmcv._ext'
 #: Set to ``torchvision`` to ignore installed compiled operators.
 VARIABLE = 'GRAFT_MMCV_OPS'
+#: Its values; ``compiled`` is what happens without it.
+VALUES = ('torchvision', 'compiled', '')
 _ORIGIN = 'mmselfsup_graft.ops'
 
 

@@ -20,6 +20,8 @@ def test_a_misspelled_name(capsys: pytest.CaptureFixture[str]) -> None:
 def test_values_without_meaning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='GRAFT_MMCV_OPS'):
         check_variables({'GRAFT_MMCV_OPS': 'torchvison'})
+    for value in ('', 'torchvision', 'compiled'):
+        check_variables({'GRAFT_MMCV_OPS': value})
     monkeypatch.setenv('GRAFT_OFFLINE', 'true')
     with pytest.raises(ConfigError, match='GRAFT_OFFLINE'):
         download(Weights('http://localhost/a.pth', 'a' * 64), tmp_path)
