@@ -208,6 +208,17 @@ def count_numbered(names: Iterable[str], prefix: str) -> int:
     return len(numbers)
 
 
+def randomized(config: dict[str, Any]) -> nn.Module:
+    """A backbone in eval mode in which no weight has a special value."""
+    torch.manual_seed(0)
+    model = build(config)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.rand_like(value) + 0.5 if 'var' in name else 0.3 * torch.randn_like(value))
+    model.eval()  # mmpretrain's backbones return nothing
+    return model
+
+
 def candidate_heads(width: int, head_dim: int) -> list[int]:
     """Head counts that divide ``width``, the one with ``head_dim`` channels per head first, then by closeness to it."""
     divisors = [n for n in range(1, width + 1) if width % n == 0]

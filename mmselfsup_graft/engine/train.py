@@ -9,7 +9,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import init_dist
 from mmengine.logging import print_log
-from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
@@ -261,8 +260,10 @@ def prepare_distributed(cfg: Config) -> None:
                 'WORLD_SIZE, ...): start it with tools/dist_train.sh or tools/slurm_train.sh'
             )
         torch.distributed.init_process_group('gloo')
-    given, ddp = cfg.get('model_wrapper_cfg') or {}, 'MMDistributedDataParallel'
-    if given.get('type', ddp) in (ddp, f'mmengine.{ddp}', MMDistributedDataParallel):
+    from mmselfsup_graft.engine.runners.model_steps import is_ddp
+
+    given = cfg.get('model_wrapper_cfg') or {}
+    if is_ddp(given):
         defaults = dict(
             device_ids=None,  # mmengine would set GPU numbers
             broadcast_buffers=False,

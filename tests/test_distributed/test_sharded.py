@@ -161,7 +161,7 @@ def continued() -> Result:
         saved = [deepcopy({'weights': first.state_dict(), 'moments': wrapper.optimizer.state_dict()})]
     dist.broadcast_object_list(saved)  # as through a file
 
-    kept = deepcopy(saved[0])  # an optimizer goes on counting in what it was given
+    kept = deepcopy(saved[0])  # an optimizer continues to count in what it was given
 
     torch.manual_seed(99)
     second = build(moco()).double().train()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import build, tec_config, vit_config
+from helpers import build, randomized, tec_config, vit_config
 from torch import nn
 
 from mmselfsup_graft.checkpoints import convert, save_atomically
@@ -18,17 +18,6 @@ ARCH = {'embed_dims': 24, 'num_layers': 3, 'num_heads': 3, 'feedforward_channels
 VIT = {'type': 'mmpretrain.VisionTransformer', 'arch': ARCH, 'img_size': 32, 'patch_size': 8, 'final_norm': False}
 MAPS = {'out_type': 'featmap', 'out_indices': [0, 1, 2]}
 BEIT = {**VIT, 'type': 'mmpretrain.BEiTViT', 'use_rel_pos_bias': True, 'layer_scale_init_value': 0.1}
-
-
-def randomized(config: dict[str, Any]) -> nn.Module:
-    """A backbone in eval mode in which no weight has a special value."""
-    torch.manual_seed(0)
-    model = build(config)
-    for name, value in model.state_dict().items():
-        if value.is_floating_point():
-            value.copy_(torch.rand_like(value) + 0.5 if 'var' in name else 0.3 * torch.randn_like(value))
-    model.eval()
-    return model
 
 
 def target_model_of(state: StateDict, target: str, heads: int | None = None) -> nn.Module:

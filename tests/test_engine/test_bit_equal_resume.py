@@ -184,6 +184,15 @@ A2MIM = {
 }
 
 
+def check_resumed(config, folder) -> None:
+    """A run of 8 iterations that is stopped after 5 and resumed equals one that is not."""
+    train_here(config, folder / 'whole')
+    with pytest.raises(Stop):
+        train_here(config, folder / 'stopped', 5)
+    train_here(config, folder / 'stopped', resume=True)
+    assert_same_run(folder / 'stopped' / 'iter_8.pth', folder / 'whole' / 'iter_8.pth')
+
+
 @pytest.mark.parametrize(
     ('kind', 'interval', 'stops'),
     [
@@ -231,11 +240,7 @@ def test_augmentations_of_compiled_pipelines_go_on(mode, tmp_path, quick):
     content['train_dataloader']['dataset'] = data
     content['default_hooks']['checkpoint'] = dict(by_epoch=False, interval=3)
     config = write_config(tmp_path / 'fast.py', content)
-    train_here(config, tmp_path / 'whole')
-    with pytest.raises(Stop):
-        train_here(config, tmp_path / 'stopped', 5)
-    train_here(config, tmp_path / 'stopped', resume=True)
-    assert_same_run(tmp_path / 'stopped' / 'iter_8.pth', tmp_path / 'whole' / 'iter_8.pth')
+    check_resumed(config, tmp_path)
     plain = write_config(tmp_path / 'plain.py', merged(content, {'train_dataloader': {'dataset': dict(fast=False)}}))
     train_here(plain, tmp_path / 'plain')
     losses = [
@@ -246,7 +251,7 @@ def test_augmentations_of_compiled_pipelines_go_on(mode, tmp_path, quick):
     assert losses[0] != losses[1]
 
 
-def test_gathered_batches_go_on(tmp_path, quick):
+def test_gathered_batches_are_resumed(tmp_path, quick):
     """Images in memory, with affine maps and noise that wait for the device; losses are those of the PIL pipeline."""
     view = [
         dict(type='mmpretrain.torchvision/RandomAffine', degrees=20, shear=(-9, 9, -4, 4), interpolation='bilinear'),
@@ -261,11 +266,7 @@ def test_gathered_batches_go_on(tmp_path, quick):
     loader['collate_fn'] = dict(type='mmselfsup_graft.collate')
     content['default_hooks']['checkpoint'] = dict(by_epoch=False, interval=3)
     config = write_config(tmp_path / 'gathered.py', content)
-    train_here(config, tmp_path / 'whole')
-    with pytest.raises(Stop):
-        train_here(config, tmp_path / 'stopped', 5)
-    train_here(config, tmp_path / 'stopped', resume=True)
-    assert_same_run(tmp_path / 'stopped' / 'iter_8.pth', tmp_path / 'whole' / 'iter_8.pth')
+    check_resumed(config, tmp_path)
     for name, options in (
         ('sample by sample', dict(collate_fn=dict(type='default_collate'))),
         ('workers', dict(num_workers=2)),

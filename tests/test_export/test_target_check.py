@@ -1,11 +1,10 @@
 """Converted backbones in the libraries they are for: every tensor fits, and the features are the same."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from helpers import build, tec_config, vit_config
+from helpers import build, randomized, tec_config, vit_config
 from torch import nn
 
 from mmselfsup_graft.checkpoints import convert
@@ -23,16 +22,6 @@ CONVNEXT = {'type': 'mmpretrain.ConvNeXt', 'arch': {'depths': [1, 2, 1, 1], 'cha
 @pytest.fixture(scope='module', autouse=True)
 def registered() -> None:
     register_all_modules()
-
-
-def randomized(config: dict[str, Any]) -> nn.Module:
-    """A backbone in eval mode in which no weight has a special value."""
-    torch.manual_seed(0)
-    model = build(config)
-    for name, value in model.state_dict().items():
-        if value.is_floating_point():
-            value.copy_(torch.rand_like(value) + 0.5 if 'var' in name else 0.3 * torch.randn_like(value))
-    return model.train(False) or model
 
 
 def loaded(model: nn.Module, target: str, heads: int | None = None) -> nn.Module:

@@ -50,10 +50,7 @@ def activation_name(value: Any) -> str | None:
 
 def files_beside(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Content of a file beside the checkpoint, such as ``config.json``; empty if there is none."""
-    meta = content.get('meta')
-    found = meta.get(BESIDE) if isinstance(meta, Mapping) else None
-    told = found.get(name) if isinstance(found, Mapping) else None
-    return told if isinstance(told, Mapping) else {}
+    return mapping_in(mapping_in(mapping_in(content, 'meta'), BESIDE), name)
 
 
 def stated_values(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
@@ -99,15 +96,18 @@ def _activation(content: Mapping[str, Any]) -> str | None:
 
 
 def _grid(config: Mapping[str, Any]) -> dict[str, Any]:
-    size, patch = (_pair(config.get(key)) for key in ('image_size', 'patch_size'))
+    size, patch = (pair_of(config.get(key)) for key in ('image_size', 'patch_size'))
     if size is None or patch is None or min(patch) < 1 or size[0] < patch[0] or size[1] < patch[1]:
         return {}
     return {'img_size': size, 'grid': (size[0] // patch[0], size[1] // patch[1])}
 
 
-def _pair(value: Any) -> tuple[int, int] | None:
-    pair = [value, value] if type(value) is int else value
-    return tuple(pair) if isinstance(pair, list) and len(pair) == 2 and all(type(v) is int for v in pair) else None
+def pair_of(value: Any) -> tuple[int, int] | None:
+    """A pair of whole numbers, also from one for both; None for anything else."""
+    pair = (value, value) if type(value) is int else value
+    if isinstance(pair, list | tuple) and len(pair) == 2 and all(type(v) is int for v in pair):
+        return pair[0], pair[1]
+    return None
 
 
 def _in_pixels(value: Any) -> list[float] | None:
@@ -158,7 +158,7 @@ def suggested_variant(file_name: str) -> str:
 def _names(content: Mapping[str, Any]) -> Iterator[str]:
     """Names of architectures that a file states, in lower case."""
     config = files_beside(content, _CONFIG)
-    args = _mapping(content, 'args')
+    args = mapping_in(content, 'args')
     for value in (config.get('architecture'), content.get('arch'), args.get('arch'), args.get('model')):
         if isinstance(value, str):
             yield value.lower()
@@ -166,10 +166,11 @@ def _names(content: Mapping[str, Any]) -> Iterator[str]:
 
 def _arguments(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Arguments of a model that a file states."""
-    config, args = files_beside(content, _CONFIG), _mapping(content, 'args')
-    yield from (config, _mapping(config, 'model_args'), args, _mapping(args, 'model_kwargs'))
+    config, args = files_beside(content, _CONFIG), mapping_in(content, 'args')
+    yield from (config, mapping_in(config, 'model_args'), args, mapping_in(args, 'model_kwargs'))
 
 
-def _mapping(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def mapping_in(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping under a key; empty if there is none."""
     value = holder.get(key)
     return value if isinstance(value, Mapping) else {}

@@ -15,7 +15,7 @@ from mmselfsup_graft.checkpoints.families import FAMILIES
 from mmselfsup_graft.errors import CheckpointError
 
 from .literal_config import literal_config
-from .stated import activation_name, stated_values
+from .stated import activation_name, mapping_in, pair_of, stated_values
 
 # heads of the architectures that configs name: (width, heads), see the arch_zoo of SelfSupViT
 ARCH_HEADS = {
@@ -120,7 +120,7 @@ def traits_of(model: nn.Module) -> Traits:
     return Traits(
         num_heads=heads.pop() if len(heads) == 1 else None,
         grid=grid,
-        img_size=_pair(size),
+        img_size=pair_of(size),
         norm_eps=eps.pop() if len(eps) == 1 else None,
         mean=mean,
         std=std,
@@ -135,7 +135,7 @@ def traits_of(model: nn.Module) -> Traits:
 def _patch(backbone: Any) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Size and stride of a backbone's patches; None if no single convolution makes them."""
     layer = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
-    size, stride = _pair(getattr(layer, 'kernel_size', None)), _pair(getattr(layer, 'stride', None))
+    size, stride = pair_of(getattr(layer, 'kernel_size', None)), pair_of(getattr(layer, 'stride', None))
     return (size, stride) if size and stride else None
 
 
@@ -156,17 +156,9 @@ def patch_grid(backbone: Any) -> tuple[int, int] | None:
     if grid is None and getattr(backbone, 'absolute_pos_embed', None) is not None:  # Swin
         grid = backbone.patch_embed.init_out_size
     if grid is None and getattr(backbone, 'pos_embed', None) is not None:  # mmseg
-        size, patch = _pair(getattr(backbone, 'img_size', None)), _pair(getattr(backbone, 'patch_size', None))
+        size, patch = pair_of(getattr(backbone, 'img_size', None)), pair_of(getattr(backbone, 'patch_size', None))
         grid = (size[0] // patch[0], size[1] // patch[1]) if size and patch else None
-    return _pair(grid)
-
-
-def _pair(value: Any) -> tuple[int, int] | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value, value
-    if isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int for v in value):
-        return value[0], value[1]
-    return None
+    return pair_of(grid)
 
 
 def _normalization(preprocessor: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
@@ -190,8 +182,7 @@ def read_traits(content: Mapping[str, Any], origin: str) -> Traits:
     Raises:
         CheckpointError: If ``meta['encoder']`` or a file beside the checkpoint holds impossible values.
     """
-    meta = content.get('meta')
-    meta = meta if isinstance(meta, Mapping) else {}
+    meta = mapping_in(content, 'meta')
     told = meta.get('encoder')
     if isinstance(told, Mapping):
         return _checked({key: (value, f"meta['encoder'][{key!r}]") for key, value in told.items()}, origin)
@@ -260,17 +251,14 @@ def _whole_numbers(value: Any) -> tuple[int, ...] | None:
 
 
 def _positive_pair(value: Any) -> tuple[int, int] | None:
-    pair = _pair(value)
+    pair = pair_of(value)
     return pair if pair and min(pair) > 0 else None
 
 
 def _from_config(config: Mapping[str, Any]) -> Traits:
-    model = config.get('model')
-    model = model if isinstance(model, Mapping) else {}
-    backbone = model.get('backbone')
-    backbone = backbone if isinstance(backbone, Mapping) else {}
-    processing = model.get('data_preprocessor') or config.get('data_preprocessor')
-    processing = processing if isinstance(processing, Mapping) else {}
+    model = mapping_in(config, 'model')
+    backbone = mapping_in(model, 'backbone')
+    processing = mapping_in(model if model.get('data_preprocessor') else config, 'data_preprocessor')
     mean, std = _numbers(processing.get('mean')), _numbers(processing.get('std'))
     traits = Traits(mean=mean, std=std) if mean and std and min(std) > 0 else UNKNOWN
     kind = str(backbone.get('type', ''))
@@ -280,10 +268,9 @@ def _from_config(config: Mapping[str, Any]) -> Traits:
         traits = replace(traits, strides=strides, dilations=dilations)
     if not kind or any(each in kind for each in _CONV):
         return traits
-    norm = backbone.get('norm_cfg')
-    eps = norm.get('eps') if isinstance(norm, Mapping) else None
+    eps = mapping_in(backbone, 'norm_cfg').get('eps')
     size, patch = (_positive_pair(backbone.get(k, d)) for k, d in (('img_size', 224), ('patch_size', 16)))
-    even = not isinstance(backbone.get('patch_cfg'), Mapping) or 'stride' not in backbone['patch_cfg']
+    even = 'stride' not in mapping_in(backbone, 'patch_cfg')
     grid = (size[0] // patch[0], size[1] // patch[1]) if size and patch and even else None
     return replace(
         traits,
@@ -295,8 +282,7 @@ def _from_config(config: Mapping[str, Any]) -> Traits:
 
 
 def _act_of_config(backbone: Mapping[str, Any]) -> str | None:
-    layers = backbone.get('layer_cfgs')
-    told = (layers.get('act_cfg') if isinstance(layers, Mapping) else None) or backbone.get('act_cfg')
+    told = mapping_in(backbone, 'layer_cfgs').get('act_cfg') or backbone.get('act_cfg')
     if not isinstance(told, Mapping) or 'approximate' in told:
         return None
     return activation_name(str(told.get('type', '')).rpartition('.')[2])

@@ -79,7 +79,7 @@ def _problems(place: Place) -> Iterator[str]:
 
 
 def _is_variable(root: Place, name: str) -> bool:
-    """Whether a name at top level is no misspelling: the known name is there and holds the value or an item of it."""
+    """Whether a name at top level is a variable: the known name is there and holds the value or an item of it."""
     value, known = root.node[name], nearest(name, TOP_LEVEL)
     parts = [value, *(value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ())]
     parts = [part for part in parts if isinstance(part, dict | list)]

@@ -1,6 +1,6 @@
 """What happens to a model between its construction and its first step, in order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +20,6 @@ from mmselfsup_graft.models.necks.sync_bn import make_sync_bn_portable
 _Runner = Any  # GraftRunner, whose module imports this one
 _WrapperCfg = dict[str, Any] | None
 _DDP = 'MMDistributedDataParallel'
-_DDPS = (_DDP, f'mmengine.{_DDP}', MMDistributedDataParallel)
 _DTYPES = ('float32', 'bfloat16')
 
 
@@ -75,13 +74,18 @@ def wrapped(runner: _Runner, model: nn.Module, wrapper_cfg: _WrapperCfg) -> nn.M
     if not runner.distributed or is_model_wrapper(model):
         return Runner.wrap_model(runner, wrapper_cfg, model)
     options = wrapper_options(wrapper_cfg, runner.cfg.get('find_unused_parameters', False))
-    gradient_dtype = options.pop('gradient_dtype', 'float32') if options.get('type', _DDP) in _DDPS else 'float32'
+    gradient_dtype = options.pop('gradient_dtype', 'float32') if is_ddp(options) else 'float32'
     if gradient_dtype not in _DTYPES:
         raise ConfigError(f'model_wrapper_cfg.gradient_dtype must be {" or ".join(_DTYPES)}, got {gradient_dtype!r}')
     parallel = Runner.wrap_model(runner, options, model)
     if gradient_dtype == 'bfloat16':
         parallel.register_comm_hook(None, bf16_compress_hook)
     return parallel
+
+
+def is_ddp(wrapper_cfg: Mapping[str, Any]) -> bool:
+    """Whether a config's ``model_wrapper_cfg`` asks for DDP, which is the default."""
+    return wrapper_cfg.get('type', _DDP) in (_DDP, f'mmengine.{_DDP}', MMDistributedDataParallel)
 
 
 def wrapper_options(given: _WrapperCfg, find_unused_parameters: bool = False) -> dict[str, Any]:
@@ -93,7 +97,7 @@ def wrapper_options(given: _WrapperCfg, find_unused_parameters: bool = False) ->
     given = dict(given or {})
     if shards(given):
         return {**given, 'type': FullySharded}  # mmengine looks for a name among its own alone
-    if given.get('type', _DDP) not in _DDPS:
+    if not is_ddp(given):
         return given
     defaults = {'type': _DDP, 'broadcast_buffers': False, 'find_unused_parameters': find_unused_parameters}
     return {**defaults, 'gradient_as_bucket_view': True, **given}
