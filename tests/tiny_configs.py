@@ -12,7 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 from tiny_finetuning import shrink_classifier
 
-from mmselfsup_graft.checkpoints import VIT_TIMM, GraftSource, resnet_depth, save_atomically, vit_depth
+from mmselfsup_graft.checkpoints import VIT_TIMM, Depth, GraftSource, depth_of, save_atomically
 from mmselfsup_graft.models import SelfSupViT
 from mmselfsup_graft.registry import MODELS
 
@@ -177,34 +177,40 @@ def shrink_convnext(backbone: dict[str, Any], size: int) -> tuple[int, int]:
 
 def shrink_swin(backbone: dict[str, Any], size: int) -> tuple[int, int]:
     """New image size and width."""
-    backbone.update(img_size=64, window_size=2, arch=dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 1, 2, 2]))
-    return 64, 64
+    if isinstance(backbone['arch'], str):
+        arch = dict(embed_dims=8, depths=[1, 1, 2, 1], num_heads=[1, 1, 2, 2])
+        backbone.update(img_size=64, window_size=2, arch=arch)
+    arch = backbone['arch']
+    return backbone['img_size'], arch['embed_dims'] * 2 ** (len(arch['depths']) - 1)
 
 
-def fresh_source(backbone: dict[str, Any], target: Path, seed: int = 7) -> dict[str, torch.Tensor]:
-    """Write a fresh encoder of the same size, a ViT named as in MAE's own files; returns it in our names."""
-    own = {} if is_resnet(backbone) else {'init': 'mae', 'stop_grad_patch_embed': False}
-    encoder = MODELS.build({**backbone, **own})
+def fresh_source(backbone: dict[str, Any], target: Path, seed: int = 7) -> tuple[dict[str, torch.Tensor], Depth]:
+    """Write a fresh encoder of the same size: a plain ViT as MAE's own files, others as a SimMIM of ours leaves them.
+
+    Returns:
+        Its tensors in our names, and which layer each belongs to.
+    """
+    plain = 'ViT' in backbone['type']
+    encoder = MODELS.build({**backbone, **({'init': 'mae', 'stop_grad_patch_embed': False} if plain else {})})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder.init_weights()
     state = {name: value.clone() for name, value in encoder.state_dict().items()}
-    if is_resnet(backbone):  # as a SimMIM of ours leaves it
+    if plain:
+        save_atomically({'model': {VIT_TIMM.from_canonical(name): v for name, v in state.items()}}, target)
+    else:
         token = {'backbone.mask_token': torch.zeros(1, 4, 1, 1)}
         save_atomically({'state_dict': token | {f'backbone.{name}': v for name, v in state.items()}}, target)
-    else:
-        save_atomically({'model': {VIT_TIMM.from_canonical(name): v for name, v in state.items()}}, target)
-    return state
+    return state, depth_of(encoder)
 
 
 def write_sources(model: dict[str, Any], folder: Path) -> dict[str, torch.Tensor]:
     """Write a file per source of the model's graft; returns the tensors that must arrive, in our names."""
     expected = {}
-    depth = resnet_depth((2, 2, 2, 2)) if is_resnet(model['backbone']) else vit_depth(DEPTH)
     for number, source in enumerate(model['graft']):
         path = folder / f'source_{number}.pth'
         source['checkpoint'] = str(path)
-        state = fresh_source(model['backbone'], path, seed=7 + number)
+        state, depth = fresh_source(model['backbone'], path, seed=7 + number)
         provided = GraftSource(str(path), tuple(source['layers']) if source.get('layers') else None)
         layers = provided.layer_ids(depth.num_blocks)
         expected.update({name: value for name, value in state.items() if depth.layer_id(name) in layers})

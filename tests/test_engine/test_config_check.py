@@ -436,13 +436,23 @@ def test_impossible_numbers_are_refused_at_their_key(key, value):
         check_values(config)
 
 
-@pytest.mark.parametrize('sizes', [dict(num_layers='two'), dict(embed_dims=0), dict(num_heads=2.5)])
+@pytest.mark.parametrize(
+    'sizes', [dict(num_layers='two'), dict(embed_dims=0), dict(num_heads=2.5), dict(num_heads=[2, 0])]
+)
 def test_impossible_sizes_are_refused_at_their_key(sizes):
     config = small_config()
     config.model.backbone.arch = sizes
     ((name, value),) = sizes.items()
-    with pytest.raises(ConfigError, match=rf'model\.backbone\.arch\.{name} is {value!r}, expected a whole number'):
+    with pytest.raises(
+        ConfigError, match=rf'model\.backbone\.arch\.{name} is {re.escape(repr(value))}, expected a whole'
+    ):
         check_values(config)
+
+
+def test_heads_of_several_stages_are_a_list():
+    config = small_config()
+    config.model.backbone.arch = dict(embed_dims=32, depths=[2, 2], num_heads=[2, 4])
+    check_values(config)
 
 
 @pytest.mark.parametrize(

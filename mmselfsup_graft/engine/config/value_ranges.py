@@ -28,6 +28,10 @@ _TRANSFORMS: dict[str, dict[str, Rule]] = {  # of torchvision, whose signatures 
     **{name: {'p': _SHARE} for name in ('RandomHorizontalFlip', 'RandomVerticalFlip', 'RandomGrayscale')},
 }
 _COUNT: Rule = (lambda value: type(value) is int and value >= 1, 'a whole number of at least 1')
+_COUNTS: Rule = (  # of a transformer, or of each stage of a Swin
+    lambda value: all(map(_COUNT[0], value)) if isinstance(value, list | tuple) else _COUNT[0](value),
+    'a whole number of at least 1, or a list of them',
+)
 _SWITCH: Rule = (lambda value: value in (0, 1), 'True or False')
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 _PATHS: dict[str, Rule] = {  # path in a config, with wild cards -> what no signature says about its value
@@ -42,7 +46,8 @@ _PATHS: dict[str, Rule] = {  # path in a config, with wild cards -> what no sign
         lambda value: _are_numbers(value, 1, 3) and min(value) > 0,
         'a list of 1 or 3 numbers above 0 (on 0..255)',
     ),
-    **{f'model.*arch.{name}': _COUNT for name in ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')},
+    **{f'model.*arch.{name}': _COUNT for name in ('embed_dims', 'num_layers', 'feedforward_channels')},
+    'model.*arch.num_heads': _COUNTS,
     **dict.fromkeys(('auto_scale_lr.base_batch_size', 'default_hooks.logger.interval'), _COUNT),
     **dict.fromkeys(('resume', 'resume_anyway', 'find_unused_parameters', 'auto_scale_lr.enable'), _SWITCH),
     **dict.fromkeys(('env_cfg.cudnn_benchmark', 'optim_wrapper.paramwise_cfg.no_decay_1d'), _SWITCH),

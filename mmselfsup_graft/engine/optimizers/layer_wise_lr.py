@@ -86,8 +86,8 @@ class LayerWiseLRConstructor(DefaultOptimWrapperConstructor):
       full name; every match applies, the later one wins, for each of the two factors. They multiply the layer's rate
       and the weight decay; tensors with at most one dimension and ``no_decay_names`` are not decayed in any case;
     - ``as_released=True``: the rules alone decide on weight decay, which then applies to norms that the published lists
-    miss; - ``layer_ids='backbone'``: ``layer_wise_decay_ratio`` counts layers as the backbone's own ``get_layer_depth``
-    does
+      miss;
+    - ``layer_ids='backbone'``: ``layer_wise_decay_ratio`` counts layers as the backbone's own ``get_layer_depth`` does
       (ConvNeXt of mmpretrain: 6 or 12 groups of blocks) instead of block by block.
 
     Raises:
