@@ -16,7 +16,6 @@ def _child(root: str, name: str, *packages: str) -> Registry:
 
 
 RUNNERS = _child('RUNNERS', 'runner', 'engine')
-RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS', 'runner constructor', 'engine')
 LOOPS = _child('LOOPS', 'loop', 'engine')
 HOOKS = _child('HOOKS', 'hook', 'engine', 'evaluation', 'analysis')
 LOG_PROCESSORS = _child('LOG_PROCESSORS', 'log processor', 'engine')

@@ -1,12 +1,16 @@
 """Rules of the architecture: imports never go up a layer, the lowest stands alone, public things are documented."""
 
 import ast
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mmengine.registry import Registry
+
+from mmselfsup_graft import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'mmselfsup_graft'
@@ -17,10 +21,15 @@ LAYERS = (
     {'evaluation'},
     {'analysis'},
     {'export', 'zoo', 'recipes'},
-    {'cli', 'api', 'apis'},
+    {'cli', 'api', 'apis', 'library_files'},
 )
-PARTS = {'measure', 'plot', 'report', 'hook'}  # of a capability: modules that may have one name in several folders
+PARTS = {'measure', 'plot', 'report', 'hook'}  # of a capability
+#: folders with a capability each, whose parts have these names
+CAPABILITIES = (f'{PACKAGE}.analysis.', f'{PACKAGE}.engine.nonfinite.', f'{PACKAGE}.recipes.')
+#: registries look types up in packages of a higher layer, by name and on first use
+LOOKED_UP = {'engine', 'datasets', 'models', 'evaluation', 'analysis'}
 MOST_MODULES = 14
+REGISTRIES = [each for each in vars(registry).values() if isinstance(each, Registry)]
 LAYER_OF = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 
@@ -81,15 +90,28 @@ def test_the_package_itself_is_light():
     assert {getattr(node, 'module', None) for node in eager} <= {'errors', 'version', 'ops', 'typing'}
 
 
+def test_registries_import_known_packages():
+    located = {name for registry in REGISTRIES for name in registry._locations}
+    assert located == {f'{PACKAGE}.{part}' for part in LOOKED_UP}
+
+
+def test_the_layers_of_the_page_are_these():
+    page = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
+    rows = re.findall(r'^\| (\d) \| (`[^|]*`) \|', page, re.MULTILINE)
+    assert {int(level) - 1: set(re.findall(r'`(\w+)`', parts)) for level, parts in rows} == dict(enumerate(LAYERS))
+
+
 def test_folders_are_small():
+    assert len(MODULES) > 200
     folders = Counter(module.rpartition('.')[0] for module in MODULES)
     assert not {folder: count for folder, count in folders.items() if count > MOST_MODULES}
 
 
 def test_module_names_are_unique():
     """Apart from commands, which have the names of their scripts, and the parts of a capability."""
-    names = Counter(module.rpartition('.')[2] for module in MODULES if part_of(module) != 'cli')
-    assert not [name for name, count in names.items() if count > 1 and name not in PARTS]
+    parts = {module for module in MODULES if module.rpartition('.')[2] in PARTS and module.startswith(CAPABILITIES)}
+    names = Counter(module.rpartition('.')[2] for module in MODULES if part_of(module) != 'cli' and module not in parts)
+    assert not [name for name, count in names.items() if count > 1 or name in PARTS]
 
 
 def test_no_two_modules_import_each_other():

@@ -1,4 +1,4 @@
-"""``from mmselfsup_graft.apis.setup import register_all_modules``, as scripts for earlier versions have it."""
+"""Alias for scripts written for earlier versions."""
 
 from mmselfsup_graft.libraries.scopes import import_scope, register_all_modules
 

@@ -123,13 +123,8 @@ def _not_taken(entries: Sequence[Entry], wanted: tuple[str, ...]) -> LeftOut:
     return left_out
 
 
-def scan_images(folder: str, extensions: Sequence[str] | str = IMAGE_EXTENSIONS) -> list[str]:
-    """List the images below ``folder``, see :func:`scan_folder`."""
-    return scan_folder(folder, extensions).paths
-
-
 def find_files(folder: str, extensions: Sequence[str]) -> list[str]:
-    """List the regular files below ``folder`` with one of the extensions, sorted, relative to it; none is counted."""
+    """List the regular files below ``folder`` with one of the extensions, as sorted relative paths."""
     return sorted(path for path, reason in _entries(folder) if not reason and path.lower().endswith(tuple(extensions)))
 
 

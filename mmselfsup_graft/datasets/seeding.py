@@ -69,11 +69,3 @@ def preserved_torch_state() -> Iterator[None]:
         yield
     finally:
         torch.default_generator.set_state(state)
-
-
-@contextmanager
-def seeded_sample(seed: int, epoch: int, index: int) -> Iterator[None]:
-    """Run a block with all CPU generators seeded from (seed, epoch, index), leaving the caller's state untouched."""
-    with preserved_random_state():
-        seed_generators(sample_seed(seed, epoch, index))
-        yield

@@ -1,6 +1,7 @@
 """Training one config."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) 
             cfg = Config.fromfile(str(path))
         import_scope(cfg.get('default_scope'))
     except ImportError as error:
+        missing = re.search(rf"No module named '({SCOPE}[.\w]*)'", str(error))
+        if missing:
+            raise ConfigError(
+                f'config {path} imports {missing[1]}, which does not exist in this version; see custom_imports'
+            ) from error
         raise ConfigError(
             f'config {path} needs a package that is not installed ({error}); for detection and segmentation: '
             'bash tools/install.sh --transfer'

@@ -141,11 +141,6 @@ def score_checkpoint(
     return scores
 
 
-def evaluate_checkpoint(cfg: Config, checkpoint: str | os.PathLike | None) -> dict[str, dict]:
-    """Results of all protocols of the config for one checkpoint; see :func:`score_checkpoint`."""
-    return score_checkpoint(cfg, checkpoint).results
-
-
 def score_pixels(evaluation: Evaluation, datasets: dict[str, SelfSupDataset] | None = None) -> Scores:
     """Score raw pixels, the baseline without an encoder; see :func:`score_encoder`."""
     (scores,) = score_encoder(raw_pixels(), evaluation, None, datasets).values()

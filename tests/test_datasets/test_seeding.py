@@ -1,14 +1,24 @@
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 
-from mmselfsup_graft.datasets.seeding import sample_seed, seeded_sample
+from mmselfsup_graft.datasets.seeding import preserved_random_state, sample_seed, seed_generators
 
 
 def draw() -> tuple:
     return random.random(), np.random.rand(), np.random.randn(), torch.rand(1).item()
+
+
+@contextmanager
+def seeded_sample(seed: int, epoch: int, index: int) -> Iterator[None]:
+    """Run a block with all CPU generators seeded from (seed, epoch, index), leaving the caller's state untouched."""
+    with preserved_random_state():
+        seed_generators(sample_seed(seed, epoch, index))
+        yield
 
 
 def test_draws_depend_on_seed_epoch_and_index_only():

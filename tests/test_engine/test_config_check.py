@@ -422,7 +422,7 @@ def test_an_option_that_nothing_reads_is_refused_with_the_place_that_is_read(opt
         ('log_level', 'LOUD'),
         ('auto_scale_lr.enable', 'perhaps'),
         ('env_cfg.cudnn_benchmark', 'maybe'),
-        ('data_preprocessor', dict(mean=[1, 2])),
+        ('data_preprocessor', dict(mean=[])),
         ('data_preprocessor', dict(std=[0.0, 1.0, 1.0])),
         ('data_preprocessor', dict(std=0)),
     ],
@@ -516,3 +516,57 @@ def test_options_that_would_change_nothing_or_fail_later(option: str, value: obj
 )
 def test_clipping_as_torch_takes_it(value: dict) -> None:
     assert load_config(DIGITS_MAE, {'optim_wrapper.clip_grad': value}).optim_wrapper.clip_grad == value
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('train_cfg.max_epochs', 0),
+        ('auto_scale_lr.rule', 'squareroot'),
+        ('env_cfg.float32_matmul_precision', 'hi'),
+        ('evaluation.loader.batch_size', -3),
+    ],
+)
+def test_values_that_nothing_could_use_are_refused_before_a_run(key, value):
+    config = small_config()
+    config.merge_from_dict({key: value})
+    with pytest.raises(ConfigError, match=rf'{re.escape(key)} is {re.escape(repr(value))}, expected'):
+        check_values(config)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('model.data_preprocessor', dict(type='mmpretrain.ClsDataPreprocessor', mean=[1.0] * 4, std=[1.0] * 4)),
+        ('optim_wrapper.clip_grad', dict(max_norm=1.0, norm_type='inf')),
+        ('log_level', 'NOTSET'),
+    ],
+)
+def test_values_that_torch_and_other_libraries_take_pass(key, value):
+    config = small_config()
+    config.merge_from_dict({key: value})
+    check_config(config)
+
+
+@pytest.mark.parametrize(('model', 'known'), [('MAE', 'mean'), ('GraftedClassifier', 'std')])
+def test_a_preprocessor_without_type_is_that_of_its_model(model, known):
+    config = small_config(default_scope='mmselfsup_graft')
+    config.model = dict(type=model, backbone=config.model.backbone, data_preprocessor={f'{known}n': [0.0]})
+    with pytest.raises(ConfigError, match=rf"model\.data_preprocessor\.{known}n.*DataPreprocessor.*'{known}'"):
+        check_config(config)
+
+
+def test_a_misspelled_constructor_is_named_at_its_place():
+    config = small_config()
+    config.optim_wrapper.constructor = 'LayerWiseLRConstructr'
+    config.optim_wrapper.paramwise_cfg = dict(lr_layer_wise=[1.0])
+    with pytest.raises(ConfigError, match=r"'optim_wrapper\.constructor': unknown type 'LayerWiseLRConstructr'"):
+        check_config(config)
+
+
+def test_words_of_a_transform_of_the_user_are_its_own():
+    def transform(interpolation: str) -> None:
+        """Take any word."""
+
+    transform.__module__ = 'user_code'
+    assert wrong_value(transform, 'interpolation', 'random') is None

@@ -22,7 +22,7 @@ from mmselfsup_graft.analysis.figures.curves import draw_loss_curves
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation.knn_hook import KNNHook
-from mmselfsup_graft.evaluation.scoring import evaluate_checkpoint
+from mmselfsup_graft.evaluation.scoring import score_checkpoint
 from mmselfsup_graft.registry import HOOKS
 
 
@@ -76,7 +76,7 @@ def test_what_is_written(tmp_path):
     cfg = load_config(tmp_path / 'tiny.py')
     cfg.evaluation = {**evaluation(60), 'knn': dict(k=[5])}
     for row in scores:
-        expected = evaluate_checkpoint(cfg, run / f'epoch_{row["epoch"] + 1}.pth')['knn']['accuracy']
+        expected = score_checkpoint(cfg, run / f'epoch_{row["epoch"] + 1}.pth').results['knn']['accuracy']
         assert row['knn'] == pytest.approx(expected)
     (log,) = run.glob('*/*.log')
     assert f'k-NN after epoch 3: {scores[-1]["knn"]:.2f} %' in log.read_text()

@@ -136,8 +136,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     'one objective': ({'cl': None}, 'two objectives or more'),
     'unknown key': ({'cl': {'weigth': 1.0}}, 'takes model, views, weight'),
     'negative weight': ({'cl': {'weight': -1.0}}, 'negative weight'),
-    'no view': ({'cl': {'views': []}}, 'no view number'),
-    'a name as view': ({'cl': {'views': ['first']}}, 'no view number'),
+    'no view': ({'cl': {'views': []}}, 'neither a view number'),
+    'a name as view': ({'cl': {'views': ['first']}}, 'neither a view number'),
 }
 
 

@@ -17,7 +17,7 @@ from test_tools.tiny_runs import call_tool, digits, evaluation, tiny_config, wri
 from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.evaluation.score_table import table_text
-from mmselfsup_graft.evaluation.scoring import evaluate_checkpoint, read_evaluation, score_pixels
+from mmselfsup_graft.evaluation.scoring import read_evaluation, score_checkpoint, score_pixels
 from mmselfsup_graft.registry import MODELS
 
 PIPELINE = [dict(type='LoadImage', channels=3), dict(type='mmpretrain.PackInputs')]
@@ -60,7 +60,7 @@ def test_a_torchvision_file_is_scored_by_all_protocols(scored):
     folder, done, rows = scored
     assert list(rows) == ['few_shot', 'logistic', 'knn', 'linear']
     cfg = load_config(folder / 'resnet.py')
-    expected = json.loads(json.dumps(evaluate_checkpoint(cfg, folder / 'resnet18.pth')))
+    expected = json.loads(json.dumps(score_checkpoint(cfg, folder / 'resnet18.pth').results))
     assert {name: row['result'] for name, row in rows.items()} == expected
     for name in ('logistic', 'knn', 'linear'):
         assert 10 < rows[name]['result']['accuracy'] <= 100

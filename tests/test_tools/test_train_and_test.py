@@ -8,7 +8,7 @@ from mmengine.config import Config
 from test_tools.tiny_runs import Outcome, call_tool, fresh_name, load, tiny_config, write_config
 
 from mmselfsup_graft.engine.train import load_config
-from mmselfsup_graft.evaluation.scoring import evaluate_checkpoint
+from mmselfsup_graft.evaluation.scoring import score_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -92,7 +92,7 @@ def test_scores_as_table_and_as_json(trained, tmp_path):
     done = score(trained, '--work-dir', tmp_path)
     result = json.loads((tmp_path / 'test.json').read_text())
     assert result['checkpoint'] == str(trained / 'run' / 'epoch_2.pth')
-    expected = evaluate_checkpoint(load_config(trained / 'tiny.py'), str(trained / 'run' / 'epoch_2.pth'))
+    expected = score_checkpoint(load_config(trained / 'tiny.py'), str(trained / 'run' / 'epoch_2.pth')).results
     found = {row['protocol']: row['result'] for row in result['results']}
     assert found == json.loads(json.dumps(expected))
     assert 5 < found['knn']['accuracy'] <= 100

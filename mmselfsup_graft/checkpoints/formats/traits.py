@@ -98,10 +98,6 @@ class Traits:
             for side, count, patch, step in zip(self.img_size, self.grid, size, stride)
         )
 
-    def updated(self, other: 'Traits') -> 'Traits':
-        """These traits, overridden by the known ones of ``other``."""
-        return replace(self, **{k: getattr(other, k) for k in other.as_meta()})
-
 
 UNKNOWN = Traits()
 

@@ -118,5 +118,5 @@ class Crop(Operation):
         return crop_array(image, drawn.window, self.size, self.mode, self.scratch)
 
     def size_after(self, size: Size) -> Size:
-        """The same for every image."""
+        """Always the output size."""
         return self.size

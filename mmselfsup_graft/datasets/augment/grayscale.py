@@ -56,5 +56,5 @@ class Grayscale(Operation):
         return grayscale_array(image)
 
     def idle(self, size: Size) -> GrayscaleRow:
-        """Colors stay."""
+        """Row that keeps the colors."""
         return GrayscaleRow(False)

@@ -40,7 +40,7 @@ class RandomApply(BaseTransform):
 
 
 class AllOrNone(Operation):
-    """Our :class:`RandomApply`: all of its operations or none. It has no row of its own; theirs travel.
+    """Our :class:`RandomApply`: all of its operations or none. It sends the rows of its operations, none of its own.
 
     Args:
         transform: The transform this operation stands for.

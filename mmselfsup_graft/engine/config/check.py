@@ -68,7 +68,9 @@ def _problems(place: Place) -> Iterator[str]:
     try:
         section = place.section()
     except ConfigError as error:
-        yield f"'{place.path}.type': {error}"
+        is_rule = place.key == 'paramwise_cfg'  # read by the type under the key `constructor`
+        where = place.path.replace('.paramwise_cfg', '.constructor') if is_rule else f'{place.path}.type'
+        yield f"'{where}': {error}"
         return
     for key, value in place.node.items():
         if section.refuses(key):

@@ -53,7 +53,7 @@ _DEFAULT_TYPE = {
     **{'optim_wrapper': 'OptimWrapper', 'log_processor': 'LogProcessor', 'visualizer': 'Visualizer'},
     **{'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'},
 }
-# keys that a registry (by its name) or the owner of a section (by its key) takes before the class is called
+# keys that the builder consumes, by the name of the registry or the key of the section
 _TAKEN_BY_BUILDER = {
     'hook': {'priority'},
     'parameter scheduler': {'convert_to_iter_based', 'epoch_length'},
@@ -165,6 +165,9 @@ def section_of(node: dict, key: str, around: dict, role: Registry | None, scope:
         ConfigError: Its type is unknown.
     """
     target, scope = node.get('type') or _default_type(node, key, role), node.get('_scope_', scope)
+    if target is None and key == 'data_preprocessor' and isinstance(around.get('type'), str):
+        model, _ = _resolve(around['type'], ours.MODELS, scope)
+        target = getattr(model, 'PREPROCESSOR', None)
     if target is None or role is None:
         return _untyped(key, around, scope)
     if isinstance(target, str):

@@ -1,6 +1,6 @@
 """Values of a config: against the types in the signature of their reader, and against the ranges of this table.
 
-Only what is certainly wrong for a type is refused: text where numbers or switches are expected, a switch where a number
+Values are refused only if they cannot be right: text where numbers or switches are expected, a switch where a number
 is, and a word that is not in a closed list. Signatures of other libraries are not exact enough for more.
 """
 
@@ -18,6 +18,7 @@ import torch
 Rule = tuple[Callable[[Any], bool], str]  # test, and what is expected
 _NUMBERS = (int, float, complex, torch.Tensor)
 _WORDS = {'interpolation': ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos', 'box', 'hamming')}
+_LIBRARIES_WITH_WORDS = ('mmselfsup_graft', 'torchvision', 'mmpretrain', 'mmcv', 'mmdet', 'mmseg')
 _SHARE: Rule = (lambda value: isinstance(value, int | float) and 0 <= value <= 1, 'a number from 0 to 1')
 _RANGE: Rule = (
     lambda value: _are_numbers(value, 2) and 0 < value[0] <= value[1],
@@ -33,7 +34,8 @@ _COUNTS: Rule = (  # of a transformer, or of each stage of a Swin
     'a whole number of at least 1, or a list of them',
 )
 _SWITCH: Rule = (lambda value: value in (0, 1), 'True or False')
-_LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
+_LEVELS = ('NOTSET', 'DEBUG', 'INFO', 'WARN', 'WARNING', 'ERROR', 'CRITICAL', 'FATAL')
+_PRECISIONS = ('highest', 'high', 'medium')
 _PATHS: dict[str, Rule] = {  # path in a config, with wild cards -> what no signature says about its value
     'optim_wrapper.clip_grad': (lambda value: _clips(value), 'dict(max_norm=1.0, ...) or dict(type="value", ...)'),
     'optim_wrapper.optimizer.weight_decay': (lambda value: _at_least(0, value), 'a number of at least 0'),
@@ -41,11 +43,15 @@ _PATHS: dict[str, Rule] = {  # path in a config, with wild cards -> what no sign
     '*_dataloader.num_workers': (lambda value: _at_least(0, value), 'a number of processes of at least 0'),
     '*_dataloader.batch_size': (lambda value: _at_least(1, value), 'a number of images of at least 1'),
     'log_level': (lambda value: not isinstance(value, str) or value in _LEVELS, f'one of {", ".join(_LEVELS)}'),
-    '*data_preprocessor.mean': (lambda value: _are_numbers(value, 1, 3), 'a list of 1 or 3 numbers (on 0..255)'),
+    '*data_preprocessor.mean': (lambda value: _are_numbers(value), 'a list of numbers (on 0..255), one per channel'),
     '*data_preprocessor.std': (
-        lambda value: _are_numbers(value, 1, 3) and min(value) > 0,
-        'a list of 1 or 3 numbers above 0 (on 0..255)',
+        lambda value: _are_numbers(value) and min(value) > 0,
+        'a list of numbers above 0 (on 0..255), one per channel',
     ),
+    'train_cfg.max_epochs': _COUNT,
+    'evaluation.loader.batch_size': _COUNT,
+    'env_cfg.float32_matmul_precision': (lambda value: value in _PRECISIONS, f'one of {", ".join(_PRECISIONS)}'),
+    'auto_scale_lr.rule': (lambda value: value in ('linear', 'sqrt'), 'linear or sqrt'),
     **{f'model.*arch.{name}': _COUNT for name in ('embed_dims', 'num_layers', 'feedforward_channels')},
     'model.*arch.num_heads': _COUNTS,
     **dict.fromkeys(('auto_scale_lr.base_batch_size', 'default_hooks.logger.interval'), _COUNT),
@@ -70,8 +76,9 @@ def _clips(value: Any) -> bool:
     taken = set(inspect.signature(function).parameters) - {'parameters'}
     needed = 'clip_value' if by_value else 'max_norm'
     options = {key: each for key, each in value.items() if key != 'type'}
-    numbers = [options.get(key, 1.0) for key in (needed, 'norm_type')]
-    return needed in options and set(options) <= taken and all(_is_number(each) for each in numbers)
+    order = options.get('norm_type', 2.0)
+    numbers = _is_number(options.get(needed)) and (_is_number(order) or order == 'inf')
+    return numbers and set(options) <= taken
 
 
 def _is_number(value: Any) -> bool:
@@ -82,20 +89,21 @@ def _at_least(least: int, value: Any) -> bool:
     return not isinstance(value, int | float) or least <= value < float('inf')
 
 
-def _are_numbers(value: Any, *lengths: int) -> bool:
-    is_list = isinstance(value, list | tuple) and len(value) in lengths
+def _are_numbers(value: Any, length: int | None = None) -> bool:
+    is_list = isinstance(value, list | tuple) and len(value) == (length or max(1, len(value)))
     return is_list and all(isinstance(each, int | float) for each in value)
 
 
 def wrong_value(target: Callable, key: str, value: Any) -> str | None:
-    """What an argument takes, in words, if it certainly cannot take a value; None if it may.
+    """The expected type in words if the value is invalid, else None.
 
     Args:
         target: The class or function that is called with it.
         key: Name of the argument.
         value: As it stands in the config.
     """
-    if isinstance(value, str) and key in _WORDS:
+    library = getattr(target, '__module__', '').partition('.')[0]
+    if isinstance(value, str) and key in _WORDS and library in _LIBRARIES_WITH_WORDS:
         return None if value in _WORDS[key] else f'one of {", ".join(_WORDS[key])}'
     chain = target.__mro__ if inspect.isclass(target) else ()
     transform = next((each.__name__ for each in chain if each.__module__.startswith('torchvision.')), '')

@@ -263,7 +263,7 @@ def _layer_ids(options: dict[str, Any]) -> str:
     if value not in _LAYER_IDS:
         raise ConfigError(f'paramwise_cfg.layer_ids is {value!r}; choose from {", ".join(_LAYER_IDS)}')
     if 'layer_ids' in options and 'layer_wise_decay_ratio' not in options:
-        raise ConfigError('paramwise_cfg.layer_ids needs layer_wise_decay_ratio, whose layers it numbers; give both')
+        raise ConfigError('paramwise_cfg.layer_ids requires layer_wise_decay_ratio; set both')
     return value
 
 

@@ -75,7 +75,7 @@ def scale_learning_rates(optim_wrapper: OptimWrapper | OptimWrapperDict, factor:
 
 
 def micro_batch_note(model: nn.Module, batch: Batch) -> str | None:
-    """What accumulated gradients do not make larger in this model; None if they are the gradients of the whole batch.
+    """Parts of the loss that gradient accumulation does not enlarge; None if there are none.
 
     Args:
         model: The model itself, in training mode but for what is frozen.

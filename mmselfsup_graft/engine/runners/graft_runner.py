@@ -79,7 +79,7 @@ class GraftRunner(Runner):
         """Register as mmengine does; ``name=None`` removes every default hook, also one that mmengine does not know.
 
         The data sets are described and checked, see :class:`CheckDataHook`, and the run is summed up. mmengine's own
-        checkpoint hook, in configs of mmdet and mmseg, gives way to one whose files are read safely.
+        checkpoint hook, in configs of mmdet and mmseg, is replaced by one whose files are read safely.
         """
         wanted = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in _OF_MMENGINE}
         saving = wanted.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
@@ -107,7 +107,7 @@ class GraftRunner(Runner):
         return loader
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build as mmengine does; its epoch loop gives way to one that can be resumed in the middle of an epoch."""
+        """Build as mmengine does; its epoch loop is replaced by one that can be resumed in the middle of an epoch."""
         if isinstance(loop, dict):
             kind = loop.get('type', 'EpochBasedTrainLoop' if loop.get('by_epoch') else None)
             if kind in ('EpochBasedTrainLoop', 'mmengine.EpochBasedTrainLoop', EpochBasedTrainLoop):
@@ -236,8 +236,8 @@ class GraftRunner(Runner):
     ) -> None:
         """Scale the learning rate with the batch, if that is asked for, see :func:`lr_factor`.
 
-        Differs from mmengine: accumulated micro-batches count, and it says when the batch is another one than that of
-        the learning rate, or than gradient accumulation makes believe (:func:`micro_batch_note`).
+        Differs from mmengine: accumulated micro-batches count, and a warning says when the learning rate is meant for
+        another batch, or when a part of the loss sees smaller batches than the optimizer (:func:`micro_batch_note`).
 
         Raises:
             ConfigError: See :func:`lr_factor`.
@@ -310,12 +310,11 @@ class GraftRunner(Runner):
             resume(self, filename, read_plain(filename), resume_optimizer, resume_param_scheduler)
 
     def load_or_resume(self) -> None:
-        """Go on where ``resume`` says, else start, from ``load_from`` if that is given.
+        """Resume if asked to; otherwise start, from ``load_from`` if it is set.
 
-        ``resume=True`` takes the newest checkpoint of the work directory and starts from the beginning if there is
-        none; a newest one that is damaged is passed over for the one before. With ``resume_from=FILE`` it takes that
-        file or none. Differs from mmengine, where ``load_from`` is also the file
-        to resume: a run that starts from other weights could not be resumed then.
+        ``resume=True`` takes the newest checkpoint of the work directory, or the one before if the newest is damaged,
+        and starts from the beginning if there is none. With ``resume_from=FILE`` it takes that file or none. In
+        mmengine ``load_from`` is also the file to resume; a run that starts from other weights could not be resumed.
         """
         if self._has_loaded:
             return

@@ -66,7 +66,7 @@ def sharded_weights(runner: _Runner, model: nn.Module, wrapper_cfg: _WrapperCfg)
 def wrapped(runner: _Runner, model: nn.Module, wrapper_cfg: _WrapperCfg) -> nn.Module:
     """Move to the device; with several processes shard, or wrap by DDP, see :func:`wrapper_options`.
 
-    ``gradient_dtype='bfloat16'`` lets DDP exchange gradients in half precision; other wrappers do not know it.
+    ``gradient_dtype='bfloat16'`` lets DDP exchange gradients in half precision; other wrappers do not support it.
 
     Raises:
         ConfigError: For another ``gradient_dtype``.

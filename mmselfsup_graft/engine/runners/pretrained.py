@@ -230,7 +230,7 @@ def _grid(part: PretrainedPart) -> tuple[int, int]:
     """Grid of patches (H, W) for which the part's tables are.
 
     Raises:
-        CheckpointError: If its class does not tell.
+        CheckpointError: If its class does not expose it.
     """
     module: Any = part.module
     grid = patch_grid(module)
@@ -239,14 +239,14 @@ def _grid(part: PretrainedPart) -> tuple[int, int]:
     if grid is None:
         raise CheckpointError(
             f'{part.checkpoint} cannot be loaded into {part.name} ({type(module).__module__}.{type(module).__name__}): '
-            'its position table is for one grid of patches, which this class does not tell; use the class of the same '
-            'name in mmpretrain'
+            'its position table fits one grid of patches, but this class does not expose its grid; use the class of '
+            'the same name in mmpretrain'
         )
     return grid
 
 
 def _img_size(part: PretrainedPart, patch_size: int) -> tuple[int, int]:
-    """Pixels for which a part with position tables was built."""
+    """Image size (pixels) of a part with position tables."""
     rows, columns = _grid(part)
     return rows * patch_size, columns * patch_size
 

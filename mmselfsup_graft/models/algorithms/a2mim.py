@@ -15,9 +15,12 @@ from .simmim import SimMIM
 class A2MIM(SimMIM):
     """Architecture-agnostic masked image modeling (Li et al., arXiv 2205.13943).
 
-    Masked blocks of the input take the image's mean color, so that no edge and no statistics give them away; a token
-    is added to the features at them at some depth of the encoder; the reconstruction is compared in space and in
-    frequency (:class:`A2MIMHead`). The target is the unfilled image.
+    Masked blocks M of the input x are filled with the image's mean color, so that neither edges nor statistics reveal
+    them. A token is added to the masked features at some depth of the encoder f. The reconstruction is compared with
+    the unfilled image in space and in frequency (:class:`A2MIMHead`), F the Fourier transform::
+
+        y = g(f(fill(x, M), M))
+        loss = L_space(y, x, M) + fft_weight * L_frequency(F(y), F(x))
 
     Differs from the released code, which fills images in loader processes: here batches are filled on the device, with
     masks drawn as in :class:`SimMIM`.

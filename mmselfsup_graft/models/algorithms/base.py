@@ -40,6 +40,9 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
             outside it, an L1 term without graft, or ``channels_last`` with a transformer.
     """
 
+    #: type of a ``data_preprocessor`` that gives none
+    PREPROCESSOR = 'mmselfsup_graft.SelfSupDataPreprocessor'
+
     def __init__(
         self,
         backbone: dict,
@@ -55,7 +58,7 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
         refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
         preprocessor: Any = data_preprocessor
         if not isinstance(preprocessor, nn.Module):
-            preprocessor = MODELS.build({'type': 'SelfSupDataPreprocessor', **(preprocessor or {})})
+            preprocessor = MODELS.build({'type': self.PREPROCESSOR, **(preprocessor or {})})
         encoder: Any = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
         check_channels(type(self).__name__, encoder, preprocessor)
         neck, head = self.fit_parts(sizes_of(encoder), neck, head)

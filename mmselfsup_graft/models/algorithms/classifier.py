@@ -38,6 +38,9 @@ class GraftedClassifier(Grafting, ImageClassifier):
             outside it, weights to be loaded by ``init_cfg``, or ``channels_last`` with a transformer.
     """
 
+    #: type of a ``data_preprocessor`` that gives none
+    PREPROCESSOR = 'mmselfsup_graft.ClsDataPreprocessor'
+
     def __init__(
         self,
         backbone: dict,
@@ -53,7 +56,7 @@ class GraftedClassifier(Grafting, ImageClassifier):
         refuse_pretrained_init([backbone, neck, head, init_cfg], type(self).__name__)
         encoder: Any = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
         if not isinstance(data_preprocessor, nn.Module):
-            data_preprocessor = {'type': 'mmselfsup_graft.ClsDataPreprocessor', **(data_preprocessor or {})}
+            data_preprocessor = {'type': self.PREPROCESSOR, **(data_preprocessor or {})}
         if neck is None or str(neck.get('type')).endswith('GlobalAveragePooling'):
             head = fit('GraftedClassifier', 'head', head, {'in_channels': sizes_of(encoder).channels})
         super().__init__(

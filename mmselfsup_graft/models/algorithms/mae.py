@@ -25,8 +25,11 @@ from .base import SelfSupAlgorithm
 class MAE(SelfSupAlgorithm):
     """Masked image modeling on pixels (He et al., arXiv 2111.06377).
 
-    Encode the visible patches, let a small decoder predict the hidden ones, compare pixels (normalized per patch if
-    the head says so) on hidden patches only.
+    With encoder f, decoder g and x_p the pixels of patch p (normalized per patch if the head says so)::
+
+        z = f(x_p for p visible)
+        y = g(z, hidden)
+        loss = mean of (y_p - x_p)^2 over p hidden
 
     Args:
         mask_ratio: Share of patches that is hidden.

@@ -104,7 +104,9 @@ def _check_objective(name: str, options: Mapping[str, Any]) -> None:
     views = options['views']
     numbers = [views] if isinstance(views, int) else views
     if not numbers or any(type(number) is not int or number < 0 for number in numbers):
-        raise ConfigError(f'MultiTask: objective {name!r}: views={views!r} is no view number and no list of them')
+        raise ConfigError(
+            f'MultiTask: objective {name!r}: views={views!r} is neither a view number nor a list of view numbers'
+        )
     if options.get('weight', 1.0) < 0:
         raise ConfigError(f'MultiTask: objective {name!r} has the negative weight {options["weight"]}')
     misplaced = [key for key in _OF_THE_WHOLE if key in options['model']]

@@ -17,9 +17,11 @@ from .base import SelfSupAlgorithm
 class SimMIM(SelfSupAlgorithm):
     """Masked image modeling with a mask token inside the encoder (Xie et al., arXiv 2111.09886).
 
-    Blocks of pixels are drawn for every image; the encoder sees the whole image, and where blocks are masked a learnt
-    token takes the place of its features. One convolution predicts all pixels from the last map, and the masked ones
-    are compared.
+    Blocks of pixels M are drawn for every image x. The encoder f sees the whole image; where blocks are masked, a
+    learned token replaces its features. One convolution g predicts all pixels from the last map::
+
+        y = g(f(x, M))
+        loss = sum of |y - x| over M / (number of pixels in M)
 
     Masks are drawn here, from the generator that is seeded for every iteration: they never repeat over epochs and
     come out the same after resuming. Differs from the published code, whose masks repeat when loaders restart.

@@ -29,7 +29,7 @@ class TEC(SelfSupAlgorithm):
     The base model sees the whole image, the new one a quarter of its patches. From the outputs of all its blocks an
     adaptor and two small decoders predict the base model's features and rows of its last attention map.
 
-    The base model is no part of the model's state: it is not in checkpoints, not in the optimizer and not wrapped for
+    The base model is not part of the model's state: it is not in checkpoints, not in the optimizer and not wrapped for
     several processes, but moves with the model to its device.
 
     Args:

@@ -34,7 +34,7 @@ def _reconstruct(stage: StageReconstructor, name: str) -> Reconstruction:
     if stage.images is not None:
         pictures = reconstruct_images(stage.model, stage.images, stage.mean, stage.std)
         caption = (
-            f'Images that no training has seen, by {name}; {share}. The training asks for hidden patches only, so what '
+            f'Held-out images, by {name}; {share}. The training asks for hidden patches only, so what '
             'the reconstruction shows in place of visible ones has no meaning.'
         )
         return Reconstruction('Held-out images', caption, dict(zip(_FORMS, pictures)))
