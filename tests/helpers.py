@@ -182,7 +182,7 @@ def write_base_model(config: dict[str, Any], path: Path) -> str:
     from mmselfsup_graft.checkpoints import save_atomically
 
     sizes = {key: value for key, value in config['base_model'].items() if key not in ('topk', 'last_layers')}
-    base = build({**sizes, 'type': 'SelfSupViT'})
+    base = build({'in_channels': config['backbone'].get('in_channels', 3), **sizes, 'type': 'SelfSupViT'})
     base.init_weights()
     save_atomically({'state_dict': {f'backbone.{name}': value for name, value in base.state_dict().items()}}, path)
     return str(path)
