@@ -101,7 +101,7 @@ def test_losses_of_averaged_targets(source: slow.Grid, target: slow.Grid) -> Non
     assert_close(attention_row_loss(logits, attention, 1.4, pool), expected, rtol=1e-12)
 
 
-def test_grids_that_are_no_multiples(tmp_path: Path) -> None:
+def test_grids_that_are_not_multiples(tmp_path: Path) -> None:
     """2 x 2 positions for 3 x 3 patches: one patch lies in all four."""
     vit = {**slow.VIT, 'img_size': 12, 'patch_size': 6}
     model = loaded(slow.config(vit, base={'img_size': 12, 'patch_size': 4}), tmp_path)

@@ -29,9 +29,9 @@ class MaskedTEC(LearnsFromBaseModel, MaskTokenAlgorithm):
     that TEC chooses: of the class token, which asks with the mean over the map, and of the patches to which it attends
     most, each of which asks with the mean of the map over its area.
 
-    Kept from TEC: the base model, both targets and both losses, the conditional adaptor with one chunk, the last map.
-    Left out: patches that are hidden are not skipped, outputs of earlier blocks and the MLP behind the class token
-    (there is no class token), and the decoder.
+    Kept from TEC: the base model, both targets and both losses, and the conditional adaptor, whose only chunk is the
+    last map. Left out: outputs of earlier blocks, which have other grids; the MLP behind the class token, as there is
+    none; the decoder. The new model computes hidden places, too, so that a step costs a whole forward pass.
 
     Args:
         base_model: Config of the base model, see :class:`TargetViT`; ``in_channels`` follows from the backbone.
@@ -83,7 +83,7 @@ class MaskedTEC(LearnsFromBaseModel, MaskTokenAlgorithm):
         self, inputs: torch.Tensor, targets: Targets, noise: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """Losses of what images [B, C, H, W] with hidden blocks predict; see :meth:`draw_mask` for ``noise``."""
-        mask = self.draw_mask(inputs, noise)  # [B, blocks, blocks]
+        mask = self.draw_mask(inputs, noise)  # [B, rows of blocks, columns of blocks]
         x = last_map('MaskedTEC', self.backbone(inputs, mask=mask))  # [B, D, h, w]
         grid, base_grid = (x.shape[2], x.shape[3]), self.base_model.patch_resolution
         hidden = masked_positions(mask, self.hidden_blocks, grid)  # [B, M']

@@ -17,7 +17,7 @@ class TECMapNeck(BaseModule):
     """Predict a base model's targets from a feature map: an adaptor, and one linear layer per target.
 
     Of :class:`TECDecoder` (arXiv 2210.11016) it keeps the conditional adaptor, with the last map as its only chunk, and
-    the layers that predict features, queries and keys. It has no decoder blocks, mask tokens and position table: the
+    the layers that predict features, queries and keys. It has no decoder blocks, mask tokens or position table: the
     encoder has seen the whole grid, with a mask token in hidden places, so that one layer can predict from it (SimMIM,
     arXiv 2111.09886, section 3.3).
 
