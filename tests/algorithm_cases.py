@@ -7,10 +7,17 @@ from typing import Any
 
 import reference
 import torch
-from helpers import build, mae_config, mlp_config, moco_config, multi_task_config, tec_config, vit_config
+from helpers import (
+    build,
+    mae_config,
+    mlp_config,
+    moco_config,
+    multi_task_config,
+    tec_config,
+    vit_config,
+    write_base_model,
+)
 from torch import nn
-
-from mmselfsup_graft.checkpoints import save_atomically
 
 BATCH = 4
 
@@ -115,12 +122,9 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
 
 def make_model(config: dict[str, Any], folder: Path, **options: Any) -> Any:
     config = {**config, **options}
-    if config['type'] == 'TEC':
+    if 'base_model' in config:
         torch.manual_seed(2)
-        base = build(mae_config({**config['backbone'], 'type': 'SelfSupViT'}))
-        base.init_weights()
-        save_atomically({'state_dict': base.state_dict()}, folder / 'base.pth')
-        config['base_checkpoint'] = str(folder / 'base.pth')
+        config['base_checkpoint'] = write_base_model(config, folder / 'base.pth')
     torch.manual_seed(1)
     model = build(config)
     model.init_weights()

@@ -71,11 +71,18 @@ def _tec(backbone: str) -> Config | None:
     return tec_config(_vit(input_adaptor=False)) if backbone == 'ViT' else None
 
 
+def _masked_tec(backbone: str) -> Config | None:
+    base = {**tec_config(_vit())['base_model'], 'topk': 2}
+    options = {'base_model': base, 'base_checkpoint': None, 'head': {'type': 'TECHead'}}
+    return {'type': 'MaskedTEC', 'backbone': BACKBONES[backbone][1], 'neck': {}, **options}
+
+
 MASKED: dict[str, Callable[[str], Config | None]] = {
     'MAE': _mae,
     'SimMIM': _masked('SimMIM', {}),
     'A2MIM': _masked('A2MIM', {'mask_layer': 1, 'mask_replace': False, 'mask_gain': 0.1}),
     'TEC': _tec,
+    'MaskedTEC': _masked_tec,
 }
 
 
@@ -124,7 +131,7 @@ def step(method: str, model: Any, seed: int = 0) -> torch.Tensor:
     """Loss of one batch, after its backward pass."""
     generator = torch.Generator().manual_seed(seed)
     views = [torch.rand(BATCH, 3, SIZE, SIZE, generator=generator) for _ in range(2)]
-    if method == 'TEC':
+    if method.endswith('TEC'):
         model._base.is_loaded = True
     losses = model.loss(views if method in CONTRASTIVE else views[0])
     total = sum(value for name, value in losses.items() if 'loss' in name)

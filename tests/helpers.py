@@ -177,6 +177,17 @@ def tec_config(
     }
 
 
+def write_base_model(config: dict[str, Any], path: Path) -> str:
+    """Write fresh weights of a config's base model, as a run of MAE leaves them; returns the path."""
+    from mmselfsup_graft.checkpoints import save_atomically
+
+    sizes = {key: value for key, value in config['base_model'].items() if key not in ('topk', 'last_layers')}
+    base = build({'in_channels': config['backbone'].get('in_channels', 3), **sizes, 'type': 'SelfSupViT'})
+    base.init_weights()
+    save_atomically({'state_dict': {f'backbone.{name}': value for name, value in base.state_dict().items()}}, path)
+    return str(path)
+
+
 def multi_task_config(backbone: dict | None = None, weights: tuple[float, float] = (1.0, 1.0), **kwargs: Any) -> dict:
     """Config of a small MultiTask of MAE (view 2) and MoCo v3 (views 0 and 1)."""
     backbone = backbone or vit_config()

@@ -207,7 +207,7 @@ def test_one_training_step(path, data, tmp_path, quick):
     parameters = dict(runner.model.named_parameters())
     moved = {name for name, value in parameters.items() if not torch.equal(value, start.state[name])}
     assert moved == trainable
-    assert ('backbone.mask_token' in trainable) == (cfg.model.type in ('SimMIM', 'A2MIM'))
+    assert ('backbone.mask_token' in trainable) == (cfg.model.type in ('SimMIM', 'A2MIM', 'MaskedTEC'))
     expected = {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters()}
     if 'BEiT' not in cfg.model.backbone.type:  # its positions are learned
         expected -= {name for name in expected if 'pos_embed' in name}

@@ -87,8 +87,8 @@ def shrink_model(model: dict[str, Any], size: int) -> int:
     size, width = shrink(model['backbone'], size)
     if blocks:
         scale_ranges(model, blocks)
-    if model['type'] == 'TEC':
-        shrink_tec(model, size)
+    if 'base_model' in model:
+        (shrink_tec if model['type'] == 'TEC' else shrink_masked_tec)(model, size)
         return size
     if model['type'] == 'MultiTask':
         for objective in model['objectives'].values():
@@ -124,6 +124,14 @@ def shrink_tec(model: dict[str, Any], size: int) -> None:
     patches = (size // model['backbone']['patch_size']) ** 2
     model['base_model']['topk'] = min(model['base_model']['topk'], patches)
     model['neck'].update(decoder_embed_dim=WIDTH, decoder_num_heads=2)
+
+
+def shrink_masked_tec(model: dict[str, Any], size: int) -> None:
+    """Turn the base model down for images of ``size``: 4 x 4 patches, whatever the grid of the small backbone."""
+    arch = dict(embed_dims=WIDTH, num_layers=DEPTH, num_heads=2, feedforward_channels=64)
+    topk = min(model['base_model']['topk'], 16)
+    model['base_model'].update(arch=arch, img_size=size, patch_size=size // 4, topk=topk)
+    model['neck'].update(hidden_channels=48)
 
 
 def shrinker(backbone: dict[str, Any]) -> Callable[[dict[str, Any], int], tuple[int, int]]:
@@ -247,9 +255,10 @@ def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict
     content['param_scheduler'][0].update(end=1, **still)
     if grafted is None and model.get('graft'):
         grafted = write_sources(model, folder)
-    if model['type'] == 'TEC':
+    if 'base_model' in model:
         model['base_checkpoint'] = str(folder / 'base.pth')
         plain = {key: value for key, value in model['base_model'].items() if key not in ('topk', 'last_layers')}
+        plain.setdefault('in_channels', model['backbone'].get('in_channels', 3))
         fresh_source({**plain, 'type': 'SelfSupViT'}, folder / 'base.pth')
     content['work_dir'] = str(folder / 'run')
     content['experiment_name'] = path.stem

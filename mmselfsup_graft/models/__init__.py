@@ -32,7 +32,7 @@ from .heads import (
     VICRegHead,
 )
 from .momentum import MomentumEncoder
-from .necks import MAEDecoder, PixelShuffleNeck, PortableSyncBN, TECDecoder
+from .necks import MAEDecoder, PixelShuffleNeck, PortableSyncBN, TECDecoder, TECMapNeck
 
 __all__ = [
     'A2MIMHead',
@@ -58,6 +58,7 @@ __all__ = [
     'SimMIMHead',
     'TECDecoder',
     'TECHead',
+    'TECMapNeck',
     'TECViT',
     'TargetViT',
     'VICRegHead',

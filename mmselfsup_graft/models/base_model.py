@@ -1,14 +1,17 @@
-"""The frozen base model of TEC."""
+"""The frozen base model of TEC, and what a model that learns from one has."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 
 from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft, patch_grid, traits_of
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.models.backbones.tec_vit import Targets, TargetViT, TECViT
+from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
+from mmselfsup_graft.registry import MODELS, SCOPE
 
 
 class FrozenBaseModel:
@@ -67,6 +70,11 @@ class FrozenBaseModel:
             )
         return self.vit.targets(images)
 
+    def sizes(self) -> dict[str, Any]:
+        """Arguments of a neck that follow from the model."""
+        vit = self.vit
+        return dict(target_dim=vit.embed_dims, target_num_heads=vit.num_heads, predict_attention=vit.topk is not None)
+
     def check(self, learner: TECViT) -> None:
         """Raise an error if image or patch size differ from those of the trained model.
 
@@ -80,6 +88,50 @@ class FrozenBaseModel:
                 f'patches, the new one images of {_pixels(learner.img_size)} into {_pixels(learner.patch_resolution)}; '
                 'give both the same image and patch size'
             )
+
+
+class LearnsFromBaseModel(BaseModule):
+    """Mixin for an algorithm that holds a base model as ``_base``; it stands before the other parents."""
+
+    _base: FrozenBaseModel
+
+    @property
+    def base_model(self) -> TargetViT:
+        """The frozen base model."""
+        return self._base.vit
+
+    def init_weights(self) -> None:
+        """Fresh weights and the graft as everywhere, then the base model's weights from its file, if there is one.
+
+        Raises:
+            CheckpointError: If the file does not hold every tensor of the base model in its shape.
+        """
+        super().init_weights()
+        self._base.load()
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> 'LearnsFromBaseModel':
+        """Move or convert the model, and the base model with it."""
+        super()._apply(fn, recurse)
+        self.base_model._apply(fn, recurse)
+        return self
+
+
+def build_part(owner: str, part: str, config: dict, kind: str) -> Any:
+    """Build a network that must be of one class.
+
+    Args:
+        owner: Name of the algorithm, for messages.
+        part: Name of its argument.
+        config: Config of the network; ``type`` may be left out.
+        kind: Name of the class.
+
+    Raises:
+        ConfigError: If the config names another class, or weights outside of a graft.
+    """
+    refuse_pretrained_init(config, owner)
+    if config.get('type', kind).removeprefix(f'{SCOPE}.') != kind:
+        raise ConfigError(f'{owner}: {part} must be a {kind}, got {config["type"]}')
+    return MODELS.build({'type': kind, **config})
 
 
 def _pixels(size: Sequence[int]) -> str:

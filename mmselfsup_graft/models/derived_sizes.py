@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -65,6 +65,20 @@ def _measured(backbone: nn.Module, in_channels: int) -> EncoderSizes:
             module.training = mode
     stride = _PROBE // feature.shape[-1] if feature.dim() == 4 else None
     return EncoderSizes(feature.shape[1], in_channels, stride)
+
+
+def last_map(owner: str, features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The last of an encoder's features, [B, D, H, W].
+
+    Raises:
+        ConfigError: If it is not a map.
+    """
+    if features[-1].dim() != 4:
+        raise ConfigError(
+            f'{owner} needs a map [B, D, H, W], got features of shape {tuple(features[-1].shape)}; a ViT gives one '
+            'with out_type="featmap", a ConvNeXt with gap_before_final_norm=False'
+        )
+    return features[-1]
 
 
 def _image_channels(backbone: nn.Module) -> int | None:

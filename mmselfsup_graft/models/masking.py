@@ -164,6 +164,21 @@ def block_grid(image_size: tuple[int, int], mask_patch: int) -> tuple[int, int]:
     return height // mask_patch, width // mask_patch
 
 
+def count_hidden_blocks(mask_ratio: float, total: int) -> int:
+    """``ceil(mask_ratio * total)``, how many of an image's blocks are hidden.
+
+    Raises:
+        ConfigError: If that is none or all of them.
+    """
+    count = math.ceil(mask_ratio * total)
+    if not 0 < count < total:
+        raise ConfigError(
+            f'mask_ratio={mask_ratio} hides {count} of the {total} blocks of an image, which leaves nothing to learn; '
+            'change mask_ratio or mask_patch'
+        )
+    return count
+
+
 def block_mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> torch.Tensor:
     """Hide the ``ceil(mask_ratio * H * W)`` blocks with the smallest noise (Xie et al., SimMIM, arXiv 2111.09886).
 
@@ -177,12 +192,7 @@ def block_mask_from_noise(noise: torch.Tensor, mask_ratio: float) -> torch.Tenso
     Raises:
         ConfigError: If that hides none or all of the blocks.
     """
-    count, total = math.ceil(mask_ratio * noise[0].numel()), noise[0].numel()
-    if not 0 < count < total:
-        raise ConfigError(
-            f'mask_ratio={mask_ratio} hides {count} of the {total} blocks of an image, which leaves nothing to learn; '
-            'change mask_ratio or mask_patch'
-        )
+    count = count_hidden_blocks(mask_ratio, noise[0].numel())
     hidden = noise.flatten(1).argsort(dim=1)[:, :count]
     return torch.zeros_like(noise).flatten(1).scatter_(1, hidden, 1.0).view_as(noise)
 
@@ -207,6 +217,25 @@ def expand_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
             'stride at which the mask acts'
         )
     return mask.repeat_interleave(height // h, 1).repeat_interleave(width // w, 2)[:, None]
+
+
+def masked_positions(mask: torch.Tensor, blocks: int, size: tuple[int, int]) -> torch.Tensor:
+    """Numbers of the masked positions of a feature map, row by row, ascending.
+
+    Args:
+        mask: [B, h, w], 1 = masked.
+        blocks: How many are masked in every image; read off the mask it would make a GPU wait.
+        size: (H, W) of the map, whole multiples of h and w.
+
+    Returns:
+        [B, M] with ``M = blocks * H * W / (h * w)``.
+
+    Raises:
+        ConfigError: If the map is not a multiple of the mask.
+    """
+    cells = expand_mask(mask, size).flatten(1)  # [B, H * W]
+    count = blocks * cells.shape[1] // mask[0].numel()
+    return cells.argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
 def fill_with_mean(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -8,10 +8,10 @@ import torch
 from . import vit
 
 
-def draw(model: Any, images: torch.Tensor) -> torch.Tensor:
+def draw(model: Any, images: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
     """Masks [B, h, w]: of the blocks of every image, the ``ceil(ratio h w)`` of the smallest noise."""
     grid = [side // model.mask_patch for side in images.shape[2:]]
-    noise = torch.rand(len(images), *grid, device=images.device)
+    noise = torch.rand(len(images), *grid, device=images.device) if noise is None else noise
     count = math.ceil(model.mask_ratio * grid[0] * grid[1])
     limits = noise.flatten(1).sort(1).values[:, count - 1]
     return (noise <= limits[:, None, None]).to(images.dtype)

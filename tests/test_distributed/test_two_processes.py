@@ -27,13 +27,14 @@ from helpers import (
     run_ranks,
     tec_config,
     vit_config,
+    write_base_model,
 )
 from mmengine.dataset import default_collate
+from reference import masked_tec
 from test_datasets.test_fast.images import COLORS, CROP, FLIP, dataset, write_photos
 from torch import nn
 
 from mmselfsup_graft.analysis import measure_conflict
-from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.datasets import SeededSampler
 from mmselfsup_graft.models.masking import block_mask_from_noise
 
@@ -110,18 +111,16 @@ def mae() -> Result:
     return _backward(model, _share(images), mode='loss')
 
 
-def tec() -> Result:
-    """TEC with given masks; both branches, dropped paths nowhere."""
+def tec(make_config: Callable[[], dict[str, Any]] = tec_config, grid: tuple[int, ...] = (16,)) -> Result:
+    """TEC with given masks; both targets, dropped paths nowhere."""
     torch.manual_seed(1)
-    base = build(mae_config(vit_config()))
-    base.init_weights()
+    config = make_config()
     with tempfile.TemporaryDirectory() as folder:
-        save_atomically({'state_dict': base.state_dict()}, f'{folder}/base.pth')
-        model = build(tec_config(checkpoint=f'{folder}/base.pth'))
+        model = build({**config, 'base_checkpoint': write_base_model(config, Path(folder) / 'base.pth')})
         model.init_weights()
     model.double().train()
     images = torch.randn(BATCH, 3, 16, 16, generator=_seeded(), dtype=torch.float64)
-    model.loss = partial(model.loss, noise=_share(torch.rand(BATCH, 16, generator=_seeded())))
+    model.loss = partial(model.loss, noise=_share(torch.rand(BATCH, *grid, generator=_seeded())))
     return _backward(model, _share(images), mode='loss')
 
 
@@ -299,6 +298,7 @@ CASES: dict[str, Callable[[], Result]] = {
     'byol': lambda: moco(byol_config()),
     'mae': mae,
     'tec': tec,
+    'tec on a ResNet': lambda: tec(partial(masked_tec.config, masked_tec.resnet(**RESNET)), (2, 2)),
     'fast data, all in the worker': partial(fast_data, 'cpu'),
     'fast data, colors on the device': partial(fast_data, 'device'),
     'multi-task': multi_task,

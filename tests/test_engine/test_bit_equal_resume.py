@@ -7,9 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from helpers import build, tec_config
+from helpers import tec_config, write_base_model
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from reference import masked_tec
 from test_datasets.test_fast.images import COLORS, CROP, FLIP, USABLE, write_photos
 from test_tools.tiny_runs import (
     Outcome,
@@ -201,16 +202,17 @@ def check_resumed(config, folder) -> None:
         ('simmim', 3, (5,)),
         ('a2mim', 3, (5,)),
         ('tec', 3, (4,)),
+        ('masked_tec', 3, (4,)),
     ],
 )
 def test_stopped_and_resumed_ends_with_the_same_bits(kind, interval, stops, grafted, tmp_path, quick):
     content = grafted if kind == 'lgp' else tiny_config('mim')
     if kind in ('simmim', 'a2mim'):
         content = {**content, 'model': SIMMIM if kind == 'simmim' else A2MIM}
-    if kind == 'tec':
-        base = build(content['model'])
-        save_atomically({'state_dict': base.state_dict()}, tmp_path / 'base.pth')
-        content['model'] = tec_config(content['model']['backbone'], checkpoint=str(tmp_path / 'base.pth'))
+    if kind in ('tec', 'masked_tec'):
+        vit = content['model']['backbone']
+        content['model'] = tec_config(vit) if kind == 'tec' else masked_tec.config(SIMMIM['backbone'])
+        content['model']['base_checkpoint'] = write_base_model(content['model'], tmp_path / 'base.pth')
     less = {'train_dataloader': {'dataset': dict(indices=4 * SHORT)}}
     content = merged(content, {**less, 'default_hooks': {'checkpoint': dict(by_epoch=False, interval=interval)}})
     config = write_config(tmp_path / f'{kind}.py', content)

@@ -9,13 +9,21 @@ from typing import Any
 import pytest
 import reference
 import torch
-from helpers import build, mae_config, mlp_config, moco_config, multi_task_config, tec_config, vit_config
+from helpers import (
+    build,
+    mae_config,
+    mlp_config,
+    moco_config,
+    multi_task_config,
+    tec_config,
+    vit_config,
+    write_base_model,
+)
 from mmengine.logging import MessageHub
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmselfsup_graft.analysis import HostReads
-from mmselfsup_graft.checkpoints import save_atomically
 
 
 class Calls(TorchDispatchMode):
@@ -96,11 +104,8 @@ ALGORITHMS: dict[str, tuple[Callable[[], dict[str, Any]], int, int]] = {
 
 def _algorithm(name: str, folder: Path, **options: Any) -> Any:
     config = {**ALGORITHMS[name][0](), **options}
-    if config['type'] == 'TEC':
-        base = build(mae_config())
-        base.init_weights()
-        save_atomically({'state_dict': base.state_dict()}, folder / 'base.pth')
-        config['base_checkpoint'] = str(folder / 'base.pth')
+    if 'base_model' in config:
+        config['base_checkpoint'] = write_base_model(config, folder / 'base.pth')
     model = build(config)
     model.init_weights()
     return model.train()

@@ -52,7 +52,7 @@ def find_reconstructor(model: Any) -> tuple[Reconstructor, int | None]:
         if hasattr(objective, 'reconstruct'):
             return objective, model.views[name]
     kind = type(model).__name__
-    instead = 'features of its base model, not pixels' if kind == 'TEC' else 'no pixels'
+    instead = 'features of its base model, not pixels' if hasattr(model, 'base_model') else 'no pixels'
     raise ConfigError(
         f'{kind} predicts {instead}: no reconstruction to draw; use MAE, SimMIM, A2MIM, or a MultiTask with one of them'
     )

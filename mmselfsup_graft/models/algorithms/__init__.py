@@ -6,6 +6,7 @@ from .byol import BYOL
 from .classifier import GraftedClassifier
 from .joint_embedding import JointEmbedding
 from .mae import MAE
+from .masked_tec import MaskedTEC
 from .mocov3 import MoCoV3
 from .multi_task import MultiTask
 from .simmim import SimMIM
@@ -18,6 +19,7 @@ __all__ = [
     'TEC',
     'GraftedClassifier',
     'JointEmbedding',
+    'MaskedTEC',
     'MoCoV3',
     'MultiTask',
     'SelfSupAlgorithm',

@@ -8,10 +8,9 @@ from torch import nn
 
 from mmselfsup_graft.models.derived_sizes import check_channels, check_images, fit, sizes_of
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
+from mmselfsup_graft.models.grafting import Grafting
 from mmselfsup_graft.models.memory_format import use_channels_last
 from mmselfsup_graft.registry import MODELS
-
-from .grafting import Grafting
 
 
 @MODELS.register_module()

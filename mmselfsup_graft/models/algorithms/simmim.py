@@ -13,18 +13,11 @@ from mmselfsup_graft.registry import MODELS
 from .base import SelfSupAlgorithm
 
 
-@MODELS.register_module()
-class SimMIM(SelfSupAlgorithm):
-    """Masked image modeling with a mask token inside the encoder (Xie et al., arXiv 2111.09886).
-
-    Blocks of pixels M are drawn for every image x. The encoder f sees the whole image; where blocks are masked, a
-    learned token replaces its features. One convolution g predicts all pixels from the last map::
-
-        y = g(f(x, M))
-        loss = sum of |y - x| over M / (number of pixels in M)
+class MaskTokenAlgorithm(SelfSupAlgorithm):
+    """What masked image modeling has in common for backbones with a mask token (:class:`MaskToken`).
 
     Masks are drawn here, from the generator that is seeded for every iteration: they never repeat over epochs and
-    come out the same after resuming. Differs from the published code, whose masks repeat when loaders restart.
+    come out the same after resuming. Differs from SimMIM's published code, whose masks repeat when loaders restart.
 
     Args:
         mask_patch: Side of a masked block in pixels; a divisor of the image's sides and a multiple of the stride at
@@ -50,6 +43,31 @@ class SimMIM(SelfSupAlgorithm):
         self.mask_patch = mask_patch
         self.mask_ratio = mask_ratio
 
+    def draw_mask(self, inputs: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Masks [B, h, w] on the grid of blocks, 1 = masked, one of its own for each image [B, C, H, W].
+
+        Blocks with the smallest ``noise`` [B, h, w] are masked; None draws it.
+        """
+        grid = block_grid((inputs.shape[2], inputs.shape[3]), self.mask_patch)
+        if noise is None:
+            noise = torch.rand(len(inputs), *grid, device=inputs.device)
+        return block_mask_from_noise(noise, self.mask_ratio)
+
+
+@MODELS.register_module()
+class SimMIM(MaskTokenAlgorithm):
+    """Masked image modeling with a mask token inside the encoder (Xie et al., arXiv 2111.09886).
+
+    Blocks of pixels M are drawn for every image x. The encoder f sees the whole image; where blocks are masked, a
+    learned token replaces its features. One convolution g predicts all pixels from the last map::
+
+        y = g(f(x, M))
+        loss = sum of |y - x| over M / (number of pixels in M)
+
+    Args:
+        **kwargs: See :class:`MaskTokenAlgorithm`.
+    """
+
     def loss(
         self, inputs: torch.Tensor, data_samples: Any = None, mask: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
@@ -73,11 +91,6 @@ class SimMIM(SelfSupAlgorithm):
         mask = self.draw_mask(inputs) if mask is None else mask  # [B, h, w]
         features = self.backbone(inputs, mask=mask)  # the last one [B, D, H / stride, W / stride]
         return self.neck(features), mask
-
-    def draw_mask(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Masks [B, h, w] on the grid of blocks, 1 = masked, one of its own for each image [B, C, H, W]."""
-        grid = block_grid((inputs.shape[2], inputs.shape[3]), self.mask_patch)
-        return block_mask_from_noise(torch.rand(len(inputs), *grid, device=inputs.device), self.mask_ratio)
 
     def fit_parts(self, sizes: EncoderSizes, neck: Any, head: Any) -> tuple[Any, Any]:
         """The neck turns every position of the encoder's last map into the pixels that it covers."""

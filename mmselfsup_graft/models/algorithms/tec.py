@@ -1,15 +1,12 @@
 """Target-enhanced conditional pre-training."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.backbones.tec_vit import Targets, TargetViT, TECViT
-from mmselfsup_graft.models.base_model import FrozenBaseModel
+from mmselfsup_graft.models.backbones.tec_vit import Targets, TECViT
+from mmselfsup_graft.models.base_model import FrozenBaseModel, LearnsFromBaseModel, build_part
 from mmselfsup_graft.models.derived_sizes import fit
-from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.models.masking import (
     PatchMask,
     check_image_size,
@@ -17,17 +14,21 @@ from mmselfsup_graft.models.masking import (
     check_square_grid,
     draw_patch_mask,
 )
-from mmselfsup_graft.registry import MODELS, SCOPE
+from mmselfsup_graft.registry import MODELS
 
 from .base import SelfSupAlgorithm
 
 
 @MODELS.register_module()
-class TEC(SelfSupAlgorithm):
+class TEC(LearnsFromBaseModel, SelfSupAlgorithm):
     """A new model learns from a pre-trained base model through masked input (arXiv 2210.11016).
 
-    The base model sees the whole image, the new one a quarter of its patches. From the outputs of all its blocks an
-    adaptor and two small decoders predict the base model's features and rows of its last attention map.
+    The base model b sees the whole image x, the new one f a quarter of its patches. From the outputs of all blocks of f
+    an adaptor and two small decoders g predict the base model's features F and rows A of its last attention map::
+
+        F, A = b(x)
+        F', A' = g(f(x visible), hidden)
+        loss = mean of (F' - norm(F))^2 over hidden patches + cross-entropy(softmax(A / tau), softmax(A'))
 
     The base model is not part of the model's state: it is not in checkpoints, not in the optimizer and not wrapped for
     several processes, but moves with the model to its device.
@@ -58,15 +59,11 @@ class TEC(SelfSupAlgorithm):
         mask_ratio: float = 0.75,
         **kwargs: Any,
     ) -> None:
-        refuse_pretrained_init([base_model, backbone], 'TEC')
-        for owner, config, kind in (('base_model', base_model, 'TargetViT'), ('backbone', backbone, 'TECViT')):
-            if config.get('type', kind).removeprefix(f'{SCOPE}.') != kind:
-                raise ConfigError(f'TEC: {owner} must be a {kind}, got {config["type"]}')
-        base = FrozenBaseModel(MODELS.build({'type': 'TargetViT', **base_model}), base_checkpoint)
-        encoder: TECViT = MODELS.build({'type': 'TECViT', **backbone})
+        base = FrozenBaseModel(build_part('TEC', 'base_model', base_model, 'TargetViT'), base_checkpoint)
+        encoder: TECViT = build_part('TEC', 'backbone', backbone, 'TECViT')
         base.check(encoder)
         check_square_grid('TEC', encoder.patch_resolution)
-        neck = fit('TEC', 'neck', {'type': 'TECDecoder', **neck}, _neck_sizes(encoder, base.vit))
+        neck = fit('TEC', 'neck', {'type': 'TECDecoder', **neck}, _neck_sizes(encoder, base))
         super().__init__(backbone=encoder, neck=neck, **kwargs)
         check_mask_ratio('TEC', mask_ratio, encoder.num_patches)
         self.mask_ratio = mask_ratio
@@ -95,34 +92,7 @@ class TEC(SelfSupAlgorithm):
         """Which patches of images [B, C, H, W] are kept: those with the smallest ``noise`` [B, L]; None draws it."""
         return draw_patch_mask('TEC', inputs, self.backbone, self.mask_ratio, noise)
 
-    @property
-    def base_model(self) -> TargetViT:
-        """The frozen base model."""
-        return self._base.vit
 
-    def init_weights(self) -> None:
-        """Fresh weights and the graft as everywhere, then the base model's weights from its file, if there is one.
-
-        Raises:
-            CheckpointError: If the file does not hold every tensor of the base model in its shape.
-        """
-        super().init_weights()
-        self._base.load()
-
-    def _apply(self, fn: Callable, recurse: bool = True) -> 'TEC':
-        """Move or convert the model, and the base model with it."""
-        super()._apply(fn, recurse)
-        self.base_model._apply(fn, recurse)
-        return self
-
-
-def _neck_sizes(new: TECViT, base: TargetViT) -> dict[str, Any]:
+def _neck_sizes(new: TECViT, base: FrozenBaseModel) -> dict[str, Any]:
     """Arguments of the neck that follow from both models."""
-    return dict(
-        num_patches=new.num_patches,
-        embed_dim=new.embed_dims,
-        depth=new.num_layers,
-        target_dim=base.embed_dims,
-        target_num_heads=base.num_heads,
-        predict_attention=base.topk is not None,
-    )
+    return dict(num_patches=new.num_patches, embed_dim=new.embed_dims, depth=new.num_layers, **base.sizes())

@@ -38,17 +38,21 @@ class TECHead(BaseModule):
             raise ConfigError('TECHead: weights of losses must not be negative')
         self.tau, self.feature_weight, self.attention_weight = tau, feature_weight, attention_weight
 
-    def loss(self, prediction: TECPrediction, targets: Targets, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+    def loss(
+        self, prediction: TECPrediction, targets: Targets, hidden: torch.Tensor, pool: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """``loss_feature`` and, with the attention branch, ``loss_attention``.
 
         Args:
             prediction: Features of the hidden patches, and attention rows.
             targets: Of the base model.
             hidden: [B, M] numbers of the hidden patches.
+            pool: Weights of :func:`area_weights` that average the targets to the grid of the predictions; None if
+                both have one grid, that of the base model's patches.
         """
-        feature = hidden_feature_loss(prediction.feature, targets.feature, hidden)
+        feature = hidden_feature_loss(prediction.feature, targets.feature, hidden, pool)
         losses = {'loss_feature': self.feature_weight * feature}
         if prediction.attention is not None and targets.attention is not None:
-            attention = attention_row_loss(prediction.attention, targets.attention, self.tau)
+            attention = attention_row_loss(prediction.attention, targets.attention, self.tau, pool)
             losses['loss_attention'] = self.attention_weight * attention
         return losses

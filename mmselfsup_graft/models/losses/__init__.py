@@ -1,5 +1,6 @@
 """Losses as pure, typed functions: tensors in, tensors out; modules elsewhere only hold options."""
 
+from .area_pooling import area_weights
 from .contrastive import info_nce, nt_xent, vicreg
 from .distillation import attention_row_loss, hidden_feature_loss
 from .frequency import focal_frequency_loss, fourier_error
@@ -8,6 +9,7 @@ from .weight_distance import l1_weight_distance
 
 __all__ = [
     'ERROR_MODES',
+    'area_weights',
     'at_least_float32',
     'attention_row_loss',
     'focal_frequency_loss',

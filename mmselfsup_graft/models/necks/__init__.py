@@ -4,6 +4,7 @@ from .mae_decoder import MAEDecoder
 from .pixel_shuffle import PixelShuffleNeck
 from .sync_bn import PortableSyncBN
 from .tec_decoder import ConditionalAdaptor, TECDecoder, TECPrediction
+from .tec_map import TECMapNeck
 
 __all__ = [
     'ConditionalAdaptor',
@@ -11,5 +12,6 @@ __all__ = [
     'PixelShuffleNeck',
     'PortableSyncBN',
     'TECDecoder',
+    'TECMapNeck',
     'TECPrediction',
 ]

@@ -8,6 +8,7 @@ from mmpretrain.models.utils import LayerNorm2d
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.derived_sizes import last_map
 from mmselfsup_graft.registry import MODELS
 
 
@@ -66,12 +67,7 @@ class PixelShuffleNeck(BaseModule):
         Raises:
             ConfigError: If the encoder gives no map.
         """
-        if features[-1].dim() != 4:
-            raise ConfigError(
-                f'PixelShuffleNeck needs a map [B, D, H, W], got features of shape {tuple(features[-1].shape)}; '
-                'a ViT gives one with out_type="featmap"'
-            )
-        return self.decoder(self.block(features[-1]))
+        return self.decoder(self.block(last_map('PixelShuffleNeck', features)))
 
 
 def _depth_wise_block(width: int, kernel: int) -> nn.Module:

@@ -201,9 +201,23 @@ class TECDecoder(BaseModule):
         tokens = branch.norm(tokens)
         patches = take_tokens(tokens[:, 1:], restore)  # [B, L, decoder width], in the order of the image
         asking = torch.cat([tokens[:, :1], take_tokens(patches, rows)], dim=1)
-        weights, biases = branch.head.weight.chunk(2), branch.head.bias.chunk(2)
-        heads = (self.target_num_heads, -1)
-        query = F.linear(asking, weights[0], biases[0]).unflatten(-1, heads).transpose(1, 2)  # [B, H, 1 + K, C / H]
-        key = F.linear(patches, weights[1], biases[1]).unflatten(-1, heads).transpose(1, 2)  # [B, H, L, C / H]
-        logits = query @ key.transpose(-2, -1) * self.attention_scale
-        return logits.transpose(1, 2)
+        return attention_logits(branch.head, asking, patches, self.target_num_heads) * self.attention_scale
+
+
+def attention_logits(head: nn.Linear, asking: torch.Tensor, patches: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """Products of queries and keys, not scaled.
+
+    Args:
+        head: One layer for both, D -> 2 C, queries first, then keys.
+        asking: [B, Q, D] tokens whose rows are wanted.
+        patches: [B, L, D] tokens that are asked.
+        num_heads: H, attention heads that share C.
+
+    Returns:
+        [B, Q, H, L].
+    """
+    weights, biases = head.weight.chunk(2), head.bias.chunk(2)
+    heads = (num_heads, -1)
+    query = F.linear(asking, weights[0], biases[0]).unflatten(-1, heads).transpose(1, 2)  # [B, H, Q, C / H]
+    key = F.linear(patches, weights[1], biases[1]).unflatten(-1, heads).transpose(1, 2)  # [B, H, L, C / H]
+    return (query @ key.transpose(-2, -1)).transpose(1, 2)
