@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'mmselfsup_graft'
 LAYERS = (
-    {'errors', 'version', 'registry', 'utils', 'ops', 'checkpoints', 'libraries'},
+    {'errors', 'version', 'registry', 'utils', 'ops', 'checkpoints', 'downloads', 'libraries'},
     {'models', 'datasets'},
     {'engine'},
     {'evaluation'},

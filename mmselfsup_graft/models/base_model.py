@@ -7,6 +7,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft, patch_grid, traits_of
+from mmselfsup_graft.downloads.resolve import resolve_sources
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.models.backbones.tec_vit import Targets, TargetViT, TECViT
 
@@ -19,7 +20,7 @@ class FrozenBaseModel:
 
     Args:
         vit: The model.
-        checkpoint: File with its weights, of any known format, or ``dict(checkpoint=..., branch=..., format=...)``
+        checkpoint: File with its weights, of any known format, ``zoo:NAME``, or ``dict(checkpoint=..., branch=..., format=...)``
             as in a graft; None if there is none.
 
     Attributes:
@@ -45,7 +46,11 @@ class FrozenBaseModel:
         vit = self.vit
         try:
             weights, report = graft_weights(
-                self._source, vit.state_dict(), depth_of(vit), grid=patch_grid(vit), traits=traits_of(vit)
+                resolve_sources(self._source),
+                vit.state_dict(),
+                depth_of(vit),
+                grid=patch_grid(vit),
+                traits=traits_of(vit),
             )
         except CheckpointError as error:
             raise CheckpointError(

@@ -15,6 +15,7 @@ from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.resuming.fingerprint import first_difference
 from mmselfsup_graft.engine.train import prepare_distributed, train
 from mmselfsup_graft.errors import CheckpointError, ConfigError
+from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.evaluation.compared_checkpoints import RANDOM
 from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.evaluation.results import config_content, config_sha256, keep_config, provenance, write_drawn
@@ -60,7 +61,7 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
 
     Args:
         cfg: A checked config of ``configs/benchmarks/finetune``; it is changed.
-        checkpoint: File of any known format, or ``random``: the same recipe from fresh weights, as a baseline.
+        checkpoint: File of any known format, ``zoo:NAME``, or ``random``: the same recipe from fresh weights, as a baseline.
         selection: ``test`` or ``holdout``, see :class:`FineTuneProtocol`.
 
     Raises:
@@ -72,6 +73,7 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
     digest, content = config_sha256(cfg), config_content(cfg)  # as written; the checkpoint has its own hash
     protocol = FineTuneProtocol.from_config(cfg, selection=selection)
     found, sha256 = None, None
+    checkpoint = resolve_zoo(checkpoint)
     if checkpoint == RANDOM:
         _start_fresh(cfg, protocol)
     else:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmselfsup_graft.errors import CheckpointError
-from mmselfsup_graft.zoo.download import Weights, download
-from mmselfsup_graft.zoo.http_fetch import Limits
+from mmselfsup_graft.downloads.download import Weights, download
+from mmselfsup_graft.downloads.http_fetch import Limits
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
