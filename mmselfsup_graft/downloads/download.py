@@ -79,7 +79,7 @@ def download(
         expected = _expected(weights, target)  # another process may have kept a hash meanwhile
         if not _is_there(target, expected):
             if not expected.is_known and not accept_unknown:
-                raise _unknown(weights, target, expected.lock)
+                raise _unknown(weights, target, expected.lock, file is not None)
             source = _source(weights, target, mirror, offline, file, expected)
             _get(source, weights, target, expected, limits or Limits())
     finally:
@@ -99,13 +99,15 @@ def _expected(weights: Weights, target: Path) -> Expected:
     return Expected(weights.sha256, weights.md5, lock.sha256_of(target.name), lock.path)
 
 
-def _unknown(weights: Weights, target: Path, lock: Path) -> CheckpointError:
+def _unknown(weights: Weights, target: Path, lock: Path, is_given: bool) -> CheckpointError:
+    name, page, option = weights.name or target.name, '', ''
     found = f'{target} is there, but ' if target.exists() else ''
-    name = weights.name or target.name
+    if weights.url is None and not found and not is_given:
+        page, option = f'Get it from {weights.page} with a browser. ', ' --file PATH'
     return CheckpointError(
-        f'{found}no hash of {name} is published ({weights.origin}), so nothing can check its content. Run once: '
-        f'tools/download_weights.py {name} --accept-unknown-hash; this prints the SHA-256 and keeps it in {lock}, and '
-        'later downloads must agree'
+        f'{found}no hash of {name} is published ({weights.origin}), so nothing can check its content. {page}Run once: '
+        f'tools/download_weights.py {name}{option} --accept-unknown-hash; this prints the SHA-256 and keeps it in '
+        f'{lock}, and later downloads must agree'
     )
 
 

@@ -26,8 +26,8 @@ def load_backbone(
 
     Args:
         backbone: Config of the encoder.
-        checkpoint: File to load all weights from, ``zoo:NAME``, or ``dict(checkpoint=..., branch=..., format=..., grid=(H, W))`` as
-            in a graft; None for a random encoder.
+        checkpoint: File to load all weights from, ``zoo:NAME``, or ``dict(checkpoint=..., branch=..., format=...,
+            grid=(H, W))`` as in a graft; None for a random encoder.
         seed: Seed of the initial weights.
         block: Return the feature after this number of blocks (see :class:`BlockFeature`); None for the final feature.
 

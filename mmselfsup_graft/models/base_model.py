@@ -20,8 +20,8 @@ class FrozenBaseModel:
 
     Args:
         vit: The model.
-        checkpoint: File with its weights, of any known format, ``zoo:NAME``, or ``dict(checkpoint=..., branch=..., format=...)``
-            as in a graft; None if there is none.
+        checkpoint: File with its weights, of any known format, ``zoo:NAME``, or ``dict(checkpoint=..., branch=...,
+            format=...)`` as in a graft; None if there is none.
 
     Attributes:
         is_loaded: Whether :meth:`load` has read the weights.

@@ -8,9 +8,9 @@ import torch
 from test_tools.tiny_runs import call_tool
 
 from mmselfsup_graft.checkpoints import file_sha256, save_atomically
+from mmselfsup_graft.downloads.download import Weights
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.zoo import index as zoo
-from mmselfsup_graft.downloads.download import Weights
 
 SMALL = 'mae_vit-micro-p4_1xb64-coslr-210e_digits-16px'
 PUBLISHED = 'mae_vit-base-p16_8xb512-amp-coslr-800e_in1k'

@@ -17,8 +17,8 @@ from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 from mmselfsup_graft.checkpoints.formats.traits import Traits, patch_grid, read_traits, trait_problem
 from mmselfsup_graft.checkpoints.pos_embed import resize_position_table, resize_relative_table
 from mmselfsup_graft.checkpoints.unplaced_tensors import explain_unplaced, has_remedy, unplaced
-from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.downloads.resolve import resolve_zoo
+from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.libraries.weight_files import is_address, refuse_address
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init
 

@@ -10,12 +10,12 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import file_sha256, parse_graft, read_encoder, read_projector_start
+from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.engine.launching.existing import clear_work_dir
 from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.resuming.fingerprint import first_difference
 from mmselfsup_graft.engine.train import prepare_distributed, train
 from mmselfsup_graft.errors import CheckpointError, ConfigError
-from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.evaluation.compared_checkpoints import RANDOM
 from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
 from mmselfsup_graft.evaluation.results import config_content, config_sha256, keep_config, provenance, write_drawn
@@ -61,7 +61,8 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
 
     Args:
         cfg: A checked config of ``configs/benchmarks/finetune``; it is changed.
-        checkpoint: File of any known format, ``zoo:NAME``, or ``random``: the same recipe from fresh weights, as a baseline.
+        checkpoint: File of any known format, ``zoo:NAME``, or ``random``: the same recipe from fresh
+            weights, as a baseline.
         selection: ``test`` or ``holdout``, see :class:`FineTuneProtocol`.
 
     Raises:
