@@ -44,7 +44,7 @@ def publish(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Pu
             license='CC0-1.0',
             url=server.url.replace('a.pth', 'tiny.pth'),
             sha256=hashlib.sha256(content).hexdigest()[:sha256] or None,
-            md5=hashlib.md5(content).hexdigest()[:md5] or None,
+            md5=hashlib.md5(content, usedforsecurity=False).hexdigest()[:md5] or None,
         )
         entry = replace(entry, **options)
         server.answers = [answer('200 OK', content, f'Content-Length: {len(content)}')]

@@ -210,7 +210,7 @@ def test_the_way_of_every_entry(
     """Same kinds of hashes and addresses as in the data, the content and the host of the test's server."""
     server.answers = [whole(CONTENT)]
     host = server.url.removesuffix('/a.pth')
-    md5 = hashlib.md5(CONTENT).hexdigest()
+    md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     (tmp_path / 'mine.bin').write_bytes(CONTENT)
     moved = {
         name: replace(
