@@ -11,15 +11,18 @@ import torch
 from helpers import build, enter_scope, mae_config, tec_config, vit_config
 from hostile_server import Server, answer
 from PIL import Image
+from test_tools.test_finetune import finetune_config
 from test_tools.tiny_runs import call_tool, fresh_name, tiny_config, write_config
 
 from mmselfsup_graft.checkpoints import file_sha256, read_state
 from mmselfsup_graft.datasets import ImageList
 from mmselfsup_graft.downloads.published import PublishedFile
 from mmselfsup_graft.engine.runners.pretrained import load_pretrained, take_pretrained
-from mmselfsup_graft.engine.train import set_pretrained
+from mmselfsup_graft.engine.train import set_pretrained, training_config
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.evaluation.backbones import load_backbone
+from mmselfsup_graft.evaluation.compared_checkpoints import read_compared
+from mmselfsup_graft.evaluation.finetuning.finetune import prepare_finetuning
 from mmselfsup_graft.export.convert_file import ConvertOptions, convert_file
 from mmselfsup_graft.utils.files import read_rows
 from mmselfsup_graft.zoo.index import get_model
@@ -145,6 +148,31 @@ def test_the_tool_test(tiny: bytes, folder: Path, tmp_path: Path) -> None:
     assert row['checkpoint'] == str(folder / 'tiny.pth')
     assert row['checkpoint_sha256'] == file_sha256(folder / 'tiny.pth')
     assert 'did you mean tiny' in call_tool('test', config, 'zoo:tini', '--work-dir', tmp_path / 'run').error()
+
+
+def test_a_training_run(tiny: bytes, server: Server, tmp_path: Path) -> None:
+    model = mae_config(small(), graft=[{'checkpoint': 'zoo:tiny'}])
+    content = {**tiny_config('mim', images=8, epochs=1), 'model': model}
+    config = write_config(tmp_path / 'config.py', content)
+    done = call_tool('train', config, '--work-dir', tmp_path / 'run', *fresh_name())
+    assert done.code == 0, done.err
+    trained = read_state(tmp_path / 'run' / 'epoch_1.pth')['backbone.pos_embed']
+    assert (trained - 0.25).abs().max() < 0.01
+    assert len(server.requests) == 1
+
+
+def test_fine_tuning(tiny: bytes, folder: Path, tmp_path: Path) -> None:
+    config = finetune_config(model=dict(backbone=small(), head=dict(in_channels=64)))
+    cfg = training_config(write_config(tmp_path / 'config.py', config))
+    run = prepare_finetuning(cfg, 'zoo:tiny')
+    assert run.checkpoint == cfg.model.graft[0]['checkpoint'] == str(folder / 'tiny.pth')
+    assert run.sha256 == file_sha256(folder / 'tiny.pth')
+
+
+def test_comparisons(tiny: bytes, folder: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / 'config.py', tiny_config('mim'))
+    (compared,) = read_compared(str(config), ['mine=zoo:tiny'])
+    assert (compared.name, compared.checkpoint) == ('mine', folder / 'tiny.pth')
 
 
 def test_conversion(tiny: bytes, tmp_path: Path) -> None:

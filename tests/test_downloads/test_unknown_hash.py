@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,14 @@ def test_files_at_once_all_stay_in_the_lock_file(server: Server, folder: Path) -
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda each: download(each, accept_unknown=True), wanted))
     assert len(json.loads((folder / 'zoo-lock.json').read_text())) == 8
+
+
+@pytest.mark.parametrize('sha256', [8, 64])
+def test_processes_at_once_download_once(sha256: int, publish: Publish, server: Server) -> None:
+    publish(CONTENT, sha256=sha256)
+    with ProcessPoolExecutor(3, get_context('fork')) as pool:
+        assert len(set(pool.map(resolve_zoo, ['zoo:tiny'] * 3))) == 1
+    assert len(server.requests) == 1
 
 
 def test_mirror_and_offline_mode(
