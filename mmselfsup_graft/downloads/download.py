@@ -13,7 +13,7 @@ from filelock import FileLock
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.utils.files import open_regular, why_not_regular
 
-from .expected import Expected, digests
+from .expected import Expected
 from .hash_lock import HashLock
 from .http_fetch import Limits, fetch, shown
 from .part_file import append_to, size_of
@@ -172,7 +172,7 @@ def _get(source: str, weights: Weights, target: Path, expected: Expected, limits
         _copy(local, part, weights, limits)
     else:
         _fetch(source, part, expected, limits)
-    found = digests(part)
+    found = expected.digests(part)
     problem = expected.problem(found) or ('' if expected.is_known else _refusal(part))
     if problem:
         part.unlink()

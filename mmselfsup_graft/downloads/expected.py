@@ -12,22 +12,23 @@ _FULL = 64
 
 @dataclass(frozen=True)
 class Digests:
-    """Hashes of a file, in hexadecimal digits, and its size in bytes."""
+    """Hashes of a file, in hexadecimal digits, and its size in bytes; ``md5`` is empty if it was not asked for."""
 
     sha256: str
     md5: str
     size: int
 
 
-def digests(path: Path) -> Digests:
-    """Both hashes of a file, which is read once."""
+def digests(path: Path, with_md5: bool = False) -> Digests:
+    """Hashes of a file, which is read once."""
     sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     with open_regular(path) as file:
         while piece := file.read(_PIECE):
             sha256.update(piece)
-            md5.update(piece)
+            if with_md5:
+                md5.update(piece)
             size += len(piece)
-    return Digests(sha256.hexdigest(), md5.hexdigest(), size)
+    return Digests(sha256.hexdigest(), md5.hexdigest() if with_md5 else '', size)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class Expected:
         """Whether the whole SHA-256 is known, so that nothing needs to be kept."""
         return bool(self.locked) or len(self.sha256 or '') == _FULL
 
+    def digests(self, path: Path) -> Digests:
+        """The hashes of a file that are compared, and its SHA-256."""
+        return digests(path, with_md5=bool(self.md5))
+
     def problem(self, found: Digests) -> str:
         """How a content differs; empty if it agrees with all that is known."""
         if self.sha256 and not found.sha256.startswith(self.sha256.lower()):
@@ -71,4 +76,4 @@ class Expected:
 
     def matches(self, path: Path) -> bool:
         """Whether a file is known to be the right one."""
-        return self.is_known and not self.problem(digests(path))
+        return self.is_known and not self.problem(self.digests(path))
