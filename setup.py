@@ -76,7 +76,7 @@ setup(
     ],
     packages=find_packages(include=[f'{PACKAGE}*']),
     include_package_data=True,
-    package_data={PACKAGE: ['py.typed']},
+    package_data={PACKAGE: ['py.typed', 'downloads/published.yml']},
     python_requires='>=3.10,<3.13',
     install_requires=read_requirements('base'),
     extras_require={name: read_requirements(name) for name in ('fast', 'dali', 'tests', 'transfer', 'benchmarks')},

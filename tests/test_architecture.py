@@ -15,7 +15,7 @@ from mmselfsup_graft import registry
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'mmselfsup_graft'
 LAYERS = (
-    {'errors', 'version', 'registry', 'utils', 'ops', 'checkpoints', 'libraries'},
+    {'errors', 'version', 'registry', 'utils', 'ops', 'checkpoints', 'downloads', 'libraries'},
     {'models', 'datasets'},
     {'engine'},
     {'evaluation'},

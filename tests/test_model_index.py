@@ -74,20 +74,6 @@ def test_a_model_claims_nothing_that_is_not_ours(model: dict[str, Any]):
         assert set(result) == {'Task', 'Dataset', 'Metrics', 'Source'}
 
 
-@pytest.mark.parametrize(
-    'model', [each for each in MODELS if 'Weights Of Others' in each], ids=lambda each: each['Name']
-)
-def test_weights_of_others_say_whose_and_how_to_check_them(model: dict[str, Any]):
-    weights = model['Weights Of Others']
-    assert set(weights) == {'URL', 'SHA256', 'Source'}
-    assert re.fullmatch('[0-9a-f]{8,64}', weights['SHA256'])
-    assert weights['URL'].endswith(f'-{weights["SHA256"][:8]}.pth')
-    # the file's name must be of the same architecture and length as the config
-    algorithm, backbone, *_ = model['Name'].split('_')
-    assert f'{algorithm}_{backbone}' in weights['URL']
-    assert f'{model["Metadata"]["Epochs"]}e' in weights['URL']
-
-
 @pytest.mark.parametrize('path', METAFILES, ids=lambda path: path.parent.name)
 def test_the_readme_links_every_config_of_its_folder(path: Path):
     text = (path.parent / 'README.md').read_text(encoding='utf-8')

@@ -87,7 +87,7 @@ def test_the_wheel_carries_the_plugin_folder_and_all_code(wheel):
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'mmselfsup_graft').rglob('*.py')}
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'mmselfsup_graft').rglob('templates/*')}
     assert templates
-    assert code | templates | {'mmselfsup_graft/py.typed'} <= names
+    assert code | templates | {'mmselfsup_graft/py.typed', 'mmselfsup_graft/downloads/published.yml'} <= names
     assert not [name for name in names if name.endswith('.pyc') or name.startswith(('tests/', 'configs/', 'tools/'))]
 
 

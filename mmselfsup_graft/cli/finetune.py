@@ -14,7 +14,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description='Fine-tune a checkpoint')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='pre-training checkpoint, or the word random for fresh weights')
+    parser.add_argument('checkpoint', help='pre-training checkpoint, zoo:NAME, or the word random for fresh weights')
     add_train_options(parser)
     parser.add_argument(
         '--selection',

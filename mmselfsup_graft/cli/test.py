@@ -17,7 +17,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description='Score a checkpoint')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or zoo:NAME')
     parser.add_argument('--protocols', nargs='+', metavar='NAME', help='only these protocols of the evaluation section')
     parser.add_argument('--block', type=int, help='score the feature after N blocks; default: the final feature')
     parser.add_argument('--format', help='format or method of the checkpoint; default: recognized by its tensors')
@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Resolve the config and score."""
     args = make_parser().parse_args(argv)
+    from mmselfsup_graft.downloads.resolve import resolve_zoo
     from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusive_work_dir
     from mmselfsup_graft.engine.train import load_config, prepare_distributed
 
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg.work_dir = args.work_dir or str(default_work_dir(args.config))
     cfg.launcher = args.launcher
     prepare_distributed(cfg)
+    args.checkpoint = resolve_zoo(args.checkpoint)
     with exclusive_work_dir(cfg.work_dir):
         _test(args, cfg)
 

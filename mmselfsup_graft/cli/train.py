@@ -11,7 +11,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Train one config')
     parser.add_argument('config', help='config file')
     add_train_options(parser)
-    parser.add_argument('--pretrained', metavar='FILE', help="weights for a detector's or segmentor's backbone")
+    parser.add_argument(
+        '--pretrained', metavar='FILE', help="weights (or zoo:NAME) for a detector's or segmentor's backbone"
+    )
     parser.add_argument('--no-validate', action='store_true', help='leave validation out')
     parser.add_argument('--print-config', action='store_true', help='print the resolved config and stop')
     return parser

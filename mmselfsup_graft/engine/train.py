@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
+from mmselfsup_graft.downloads.resolve import is_zoo_name
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
 from mmselfsup_graft.engine.launching.existing import clear_work_dir
 from mmselfsup_graft.engine.launching.slurm import slurm_variables
@@ -142,7 +143,7 @@ def set_pretrained(cfg: Config, checkpoint: str) -> None:
             "--pretrained needs a model with init_cfg=dict(type='Pretrained', ...), as in "
             'configs/mmdetection and configs/mmsegmentation; in pre-training use model.graft'
         )
-    if not Path(checkpoint).is_file():
+    if not is_zoo_name(checkpoint) and not Path(checkpoint).is_file():
         raise CheckpointError(f'--pretrained {checkpoint}: no such file')
     for entry in entries:
         entry['checkpoint'] = checkpoint

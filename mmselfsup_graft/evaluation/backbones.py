@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft, patch_grid, traits_of
+from mmselfsup_graft.downloads.resolve import resolve_sources
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.registry import MODELS
@@ -25,8 +26,8 @@ def load_backbone(
 
     Args:
         backbone: Config of the encoder.
-        checkpoint: File to load all weights from, or ``dict(checkpoint=..., branch=..., format=..., grid=(H, W))`` as
-            in a graft; None for a random encoder.
+        checkpoint: File to load all weights from, ``zoo:NAME``, or ``dict(checkpoint=..., branch=..., format=...,
+            grid=(H, W))`` as in a graft; None for a random encoder.
         seed: Seed of the initial weights.
         block: Return the feature after this number of blocks (see :class:`BlockFeature`); None for the final feature.
 
@@ -49,7 +50,7 @@ def load_backbone(
     found, told, notes = None, None, []
     if checkpoint is not None:
         optional = getattr(model, 'graft_optional', ())
-        source = [_whole(checkpoint)]
+        source = resolve_sources([_whole(checkpoint)])
         weights, report = graft_weights(
             source, model.state_dict(), depth_of(model), patch_grid(model), optional, traits_of(model)
         )

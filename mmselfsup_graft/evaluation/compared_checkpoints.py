@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.utils.files import write_text
@@ -59,6 +60,7 @@ def read_compared(config: str, entries: Sequence[str], options: dict[str, Any] |
             raise ConfigError(f'{entry!r}: write NAME=CHECKPOINT, NAME=CONFIG.py:CHECKPOINT or NAME={RANDOM}')
         if name in [each.name for each in found]:
             raise ConfigError(f'two checkpoints are called {name!r}; give each its own name, NAME=CHECKPOINT')
+        file = resolve_zoo(file)
         if file != RANDOM and not Path(file).is_file():
             raise CheckpointError(f'checkpoint {file} does not exist (from {entry!r}); fresh weights: NAME={RANDOM}')
         if path not in configs:

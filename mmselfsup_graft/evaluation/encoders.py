@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmselfsup_graft.checkpoints import Traits, file_sha256
+from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 from .backbones import load_backbone
@@ -63,11 +64,12 @@ def load_encoder(
 
     Args:
         cfg: Holds ``model.backbone`` and the preprocessor.
-        checkpoint: File; None for a random encoder.
+        checkpoint: File or ``zoo:NAME``; None for a random encoder.
         block: Take the feature after this number of blocks; None for the final feature.
         cache: Folder for cached features; None disables the cache.
         seed: Of a random encoder.
     """
+    checkpoint = None if checkpoint is None else resolve_zoo(checkpoint)
     options = source_options(cfg)
     source = None if checkpoint is None else {'checkpoint': str(checkpoint), **options}
     backbone: Any = load_backbone(cfg.model.backbone, source, seed, block)

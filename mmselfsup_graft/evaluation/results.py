@@ -15,6 +15,7 @@ from mmengine.dist import get_world_size, is_main_process
 
 from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.datasets import SelfSupDataset, dataset_entries, write_image_list
+from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.engine.config.schedule_ends import with_schedule_ends
 from mmselfsup_graft.evaluation.score_table import row_name
 from mmselfsup_graft.registry import DATASETS
@@ -143,7 +144,7 @@ def score_and_record(
     Args:
         cfg: The resolved config, with ``work_dir``.
         config: Its file.
-        checkpoint: The file to score.
+        checkpoint: The file to score, or ``zoo:NAME``.
         protocols: Only these; None takes all of the ``evaluation`` section.
         block: Block of the features; None for the final ones.
         features: Folder for extracted features; None is ``features`` in the work directory.
@@ -152,6 +153,7 @@ def score_and_record(
         The rows, and a table to show; None on all processes but the first.
     """
     evaluation = read_evaluation(cfg, protocols)
+    checkpoint = resolve_zoo(checkpoint)
     folder = Path(features or Path(cfg.work_dir) / 'features')
     scores = score_checkpoint(cfg, checkpoint, evaluation, block, folder)
     if not is_main_process():

@@ -9,6 +9,7 @@ from mmselfsup_graft.checkpoints import TARGETS, check_destination, file_sha256,
 from mmselfsup_graft.checkpoints.conversion.convert_checkpoint import Conversion, convert, summary
 from mmselfsup_graft.checkpoints.formats.encoder import detect_format
 from mmselfsup_graft.checkpoints.reading.reader import ALLOW
+from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.errors import CheckpointError, FormatMismatchError
 from mmselfsup_graft.libraries.scopes import register_all_modules
 from mmselfsup_graft.utils.files import write_json
@@ -86,7 +87,7 @@ def convert_file(
     """Convert a checkpoint file.
 
     Args:
-        source: File of any known format.
+        source: File of any known format, or ``zoo:NAME``.
         destination: File to write; its suffix selects the file format.
         options: Options of the conversion.
         dry_run: Do everything but write the destination.
@@ -97,7 +98,7 @@ def convert_file(
         CheckpointError: If it cannot be read or converted, does not fit the target, cannot be verified (without
             ``unverified``), or the destination exists.
     """
-    source, destination = Path(source), Path(destination)
+    source, destination = Path(resolve_zoo(source)), Path(destination)
     content = read_checkpoint(source, options.unsafe_pickle, ALLOW)
     check_destination(source, destination, options.overwrite)
     report = None if report is None else Path(report)

@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 
 from mmselfsup_graft.checkpoints import GraftSource, depth_of, graft_weights, parse_graft, patch_grid, traits_of
+from mmselfsup_graft.downloads.resolve import resolve_sources
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.models.backbones.tec_vit import Targets, TargetViT, TECViT
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
@@ -22,8 +23,8 @@ class FrozenBaseModel:
 
     Args:
         vit: The model.
-        checkpoint: File with its weights, of any known format, or ``dict(checkpoint=..., branch=..., format=...)``
-            as in a graft; None if there is none.
+        checkpoint: File with its weights, of any known format, ``zoo:NAME``, or ``dict(checkpoint=..., branch=...,
+            format=...)`` as in a graft; None if there is none.
 
     Attributes:
         is_loaded: Whether :meth:`load` has read the weights.
@@ -48,7 +49,11 @@ class FrozenBaseModel:
         vit = self.vit
         try:
             weights, report = graft_weights(
-                self._source, vit.state_dict(), depth_of(vit), grid=patch_grid(vit), traits=traits_of(vit)
+                resolve_sources(self._source),
+                vit.state_dict(),
+                depth_of(vit),
+                grid=patch_grid(vit),
+                traits=traits_of(vit),
             )
         except CheckpointError as error:
             raise CheckpointError(

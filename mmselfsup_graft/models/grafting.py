@@ -17,6 +17,7 @@ from mmselfsup_graft.checkpoints import (
     plan_graft,
     traits_of,
 )
+from mmselfsup_graft.downloads.resolve import resolve_sources
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.memory_format import contiguous_format
 
@@ -88,7 +89,7 @@ class Grafting(BaseModule):
 
     def _apply_graft(self) -> None:
         weights, report = graft_weights(
-            self.graft,
+            resolve_sources(self.graft),
             self.backbone.state_dict(),
             self.depth,
             grid=patch_grid(self.backbone),

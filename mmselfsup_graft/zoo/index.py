@@ -14,12 +14,12 @@ from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 import mmselfsup_graft
+from mmselfsup_graft.downloads.published import PublishedFile, files_of
+from mmselfsup_graft.downloads.resolve import PREFIX, resolve_zoo
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.registry import MODELS, SCOPE
 from mmselfsup_graft.utils.suggestions import nearest
-
-from .download import Weights, download
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,12 @@ class ZooModel:
     Attributes:
         name: Name of the model, equal to that of its config.
         config: Config file.
-        weights: Address of the weights; None if there are none.
-        weights_by: Who trained and published them.
+        files: Published files that fit its encoder; ``pretrained=True`` takes the first.
     """
 
     name: str
     config: Path
-    weights: Weights | None
-    weights_by: str
+    files: tuple[PublishedFile, ...] = ()
 
 
 @cache
@@ -50,10 +48,8 @@ def zoo() -> dict[str, ZooModel]:
     models = {}
     for metafile in _read(root / 'model-index.yml')['Import']:
         for entry in _read(root / metafile)['Models']:
-            others = entry.get('Weights Of Others')
-            weights = Weights(others['URL'], others['SHA256']) if others else None
-            by = others['Source'] if others else ''
-            models[entry['Name']] = ZooModel(entry['Name'], root / entry['Config'], weights, by)
+            name = entry['Name']
+            models[name] = ZooModel(name, root / entry['Config'], tuple(files_of(name)))
     return models
 
 
@@ -75,10 +71,10 @@ def list_models(pattern: str = '*', pretrained: bool = False) -> list[str]:
 
     Args:
         pattern: A pattern; without wildcards a part of the name is enough.
-        pretrained: Only models with weights.
+        pretrained: Only models with published weights.
     """
     wild = pattern if any(sign in pattern for sign in '*?[') else f'*{pattern}*'
-    found = {name: model for name, model in zoo().items() if not pretrained or model.weights}
+    found = {name: model for name, model in zoo().items() if not pretrained or model.files}
     return fnmatch.filter(found, wild)
 
 
@@ -96,22 +92,6 @@ def find_model(name: str) -> ZooModel:
     return models[name]
 
 
-def download_weights(
-    name: str, folder: str | os.PathLike | None = None, mirror: str | None = None, offline: bool | None = None
-) -> Path:
-    """Get the weights of a model, see :func:`mmselfsup_graft.zoo.download.download`.
-
-    Raises:
-        ConfigError: If there is no such model.
-        CheckpointError: If there are no weights for it, or they cannot be downloaded.
-    """
-    model = find_model(name)
-    if model.weights is None:
-        known = ', '.join(list_models(pretrained=True))
-        raise CheckpointError(f'no weights for {name}; available for {known}')
-    return download(model.weights, folder, mirror, offline)
-
-
 def get_model(
     name: str,
     pretrained: bool | str | os.PathLike | Mapping[str, Any] = False,
@@ -123,9 +103,10 @@ def get_model(
 
     Args:
         name: Name of a model, see :func:`list_models`.
-        pretrained: True loads the encoder of the zoo's weights, a path that of a checkpoint of any known format, as
-            does ``dict(checkpoint=..., branch=..., grid=(H, W))`` as in a graft; False leaves it freshly initialized.
-        folder: Where downloads are kept, see :func:`mmselfsup_graft.zoo.download.download`.
+        pretrained: True loads the encoder of the first published file that fits, ``zoo:NAME`` that of another, a path
+            that of a checkpoint of any known format, as does ``dict(checkpoint=..., branch=..., grid=(H, W))`` as in a
+            graft; False leaves it freshly initialized.
+        folder: Where downloads are kept, see :func:`mmselfsup_graft.downloads.download.download`.
         mirror: Alternative source of the file, see there.
         offline: Never open a connection, see there.
 
@@ -136,9 +117,15 @@ def get_model(
         ConfigError: If there is no such model.
         CheckpointError: If there are no weights for it, or they do not fit.
     """
-    cfg = load_config(find_model(name).config)
+    entry = find_model(name)
+    cfg = load_config(entry.config)
     if pretrained is True:
-        pretrained = download_weights(name, folder, mirror, offline)
+        pretrained = f'{PREFIX}{_first_file(entry).name}'
+    if isinstance(pretrained, Mapping) and 'checkpoint' in pretrained:
+        found = resolve_zoo(pretrained['checkpoint'], folder, mirror, offline)
+        pretrained = {**pretrained, 'checkpoint': found}
+    elif isinstance(pretrained, str | os.PathLike):
+        pretrained = resolve_zoo(pretrained, folder, mirror, offline)
     if cfg.default_scope != SCOPE:
         if isinstance(pretrained, Mapping):
             raise ConfigError(f'{name}: pretrained takes a file for models of {cfg.default_scope}; convert it first')
@@ -151,6 +138,13 @@ def get_model(
     model = MODELS.build(config)
     model.init_weights()
     return model
+
+
+def _first_file(model: ZooModel) -> PublishedFile:
+    if not model.files:
+        known = ', '.join(list_models(pretrained=True))
+        raise CheckpointError(f'no weights for {model.name}; available for {known}')
+    return model.files[0]
 
 
 def _of_another_library(cfg: Config, pretrained: str | None) -> nn.Module:

@@ -11,8 +11,8 @@ from pathlib import Path
 from hostile_server import CONTENT, SHA256, SIZE, Answer, Server, answer, begin_of, whole
 
 from mmselfsup_graft.cli.running import run_tool
-from mmselfsup_graft.zoo.download import Weights, download
-from mmselfsup_graft.zoo.http_fetch import Limits
+from mmselfsup_graft.downloads.download import Weights, download
+from mmselfsup_graft.downloads.http_fetch import Limits
 
 from .children import Ended, Kill, Measure, measured, run
 from .scenario import Failure, Scenario

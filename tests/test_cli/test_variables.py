@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mmselfsup_graft.cli.running import _VARIABLES, check_variables
+from mmselfsup_graft.downloads.download import Weights, download
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.zoo.download import Weights, download
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,9 +8,10 @@ import torch
 from test_tools.tiny_runs import call_tool
 
 from mmselfsup_graft.checkpoints import file_sha256, save_atomically
+from mmselfsup_graft.downloads import published as published_files
+from mmselfsup_graft.downloads.published import PublishedFile
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.zoo import index as zoo
-from mmselfsup_graft.zoo.download import Weights
 
 SMALL = 'mae_vit-micro-p4_1xb64-coslr-210e_digits-16px'
 PUBLISHED = 'mae_vit-base-p16_8xb512-amp-coslr-800e_in1k'
@@ -50,9 +51,19 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / 'mirror').mkdir()
     path = tmp_path / 'mirror' / 'micro.pth'
     torch.save({'state_dict': {name: torch.full_like(value, 0.25) for name, value in state.items()}}, path)
-    weights = Weights('https://nowhere.invalid/micro.pth', file_sha256(path)[:8])
-    entry = dataclasses.replace(zoo.find_model(SMALL), weights=weights, weights_by='a test')
-    monkeypatch.setattr(zoo, 'zoo', lambda: {SMALL: entry})
+    entry = PublishedFile(
+        name='tiny',
+        project='A test',
+        page='https://nowhere.invalid',
+        source='README.md',
+        license='CC0-1.0',
+        url='https://nowhere.invalid/micro.pth',
+        sha256=file_sha256(path)[:8],
+        config=SMALL,
+    )
+    model = dataclasses.replace(zoo.find_model(SMALL), files=(entry,))
+    monkeypatch.setattr(zoo, 'zoo', lambda: {SMALL: model})
+    monkeypatch.setattr(published_files, 'published_files', lambda: {'tiny': entry})
     monkeypatch.setenv('GRAFT_MIRROR', str(tmp_path / 'mirror'))
     monkeypatch.setenv('GRAFT_WEIGHTS', str(tmp_path / 'weights'))
     return path
@@ -73,8 +84,9 @@ def test_the_tool(published: Path, tmp_path: Path) -> None:
     done = call_tool('download_weights', SMALL, '--folder', tmp_path / 'here', '--offline')
     assert done.code == 0, done.err
     assert done.out.strip() == str(tmp_path / 'here' / 'micro.pth')
-    listed = call_tool('download_weights', '--list')
-    assert listed.out.splitlines() == [f'{SMALL}  weights: a test']
+    file, model = call_tool('download_weights', '--list').out.splitlines()
+    assert file.startswith('zoo:tiny  A test  pre-trained  license: CC0-1.0  size not stated')
+    assert model == f'{SMALL}  zoo:tiny'
     assert call_tool('download_weights').code == 2
     published.write_bytes(b'other')
     message = call_tool('download_weights', SMALL, '--folder', tmp_path / 'there').error()

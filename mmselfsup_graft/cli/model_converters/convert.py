@@ -12,7 +12,7 @@ def make_parser() -> argparse.ArgumentParser:
     from mmselfsup_graft.checkpoints.formats.encoder import format_names
 
     parser = argparse.ArgumentParser(description='Convert the backbone of a checkpoint to another library')
-    parser.add_argument('source', help='checkpoint of any known format')
+    parser.add_argument('source', help='checkpoint of any known format, or zoo:NAME')
     parser.add_argument('destination', help='file to write: .pth, .pt or .safetensors')
     parser.add_argument('--to', required=True, choices=list(TARGETS), help='target library')
     known = ['auto', *format_names()]

@@ -10,6 +10,7 @@ from mmselfsup_graft.datasets.classes import are_numbers, given_classes, numbers
 from mmselfsup_graft.datasets.layout import is_split
 from mmselfsup_graft.datasets.scanning import class_folders
 from mmselfsup_graft.datasets.self_sup_dataset import SelfSupDataset
+from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.utils.files import open_regular, read_json, why_not_regular
@@ -209,7 +210,7 @@ class ImageList(SelfSupDataset):
     Args:
         data_root: Folder that the paths of the list are relative to. For bare names, the class folders are those of
             ``data_root/train``.
-        ann_file: List file, absolute, or relative to ``data_root`` or the working folder.
+        ann_file: List file, absolute, or relative to ``data_root`` or the working folder; or ``zoo:NAME``.
         kwargs: Arguments of :class:`SelfSupDataset`. The classes of labels that are numbers get the names in
             ``LIST.json``, which ``make_split.py`` writes, or those that the paths give (:func:`names_of_labels`), or
             those of ``metainfo=dict(classes=...)``; otherwise they are named by their numbers.
@@ -219,6 +220,7 @@ class ImageList(SelfSupDataset):
     """
 
     def __init__(self, data_root: str, ann_file: str, **kwargs: Any) -> None:
+        ann_file = resolve_zoo(ann_file)
         inside = os.path.join(data_root, ann_file)  # ann_file itself if absolute
         self.list_file = next((path for path in (inside, ann_file) if os.path.isfile(path)), None) or ann_file
         if not os.path.isfile(self.list_file):

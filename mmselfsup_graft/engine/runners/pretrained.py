@@ -17,6 +17,7 @@ from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 from mmselfsup_graft.checkpoints.formats.traits import Traits, patch_grid, read_traits, trait_problem
 from mmselfsup_graft.checkpoints.pos_embed import resize_position_table, resize_relative_table
 from mmselfsup_graft.checkpoints.unplaced_tensors import explain_unplaced, has_remedy, unplaced
+from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.libraries.weight_files import is_address, refuse_address
 from mmselfsup_graft.models.foreign_weights import is_pretrained_init
@@ -40,7 +41,7 @@ class PretrainedPart:
     Attributes:
         name: Where it stands in the model.
         module: The part.
-        checkpoint: File of any known format, see :func:`mmselfsup_graft.checkpoints.read_encoder`.
+        checkpoint: File of any known format or ``zoo:NAME``, see :func:`mmselfsup_graft.checkpoints.read_encoder`.
         prefix: Only tensors under this name, without it; empty leaves finding the encoder to the format.
     """
 
@@ -113,6 +114,7 @@ def load_pretrained(part: PretrainedPart) -> str:
         CheckpointError: If it is an address, cannot be read, lacks a tensor of the part, has it in another shape, or
             holds a deeper network.
     """
+    part = replace(part, checkpoint=resolve_zoo(part.checkpoint))
     content = _content(part)
     try:
         found = _converted(part, content)

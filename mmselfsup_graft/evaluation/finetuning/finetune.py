@@ -10,6 +10,7 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import file_sha256, parse_graft, read_encoder, read_projector_start
+from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.engine.launching.existing import clear_work_dir
 from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
 from mmselfsup_graft.engine.resuming.fingerprint import first_difference
@@ -60,7 +61,8 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
 
     Args:
         cfg: A checked config of ``configs/benchmarks/finetune``; it is changed.
-        checkpoint: File of any known format, or ``random``: the same recipe from fresh weights, as a baseline.
+        checkpoint: File of any known format, ``zoo:NAME``, or ``random``: the same recipe from fresh
+            weights, as a baseline.
         selection: ``test`` or ``holdout``, see :class:`FineTuneProtocol`.
 
     Raises:
@@ -72,6 +74,7 @@ def prepare_finetuning(cfg: Config, checkpoint: str, selection: str = 'test') ->
     digest, content = config_sha256(cfg), config_content(cfg)  # as written; the checkpoint has its own hash
     protocol = FineTuneProtocol.from_config(cfg, selection=selection)
     found, sha256 = None, None
+    checkpoint = resolve_zoo(checkpoint)
     if checkpoint == RANDOM:
         _start_fresh(cfg, protocol)
     else:

@@ -35,10 +35,10 @@ class TEC(LearnsFromBaseModel, SelfSupAlgorithm):
 
     Args:
         base_model: Config of the base model, see :class:`TargetViT`.
-        base_checkpoint: File with its weights, of any known format, or ``dict(checkpoint=..., branch=..., format=...)``
-            as in a graft. Read by :meth:`init_weights`, also when a run is resumed. Of iBOT's and DINO's training files
-            the teacher is taken. Without one the model can be built and its encoder used, but not trained. No shape
-            tells how many attention heads the base model has: its ``arch`` must say so.
+        base_checkpoint: File with its weights, of any known format, ``zoo:NAME``, or ``dict(checkpoint=..., branch=...,
+            format=...)`` as in a graft. Read by :meth:`init_weights`, also when a run is resumed. Of iBOT's and DINO's
+            training files the teacher is taken. Without one the model can be built and its encoder used, but not
+            trained. No shape tells how many attention heads the base model has: its ``arch`` must say so.
         neck: Config of adaptor and decoders, see :class:`TECDecoder`; what it must share with both models
             (``num_patches``, ``embed_dim``, ``depth``, ``target_dim``, ``target_num_heads``, ``predict_attention``)
             follows from them.

@@ -9,6 +9,7 @@ from mmpretrain.models.heads import ClsHead
 from torch import nn
 
 from mmselfsup_graft.checkpoints import GraftSource, ProjectorStart, parse_graft, read_projector_start
+from mmselfsup_graft.downloads.resolve import resolve_sources
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.models.necks import PortableSyncBN
 from mmselfsup_graft.registry import MODELS
@@ -62,7 +63,7 @@ class FirstFCHead(ClsHead):
                 'FirstFCHead: give projector=dict(checkpoint=...), the pre-training checkpoint (tools/finetune.py does '
                 'so), or hidden_channels to build it without'
             )
-        source = self.source
+        (source,) = resolve_sources([self.source])
         start = read_projector_start(source.checkpoint, source.format, source.branch, source.unsafe_pickle)
         if start.weight.shape[1] != in_channels:
             raise CheckpointError(

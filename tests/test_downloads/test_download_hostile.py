@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from hostile_server import CONTENT, SHA256, SIZE, Answer, Server, answer, whole
 
+from mmselfsup_graft.downloads import part_file
+from mmselfsup_graft.downloads.download import Weights, download
+from mmselfsup_graft.downloads.http_fetch import Limits
 from mmselfsup_graft.errors import CheckpointError, DiskFullError
-from mmselfsup_graft.zoo import part_file
-from mmselfsup_graft.zoo.download import Weights, download
-from mmselfsup_graft.zoo.http_fetch import Limits
 
 PATIENT = Limits(patience=0.0, timeout=30.0)  # a busy machine may be slower than the servers below
 FAST = Limits(patience=0.0, timeout=0.15, min_rate=SIZE)

@@ -71,7 +71,7 @@ def shown(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition('@')[2], parts.path, '', ''))
 
 
-def fetch(url: str, part: Path, limits: Limits, is_whole: Callable[[], bool]) -> None:
+def fetch(url: str, part: Path, limits: Limits, is_whole: Callable[[], bool]) -> bool:
     """Complete ``part``, from where an earlier attempt or call was cut.
 
     Args:
@@ -80,6 +80,9 @@ def fetch(url: str, part: Path, limits: Limits, is_whole: Callable[[], bool]) ->
         limits: How much the server may ask of us.
         is_whole: Asked where the server does not say how long the file is: whether ``part`` is what was wanted. Where
             the server does say, the caller must find out.
+
+    Returns:
+        Whether the server said how long the file is and the part has that length, or ``is_whole`` was true.
 
     Raises:
         CheckpointError: The server refuses, misbehaves, or no attempt reached the end. What arrived is kept.
@@ -92,11 +95,11 @@ def fetch(url: str, part: Path, limits: Limits, is_whole: Callable[[], bool]) ->
         try:
             is_complete = _receive(url, part, limits)
             if is_complete or is_whole():
-                return
+                return True
             if is_complete is None:
                 raise _Other('the server has nothing behind what is here, which is not the file')
             if attempt == limits.attempts - 1:
-                return
+                return False
             reason = 'the connection ended before the file did'
         except _Other as error:
             part.unlink(missing_ok=True)

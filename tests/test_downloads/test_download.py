@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mmselfsup_graft.downloads.download import Weights, download
+from mmselfsup_graft.downloads.http_fetch import Limits
 from mmselfsup_graft.errors import CheckpointError
-from mmselfsup_graft.zoo.download import Weights, download
-from mmselfsup_graft.zoo.http_fetch import Limits
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -173,7 +173,7 @@ def test_mirror(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv('GRAFT_MIRROR', folder.as_uri() if as_url else str(folder))
     assert download(Weights(server.url, SHA256), offline=True).read_bytes() == CONTENT
     assert not server.ranges
-    with pytest.raises(CheckpointError, match=r'vit large\.pth does not exist; check the mirror'):
+    with pytest.raises(CheckpointError, match=r'vit large\.pth does not exist; check the path or the mirror'):
         download(Weights(server.url.replace('base', 'large'), SHA256))
 
 

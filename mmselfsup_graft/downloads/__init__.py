@@ -1,0 +1,1 @@
+"""Files that others publish: what is known of them, how they are downloaded and checked."""
