@@ -158,7 +158,7 @@ def _source(
         )
     if offline and _local_path(source) is None:
         raise CheckpointError(
-            f'{target} is not there, and offline mode forbids to download {shown(source)}. Put the file there, or set '
+            f'{target} not found, and offline mode does not allow downloading {shown(source)}. Put the file there, or set '
             'GRAFT_MIRROR to a folder that has it'
         )
     return source
@@ -232,7 +232,7 @@ def _copy(local: Path, part: Path, weights: Weights, limits: Limits) -> None:
         while piece := source.read(_PIECE):
             size += len(piece)
             if size > limits.max_bytes:
-                raise CheckpointError(f'{local} is larger than the {limits.max_bytes} bytes that are taken')
+                raise CheckpointError(f'{local} is larger than the limit of {limits.max_bytes} bytes')
             write(piece)
 
 

@@ -97,7 +97,7 @@ def fetch(url: str, part: Path, limits: Limits, is_whole: Callable[[], bool]) ->
             if is_complete or is_whole():
                 return True
             if is_complete is None:
-                raise _Other('the server has nothing behind what is here, which is not the file')
+                raise _Other('the server has no more bytes, but the partial file is not the expected one')
             if attempt == limits.attempts - 1:
                 return False
             reason = 'the connection ended before the file did'
@@ -163,7 +163,7 @@ def _place(response: Any, have: int, url: str) -> tuple[int, int | None]:
     """Where in the file an answer begins, and how long the file is, if the server says so."""
     encoding = response.headers.get('Content-Encoding', 'identity')
     if encoding.strip().lower() != 'identity':
-        raise CheckpointError(f'{shown(url)}: the server sends it encoded ({encoding[:40]!r}), which was not asked for')
+        raise CheckpointError(f'{shown(url)}: the server sent a compressed response ({encoding[:40]!r}), expected plain bytes')
     length = response.headers.get('Content-Length', '').strip()
     size = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
     if response.status == 200:
@@ -189,7 +189,7 @@ def _read(response: Any, watch: '_Watch') -> bytes:
 def _too_large(url: str, part: Path, limits: Limits) -> CheckpointError:
     part.unlink(missing_ok=True)
     return CheckpointError(
-        f'{shown(url)} is larger than the {limits.max_bytes / 2**30:.2f} GiB that are taken; check the address'
+        f'{shown(url)} is larger than the limit of {limits.max_bytes / 2**30:.2f} GiB; check the address'
     )
 
 

@@ -207,7 +207,7 @@ def test_nothing_behind_nothing(server: Server) -> None:
 @pytest.mark.parametrize('encoding', ['gzip', 'br', 'identity, gzip', 'x' * 100])
 def test_encoded_answers(encoding: str, server: Server, folder: Path) -> None:
     server.answers = [answer('200 OK', gzip.compress(CONTENT), f'Content-Encoding: {encoding}')]
-    refused(server, 'encoded')
+    refused(server, 'compressed response')
     assert 'Accept-Encoding: identity' in server.requests[0]
     assert kept(folder) == []
 

@@ -179,10 +179,10 @@ def test_mirror_and_offline_mode(
 ) -> None:
     publish(CONTENT, url='https://nowhere.invalid/tiny.pth')
     monkeypatch.setenv('GRAFT_OFFLINE', '1')
-    with pytest.raises(CheckpointError, match=r'offline mode forbids to download https://nowhere.*GRAFT_MIRROR'):
+    with pytest.raises(CheckpointError, match=r'offline mode does not allow downloading https://nowhere.*GRAFT_MIRROR'):
         resolve_zoo('zoo:tiny')
     monkeypatch.setenv('GRAFT_MIRROR', server.url.removesuffix('/a.pth'))
-    with pytest.raises(CheckpointError, match='offline mode forbids to download http://127'):
+    with pytest.raises(CheckpointError, match='offline mode does not allow downloading http://127'):
         resolve_zoo('zoo:tiny')
     monkeypatch.setenv('GRAFT_OFFLINE', '0')
     resolve_zoo('zoo:tiny')
