@@ -19,7 +19,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file, or zoo:NAME')
     parser.add_argument('--protocols', nargs='+', metavar='NAME', help='only these protocols of the evaluation section')
-    parser.add_argument('--block', type=int, help='score the feature after N blocks; default: the final feature')
+    parser.add_argument('--feature', help="class_token, patch_mean or both; default: evaluation.feature, else the encoder's")
+    parser.add_argument('--block', type=int, help='score the feature after N blocks; default: evaluation.block, else all')
     parser.add_argument('--format', help='format or method of the checkpoint; default: recognized by its tensors')
     parser.add_argument('--branch', help='which encoder of the file, e.g. momentum, teacher or model_ema')
     parser.add_argument('--source-grid', metavar='HxW', help="patches per column and per row of the file's tables")
@@ -76,11 +77,13 @@ def _test(args: argparse.Namespace, cfg: Any) -> None:
 
 
 def _set_source(args: argparse.Namespace, cfg: Any) -> None:
-    """Set the options for reading the checkpoint in the config."""
+    """Set the feature and the options for reading the checkpoint in the config."""
     given = {'format': args.format, 'branch': args.branch, 'grid': parse_grid(args.source_grid)}
     given = {key: value for key, value in given.items() if value is not None}
     if given and cfg.get('evaluation') is not None:
         cfg.evaluation.source = {**cfg.evaluation.get('source', {}), **given}
+    if args.feature and cfg.get('evaluation') is not None:
+        cfg.evaluation.feature = args.feature
 
 
 def _write(args: argparse.Namespace, cfg: Any, content: dict[str, Any]) -> None:

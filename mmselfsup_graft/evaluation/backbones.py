@@ -99,7 +99,7 @@ class BlockFeature(nn.Module):
             raise ConfigError(f'block {block} does not exist: the encoder has blocks 1 to {depth.num_blocks}')
         self.backbone = backbone
         # the last prefix of a block is the block itself; others (a down-sampling layer) come before it
-        backbone.get_submodule(depth.blocks[block - 1][-1]).register_forward_hook(self._keep)
+        self._handle = backbone.get_submodule(depth.blocks[block - 1][-1]).register_forward_hook(self._keep)
         self._output: torch.Tensor | None = None
 
     def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -114,6 +114,10 @@ class BlockFeature(nn.Module):
         if output is None:
             raise ConfigError(f'{type(self.backbone).__name__} does not call the module of this block')
         return output
+
+    def release(self) -> None:
+        """Leave the encoder as it was: outputs of the block are not kept any more."""
+        self._handle.remove()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         """Feature [B, D] of images [B, C, H, W], as a tuple like that of a backbone."""

@@ -223,8 +223,9 @@ class AugmentedBatches(Sampler):
             persistent_workers=num_workers > 0,
         )
 
-    def _shares(self) -> Iterator[tuple[np.ndarray, int]]:
-        return batch_shares(len(self.indices), self.protocol.batch_size, self.protocol.seed, self._epoch)
+    def _shares(self) -> list[tuple[np.ndarray, int]]:
+        order = (self.protocol.batch_size, self.protocol.seed, self._epoch, self.protocol.drop_last)
+        return batch_shares(len(self.indices), *order)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the pieces of this process's shares, for the loader."""
@@ -236,13 +237,13 @@ class AugmentedBatches(Sampler):
         """Yield the shares of an epoch."""
         self._epoch = epoch
         self.dataset.set_epoch(epoch)
-        pieces = iter(self.loader)
-        for share, total in self._shares():
+        pieces, shares = iter(self.loader), self._shares()
+        for number, (share, total) in enumerate(shares):
             count = -(-len(share) // self.batch_size)
             encoded = [self._encode(next(pieces)) for _ in range(count)]
             features = torch.cat([rows for rows, _ in encoded])
             labels = torch.tensor([label for _, truth in encoded for label in truth], device=features.device)
-            yield Batch(features, labels, total)
+            yield Batch(features, labels, total, number / len(shares))
 
     def _encode(self, batch: dict) -> tuple[torch.Tensor, list[int]]:
         """Features [B, D] and labels of a collated batch."""

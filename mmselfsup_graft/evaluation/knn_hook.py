@@ -1,5 +1,7 @@
 """k-NN accuracy of the encoder during pre-training."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mmselfsup_graft.models.eval_mode import eval_mode
 from mmselfsup_graft.registry import DATASETS, HOOKS
 from mmselfsup_graft.utils.files import append_rows
 
+from .backbones import BlockFeature
 from .features import extract_features
 from .pooling import check_features
 
@@ -40,9 +43,10 @@ class KNNHook(Hook):
         batch_size: Images per forward pass.
         num_workers: Loader processes.
         feature: Feature of the encoder, see :data:`mmselfsup_graft.evaluation.FEATURES`; None is its own.
+        block: Take the feature after this number of blocks; None for the final feature.
 
     Raises:
-        ConfigError: If ``knn`` holds unknown keys or values, or the model has no backbone.
+        ConfigError: If ``knn`` holds unknown keys or values, or the model has no backbone or no such block.
         DataError: If a data set has no labels, or the test data has a class that is not in the training data.
     """
 
@@ -58,13 +62,26 @@ class KNNHook(Hook):
         batch_size: int = 256,
         num_workers: int = 0,
         feature: str | None = None,
+        block: int | None = None,
     ) -> None:
         if interval < 1:
             raise ConfigError(f'KNNHook: interval must be at least 1, got {interval}')
         self.protocol = make_protocol('knn', knn or {}, 'KNNHook.knn')
         self.configs, self.interval = (train, test), interval
-        self.extraction = (batch_size, num_workers, feature)
+        self.extraction, self.block = (batch_size, num_workers, feature), block
         self._datasets: list[Any] = []
+
+    @contextmanager
+    def _encoder(self, backbone: nn.Module) -> Iterator[nn.Module]:
+        """The encoder, or its first blocks; the training keeps no outputs of a block."""
+        if self.block is None:
+            yield backbone
+            return
+        cut = BlockFeature(backbone, self.block)
+        try:
+            yield cut
+        finally:
+            cut.release()
 
     def before_train(self, runner: Runner) -> None:
         """Build the data sets, so that errors are raised before the training."""
@@ -72,7 +89,8 @@ class KNNHook(Hook):
         if not isinstance(getattr(model, 'backbone', None), nn.Module):
             raise ConfigError(f'KNNHook: {type(model).__name__} has no backbone to score')
         feature = self.extraction[2]
-        check_features(model.backbone, None if feature is None else [feature])
+        with self._encoder(model.backbone) as encoder:
+            check_features(encoder, None if feature is None else [feature])
         with preserved_random_state(), torch.random.fork_rng():
             self._datasets = [DATASETS.build(config) for config in self.configs]
             for name, dataset in zip(('train', 'test'), self._datasets):
@@ -89,10 +107,11 @@ class KNNHook(Hook):
             return
         model = unwrapped_model(runner)
         with preserved_random_state(), torch.random.fork_rng(), eval_mode(model.backbone):
-            sets = [
-                extract_features(model.backbone, model.data_preprocessor, dataset, *self.extraction)
-                for dataset in self._datasets
-            ]
+            with self._encoder(model.backbone) as encoder:
+                sets = [
+                    extract_features(encoder, model.data_preprocessor, dataset, *self.extraction)
+                    for dataset in self._datasets
+                ]
             if not is_main_process():
                 return
             accuracy = score_features(sets[0], sets[1], self.protocol)['accuracy']

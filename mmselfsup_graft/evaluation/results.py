@@ -146,7 +146,7 @@ def score_and_record(
         config: Its file.
         checkpoint: The file to score, or ``zoo:NAME``.
         protocols: Only these; None takes all of the ``evaluation`` section.
-        block: Block of the features; None for the final ones.
+        block: Block of the features; None takes that of the section, the final ones without any.
         features: Folder for extracted features; None is ``features`` in the work directory.
 
     Returns:
@@ -154,6 +154,7 @@ def score_and_record(
     """
     evaluation = read_evaluation(cfg, protocols)
     checkpoint = resolve_zoo(checkpoint)
+    block = evaluation.block if block is None else block
     folder = Path(features or Path(cfg.work_dir) / 'features')
     scores = score_checkpoint(cfg, checkpoint, evaluation, block, folder)
     if not is_main_process():

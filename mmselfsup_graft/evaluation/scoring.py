@@ -38,6 +38,7 @@ class Evaluation:
         batch_size: Images per forward pass.
         num_workers: Loader processes.
         feature: The scored feature of an encoder, one of :data:`FEATURES`; None is the encoder's own feature.
+        block: Take the feature after this number of blocks; None for the final feature.
     """
 
     data: dict[str, dict]
@@ -45,6 +46,7 @@ class Evaluation:
     batch_size: int = 256
     num_workers: int = 0
     feature: str | None = None
+    block: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,10 @@ def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluati
     if cfg.get('evaluation') is None:
         raise ConfigError('this config has no `evaluation` section; see configs/_base_/evaluation/')
     section = Config({'section': cfg.evaluation}).section.to_dict()
-    unknown = sorted(set(section) - {*_DATA, 'loader', 'feature', 'source', *PROTOCOLS.module_dict})
+    known_keys = [*_DATA, 'loader', 'feature', 'block', 'source', *PROTOCOLS.module_dict]
+    unknown = sorted(set(section) - set(known_keys))
     if unknown:
-        known = ', '.join([*_DATA, 'loader', 'feature', 'source', *PROTOCOLS.module_dict])
+        known = ', '.join(known_keys)
         raise ConfigError(f'evaluation: unknown key {unknown[0]!r}; it takes {known}')
     missing = [name for name in ('train', 'test') if name not in section]
     if missing:
@@ -109,9 +112,12 @@ def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluati
     feature = section.get('feature')
     if feature is not None and feature not in FEATURES:
         raise ConfigError(f'evaluation.feature is {feature!r}; choose from {", ".join(FEATURES)}')
+    block = section.get('block')
+    if block is not None and (type(block) is not int or block < 1):
+        raise ConfigError(f'evaluation.block is {block!r}; it must be the number of a block, counted from 1')
     loader = section.get('loader', {})
     data = {name: section[name] for name in _DATA if name in section}
-    return Evaluation(data, protocols, **loader, feature=feature)
+    return Evaluation(data, protocols, **loader, feature=feature, block=block)
 
 
 def score_checkpoint(
@@ -130,12 +136,12 @@ def score_checkpoint(
         cfg: Holds ``model.backbone``, the preprocessor and ``evaluation``.
         checkpoint: File; None for a random encoder.
         evaluation: Result of :func:`read_evaluation`; None reads it here.
-        block: Score the feature after this number of blocks; None for the final feature.
+        block: Score the feature after this number of blocks; None takes that of the evaluation.
         cache: Folder for cached features; None disables the cache.
         seed: Of a random encoder.
     """
     evaluation = evaluation or read_evaluation(cfg)
-    encoder = load_encoder(cfg, checkpoint, block, cache, seed)
+    encoder = load_encoder(cfg, checkpoint, evaluation.block if block is None else block, cache, seed)
     asked = None if evaluation.feature is None else [evaluation.feature]
     (scores,) = score_encoder(encoder, evaluation, asked).values()
     return scores

@@ -53,7 +53,7 @@ def compare(recipe: Recipe, work_dir: Path) -> dict[str, Any]:
         checkpoint = None if stage is None else stage_checkpoint(work_dir, stage.name)
         cost = {} if stage is None else _cost(recipe, stage.name, work_dir)
         try:
-            encoder = load_encoder(cfg if stage is None else stage.cfg, checkpoint, cache=cache)
+            encoder = load_encoder(cfg if stage is None else stage.cfg, checkpoint, evaluation.block, cache)
             features = scored_features(recipe.report, encoder.has_class_token(), encoder.own_feature())
             found = _agreed(partial(score_encoder, encoder, evaluation, features, datasets))
         except NonFiniteError as error:

@@ -68,6 +68,16 @@ def test_a_run_ends_with_the_same_bits(kind, tmp_path):
         assert first[3] == second[3]
 
 
+def test_another_feature_after_a_block(tmp_path):
+    run, _ = train(tmp_path, 'cl', knn_hook(interval=3, feature='both', block=1))
+    (row,) = [row for row in history(run) if 'knn' in row]
+    cfg = load_config(tmp_path / 'tiny.py')
+    cfg.evaluation = {**evaluation(60), 'knn': dict(k=[5]), 'feature': 'both', 'block': 1}
+    assert row['knn'] == pytest.approx(evaluate_checkpoint(cfg, run / 'epoch_3.pth')['knn']['accuracy'])
+    plain, _ = train(tmp_path / 'plain', 'cl')
+    assert_same_run(run / 'epoch_3.pth', plain / 'epoch_3.pth')
+
+
 def test_what_is_written(tmp_path):
     run, _ = train(tmp_path, 'cl', knn_hook(interval=2))
     scores = [row for row in history(run) if 'knn' in row]

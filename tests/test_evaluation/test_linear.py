@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmselfsup_graft.engine.optimizers.lars import LARS
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.evaluation import CachedBatches, LinearHeads, LinearProtocol, linear_accuracy
 from mmselfsup_graft.evaluation.protocols.linear import Batch, batch_shares, train_heads
@@ -169,3 +170,93 @@ def test_official_rates_are_larger_by_the_stated_number_of_processes():
 def test_impossible_settings_are_refused(options, says):
     with pytest.raises(ConfigError, match=says):
         LinearProtocol(**options)
+
+
+PROBE = {'scales': (1.0,), 'factors': (0.5,), 'weight_decays': (0.1,), 'epochs': 4, 'batch_size': 16}
+
+
+def slow_lars(values: list[np.ndarray], grads: list[np.ndarray], means: list[np.ndarray], rate: float) -> None:
+    """One step for the weight and the bias of a head, as in MAE's linear probe, in place."""
+    for value, grad, mean in zip(values, grads, means):
+        change = grad
+        if value.ndim > 1:
+            change = grad + 0.1 * value
+            sizes = np.sqrt((value**2).sum()), np.sqrt((change**2).sum())
+            change = change * (1e-3 * sizes[0] / sizes[1] if min(sizes) > 0 else 1.0)
+        mean[...] = 0.9 * mean + change
+        value -= rate * mean
+
+
+def test_lars_with_warm_up_and_batch_norm_equals_a_slow_form() -> None:
+    """The rate moves in every step, a batch that is not full is left out, statistics are those of the batch."""
+    train = blobs(60, 1)
+    options = dict(optimizer='lars', momentum=0.9, warmup_epochs=1.5, per_iteration=True, drop_last=True)
+    protocol = LinearProtocol(**PROBE, **options, add_batch_norm=True, seed=5)
+    best = train_heads(CachedBatches(train, protocol), blobs(400, 2), 4, protocol)
+    start = LinearHeads(np.ones(1), np.zeros(1), 6, 4, seed=5)
+    values = [start.weight[0].numpy().astype(float), np.zeros(4)]
+    means, scores, mean, variance = [np.zeros_like(value) for value in values], [], np.zeros(6), np.ones(6)
+    for epoch in range(4):
+        order = np.random.default_rng((5, epoch)).permutation(60)
+        for number in range(3):  # 48 of 60 images
+            rows = order[16 * number : 16 * (number + 1)]
+            x, labels = train[0][rows].astype(float), train[1][rows]
+            normed = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-6)
+            mean, variance = 0.9 * mean + 0.1 * x.mean(0), 0.9 * variance + 0.1 * x.var(0, ddof=1)
+            logits = normed @ values[0] + values[1]
+            error = np.exp(logits - logits.max(1, keepdims=True))
+            error = error / error.sum(1, keepdims=True) - np.eye(4)[labels]
+            at = epoch + number / 3
+            factor = at / 1.5 if at < 1.5 else 0.5 * (1 + np.cos(np.pi * (at - 1.5) / 2.5))
+            slow_lars(values, [normed.T @ error / 16, error.mean(0)], means, 0.5 * 16 / 256 * factor)
+        test, truth = blobs(400, 2)
+        predicted = (((test - mean) / np.sqrt(variance + 1e-6)) @ values[0] + values[1]).argmax(1)
+        scores.append(100 * (predicted == truth).mean())
+    assert best.epoch == int(np.argmax(scores))
+    assert best.accuracy == pytest.approx(max(scores), abs=0.5)
+    short = LinearProtocol(**{**PROBE, 'epochs': 2}, **options, add_batch_norm=True, seed=5)
+    assert short.cosine(0.75) == 0.5
+    assert short.cosine(2) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_lars_equals_separate_optimizers() -> None:
+    """Several heads at once, against the toolbox's optimizer for pre-training, one instance per head."""
+    train = blobs(48, 1)
+    protocol = LinearProtocol(**SMALL, optimizer='lars', momentum=0.9, seed=5)
+    bases, decays = (np.array(each) for each in zip(*protocol.heads()))
+    heads = LinearHeads(bases, decays, 6, 4, seed=5, momentum=0.9, trust=1e-3)
+    linears, optimizers = [], []
+    for index, (base, decay) in enumerate(protocol.heads()):
+        linear = nn.Linear(6, 4)
+        linear.weight.data, linear.bias.data = heads.weight[index].T.clone(), heads.bias[index, 0].clone()
+        linears.append(linear)
+        optimizers.append(LARS(linear.parameters(), base, weight_decay=decay, momentum=0.9))
+    for epoch in range(3):
+        for batch in CachedBatches(train, protocol)(epoch):
+            heads.step(batch.features, batch.labels, batch.total, 1.0)
+            for linear, optimizer in zip(linears, optimizers):
+                optimizer.zero_grad()
+                F.cross_entropy(linear(batch.features), batch.labels).backward()
+                optimizer.step()
+    for index, linear in enumerate(linears):
+        torch.testing.assert_close(heads.weight[index].T, linear.weight.detach(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(heads.bias[index, 0], linear.bias.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_batches_that_are_not_full() -> None:
+    assert [total for _, total in batch_shares(10, 4, 0, 0, drop_last=True)] == [4, 4]
+    assert [total for _, total in batch_shares(3, 8, 0, 0, drop_last=True)] == [3]
+
+
+WRONG = {
+    'optimizer': ({'optimizer': 'adam'}, "choose 'sgd' or 'lars'"),
+    'momentum': ({'momentum': 1.0}, r'momentum is 1.0; it must be in \[0, 1\)'),
+    'warm-up': ({'warmup_epochs': 4, 'per_iteration': True}, 'at least 0 and less than epochs, 4'),
+    'by epoch': ({'warmup_epochs': 1}, 'needs per_iteration=True'),
+}
+
+
+@pytest.mark.parametrize(('options', 'says'), WRONG.values(), ids=WRONG)
+def test_values_outside_their_range(options: dict, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        LinearProtocol(**PROBE, **options)

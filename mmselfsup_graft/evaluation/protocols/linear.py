@@ -17,6 +17,7 @@ from .logistic import FeatureSet
 from .selection import SELECTIONS, check_selection, split_holdout
 
 _SCORED_AT_A_TIME = 1024
+_TRUST = 1e-3  # of LARS
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class LinearProtocol:
 
     Heads are ordered by scale, then factor, then weight decay; the base learning rate is ``scale * factor`` per 256
     images. SGD without momentum, cosine from epoch to epoch down to 0. After each epoch all heads are scored; of equal
-    heads the last counts, of equal epochs the first.
+    heads the last counts, of equal epochs the first. With one head, LARS, momentum, a warm-up and batch norm it is
+    MAE's linear probe (arXiv 2111.06377): ``configs/benchmarks/linear/linear-mae_*``.
 
     Attributes:
         scales: Outer loop of base learning rates.
@@ -34,6 +36,11 @@ class LinearProtocol:
         epochs: Length.
         batch_size: Images per step, over all processes.
         add_batch_norm: Batch norm without affine part (eps 1e-6) before the heads.
+        optimizer: ``sgd``, or ``lars`` with a trust coefficient of 0.001.
+        momentum: Momentum of the optimizer.
+        warmup_epochs: Linear warm-up from 0, before the cosine.
+        per_iteration: Whether the schedule moves in every step, not from epoch to epoch.
+        drop_last: Leave out a last batch that is not full, unless it is the only one.
         lr_factor: ``corrected``: rates times batch / 256; ``official``: also times the number of processes, as in
             the released code, whose batch was already the total.
         official_world_size: That number; the release ran on 8 GPUs.
@@ -53,6 +60,11 @@ class LinearProtocol:
     epochs: int = 90
     batch_size: int = 4096
     add_batch_norm: bool = False
+    optimizer: str = 'sgd'
+    momentum: float = 0.0
+    warmup_epochs: float = 0.0
+    per_iteration: bool = False
+    drop_last: bool = False
     lr_factor: str = 'corrected'
     official_world_size: int = 8
     augment: bool = True
@@ -68,6 +80,17 @@ class LinearProtocol:
             raise ConfigError('evaluation.linear: epochs and batch_size must be at least 1')
         if self.lr_factor not in ('corrected', 'official'):
             raise ConfigError(f"evaluation.linear.lr_factor is {self.lr_factor!r}; choose 'corrected' or 'official'")
+        if self.optimizer not in ('sgd', 'lars'):
+            raise ConfigError(f"evaluation.linear.optimizer is {self.optimizer!r}; choose 'sgd' or 'lars'")
+        if not 0.0 <= self.momentum < 1.0:
+            raise ConfigError(f'evaluation.linear.momentum is {self.momentum}; it must be in [0, 1)')
+        if not 0.0 <= self.warmup_epochs < self.epochs:
+            raise ConfigError(
+                f'evaluation.linear.warmup_epochs is {self.warmup_epochs}; it must be at least 0 and less than epochs, '
+                f'{self.epochs}'
+            )
+        if self.warmup_epochs and not self.per_iteration:
+            raise ConfigError('evaluation.linear.warmup_epochs needs per_iteration=True: epoch 0 would have a rate of 0')
         check_selection('linear', self.selection, self.holdout_share, ('test', 'holdout'))
 
     def heads(self) -> list[tuple[float, float]]:
@@ -78,34 +101,47 @@ class LinearProtocol:
         """Factor of the base learning rates."""
         return self.batch_size / 256 * (self.official_world_size if self.lr_factor == 'official' else 1)
 
-    def cosine(self, epoch: int) -> float:
-        """Factor of the schedule in an epoch, counted from 0."""
-        return 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+    def cosine(self, epoch: float) -> float:
+        """Factor of the schedule in an epoch, counted from 0; a fraction is the share of the epoch that is done."""
+        if epoch < self.warmup_epochs:
+            return epoch / self.warmup_epochs
+        return 0.5 * (1.0 + math.cos(math.pi * (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)))
 
 
 class Batch(NamedTuple):
-    """Share of a batch for one process: features [B, D], labels [B], and the images of the joined batch."""
+    """Share of a batch for one process.
+
+    Attributes:
+        features: [B, D].
+        labels: [B].
+        total: Images of the joined batch.
+        done: Share of the epoch before this batch.
+    """
 
     features: torch.Tensor
     labels: torch.Tensor
     total: int
+    done: float = 0.0
 
 
 Batches = Callable[[int], Iterable[Batch]]
 
 
-def batch_shares(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[tuple[np.ndarray, int]]:
+def batch_shares(
+    count: int, batch_size: int, seed: int, epoch: int, drop_last: bool = False
+) -> list[tuple[np.ndarray, int]]:
     """Indices of this process's share of every batch of an epoch, and the size of the joined batch.
 
     The order depends on (seed, epoch); rank r takes every W-th sample from the r-th on. A last batch that has no sample
-    for every process, or a single one, is left out: batch norm could not use it.
+    for every process, or a single one, is left out: batch norm could not use it. With ``drop_last`` every last batch
+    that is not full is left out, unless it is the only one.
     """
     order = np.random.default_rng((seed, epoch)).permutation(count)
     world = get_world_size()
-    for start in range(0, count, batch_size):
-        batch = order[start : start + batch_size]
-        if start == 0 or len(batch) >= max(2, world):
-            yield batch[get_rank() :: world], len(batch)
+    batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
+    least = batch_size if drop_last else max(2, world)
+    kept = [batch for number, batch in enumerate(batches) if number == 0 or len(batch) >= least]
+    return [(batch[get_rank() :: world], len(batch)) for batch in kept]
 
 
 class CachedBatches:
@@ -123,9 +159,11 @@ class CachedBatches:
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
         """Yield the shares of an epoch."""
-        for index, total in batch_shares(len(self.labels), self.protocol.batch_size, self.protocol.seed, epoch):
+        order = (self.protocol.batch_size, self.protocol.seed, epoch, self.protocol.drop_last)
+        shares = batch_shares(len(self.labels), *order)
+        for number, (index, total) in enumerate(shares):
             rows = torch.from_numpy(index).to(self.labels.device)
-            yield Batch(self.features[rows], self.labels[rows], total)
+            yield Batch(self.features[rows], self.labels[rows], total, number / len(shares))
 
 
 def _on_device(data: FeatureSet, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,12 +211,15 @@ def train_heads(
     """
     bases, decays = (np.array(column) for column in zip(*protocol.heads()))
     rates, width = bases * protocol.rate_factor(), scored[0].shape[1]
-    heads = LinearHeads(rates, decays, width, classes, protocol.seed, protocol.add_batch_norm, device)
+    trust = _TRUST if protocol.optimizer == 'lars' else None
+    settings = (protocol.seed, protocol.add_batch_norm, device, protocol.momentum, trust)
+    heads = LinearHeads(rates, decays, width, classes, *settings)
     score, progress = _Scorer(scored, device), Progress('linear evaluation', protocol.epochs)
     best: Best | None = None
     for epoch in range(protocol.epochs):
         for batch in batches(epoch):
-            heads.step(batch.features, batch.labels, batch.total, protocol.cosine(epoch))
+            at = epoch + (batch.done if protocol.per_iteration else 0.0)
+            heads.step(batch.features, batch.labels, batch.total, protocol.cosine(at))
         accuracies = score(heads)
         index = len(accuracies) - 1 - int(accuracies[::-1].argmax())  # of equal heads the last
         if best is None or accuracies[index] > best.accuracy:

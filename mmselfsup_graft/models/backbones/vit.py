@@ -40,6 +40,7 @@ class SelfSupViT(VisionTransformer):
         num_registers: Learned tokens between class token and patches, without position (DINOv2, arXiv 2309.16588). They
             take part in attention; features, decoders and maps leave them out, ``out_type='raw'`` shows them.
         qk_norm: Layer norms on the queries and keys of every head.
+        learn_positions: Train the position table too, as MAE's fine-tuning does.
         out_type: As in mmpretrain; ``cls_token`` is the feature after the final norm.
         out_indices: Blocks whose outputs are returned, as in mmpretrain.
         frozen_stages: As in mmpretrain.
@@ -66,6 +67,7 @@ class SelfSupViT(VisionTransformer):
         out_type: str = 'cls_token',
         num_registers: int = 0,
         qk_norm: bool = False,
+        learn_positions: bool = False,
         out_indices: int | Sequence[int] = -1,
         frozen_stages: int = -1,
         **kwargs: Any,
@@ -116,7 +118,7 @@ class SelfSupViT(VisionTransformer):
             self.register_tokens = nn.Parameter(torch.zeros(1, num_registers, self.embed_dims))
             self.num_extra_tokens += num_registers
         self.init = init
-        self.pos_embed.requires_grad = False
+        self.pos_embed.requires_grad = learn_positions and frozen_stages <= 0
         if stop_grad_patch_embed:
             self.patch_embed.projection.requires_grad_(False)
 
