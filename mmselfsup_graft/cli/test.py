@@ -19,8 +19,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file, or zoo:NAME')
     parser.add_argument('--protocols', nargs='+', metavar='NAME', help='only these protocols of the evaluation section')
-    parser.add_argument('--feature', help="class_token, patch_mean or both; default: evaluation.feature, else the encoder's")
-    parser.add_argument('--block', type=int, help='score the feature after N blocks; default: evaluation.block, else all')
+    parser.add_argument(
+        '--feature', help="class_token, patch_mean or both; default: evaluation.feature, else the encoder's"
+    )
+    parser.add_argument(
+        '--block', type=int, help='score the feature after N blocks; default: evaluation.block, else all'
+    )
     parser.add_argument('--format', help='format or method of the checkpoint; default: recognized by its tensors')
     parser.add_argument('--branch', help='which encoder of the file, e.g. momentum, teacher or model_ema')
     parser.add_argument('--source-grid', metavar='HxW', help="patches per column and per row of the file's tables")

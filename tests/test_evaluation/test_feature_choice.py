@@ -30,13 +30,16 @@ DATA = {
 BACKBONES = {
     'vit': vit_config(in_channels=1),
     'resnet': dict(type='mmpretrain.ResNet', depth=18, in_channels=1, stem_channels=4, base_channels=4),
-    'convnext': dict(type='mmpretrain.ConvNeXt', arch=dict(depths=[1, 1], channels=[4, 8]), in_channels=1),
+    'convnext': dict(
+        type='mmpretrain.ConvNeXt', arch=dict(depths=[1, 1], channels=[4, 8]), out_indices=1, in_channels=1
+    ),
     'swin': dict(
         type='mmpretrain.SwinTransformer',
         arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2]),
         img_size=16,
         patch_size=2,
         window_size=4,
+        out_indices=(1,),
         in_channels=1,
     ),
 }

@@ -90,7 +90,9 @@ class LinearProtocol:
                 f'{self.epochs}'
             )
         if self.warmup_epochs and not self.per_iteration:
-            raise ConfigError('evaluation.linear.warmup_epochs needs per_iteration=True: epoch 0 would have a rate of 0')
+            raise ConfigError(
+                'evaluation.linear.warmup_epochs needs per_iteration=True: epoch 0 would have a rate of 0'
+            )
         check_selection('linear', self.selection, self.holdout_share, ('test', 'holdout'))
 
     def heads(self) -> list[tuple[float, float]]:

@@ -1,0 +1,5 @@
+_base_ = [
+    '../../_base_/models/frozen_swin-base.py',
+    '../../_base_/evaluation/imagenet_1percent_192.py',
+    '../../_base_/default_runtime.py',
+]

@@ -1,0 +1,5 @@
+_base_ = [
+    '../../_base_/models/frozen_convnext-tiny.py',
+    '../../_base_/evaluation/imagenet_knn_224.py',
+    '../../_base_/default_runtime.py',
+]
