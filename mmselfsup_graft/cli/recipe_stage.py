@@ -5,7 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmselfsup_graft.recipes.recipe import load_recipe, run_stage
+from mmselfsup_graft.recipes.recipe import load_recipe
+from mmselfsup_graft.recipes.stage_run import run_stage
 from mmselfsup_graft.utils.stop_signals import die_with_parent
 
 from .running import run_tool

@@ -22,7 +22,8 @@ from mmselfsup_graft.errors import ConfigError, DataError, GraftError
 from mmselfsup_graft.utils.files import read_json
 from mmselfsup_graft.utils.stop_signals import EXIT_PREEMPTED, Preempted, deferred, exit_reason, with_parent
 
-from .recipe import Recipe, Stage, is_done, read_done, run_stage
+from .recipe import Recipe, Stage, is_done, read_done
+from .stage_run import run_stage
 
 _POLL_SECONDS = 0.5
 _PLAIN_SECONDS = 10.0

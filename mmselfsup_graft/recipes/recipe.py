@@ -1,16 +1,16 @@
 """Recipes: several training stages run as one job.
 
-A recipe is a config with ``stages``, each ``dict(name=, config=, share=, options=)``. The value ``'stage:NAME'``
-anywhere in a stage's config is replaced by the final checkpoint of an earlier stage.
-``share`` multiplies the epochs of a stage, schedule included, after all overrides. ``configs`` may give short names to
-config files, so that recipes on other data inherit the stages and change the files; ``options`` holds overrides for all
-stages. Every stage has its own folder in the recipe's work directory and writes ``done.json`` when
-it is complete, so running the same command again resumes after a stop by any means.
+A recipe is a config with ``stages``, each ``dict(name=, config=, share=, options=, checkpoint=)``. The value
+``'stage:NAME'`` anywhere in a stage's config is replaced by the final checkpoint of an earlier stage.
+``share`` multiplies the epochs of a stage, schedule included, after all overrides. A stage with ``checkpoint``
+fine-tunes it (``configs/benchmarks/finetune``) or scores it (the other benchmarks). ``configs`` may give short names to
+config files, so that recipes on other data inherit the stages and change the files; ``options`` holds overrides for
+all stages. Every stage has its own folder in the recipe's work directory and writes ``done.json`` when it is complete,
+so running the same command again resumes after a stop by any means.
 """
 
 import hashlib
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,40 +19,45 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import barrier, get_world_size, is_main_process
-from mmengine.logging import print_log
 
-from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
 from mmselfsup_graft.engine.config.schedule_ends import with_schedule_ends
-from mmselfsup_graft.engine.launching.work_dir import exclusive_work_dir
-from mmselfsup_graft.engine.train import enable_amp, epochs_of, load_config, prepare_distributed, set_epochs, train
+from mmselfsup_graft.engine.train import enable_amp, epochs_of, load_config, set_epochs
 from mmselfsup_graft.errors import ConfigError, GraftError
-from mmselfsup_graft.utils.files import read_json, write_json
+from mmselfsup_graft.utils.files import read_json
 
-from .recipe_data import allow_left_out, fit_batch, refuse_out_dir, set_data_root, without_limits
+from .recipe_data import allow_left_out, refuse_out_dir, set_data_root, without_limits
 from .report_settings import check_report
-from .stage_note import REPEAT, check_hash, check_values, read_note
+from .stage_note import REPEAT, check_hash, read_note
 
 _REFERENCE = 'stage:'
 _KEYS = ('stages', 'configs', 'options', 'report')
+_STAGE_KEYS = ('name', 'config', 'share', 'options', 'checkpoint')
+#: kinds of stages
+TRAIN, FINETUNE, SCORE = 'train', 'finetune', 'score'
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training run of a recipe.
+    """One training, fine-tuning or scoring of a recipe.
 
     Attributes:
         name: Folder and reference name.
         cfg: Checked config, references unresolved.
         needs: Names of the stages whose checkpoints it uses.
         fingerprint: Hash of the config and of all stages it depends on.
+        kind: :data:`TRAIN`, :data:`FINETUNE` or :data:`SCORE`.
+        checkpoint: What is fine-tuned or scored, a file or a reference; None for a training.
+        file: File of the config.
     """
 
     name: str
     cfg: Config
     needs: tuple[str, ...]
     fingerprint: str
+    kind: str = TRAIN
+    checkpoint: str | None = None
+    file: str = ''
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,11 @@ class Recipe:
     data_root: str | None = None
     epochs: int | None = None
     max_left_out: float | None = None
+
+    @property
+    def trainings(self) -> tuple[Stage, ...]:
+        """The stages that leave a checkpoint: all but those that score."""
+        return tuple(stage for stage in self.stages if stage.kind != SCORE)
 
     def stage(self, name: str) -> Stage:
         """The stage of that name.
@@ -111,38 +121,67 @@ def load_recipe(
         wrong = f'unknown key {unknown[0]!r}' if unknown else 'no stages'
         raise ConfigError(f'recipe {path}: {wrong}; a recipe has the keys {", ".join(_KEYS)}')
     configs = {entry.get('name'): _load_entry(path, dict(entry), content) for entry in content.stages}
+    kinds = {entry.name: kind_of(path, dict(entry), configs[entry.name]) for entry in content.stages}
+    if TRAIN not in kinds.values():
+        raise ConfigError(f'recipe {path}: no stage trains; use tools/finetune.py or tools/test.py')
+    training = {name: cfg for name, cfg in configs.items() if kinds[name] != SCORE}
     twice = [name for name, count in Counter(entry.name for entry in content.stages).items() if count > 1]
     if twice:
         raise ConfigError(f'recipe {path}: two stages are called {twice[0]!r}')
     _override(list(configs.values()), {**content.get('options', {}), **(options or {})})
-    _set_lengths(configs, {entry.name: entry.get('share', 1) for entry in content.stages}, epochs)
+    _set_lengths(training, {entry.name: entry.get('share', 1) for entry in content.stages}, epochs)
     if amp:
-        for cfg in configs.values():
+        for cfg in training.values():
             enable_amp(cfg)
     if data_root:
         set_data_root(path, list(configs.values()), data_root)
     if max_left_out is not None:
         allow_left_out(list(configs.values()), max_left_out)
     stages: list[Stage] = []
-    for name, cfg in configs.items():
-        stages.append(_link(path, name, cfg, stages))
+    for entry in content.stages:
+        stages.append(_link(path, entry, configs[entry.name], kinds[entry.name], stages))
     report = content.get('report', {})
-    check_report(path, report, [stage.name for stage in stages])
+    check_report(path, report, [stage.name for stage in stages if stage.kind == TRAIN])
     return Recipe(path, tuple(stages), report, options or {}, amp, data_root, epochs, max_left_out)
 
 
 def _load_entry(path: Path, entry: dict, content: Config) -> Config:
     """Config of one stage: its file, its share of the epochs, its own options."""
-    unknown = set(entry) - {'name', 'config', 'share', 'options'}
+    unknown = set(entry) - set(_STAGE_KEYS)
     if unknown or not entry.get('name') or not entry.get('config'):
-        raise ConfigError(f'recipe {path}: a stage has the keys name, config, share and options, got {sorted(entry)}')
-    file = content.get('configs', {}).get(entry['config'], entry['config'])
-    cfg = load_config(path.parent / file)
+        known = f'{", ".join(_STAGE_KEYS[:-1])} and {_STAGE_KEYS[-1]}'
+        raise ConfigError(f'recipe {path}: a stage has the keys {known}, got {sorted(entry)}')
+    cfg = load_config(path.parent / content.get('configs', {}).get(entry['config'], entry['config']))
     if not entry.get('share', 1) > 0:
         raise ConfigError(f'recipe {path}, stage {entry["name"]!r}: share must be positive, got {entry["share"]}')
     apply_cfg_options(cfg, entry.get('options', {}))
     check_config(cfg)
     return cfg
+
+
+def kind_of(path: Path, entry: dict, cfg: Config) -> str:
+    """What a stage does.
+
+    Raises:
+        ConfigError: If a checkpoint is missing, or its config has no use for one.
+    """
+    where = f'recipe {path}, stage {entry["name"]!r}'
+    checkpoint, trains = entry.get('checkpoint'), 'train_dataloader' in cfg
+    if checkpoint is None:
+        if trains:
+            return TRAIN
+        raise ConfigError(f"{where}: its config scores a checkpoint; give it, for example checkpoint='stage:NAME'")
+    if not isinstance(checkpoint, str):
+        raise ConfigError(f"{where}: checkpoint must be 'stage:NAME' or a file, got {checkpoint!r}")
+    if not trains:
+        if entry.get('share', 1) != 1:
+            raise ConfigError(f'{where}: share is for stages that train, and this one scores')
+        return SCORE
+    if str(cfg.model.get('type')).rpartition('.')[2] != 'GraftedClassifier':
+        raise ConfigError(
+            f'{where}: checkpoint is for configs/benchmarks; a pre-training starts from model.graft in its options'
+        )
+    return FINETUNE
 
 
 def _set_lengths(configs: dict[str, Config], shares: dict[str, float], epochs: int | None) -> None:
@@ -162,6 +201,7 @@ def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:
         refusals = []
         for cfg in configs:
             try:
+                _refuse_new_section(cfg, key)
                 apply_cfg_options(cfg, {key: options[key]})
             except ConfigError as error:
                 refusals.append(error)
@@ -171,21 +211,31 @@ def _override(configs: Sequence[Config], options: dict[str, Any]) -> None:
         check_config(cfg)
 
 
-def _link(path: Path, name: str, cfg: Config, earlier: Sequence[Stage]) -> Stage:
+def _refuse_new_section(cfg: Config, key: str) -> None:
+    """Raise an error for an option that would give a config for scoring a section of training."""
+    section = key.partition('.')[0]
+    if 'train_dataloader' not in cfg and section not in cfg:
+        raise ConfigError(f'{key}: a config that scores a checkpoint has no {section}')
+
+
+def _link(path: Path, entry: Any, cfg: Config, kind: str, earlier: Sequence[Stage]) -> Stage:
     """Determine the earlier stages that a config depends on, and its fingerprint."""
+    name, checkpoint = entry.name, entry.get('checkpoint')
     refuse_out_dir(cfg, f'recipe {path}, stage {name!r}')
     known = {stage.name: stage for stage in earlier}
-    needs = tuple(dict.fromkeys(value.removeprefix(_REFERENCE) for value in _references(cfg.to_dict())))
+    used = [*_references(cfg.to_dict()), *_references(checkpoint)]
+    needs = tuple(dict.fromkeys(value.removeprefix(_REFERENCE) for value in used))
     for need in needs:
         if need not in known:
             raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which is not an earlier stage')
-    # how a stage is scored later does not change the stage
+        if known[need].kind == SCORE:
+            raise ConfigError(f'recipe {path}: stage {name!r} uses {_REFERENCE}{need}, which only scores')
     content = with_schedule_ends(cfg.to_dict())
-    training = {key: value for key, value in content.items() if not key.startswith('evaluation')}
-    text = json.dumps(without_limits(training), sort_keys=True, default=str) + ''.join(
-        known[n].fingerprint for n in needs
-    )
-    return Stage(name, cfg, needs, hashlib.sha256(text.encode()).hexdigest())
+    if kind != SCORE:  # how a stage is scored later does not change the stage
+        content = {key: value for key, value in content.items() if not key.startswith('evaluation')}
+    text = json.dumps(without_limits(content), sort_keys=True, default=str) + (checkpoint or '')
+    text += ''.join(known[n].fingerprint for n in needs)
+    return Stage(name, cfg, needs, hashlib.sha256(text.encode()).hexdigest(), kind, checkpoint, cfg.filename or '')
 
 
 def _references(value: Any) -> Iterator[str]:
@@ -199,12 +249,12 @@ def _references(value: Any) -> Iterator[str]:
         yield value
 
 
-def _resolve(value: Any, work_dir: Path) -> Any:
+def resolve(value: Any, work_dir: Path) -> Any:
     """Replace references by checkpoint paths."""
     if isinstance(value, dict):
-        return {key: _resolve(item, work_dir) for key, item in value.items()}
+        return {key: resolve(item, work_dir) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_resolve(item, work_dir) for item in value)
+        return type(value)(resolve(item, work_dir) for item in value)
     if isinstance(value, str) and value.startswith(_REFERENCE):
         return str(stage_checkpoint(work_dir, value.removeprefix(_REFERENCE)))
     return value
@@ -225,6 +275,8 @@ def stage_checkpoint(work_dir: Path, name: str) -> Path:
     done = read_done(work_dir, name)
     if done is None:
         raise GraftError(f'stage {name} in {work_dir} is not finished; run the recipe to its end first')
+    if 'checkpoint' not in done:
+        raise GraftError(f'stage {name} in {work_dir} scores a checkpoint and has none of its own')
     checkpoint = Path(work_dir) / name / done['checkpoint']
     check_hash(checkpoint, done)
     return checkpoint
@@ -249,46 +301,3 @@ def is_done(stage: Stage, work_dir: Path) -> bool:
             'choose a new --work-dir, or delete that folder to run the stage again'
         )
     return done is not None
-
-
-def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
-    """Run one stage in this process, from its newest checkpoint if it was started before."""
-    if is_done(stage, work_dir):
-        return
-    folder = Path(work_dir) / stage.name
-    cfg = Config(_resolve(stage.cfg.to_dict(), Path(work_dir)))
-    cfg.work_dir, cfg.resume, cfg.launcher = str(folder), True, launcher
-    # mmengine keeps loggers and message hubs by name; two stages in one process must not share them
-    cfg.experiment_name = f'{stage.name}_{stage.fingerprint[:8]}'
-    prepare_distributed(cfg)
-    with exclusive_work_dir(folder):
-        if is_main_process():
-            write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
-        lowered = fit_batch(cfg, get_world_size())
-        if lowered and is_main_process():
-            print_log(lowered)
-        train(cfg)
-        if is_main_process():
-            _finish(folder, stage, [lowered] if lowered else [])
-        barrier()
-
-
-def _finish(folder: Path, stage: Stage, notes: list[str]) -> None:
-    from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
-
-    newest = latest_checkpoint(folder)
-    if newest is None:
-        raise GraftError(f'stage {stage.name} ended without a checkpoint; set default_hooks.checkpoint.interval')
-    progress = read_json(folder / 'progress.json', REPEAT, ('seconds', 'max_iters', 'notes'))
-    note = {
-        'checkpoint': Path(newest).name,
-        'sha256': file_sha256(newest),
-        'fingerprint': stage.fingerprint,
-        'seconds': progress['seconds'],
-        # unknown if an older version started it: missing, or NaN
-        **{key: progress[key] for key in ('cpu_seconds',) if progress.get(key, math.nan) == progress.get(key)},
-        'iterations': progress['max_iters'],
-        'notes': progress['notes'],
-    }
-    check_values(note, folder / 'progress.json')
-    write_json(folder / 'done.json', {**note, 'notes': notes + note['notes']})

@@ -83,6 +83,7 @@ def refuse_out_dir(cfg: Config, owner: str) -> None:
 
 
 def _datasets(cfg: Config) -> list[Any]:
-    """The data sets of a stage: to train on, and to score on."""
+    """The data sets of a stage: to train on, to validate and test on, and to score on."""
+    loaders = [cfg.get(f'{name}_dataloader') for name in ('train', 'val', 'test')]
     scored = [value for value in cfg.get('evaluation', {}).values() if isinstance(value, dict) and 'type' in value]
-    return [cfg.train_dataloader.dataset, *scored]
+    return [*(loader.dataset for loader in loaders if loader), *scored]

@@ -19,7 +19,7 @@ from mmselfsup_graft.evaluation.scoring import evaluation_sets, read_evaluation,
 from mmselfsup_graft.recipes.page.gather import write_report_page
 from mmselfsup_graft.utils.files import write_json, write_text
 
-from .recipe import Recipe, read_done, stage_checkpoint
+from .recipe import TRAIN, Recipe, read_done, stage_checkpoint
 from .report_settings import BASELINES, scored_features
 from .stage_reconstructor import load_reconstructor
 
@@ -138,12 +138,43 @@ def write_report(recipe: Recipe, work_dir: Path) -> Report:
     Raises:
         GraftError: If a stage is not finished.
     """
-    for stage in recipe.stages:
+    for stage in recipe.trainings:
         stage_checkpoint(work_dir, stage.name)
+    results = stage_results(recipe, work_dir)
     _agreed(partial(_draw_on_first, recipe, work_dir))
     report = _write_table(recipe, work_dir)
-    write_report_page(recipe, work_dir, report.table, '' if report.table else report.text)
-    return report
+    texts = {name: ', '.join(_result_text(*item) for item in found.items()) for name, found in results.items()}
+    write_report_page(recipe, work_dir, report.table, '' if report.table else report.text, texts)
+    if results and is_main_process():
+        write_json(work_dir / 'scores.json', results)
+    table = [report.text] if recipe.report.get('rows') or not texts else []
+    return Report(report.table, '\n'.join([*table, *(f'{name}: {text}' for name, text in texts.items())]))
+
+
+def stage_results(recipe: Recipe, work_dir: Path) -> dict[str, dict[str, Any]]:
+    """Name of a stage that scores or fine-tunes -> its results by protocol.
+
+    Raises:
+        GraftError: If one of them is not finished.
+    """
+    found = {}
+    for stage in recipe.stages:
+        if stage.kind == TRAIN:
+            continue
+        done = read_done(work_dir, stage.name)
+        if done is None:
+            raise GraftError(f'stage {stage.name} in {work_dir} is not finished; run the recipe to its end first')
+        found[stage.name] = done.get('results', {})
+    return found
+
+
+def _result_text(protocol: str, result: Any) -> str:
+    """One result in words; for labels per class the mean of the draws."""
+    if isinstance(result, dict) and 'accuracy' in result:
+        return f'{protocol} {result["accuracy"]:.2f} %'
+    return f'{protocol} ' + ', '.join(
+        f'{each["mean"]:.2f} % ({shots} labels per class)' for shots, each in result.items() if isinstance(each, dict)
+    )
 
 
 def _write_table(recipe: Recipe, work_dir: Path) -> Report:
@@ -177,7 +208,7 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
     """Loss curves, learning rate over depth, reconstructions and conflict, in the work directory."""
     from mmselfsup_graft.analysis.figures.curves import draw_loss_curves, draw_lr_over_depth
 
-    runs = {stage.name: work_dir / stage.name for stage in recipe.stages}
+    runs = {stage.name: work_dir / stage.name for stage in recipe.trainings}
     draw_loss_curves(runs, work_dir / 'loss_curves.png')
     draw_lr_over_depth(runs, work_dir / 'lr_over_depth.png')
     for name in recipe.report.get('reconstruct', []):

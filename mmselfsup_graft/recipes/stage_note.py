@@ -36,6 +36,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     'cpu_seconds': (_is_amount, 'a number from 0'),
     'iterations': (_is_amount, 'a number from 0'),
     'notes': (_are_texts, 'a list of texts'),
+    'results': (lambda value: type(value) is dict, 'results by protocol'),
 }
 
 
@@ -43,9 +44,11 @@ def read_note(path: Path) -> dict[str, Any]:
     """Read a ``done.json``.
 
     Raises:
-        DataError: If it is damaged, lacks the name of a checkpoint, or a value is of another kind.
+        DataError: If it is damaged, lacks both a checkpoint's name and results, or a value is of another kind.
     """
-    done = read_json(path, REPEAT, ('checkpoint',))
+    done = read_json(path, REPEAT)
+    if 'results' not in done:
+        done = read_json(path, REPEAT, ('checkpoint',))
     seconds = done.get('cpu_seconds')
     if isinstance(seconds, float) and math.isnan(seconds):  # older versions wrote NaN if unknown
         del done['cpu_seconds']

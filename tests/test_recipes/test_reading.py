@@ -65,10 +65,10 @@ def test_references_become_the_final_checkpoint_of_the_stage(make, tmp_path):
     checkpoint = work / 'mim' / 'epoch_3.pth'
     checkpoint.write_bytes(b'weights')
     write_json(work / 'mim' / 'done.json', {'checkpoint': 'epoch_3.pth', 'sha256': sha256(b'weights').hexdigest()})
-    resolved = recipes._resolve(recipe.stage('lgp').cfg.to_dict(), work)
+    resolved = recipes.resolve(recipe.stage('lgp').cfg.to_dict(), work)
     assert resolved['model']['graft'] == [{'checkpoint': str(checkpoint)}]
     unchanged = recipe.stage('cl').cfg.to_dict()
-    assert recipes._resolve(unchanged, work) == unchanged
+    assert recipes.resolve(unchanged, work) == unchanged
 
 
 def test_a_fingerprint_follows_the_config_and_all_it_builds_on(make):
@@ -84,8 +84,8 @@ FAULTS = {
     'unknown stage': ([stage('lgp', options=GRAFT)], {}, "stage 'lgp' uses stage:mim, which is not an earlier stage"),
     'later stage': ([CASCADE[2], CASCADE[0]], {}, "stage 'lgp' uses stage:mim, which is not an earlier stage"),
     'two of a name': ([stage('mim'), stage('mim')], {}, "two stages are called 'mim'"),
-    'stage key': ([stage('mim', opts={})], {}, 'a stage has the keys name, config, share and options'),
-    'no config': ([dict(name='mim')], {}, 'a stage has the keys name, config, share and options'),
+    'stage key': ([stage('mim', opts={})], {}, 'a stage has the keys name, config, share, options and checkpoint'),
+    'no config': ([dict(name='mim')], {}, 'a stage has the keys name, config, share, options and checkpoint'),
     'recipe key': ([stage('mim')], {'reports': {}}, "unknown key 'reports'"),
     'no stages': ([], {}, 'no stages'),
     'missing config': ([stage('mim', 'gone')], {}, 'gone.py does not exist'),

@@ -10,8 +10,9 @@ from test_tools.tiny_runs import call_tool, load, tiny_config, write_config
 from mmselfsup_graft.engine.launching.existing import refuse_other_recipe
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.recipes.recipe import load_recipe, read_done, run_stage
+from mmselfsup_graft.recipes.recipe import load_recipe, read_done
 from mmselfsup_graft.recipes.recipe_data import fit_batch
+from mmselfsup_graft.recipes.stage_run import run_stage
 
 PIPELINE = [
     dict(type='LoadImage', channels=1),

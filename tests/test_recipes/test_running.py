@@ -34,8 +34,9 @@ from mmselfsup_graft.checkpoints import file_sha256
 from mmselfsup_graft.errors import GraftError
 from mmselfsup_graft.recipes import jobs as recipe_jobs
 from mmselfsup_graft.recipes.jobs import ProgressView, run_jobs
-from mmselfsup_graft.recipes.recipe import load_recipe, read_done, run_stage
+from mmselfsup_graft.recipes.recipe import load_recipe, read_done
 from mmselfsup_graft.recipes.report import write_report
+from mmselfsup_graft.recipes.stage_run import run_stage
 
 CPU = 'cpu_seconds'
 PICTURES = {'loss_curves.png', 'lr_over_depth.png', 'reconstructions_mim.png'}

@@ -106,8 +106,8 @@ class LinearHeads:
         """A copy of one head alone."""
         rates, decays = (each[index : index + 1].flatten().cpu().numpy() for each in (self.rates, self.decays))
         device, bn = self.weight.device, not isinstance(self.norm, nn.Identity)
-        shape = self.weight.shape[1:]
-        copy = LinearHeads(rates, decays, *shape, 0, bn, device, momentum=0.0, trust=self.trust)
+        width, classes = self.weight.shape[1:]
+        copy = LinearHeads(rates, decays, width, classes, 0, bn, device, trust=self.trust)
         copy.weight, copy.bias = self.weight[index : index + 1].clone(), self.bias[index : index + 1].clone()
         copy.norm.load_state_dict(self.norm.state_dict())
         return copy

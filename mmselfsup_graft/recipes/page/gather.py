@@ -24,7 +24,13 @@ from .usage import commands_for, files_of
 NAME = 'report.html'
 
 
-def write_report_page(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] | None, why: str = '') -> Path:
+def write_report_page(
+    recipe: Recipe,
+    work_dir: Path,
+    result: Mapping[str, Any] | None,
+    why: str = '',
+    results: Mapping[str, str] | None = None,
+) -> Path:
     """Write ``report.html`` into the work directory of a finished recipe.
 
     Over ranks: all must call it, as extraction is shared; the first one draws and writes.
@@ -34,6 +40,7 @@ def write_report_page(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] 
         work_dir: Its work directory.
         result: Result of :func:`mmselfsup_graft.recipes.report.compare`, or None if nothing could be scored.
         why: The reason in that case.
+        results: Name of a stage that scores or fine-tunes -> its accuracies in words.
     """
     target = work_dir / NAME
     if is_main_process():
@@ -44,8 +51,8 @@ def write_report_page(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] 
     page = ReportPage(
         title=f'{recipe.report.get("title", recipe.path.stem)} on {_data_name(recipe)}',
         summary=recipe.report.get('about', f'All trainings of {recipe.path.name}, side by side.'),
-        facts=_facts(recipe, work_dir, result),
-        runs=[_training_run(work_dir, stage.name, name_of(recipe, stage.name)) for stage in recipe.stages],
+        facts={**_facts(recipe, work_dir, result), **(results or {})},
+        runs=[_training_run(work_dir, stage.name, name_of(recipe, stage.name)) for stage in recipe.trainings],
         table=None if result is None else page_table(result, recipe.report.get('comparison', '')),
         no_table=why,
         embedding=embedding,
@@ -59,7 +66,7 @@ def write_report_page(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] 
 
 
 def _data_name(recipe: Recipe) -> str:
-    data = recipe.stages[0].cfg.train_dataloader.dataset
+    data = recipe.trainings[0].cfg.train_dataloader.dataset
     if not data.get('data_root'):
         return data.type
     whole = os.path.abspath(data.data_root)  # '.' has no name
@@ -73,7 +80,7 @@ def _facts(recipe: Recipe, work_dir: Path, result: Mapping[str, Any] | None) -> 
         'Machine': processor(),
         'Software': software(),
         'Data': _describe_data(recipe, result),
-        'Training': _cost_of_all([read_done(work_dir, stage.name) or {} for stage in recipe.stages]),
+        'Training': _cost_of_all([read_done(work_dir, stage.name) or {} for stage in recipe.trainings]),
     }
 
 
@@ -86,7 +93,7 @@ def _cost_of_all(done: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _describe_data(recipe: Recipe, result: Mapping[str, Any] | None) -> str:
-    cfg = recipe.stages[0].cfg
+    cfg = recipe.trainings[0].cfg
     if 'evaluation' not in cfg:
         return f'{len(DATASETS.build(cfg.train_dataloader.dataset)):,} images'
     sets = evaluation_sets(read_evaluation(cfg))

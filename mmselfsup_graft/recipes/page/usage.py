@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from mmselfsup_graft.recipes.recipe import Recipe, Stage, stage_checkpoint
+from mmselfsup_graft.recipes.recipe import TRAIN, Recipe, Stage, stage_checkpoint
 
 from .content import Command
 
@@ -25,7 +25,11 @@ def commands_for(recipe: Recipe, work_dir: Path) -> list[Command]:
     Embedding and scoring need the config that the training wrote; without it only the conversion is left.
     """
     rows = recipe.report.get('rows', [])
-    stage = recipe.stage(rows[-1]['stage']) if rows else recipe.stages[-1]
+    stage = (
+        recipe.stage(rows[-1]['stage'])
+        if rows
+        else next(each for each in reversed(recipe.stages) if each.kind == TRAIN)
+    )
     name = rows[-1]['name'] if rows else stage.name
     config, checkpoint = run_config(work_dir, stage), stage_checkpoint(work_dir, stage.name)
     commands = []
@@ -67,7 +71,7 @@ def files_of(recipe: Recipe, work_dir: Path) -> dict[str, str]:
     for path in sorted(work_dir.glob('reconstructions_*.png')):
         found[path.name] = f'reconstructions by {path.stem.removeprefix("reconstructions_")}'
     rows = {row['stage']: row['name'] for row in recipe.report.get('rows', [])}
-    for stage in recipe.stages:
+    for stage in recipe.trainings:
         checkpoint = stage_checkpoint(work_dir, stage.name).relative_to(work_dir)
         said = f' ({rows[stage.name]} in the table)' if stage.name in rows else ''
         found[str(checkpoint)] = f'final checkpoint of the stage {stage.name}{said}'
