@@ -14,7 +14,6 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from tiny_configs import (
     BATCH,
-    WIDTH,
     cifar,
     fashion,
     fresh_source,
@@ -22,9 +21,11 @@ from tiny_configs import (
     is_resnet,
     pictures,
     replaced,
+    shrinker,
     shrunk,
 )
 
+from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.datasets.shards.make_shards import make_shards
 from mmselfsup_graft.engine import GraftRunner, LayerWiseLRConstructor
 from mmselfsup_graft.evaluation.results import score_and_record
@@ -34,7 +35,9 @@ from mmselfsup_graft.registry import MODELS, PROTOCOLS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 RECIPES = sorted(CONFIGS.glob('recipes/*.py'))
-CASCADES = [path for path in RECIPES if path.stem.startswith('layer-grafted') and 'study' not in path.stem]
+# small ones, with a table; those for ImageNet have stages that score: tests/test_recipes/test_imagenet.py
+SMALL = [path for path in RECIPES if not path.stem.endswith('in1k')]
+CASCADES = [path for path in SMALL if path.stem.startswith('layer-grafted') and 'study' not in path.stem]
 _WITH_MODEL = {
     path: cfg
     for path in sorted(CONFIGS.rglob('*.py'))
@@ -135,7 +138,8 @@ def test_evaluation_reads_the_size_that_the_encoder_takes(path):
     for side in {'train', 'test', 'augmented'} & set(cfg.evaluation):
         dataset = cfg.evaluation[side]
         sizes = {t['size'] for t in dataset.pipeline if t.type.endswith(('CenterCrop', 'RandomResizedCrop'))}
-        assert (sizes or {dataset.get('img_size', 28)}) == {image_size(cfg)}
+        wanted = image_size(cfg) if 'train_dataloader' in cfg else scored_size(cfg)
+        assert (sizes or {dataset.get('img_size', 28)}) == {wanted}
         loading = dataset.pipeline[0]
         assert loading.channels == cfg.model.backbone.get('in_channels', 3)
 
@@ -209,7 +213,7 @@ def test_one_training_step(path, data, tmp_path, quick):
     assert moved == trainable
     assert ('backbone.mask_token' in trainable) == (cfg.model.type in ('SimMIM', 'A2MIM', 'MaskedTEC'))
     expected = {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters()}
-    if 'BEiT' not in cfg.model.backbone.type:  # its positions are learned
+    if 'BEiT' not in cfg.model.backbone.type and not cfg.model.backbone.get('learn_positions'):
         expected -= {name for name in expected if 'pos_embed' in name}
     if cfg.model.backbone.get('stop_grad_patch_embed'):
         expected = {name for name in expected if 'patch_embed' not in name}
@@ -244,23 +248,28 @@ def test_one_training_step(path, data, tmp_path, quick):
 
 
 # ---------------------------------------------------------------- encoders to score
+def scored_size(cfg: Config) -> int:
+    """Side of the images that a config scores on."""
+    crops = [each.size for each in cfg.evaluation.test.pipeline if each.type.endswith('CenterCrop')]
+    return crops[0] if crops else cfg.model.backbone.img_size
+
+
 def shrunk_frozen(path: Path, data: dict[str, str]) -> Config:
     """The config with a tiny encoder, on a few generated images, with a short sweep."""
     content = load_config(path).to_dict()
     backbone, section = content['model']['backbone'], content['evaluation']
-    old = backbone['img_size']
-    if old > 64:
-        backbone.update(img_size=32, patch_size=8)
-    backbone['arch'] = dict(embed_dims=WIDTH, num_layers=2, num_heads=2, feedforward_channels=64)
+    old = scored_size(Config(content))
+    size, _ = shrinker(backbone)(backbone, old)
     for side in {'train', 'test', 'augmented'} & set(section):
-        dataset = replaced(section[side], 'size', old, backbone['img_size'])
+        dataset = replaced(section[side], 'size', old, size)
         dataset.update(data_root=data[dataset['type']], indices=2 * BATCH)
         if dataset.get('ann_file'):
             dataset['ann_file'] = '1percent.txt'
         section[side] = dataset
     section.setdefault('loader', {}).update(batch_size=BATCH, num_workers=0)
     if 'linear' in section:
-        section['linear'].update(epochs=2, batch_size=BATCH)
+        warmup = min(1, section['linear'].get('warmup_epochs', 0))
+        section['linear'].update(epochs=2, warmup_epochs=warmup, batch_size=BATCH)
     return Config(content)
 
 
@@ -268,13 +277,19 @@ def shrunk_frozen(path: Path, data: dict[str, str]) -> Config:
 def test_frozen_configs_score_a_checkpoint(path, data, tmp_path):
     load_config(path)  # the strict check
     cfg = shrunk_frozen(path, data)
-    fresh_source(cfg.model.backbone.to_dict(), tmp_path / 'mae.pth')
+    backbone = cfg.model.backbone
+    if 'ViT' in backbone.type:
+        fresh_source(backbone.to_dict(), tmp_path / 'start.pth')
+    else:
+        state = {f'backbone.{name}': value for name, value in MODELS.build(backbone).state_dict().items()}
+        save_atomically({'state_dict': state}, tmp_path / 'start.pth')
     cfg.work_dir = str(tmp_path / 'run')
-    rows, _ = score_and_record(cfg, path, tmp_path / 'mae.pth')
+    rows, _ = score_and_record(cfg, path, tmp_path / 'start.pth')
     expected = {'linear': 'linear', 'few_shot': 'logistic', 'knn': 'knn'}[path.parent.name]
     assert [row['protocol'] for row in rows] == [expected]
     assert 0 <= rows[0]['result']['accuracy'] <= 100
-    assert rows[0]['checkpoint_format'] == 'timm'
+    assert rows[0]['checkpoint_format'] == ('timm' if 'ViT' in backbone.type else 'openmmlab')
+    assert rows[0]['feature'] == ('class_token' if 'ViT' in backbone.type else 'patch_mean')
     assert rows[0]['images'] == {'train': 2 * BATCH, 'test': 2 * BATCH}
 
 
@@ -286,7 +301,7 @@ def test_frozen_configs_hold_the_official_settings(path):
         assert type(protocol) is PROTOCOLS.get(name)
     if 'linear' in protocols:
         sweep = protocols['linear']
-        assert len(sweep.heads()) == 70
+        assert len(sweep.heads()) == (70 if path.stem.startswith('linear_') else 1)
         name = re.search(r'_(\d+)xb(\d+)-coslr-(\d+)e_', path.stem)
         assert (int(name[1]) * int(name[2]), int(name[3])) == (sweep.batch_size, sweep.epochs)
         assert sweep.augment
@@ -296,8 +311,38 @@ def test_frozen_configs_hold_the_official_settings(path):
         assert protocols['logistic'].normalise
         assert '1percent' in path.stem
     if 'in1k' in path.stem:
-        assert f'vit-{cfg.model.backbone.arch}-p16' in path.stem
-        assert cfg.model.backbone.img_size == 224
+        backbone, name = cfg.model.backbone, path.stem.split('_')[1]
+        if is_resnet(backbone):
+            assert name == f'resnet{backbone.depth}'
+        else:
+            assert backbone.arch.removeprefix('mocov3-') == re.search(r'-(\w+?)(-p16)?$', name)[1]
+        assert scored_size(cfg) == backbone.get('img_size', 224) == (192 if '192px' in path.stem else 224)
+
+
+# rate per 256 images, batch, epochs, momentum, then what MAE's has alone: FINETUNE.md of MAE, CONFIG.md of MoCo v3
+PROBES = {
+    'linear-mae_vit-base-p16': (0.1, 16384, 90, 0.9, 'bicubic'),
+    'linear-mae_vit-large-p16': (0.1, 16384, 50, 0.9, 'bicubic'),
+    'linear-mocov3_resnet50': (0.1, 1024, 90, 0.9, 'bilinear'),
+    'linear-mocov3_vit-small-p16': (3.0, 1024, 90, 0.9, 'bilinear'),
+    'linear-mocov3_vit-base-p16': (3.0, 1024, 90, 0.9, 'bilinear'),
+}
+
+
+def test_probes_with_one_head_are_the_published_ones():
+    found = {}
+    for path in (CONFIGS / 'benchmarks' / 'linear').glob('linear-*.py'):
+        cfg = load_config(path)
+        sweep = read_evaluation(cfg).protocols['linear']
+        ((rate, decay),) = sweep.heads()
+        assert decay == 0
+        kinds = {dataset.pipeline[1].interpolation for dataset in (cfg.evaluation.test, cfg.evaluation.augmented)}
+        found['_'.join(path.stem.split('_')[:2])] = (rate, sweep.batch_size, sweep.epochs, sweep.momentum, *kinds)
+        of_mae = path.stem.startswith('linear-mae')
+        assert (sweep.optimizer, sweep.warmup_epochs) == (('lars', 10) if of_mae else ('sgd', 0))
+        assert sweep.add_batch_norm == sweep.per_iteration == sweep.drop_last == of_mae
+        assert cfg.evaluation.augmented.pipeline[1].get('scale', (0.08, 1.0)) == (0.08, 1.0)
+    assert found == PROBES
 
 
 # ---------------------------------------------------------------- the official recipes
@@ -394,7 +439,7 @@ def test_cascades_read_and_feed_forward(path):
         assert encoders[0].get(name) == encoders[1].get(name)
 
 
-COMPARED = [path for path in RECIPES if path.stem.startswith(('layer-grafted_', 'layer-grafted-study_vit-micro'))]
+COMPARED = [path for path in SMALL if path.stem.startswith(('layer-grafted_', 'layer-grafted-study_vit-micro'))]
 
 
 @pytest.mark.parametrize('path', COMPARED, ids=name_of)
@@ -445,6 +490,39 @@ TEC = {
     'tec-mae_vit-large-300e': ('mae_pretrain_vit_large', 15, 1.4, 300, 0.65, 5, 1e-5, 4e-3, 50),
     'tec-mae300e_vit-base-100e': ('mae_vit_base_300e', 15, 1.8, 100, 0.65, 5, 1e-6, 2e-3, 100),
 }
+
+
+# the same of MoCo v3's ResNet-50 (CONFIG.md)
+MOCO = {100: (0.6, 1e-6, 0.99), 300: (0.3, 1e-6, 0.99), 1000: (0.3, 1.5e-6, 0.996)}
+
+
+@pytest.mark.parametrize('epochs', MOCO)
+def test_mocos_recipes_for_resnets_are_the_published_ones(epochs):
+    (path,) = (CONFIGS / 'mocov3').glob(f'mocov3_resnet50_*-{epochs}e_in1k.py')
+    cfg = load_config(path)
+    rate, decay, momentum = MOCO[epochs]
+    optimizer, schedule = cfg.optim_wrapper.optimizer, cfg.param_scheduler[0]
+    assert (optimizer.type, optimizer.momentum, optimizer.weight_decay) == ('LARS', 0.9, decay)
+    assert optimizer.lr == pytest.approx(rate * 4096 / 256)
+    assert (schedule.warmup, schedule_end(cfg), schedule.get('min_ratio', 0)) == (10, epochs, 0)
+    assert cfg.auto_scale_lr.base_batch_size == 4096
+    model = MODELS.build(cfg.model)
+    assert (model.base_momentum, model.head.temperature) == (momentum, 1.0)
+    assert cfg.default_hooks.momentum.get('cosine', True)
+    crops = [cfg.train_dataloader.dataset.pipeline[1][view][0] for view in ('view1', 'view2')]
+    assert [crop.scale for crop in crops] == [(0.2, 1.0)] * 2
+    shapes = [[tuple(p.shape) for p in part.parameters() if p.ndim == 2] for part in (model.neck, model.head)]
+    assert shapes == [[(4096, 2048), (256, 4096)], [(4096, 256), (256, 4096)]]
+    # bias-free; the projector ends in a batch norm without affine part, the predictor in none
+    assert [sum(p.ndim == 1 for p in part.parameters()) for part in (model.neck, model.head)] == [2, 2]
+    buffers = [sum(name.endswith('running_mean') for name, _ in p.named_buffers()) for p in (model.neck, model.head)]
+    assert buffers == [2, 1]
+    assert all((block.bn3.weight == 0).all() for block in initialized(model.backbone).layer4)
+
+
+def initialized(backbone: torch.nn.Module) -> torch.nn.Module:
+    backbone.init_weights()
+    return backbone
 
 
 # epochs: learning rate per 256 images, weight decay, momentum at the beginning
@@ -512,7 +590,7 @@ def test_tecs_recipes_are_the_published_ones(name):
     ]
 
 
-@pytest.mark.parametrize('path', [path for path in RECIPES if path.stem.startswith('tec')], ids=name_of)
+@pytest.mark.parametrize('path', [path for path in SMALL if path.stem.startswith('tec')], ids=name_of)
 def test_recipes_of_tec_learn_from_a_stage(path):
     recipe = load_recipe(path)
     tec = [stage for stage in recipe.stages if stage.cfg.model.type == 'TEC']

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from config_cache import load_config
 from mmengine.config import Config
 
@@ -75,7 +76,7 @@ PATHS = {
     f'{m[1]}-{m[3]}': (path, int(m[2]))
     for path in FOLDER.glob('*.py')
     if (m := re.fullmatch(r'finetune-(.*)_(\d+)xb\d+-amp-coslr-(.*)', path.stem))
-    and not m[1].startswith(('tec', 'first'))
+    and not m[1].startswith(('tec', 'first', 'mae-own'))
 }
 
 
@@ -170,6 +171,47 @@ def test_vits_read_the_mean_of_the_patches_through_a_norm() -> None:
         assert backbone.get('use_rel_pos_bias', True) != plain
         assert backbone.layer_scale_init_value == (0.0 if plain else 0.1)
         assert backbone.get('use_abs_pos_emb', True) == (not name.startswith('simmim-ms'))
+
+
+# the recipe of MAE's authors, FINETUNE.md
+MAE = {
+    'base-p16_8xb128-amp-coslr-100e': Row(2e-3, 1024, 5, 100, 0.65, 0.1, 86.6),
+    'large-p16_8xb128-amp-coslr-50e': Row(4e-3, 1024, 5, 50, 0.75, 0.2, 304.3),
+}
+
+
+@pytest.mark.parametrize('name', MAE)
+def test_mae_is_tuned_by_its_authors_recipe(name: str) -> None:
+    (path,) = FOLDER.glob(f'finetune-mae-own_vit-{name}_in1k.py')
+    cfg, row = load_config(path), MAE[name]
+    found = FineTuneProtocol.from_config(cfg)
+    assert (found.lr, 8 * found.batch_size) == (pytest.approx(row.lr), row.batch)
+    assert (found.warmup_epochs, found.epochs, found.min_lr) == (row.warm_up, row.epochs, pytest.approx(row.floor))
+    assert (found.layer_decay, found.drop_path, found.repeats) == (row.layer_decay, row.drop_path, 1)
+    assert (found.average, found.clip, found.optimizer, found.weight_decay) == (None, None, 'AdamW', 0.05)
+    assert (found.loss, found.label_smoothing) == ('cross_entropy', 0.1)
+    assert [each['alpha'] for each in found.mixing] == [0.8, 1.0]
+    train = _pipeline(cfg, 'train')
+    assert (train['RandAugment']['magnitude_level'], train['RandAugment']['magnitude_std']) == (9, 0.5)
+    assert (train['RandomErasing']['erase_prob'], train['RandomErasing']['mode']) == (0.25, 'rand')
+    assert cfg.optim_wrapper.optimizer.betas == (0.9, 0.999)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    parameters = dict(model.named_parameters())
+    assert sum(value.numel() for value in parameters.values()) / 1e6 == pytest.approx(row.params, abs=0.06)
+    assert all(value.requires_grad for value in parameters.values())  # positions too
+    assert 'backbone.ln2.weight' in parameters  # of the mean; there is no norm after the last block
+    assert 'backbone.ln1.weight' not in parameters
+    paramwise = cfg.optim_wrapper.paramwise_cfg.to_dict()
+    groups = LayerWiseLRConstructor({'optimizer': cfg.optim_wrapper.optimizer.to_dict()}, paramwise).param_groups(model)
+    of = {name: group for group in groups for name in group['param_names']}
+    depth = model.depth.num_blocks
+    for each, value in parameters.items():
+        block = re.match(r'backbone\.layers\.(\d+)\.', each)
+        above = depth - int(block[1]) if block else 0 if each.startswith(('head', 'backbone.ln2')) else depth + 1
+        assert of[each]['lr_scale'] == pytest.approx(row.layer_decay**above), each
+        never = value.ndim == 1 or each.endswith(('cls_token', 'pos_embed'))
+        assert of[each]['weight_decay'] == (0.0 if never else 0.05), each
 
 
 def test_a_recipe_without_a_schedule_has_a_constant_rate() -> None:
