@@ -21,6 +21,8 @@ def read(path: Path) -> dict[str, Any]:
 MODELS = [model for path in METAFILES for model in read(path)['Models']]
 # the others' configs need mmdet and mmseg: tests/test_downstream/test_index.py
 PRETRAINING = [model for model in MODELS if Path(model['Config']).parts[1] not in DOWNSTREAM]
+DETECTION = [model for model in MODELS if Path(model['Config']).parts[1] in DOWNSTREAM]
+FINETUNE = ROOT / 'configs' / 'benchmarks' / 'finetune' / 'README.md'
 COLLECTIONS = [collection for path in METAFILES for collection in read(path)['Collections']]
 
 
@@ -59,8 +61,10 @@ def test_a_model_agrees_with_its_config(model: dict[str, Any]):
     cfg = load_config(ROOT / model['Config'])
     processes = int(re.search(r'_(\d+)xb(\d+)-', model['Name'])[1])
     assert cfg.train_dataloader.batch_size == int(re.search(r'_(\d+)xb(\d+)-', model['Name'])[2])
-    assert model['Metadata']['Batch Size'] == processes * cfg.train_dataloader.batch_size
-    assert model['Metadata']['Batch Size'] == cfg.auto_scale_lr.base_batch_size
+    # images per step of the optimizer; auto_scale_lr counts without accumulation
+    steps = cfg.optim_wrapper.get('accumulative_counts', 1)
+    assert model['Metadata']['Batch Size'] == processes * cfg.train_dataloader.batch_size * steps
+    assert model['Metadata']['Batch Size'] == cfg.auto_scale_lr.base_batch_size * steps
     assert model['Metadata']['Epochs'] == cfg.train_cfg.max_epochs
     assert cfg.param_scheduler[-1].get('end', cfg.train_cfg.max_epochs) == cfg.train_cfg.max_epochs
     assert f'-{cfg.train_cfg.max_epochs}e_' in model['Name']
@@ -113,9 +117,116 @@ def test_the_table_of_the_readme_says_what_the_metafile_says(model: dict[str, An
     metadata = model['Metadata']
     assert int(row.get('epochs', metadata['Epochs'])) == metadata['Epochs']
     assert int(row.get('batch', metadata['Batch Size'])) == metadata['Batch Size']
-    published = [value for result in model.get('Paper Results', []) for value in result['Metrics'].values()]
+    published = figures(model)
     cell = row.get('published figure (paper)', '-')
     assert [float(number) for number in re.findall(r'\d+\.\d+', cell)] == published
+
+
+@pytest.mark.parametrize('model', DETECTION, ids=lambda model: model['Name'])
+def test_the_table_of_a_downstream_readme_says_what_the_metafile_says(model: dict[str, Any]):
+    row = TABLES[Path(model['Config']).parts[1]][model['Name']]
+    (cell,) = [value for header, value in row.items() if header.startswith('published')]
+    published = figures(model)
+    assert [float(number) for number in re.findall(r'\d+\.\d+', cell)] == published
+
+
+# ---------------------------------------------------------------- published figures
+# the only figures that the metafiles may repeat: accuracy in per cent, AP or mIoU (specifications of the methods, MAE's
+# FINETUNE.md, MoCo v3's CONFIG.md); configs without a row have none
+PUBLISHED: dict[str, list[float]] = {
+    'a2mim_vit-small-p16_8xb256-steplr-800e_in1k': [82.1],
+    'a2mim_vit-base-p16_8xb128-steplr-800e_in1k': [84.3, 84.2],  # detail table, summary
+    'a2mim_vit-large-p16_8xb128-steplr-800e_in1k': [86.1],
+    'a2mim_resnet50_8xb256-coslr-100e_in1k': [78.8],
+    'a2mim_resnet50_8xb256-coslr-300e_in1k': [80.4, 78.9],  # RSB A2, A3
+    'a2mim_resnet101_8xb256-coslr-300e_in1k': [81.9, 80.3],
+    'a2mim_resnet152_8xb256-coslr-300e_in1k': [82.5, 80.9],
+    'a2mim_resnet200_8xb256-coslr-300e_in1k': [83.0],
+    'a2mim_convnext-small_8xb256-amp-coslr-300e_in1k': [83.7],
+    'a2mim_convnext-base_8xb256-amp-coslr-300e_in1k': [84.1],
+    'a2mim_resnet50_4xb256-amp-coslr-800e_in100-192px': [89.32],
+    'a2mim-l8_deit-small-p16_4xb256-coslr-800e_in100-192px': [87.24],
+    'a2mim-mlp_deit-small-p16_4xb256-coslr-800e_in100-192px': [87.24],
+    'simmim_vit-small-p16_8xb256-amp-steplr-800e_in1k': [81.7],
+    'simmim_vit-base-p16_8xb128-steplr-800e_in1k': [83.8],
+    'simmim_vit-large-p16_8xb128-amp-steplr-800e_in1k': [85.6],
+    'simmim_resnet50_8xb256-amp-coslr-300e_in1k': [79.9],
+    'simmim_resnet101_8xb256-amp-coslr-300e_in1k': [81.3],
+    'simmim_resnet152_8xb256-amp-coslr-300e_in1k': [81.9],
+    'simmim_resnet200_8xb256-amp-coslr-300e_in1k': [82.2],
+    'simmim-visible_convnext-small_8xb256-amp-coslr-300e_in1k': [83.2],
+    'simmim-visible_convnext-base_4xb256-amp-coslr-300e_in1k': [83.6],
+    'tec-mae_vit-base-p16_8xb512-amp-coslr-300e_in1k': [84.7],
+    'tec-mae_vit-base-p16_8xb512-amp-coslr-800e_in1k': [84.8],
+    'tec-ibot_vit-base-p16_8xb512-amp-coslr-300e_in1k': [84.8],
+    'tec-ibot_vit-base-p16_8xb512-amp-coslr-800e_in1k': [85.1],
+    'tec-mae_vit-large-p16_8xb512-amp-coslr-300e_in1k': [86.5],
+    'tec-mae300e_vit-base-p16_8xb512-amp-coslr-100e_in1k': [83.9],
+    'mae_vit-base-p16_8xb512-amp-coslr-1600e_in1k': [83.664, 68.0, 67.8],  # fine-tuned; probe: paper, repository
+    'mae_vit-large-p16_8xb512-amp-coslr-1600e_in1k': [85.952, 75.8, 76.0],
+    'mae_vit-huge-p14_8xb512-amp-coslr-1600e_in1k': [86.928, 76.6, 77.2],
+    'mocov3_vit-small-p16_8xb512-amp-coslr-300e_in1k': [73.2],
+    'mocov3_vit-base-p16_8xb512-amp-coslr-300e_in1k': [76.7],
+    'mocov3_resnet50_8xb512-amp-coslr-100e_in1k': [68.9],
+    'mocov3_resnet50_8xb512-amp-coslr-300e_in1k': [72.8],
+    'mocov3_resnet50_8xb512-amp-coslr-1000e_in1k': [74.6],
+    'layer-grafted_vit-base-p16_64xb64-amp-coslr-300e_in1k': [65.5],
+    'multi-task_vit-base-p16_64xb64-amp-coslr-300e_in1k': [68.4],
+    'byol_resnet50_32xb128-amp-coslr-300e_in1k': [72.5],
+    'byol_resnet50_32xb128-amp-coslr-1000e_in1k': [74.3],
+    'mask-rcnn_r50-a2mim-pre_fpn-syncbn_ms-2x_coco': [39.8, 34.9],  # box, mask
+    'mask-rcnn_r50-mocov2-pre_fpn_1x_coco': [38.0, 34.3],
+    'mask-rcnn_r50-mocov2-pre_fpn_ms-2x_coco': [40.8, 36.8],
+    'mask-rcnn_r50-swav-pre_fpn_1x_coco': [39.1, 35.7],
+    'mask-rcnn_r50-swav-pre_fpn_ms-2x_coco': [41.3, 37.3],
+    'upernet_vit-base-p16-mae-pre_8xb2-160k_ade20k-512x512': [48.13],
+    'upernet_vit-base-p16-tec-pre_8xb2-160k_ade20k-512x512': [51.0],
+    'upernet_vit-base-p16-a2mim-pre_8xb2-160k_ade20k-512x512': [49.0],
+    'fcn_r50-d8-a2mim-pre_4xb4-160k_ade20k-512x512': [38.3],
+}
+
+
+def figures(model: dict[str, Any]) -> list[float]:
+    return [value for result in model.get('Paper Results', []) for value in result['Metrics'].values()]
+
+
+# others' methods may be listed too; ours are held by the table
+HELD = {path.parent.name for path in METAFILES} & (ALGORITHMS | DOWNSTREAM | {'byol'})
+
+
+def test_metafiles_repeat_the_published_figures_and_no_others():
+    found = {model['Name']: figures(model) for model in MODELS if Path(model['Config']).parts[1] in HELD}
+    assert {name: values for name, values in found.items() if values} == PUBLISHED
+
+
+#: name in a table of benchmarks -> start of the names of the configs that it means
+METHODS = {'MAE': 'mae_', 'MIM': 'mae_', 'CL': 'mocov3_', 'MoCo v3': 'mocov3_', 'multi-task': 'multi-task_'}
+METHODS |= {'LGP': 'layer-grafted_', 'SimMIM': 'simmim', 'A2MIM': 'a2mim', 'TEC': 'tec-'}
+BENCHMARKS = {**table_rows(ROOT / 'configs/benchmarks/README.md'), **table_rows(FINETUNE)}
+
+
+def test_benchmarks_repeat_figures_of_the_metafiles():
+    """Every figure in their tables is one of the method, on the network that the config is for."""
+    seen = 0
+    for name, row in BENCHMARKS.items():
+        network = name.split('_')[1]
+        cell = re.sub(r'\(\d+\)', '', row['published figure (paper)'])
+        default = 'TEC' if name.startswith('finetune-tec-') else ''
+        for said, number in re.findall(r'([A-Za-z][\w -]*?)?\s*\b(\d+\.\d+)', cell):
+            default = said if said in METHODS else default
+            known = [v for each, values in PUBLISHED.items() for v in values if fits(each, METHODS[default], network)]
+            assert float(number) in known, (name, default, number)
+            seen += 1
+    assert seen > 40
+
+
+def fits(name: str, start: str, network: str) -> bool:
+    return name.startswith(start) and name.split('_')[1] == network
+
+
+def test_every_benchmark_is_in_a_table():
+    files = {path.stem for path in (ROOT / 'configs' / 'benchmarks').rglob('*.py')}
+    assert BENCHMARKS.keys() == files
 
 
 @pytest.mark.parametrize('folder', TABLES)
