@@ -1,5 +1,6 @@
 """The launchers on a CPU: two processes train one model, alone and in a recipe."""
 
+import json
 import os
 import socket
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_recipes.test_stage_kinds import write_files
 from test_tools.tiny_runs import ROOT, assert_identical, load, tiny_config, write_config
 
 from mmselfsup_graft.recipes.recipe import read_done
@@ -76,3 +78,26 @@ def test_a_recipe_under_a_launcher(tmp_path):
     assert printed.count((tmp_path / 'work' / 'table.txt').read_text()) == 1  # the main process alone reports
     mim, lgp = (load(tmp_path / 'work' / name / 'epoch_2.pth')['state_dict'] for name in ('mim', 'lgp'))
     assert (mim['backbone.patch_embed.projection.weight'] == lgp['backbone.patch_embed.projection.weight']).all()
+
+
+def test_every_kind_of_stage_under_a_launcher(tmp_path):
+    """Two processes train, score and fine-tune; what was done is not done again."""
+    write_files(tmp_path)
+    work = tmp_path / 'work'
+    printed = launch('dist_recipe.sh', tmp_path / 'recipe.py', 2, '--work-dir', work, folder=tmp_path)
+    names = ['mim', 'lgp', 'probe', 'tuned']
+    results = {name: read_done(work, name)['results'] for name in names[2:]}
+    assert results['probe'].keys() == {'linear', 'logistic', 'few_shot', 'knn'}
+    line = f'tuned: finetune {results["tuned"]["finetune"]["accuracy"]:.2f} %'
+    assert printed.splitlines().count(line) == 1  # the main process alone reports
+    assert [row['processes'] for row in rows(work / 'probe')] == [2] * 4
+    before = {name: (work / name / 'done.json').stat().st_mtime_ns for name in names}
+    (work / 'probe' / 'done.json').unlink()
+    launch('dist_recipe.sh', tmp_path / 'recipe.py', 2, '--work-dir', work, folder=tmp_path)
+    after = {name: (work / name / 'done.json').stat().st_mtime_ns for name in names}
+    assert [name for name in names if before[name] != after[name]] == ['probe']
+    assert read_done(work, 'probe')['results'] == results['probe']
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / 'results.jsonl').read_text().splitlines()]
