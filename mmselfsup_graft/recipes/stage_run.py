@@ -41,15 +41,15 @@ def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
     # mmengine keeps loggers and message hubs by name; two stages in one process must not share them
     cfg.experiment_name = f'{stage.name}_{stage.fingerprint[:8]}'
     prepare_distributed(cfg)
-    if is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
-    checkpoint = None if stage.checkpoint is None else resolve(stage.checkpoint, Path(work_dir))
-    note = _score(stage, cfg, checkpoint, work_dir) if stage.kind == SCORE else _train(stage, cfg, checkpoint)
-    if is_main_process():
-        check_values(note, folder / 'progress.json')
-        write_json(folder / 'done.json', {'fingerprint': stage.fingerprint, **note})
-    barrier()
+    with exclusive_work_dir(folder):
+        if is_main_process():
+            write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
+        checkpoint = None if stage.checkpoint is None else resolve(stage.checkpoint, Path(work_dir))
+        note = _score(stage, cfg, checkpoint, work_dir) if stage.kind == SCORE else _train(stage, cfg, checkpoint)
+        if is_main_process():
+            check_values(note, folder / 'progress.json')
+            write_json(folder / 'done.json', {'fingerprint': stage.fingerprint, **note})
+        barrier()
 
 
 def _train(stage: Stage, cfg: Config, checkpoint: str | None) -> dict[str, Any]:
@@ -62,8 +62,7 @@ def _train(stage: Stage, cfg: Config, checkpoint: str | None) -> dict[str, Any]:
     if stage.kind == FINETUNE:
         results = _finetune(stage, cfg, str(checkpoint))
     else:
-        with exclusive_work_dir(cfg.work_dir):
-            train(cfg)
+        train(cfg)
     if not is_main_process():
         return {}
     note = _trained(Path(cfg.work_dir), stage)
@@ -79,8 +78,7 @@ def _finetune(stage: Stage, cfg: Config, checkpoint: str) -> dict[str, Any]:
 def _score(stage: Stage, cfg: Config, checkpoint: Any, work_dir: Path) -> dict[str, Any]:
     """Score a frozen encoder by the protocols of the config; features are shared by all stages of the recipe."""
     started, used = time.monotonic(), time.process_time()
-    with exclusive_work_dir(cfg.work_dir):
-        recorded = score_and_record(cfg, stage.file, str(checkpoint), features=Path(work_dir) / 'features')
+    recorded = score_and_record(cfg, stage.file, str(checkpoint), features=Path(work_dir) / 'features')
     if recorded is None:
         return {}
     rows, text = recorded

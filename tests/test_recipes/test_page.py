@@ -20,6 +20,7 @@ from mmselfsup_graft.recipes.page.gather import _cost_of_all, _data_name
 from mmselfsup_graft.recipes.page.render import duration
 from mmselfsup_graft.recipes.page.score_rows import better_features, page_table
 from mmselfsup_graft.recipes.page.usage import commands_for
+from mmselfsup_graft.recipes.recipe import SCORE, Recipe, Stage
 from mmselfsup_graft.utils.files import write_json
 
 
@@ -161,8 +162,8 @@ def test_maps_and_neighbors_of_a_folder(folder, monkeypatch):
 @pytest.mark.parametrize('written', [True, False])
 def test_commands_name_files_that_are_there(written, tmp_path):
     cfg = Config({'evaluation': {}, 'model': {'backbone': {'type': 'mmpretrain.ResNet'}}})
-    stage = SimpleNamespace(name='cl', cfg=cfg)
-    recipe = SimpleNamespace(report={}, stages=[stage])
+    probe = Stage('probe', Config({}), ('cl',), '', SCORE, 'stage:cl')
+    recipe = Recipe(tmp_path / 'recipe.py', (Stage('cl', cfg, (), ''), probe))
     (tmp_path / 'cl').mkdir()
     note = {'checkpoint': 'epoch_1.pth', 'sha256': hashlib.sha256(b'').hexdigest()}
     write_json(tmp_path / 'cl' / 'done.json', note)
@@ -181,7 +182,8 @@ def test_the_data_have_the_name_of_their_folder(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / 'photos')
     dataset = {'type': 'ImageFolder', **({'data_root': root} if root else {})}
     cfg = Config({'train_dataloader': {'dataset': dataset}})
-    assert _data_name(SimpleNamespace(stages=[SimpleNamespace(cfg=cfg)])) == ('photos' if root else 'ImageFolder')
+    recipe = Recipe(tmp_path / 'recipe.py', (Stage('cl', cfg, (), ''),))
+    assert _data_name(recipe) == ('photos' if root else 'ImageFolder')
 
 
 class Tokens(torch.nn.Module):
