@@ -20,9 +20,9 @@ from tiny_configs import (
     image_size,
     is_resnet,
     pictures,
-    replaced,
-    shrinker,
+    scored_size,
     shrunk,
+    shrunk_frozen,
 )
 
 from mmselfsup_graft.checkpoints import save_atomically
@@ -248,31 +248,6 @@ def test_one_training_step(path, data, tmp_path, quick):
 
 
 # ---------------------------------------------------------------- encoders to score
-def scored_size(cfg: Config) -> int:
-    """Side of the images that a config scores on."""
-    crops = [each.size for each in cfg.evaluation.test.pipeline if each.type.endswith('CenterCrop')]
-    return crops[0] if crops else cfg.model.backbone.img_size
-
-
-def shrunk_frozen(path: Path, data: dict[str, str]) -> Config:
-    """The config with a tiny encoder, on a few generated images, with a short sweep."""
-    content = load_config(path).to_dict()
-    backbone, section = content['model']['backbone'], content['evaluation']
-    old = scored_size(Config(content))
-    size, _ = shrinker(backbone)(backbone, old)
-    for side in {'train', 'test', 'augmented'} & set(section):
-        dataset = replaced(section[side], 'size', old, size)
-        dataset.update(data_root=data[dataset['type']], indices=2 * BATCH)
-        if dataset.get('ann_file'):
-            dataset['ann_file'] = '1percent.txt'
-        section[side] = dataset
-    section.setdefault('loader', {}).update(batch_size=BATCH, num_workers=0)
-    if 'linear' in section:
-        warmup = min(1, section['linear'].get('warmup_epochs', 0))
-        section['linear'].update(epochs=2, warmup_epochs=warmup, batch_size=BATCH)
-    return Config(content)
-
-
 @every_frozen
 def test_frozen_configs_score_a_checkpoint(path, data, tmp_path):
     load_config(path)  # the strict check

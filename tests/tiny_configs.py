@@ -263,3 +263,28 @@ def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict
     content['work_dir'] = str(folder / 'run')
     content['experiment_name'] = path.stem
     return Config(content), grafted
+
+
+def scored_size(cfg: Config) -> int:
+    """Side of the images that a config scores on."""
+    crops = [each.size for each in cfg.evaluation.test.pipeline if each.type.endswith('CenterCrop')]
+    return crops[0] if crops else cfg.model.backbone.img_size
+
+
+def shrunk_frozen(path: Path, data: dict[str, str]) -> Config:
+    """The config with a tiny encoder, on a few generated images, with a short sweep."""
+    content = load_config(path).to_dict()
+    backbone, section = content['model']['backbone'], content['evaluation']
+    old = scored_size(Config(content))
+    size, _ = shrinker(backbone)(backbone, old)
+    for side in {'train', 'test', 'augmented'} & set(section):
+        dataset = replaced(section[side], 'size', old, size)
+        dataset.update(data_root=data[dataset['type']], indices=2 * BATCH)
+        if dataset.get('ann_file'):
+            dataset['ann_file'] = '1percent.txt'
+        section[side] = dataset
+    section.setdefault('loader', {}).update(batch_size=BATCH, num_workers=0)
+    if 'linear' in section:
+        warmup = min(1, section['linear'].get('warmup_epochs', 0))
+        section['linear'].update(epochs=2, warmup_epochs=warmup, batch_size=BATCH)
+    return Config(content)

@@ -44,7 +44,7 @@ def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
     with exclusive_work_dir(folder):
         if is_main_process():
             write_json(folder / 'stage.json', {'fingerprint': stage.fingerprint, 'needs': stage.needs})
-        checkpoint = None if stage.checkpoint is None else resolve(stage.checkpoint, Path(work_dir))
+        checkpoint = resolve(stage.checkpoint, Path(work_dir))
         note = _score(stage, cfg, checkpoint, work_dir) if stage.kind == SCORE else _train(stage, cfg, checkpoint)
         if is_main_process():
             check_values(note, folder / 'progress.json')
@@ -75,10 +75,10 @@ def _finetune(stage: Stage, cfg: Config, checkpoint: str) -> dict[str, Any]:
     return {} if row is None else {row['protocol']: row['result']}
 
 
-def _score(stage: Stage, cfg: Config, checkpoint: Any, work_dir: Path) -> dict[str, Any]:
+def _score(stage: Stage, cfg: Config, checkpoint: str, work_dir: Path) -> dict[str, Any]:
     """Score a frozen encoder by the protocols of the config; features are shared by all stages of the recipe."""
     started, used = time.monotonic(), time.process_time()
-    recorded = score_and_record(cfg, stage.file, str(checkpoint), features=Path(work_dir) / 'features')
+    recorded = score_and_record(cfg, stage.file, checkpoint, features=Path(work_dir) / 'features')
     if recorded is None:
         return {}
     rows, text = recorded

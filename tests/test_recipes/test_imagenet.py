@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from test_tools.tiny_runs import write_config
+from tiny_configs import BATCH, pictures, replaced, shrunk, shrunk_frozen
 
 from mmselfsup_graft.evaluation.scoring import read_evaluation
-from mmselfsup_graft.recipes.recipe import FINETUNE, SCORE, TRAIN, Recipe, load_recipe
+from mmselfsup_graft.recipes.recipe import FINETUNE, SCORE, TRAIN, Recipe, load_recipe, read_done
+from mmselfsup_graft.recipes.report import write_report
+from mmselfsup_graft.recipes.stage_run import run_stage
 
 RECIPES = sorted((Path(__file__).parents[2] / 'configs' / 'recipes').glob('*_in1k.py'))
 GPUS = 8
@@ -94,3 +98,55 @@ def test_encoders_are_scored_by_three_protocols(size: str) -> None:
     assert protocols(recipe) == {f'{who}_{what}': names for who in ('lgp', 'mim') for what, names in wanted.items()}
     assert recipe.stage('mim_linear').cfg.evaluation.linear.optimizer == 'lars'
     assert bool(recipe.stage('lgp').cfg.model.get('l1_distance')) == (size == 'large')
+
+
+# ---------------------------------------------------------------- at tiny sizes
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """``data_root`` of the data sets."""
+    root = tmp_path_factory.mktemp('data')
+    for split in ('train', 'val'):
+        pictures(root / 'imagenet' / split)
+    listed = [f'train/n0000000{number % 2}/{number}.JPEG {number % 2}' for number in range(2 * BATCH)]
+    (root / 'imagenet' / '1percent.txt').write_text('\n'.join(listed) + '\n')
+    return {'ImageNet': str(root / 'imagenet'), 'ImageList': str(root / 'imagenet')}
+
+
+def tiny_recipe(path: Path, data: dict[str, str], folder: Path) -> Path:
+    """The recipe with every config at tiny sizes, stages and references as they are."""
+    recipe, stages = load_recipe(path), []
+    for stage in recipe.stages:
+        (folder / 'sources' / stage.name).mkdir(parents=True)
+        if stage.kind == SCORE:
+            cfg = shrunk_frozen(Path(stage.file), data)
+        else:
+            cfg, _ = shrunk(Path(stage.file), data, folder / 'sources' / stage.name)
+            for side in ('train', 'test') if stage.kind == TRAIN else ():  # for the pictures of the report
+                dataset = replaced(cfg.evaluation[side].to_dict(), 'size', 224, cfg.model.backbone.get('img_size', 64))
+                cfg.evaluation[side] = {**dataset, 'data_root': data['ImageNet']}
+            if stage.kind == FINETUNE:  # the pictures are of two of the classes
+                classes = [f'n{n:08}' for n in range(cfg.model.head.num_classes)]
+                for side in ('train', 'val', 'test'):
+                    cfg[f'{side}_dataloader'].dataset.metainfo = dict(classes=classes)
+        content = {k: v for k, v in cfg.to_dict().items() if k not in ('work_dir', 'experiment_name')}
+        write_config(folder / f'{stage.name}.py', content)
+        given = next(entry for entry in Config.fromfile(str(path)).stages if entry.name == stage.name).to_dict()
+        options = {k: v for k, v in given.pop('options', {}).items() if k.startswith('model.')}
+        stages.append({**given, 'config': f'{stage.name}.py', 'options': options})
+    return write_config(folder / 'recipe.py', dict(stages=stages, report=dict(recipe.report)))
+
+
+@every_recipe
+def test_the_recipe_runs_at_tiny_sizes(path: Path, data: dict[str, str], tmp_path: Path) -> None:
+    recipe, work = load_recipe(tiny_recipe(path, data, tmp_path)), tmp_path / 'work'
+    assert {stage.name: (stage.kind, stage.needs) for stage in recipe.stages} == {
+        name: stage[:2] for name, stage in EXPECTED[path.stem].items()
+    }
+    for stage in recipe.stages:
+        run_stage(stage, work)
+    text = write_report(recipe, work).text
+    for stage in recipe.stages:
+        done = read_done(work, stage.name)
+        assert done is not None
+        assert ('results' in done) == (stage.kind != TRAIN)
+        assert (f'{stage.name}: ' in text) == (stage.kind != TRAIN)
