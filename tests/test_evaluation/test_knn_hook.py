@@ -73,7 +73,7 @@ def test_another_feature_after_a_block(tmp_path):
     (row,) = [row for row in history(run) if 'knn' in row]
     cfg = load_config(tmp_path / 'tiny.py')
     cfg.evaluation = {**evaluation(60), 'knn': dict(k=[5]), 'feature': 'both', 'block': 1}
-    assert row['knn'] == pytest.approx(evaluate_checkpoint(cfg, run / 'epoch_3.pth')['knn']['accuracy'])
+    assert row['knn'] == pytest.approx(score_checkpoint(cfg, run / 'epoch_3.pth').results['knn']['accuracy'])
     plain, _ = train(tmp_path / 'plain', 'cl')
     assert_same_run(run / 'epoch_3.pth', plain / 'epoch_3.pth')
 
