@@ -158,8 +158,8 @@ def _source(
         )
     if offline and _local_path(source) is None:
         raise CheckpointError(
-            f'{target} not found, and offline mode does not allow downloading {shown(source)}. Put the file there, or set '
-            'GRAFT_MIRROR to a folder that has it'
+            f'{target} not found, and offline mode does not allow downloading {shown(source)}. Put the file there, or '
+            'set GRAFT_MIRROR to a folder that has it'
         )
     return source
 

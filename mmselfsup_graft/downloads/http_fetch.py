@@ -163,7 +163,9 @@ def _place(response: Any, have: int, url: str) -> tuple[int, int | None]:
     """Where in the file an answer begins, and how long the file is, if the server says so."""
     encoding = response.headers.get('Content-Encoding', 'identity')
     if encoding.strip().lower() != 'identity':
-        raise CheckpointError(f'{shown(url)}: the server sent a compressed response ({encoding[:40]!r}), expected plain bytes')
+        raise CheckpointError(
+            f'{shown(url)}: the server sent a compressed response ({encoding[:40]!r}), expected plain bytes'
+        )
     length = response.headers.get('Content-Length', '').strip()
     size = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
     if response.status == 200:
