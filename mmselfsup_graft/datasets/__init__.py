@@ -17,7 +17,7 @@ from .shards.raw_shards import RawShards
 from .shards.tar_shards import TarShards
 from .splits import balanced_indices, balanced_subset, dataset_entries, write_image_list
 from .subset import Part
-from .transforms import LoadImage, TwoViews, Views
+from .transforms import LoadImage, MultiCrop, TwoViews, Views
 
 __all__ = [
     'CIFAR',
@@ -27,6 +27,7 @@ __all__ = [
     'ImageList',
     'ImageNet',
     'LoadImage',
+    'MultiCrop',
     'PILGaussianBlur',
     'PILGaussianNoise',
     'Part',

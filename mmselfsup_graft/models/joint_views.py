@@ -11,15 +11,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .batch_norm import ViewNorm
 
-_VIEWS: ContextVar[int] = ContextVar('views in the batches of the forward pass', default=1)
+# number of views, and whether they follow each other as wholes; otherwise they are interleaved
+_VIEWS: ContextVar[tuple[int, bool]] = ContextVar('views in the batches of the forward pass', default=(1, False))
 
 
-def views_in_pass() -> int:
-    """Number of interleaved views in the batches of the current forward pass; for hooks that read features.
+def last_view(batch: torch.Tensor) -> torch.Tensor:
+    """The last view [B, ...] in a batch [B V, ...] of the current forward pass; for hooks that read features."""
+    views, stacked = _VIEWS.get()
+    return batch[len(batch) // views * (views - 1) :] if stacked else batch[views - 1 :: views]
 
-    Of a batch [B V, ...] at its end, ``batch[views_in_pass() - 1 :: views_in_pass()]`` is the last view.
-    """
-    return _VIEWS.get()
+
+@contextmanager
+def stacked_views(views: int) -> Iterator[None]:
+    """Within the block, batches hold this number of whole views, one after the other, with joint batch norm."""
+    token = _VIEWS.set((views, True))
+    try:
+        yield
+    finally:
+        _VIEWS.reset(token)
 
 
 class JointViews:
@@ -57,7 +66,7 @@ class JointViews:
         """Within the block, batches hold this number of interleaved views, and batch norm is per view."""
         for norm in self.norms:
             norm.views = views
-        token = _VIEWS.set(views)
+        token = _VIEWS.set((views, False))
         try:
             yield
         finally:

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models.joint_views import views_in_pass
+from mmselfsup_graft.models.joint_views import last_view
 from mmselfsup_graft.registry import HOOKS
 
 from .measure import effective_rank, feature_std, mean_cosine
@@ -56,8 +56,7 @@ class CollapseHook(Hook):
     def _remember(self, part: str) -> Any:
         def remember(_module: nn.Module, _arguments: Any, output: Any) -> None:
             feature = output[-1] if isinstance(output, list | tuple) else output
-            views = views_in_pass()  # several views in one pass are interleaved
-            self._seen[part] = feature.detach()[views - 1 :: views]
+            self._seen[part] = last_view(feature.detach())
 
         return remember
 

@@ -7,7 +7,7 @@ import torch
 from mmpretrain.datasets.transforms import PackInputs
 
 from mmselfsup_graft.datasets.augment import OPERATIONS, AllOrNone, Crop, Operation, RandomApply
-from mmselfsup_graft.datasets.transforms import LoadImage, TwoViews, Views, build_pipeline
+from mmselfsup_graft.datasets.transforms import LoadImage, MultiCrop, TwoViews, Views, build_pipeline
 from mmselfsup_graft.errors import ConfigError
 
 from .decode import Decoder
@@ -55,7 +55,7 @@ def compile_pipeline(pipeline: Sequence[dict[str, Any] | Callable], mode: str) -
         )
     decoder = Decoder(built[0])
     body: list[Any] = list(built[1:-1])
-    several = bool(body) and type(body[-1]) in (Views, TwoViews)
+    several = bool(body) and type(body[-1]) in (Views, TwoViews, MultiCrop)
     if several and len(body) > 1:
         raise ConfigError(f'fast: {_name(body[0])} stands before {_name(body[-1])}; put it into the views')
     lists = [view.transforms for view in body[-1].views] if several else [body]

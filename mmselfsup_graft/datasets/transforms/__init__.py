@@ -5,6 +5,6 @@ Augmentations of our own are in :mod:`mmselfsup_graft.datasets.augment`.
 
 from .building import build_pipeline
 from .loading import CorruptImage, LoadImage
-from .views import TwoViews, Views
+from .views import MultiCrop, TwoViews, Views
 
-__all__ = ['CorruptImage', 'LoadImage', 'TwoViews', 'Views', 'build_pipeline']
+__all__ = ['CorruptImage', 'LoadImage', 'MultiCrop', 'TwoViews', 'Views', 'build_pipeline']

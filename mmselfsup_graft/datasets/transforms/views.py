@@ -1,6 +1,6 @@
 """Several random views of one image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmcv.transforms import BaseTransform
@@ -54,3 +54,32 @@ class TwoViews(Views):
 
     def __init__(self, view1: Pipeline, view2: Pipeline | None = None) -> None:
         super().__init__([view1, view1 if view2 is None else view2])
+
+
+@TRANSFORMS.register_module()
+class MultiCrop(Views):
+    """Crops of several sizes and areas, with the same transforms after them (Caron et al., arXiv 2006.09882).
+
+    Args:
+        crops: Groups of crops, in order: ``dict(num=6, size=96, area=(0.05, 0.14))``. ``size`` is in pixels, ``area``
+            the range of the share of the image; other keys (``ratio``, ``interpolation``) are those of torchvision's
+            ``RandomResizedCrop``.
+        transforms: What every crop goes through.
+
+    Raises:
+        ConfigError: If there is no crop, or a group lacks a key.
+    """
+
+    def __init__(self, crops: Sequence[Mapping[str, Any]], transforms: Pipeline = ()) -> None:
+        views: list[Pipeline] = []
+        for number, group in enumerate(crops):
+            lacking = [key for key in ('num', 'size', 'area') if key not in group]
+            if lacking or type(group['num']) is not int or group['num'] < 1:
+                raise ConfigError(
+                    f'MultiCrop: crops.{number} is {dict(group)}, expected num (1 or more), size and area, as in '
+                    'dict(num=6, size=96, area=(0.05, 0.14))'
+                )
+            others = {key: value for key, value in group.items() if key not in ('num', 'area')}
+            crop = {'type': 'mmpretrain.torchvision/RandomResizedCrop', 'scale': tuple(group['area']), **others}
+            views += [[crop, *transforms]] * group['num']
+        super().__init__(views)

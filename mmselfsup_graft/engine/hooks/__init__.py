@@ -5,6 +5,7 @@ from .checkpoint import ReadableCheckpointHook, SafeCheckpointHook
 from .export_backbone import ExportBackboneHook
 from .history import HistoryHook
 from .momentum_schedule import MomentumScheduleHook, cosine_momentum
+from .optimizer_steps import OptimizerStepHook
 from .preemption import PreemptionHook
 from .random_state import RandomStateHook
 from .summary import RunSummaryHook
@@ -15,6 +16,7 @@ __all__ = [
     'ExportBackboneHook',
     'HistoryHook',
     'MomentumScheduleHook',
+    'OptimizerStepHook',
     'PreemptionHook',
     'RandomStateHook',
     'ReadableCheckpointHook',

@@ -17,12 +17,19 @@ class LARS(Optimizer):
     then ``mu <- momentum mu + g`` and ``w <- w - lr mu`` for all. Differs from mmpretrain's LARS, which reads two norms
     per tensor back to the host: here everything stays on the device, and every call serves a whole parameter group.
 
+    SwAV's form, apex's LARC around SGD, is ``adapt_1d=True, separate_norms=True, eps=1e-8``: the factor is
+    ``trust * |w| / (|g| + wd |w| + eps)`` for every tensor, and a tensor whose weight or gradient is all zero is
+    neither scaled nor decayed.
+
     Args:
         params: Parameters or groups.
         lr: Learning rate.
         weight_decay: Decay, for tensors with more than one dimension.
         momentum: Momentum of the update.
         trust_coefficient: Scale of the adaptive rate.
+        adapt_1d: Scale and decay tensors with one dimension, too.
+        separate_norms: Divide by ``|g| + wd |w|`` instead of ``|g + wd w|``, and leave the decay out where a norm is 0.
+        eps: Added to the divisor.
     """
 
     def __init__(
@@ -32,14 +39,27 @@ class LARS(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.9,
         trust_coefficient: float = 1e-3,
+        adapt_1d: bool = False,
+        separate_norms: bool = False,
+        eps: float = 0.0,
     ) -> None:
         defaults = {
             'lr': lr,
             'weight_decay': weight_decay,
             'momentum': momentum,
             'trust_coefficient': trust_coefficient,
+            'adapt_1d': adapt_1d,
+            'separate_norms': separate_norms,
+            'eps': eps,
         }
         super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a state; those of earlier versions have fewer options."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for key in ('adapt_1d', 'separate_norms', 'eps'):
+                group.setdefault(key, self.defaults[key])
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> Any:
@@ -56,7 +76,7 @@ class LARS(Optimizer):
 
     def _update(self, parameters: list[torch.Tensor], group: dict) -> None:
         """Update all parameters of a group with a few calls, each for the whole list."""
-        scaled = [p for p in parameters if p.ndim > 1]
+        scaled = [p for p in parameters if p.ndim > 1 or group['adapt_1d']]
         adapted = dict(zip(scaled, _adapted(scaled, group))) if scaled else {}
         updates: list[torch.Tensor] = [adapted.get(p, cast(torch.Tensor, p.grad)) for p in parameters]
         for parameter in parameters:
@@ -71,15 +91,21 @@ class LARS(Optimizer):
 def _adapted(parameters: list[torch.Tensor], group: dict) -> list[torch.Tensor]:
     """Decayed gradients, each scaled by its adaptive rate."""
     gradients = [cast(torch.Tensor, p.grad) for p in parameters]
-    updates = list(torch._foreach_add(gradients, parameters, alpha=group['weight_decay']))
+    decay, separate = group['weight_decay'], group['separate_norms']
+    updates = gradients if separate else list(torch._foreach_add(gradients, parameters, alpha=decay))
     # norms of each type and device together: [number of tensors]
     sizes, norms = torch._foreach_norm(parameters), torch._foreach_norm(updates)
-    rates = list(sizes)
+    rates, decays = list(sizes), list(sizes)
     for indices in _alike(sizes):
         size, norm = (torch.stack([each[index] for index in indices]) for each in (sizes, norms))
-        rate = torch.where((size > 0) & (norm > 0), group['trust_coefficient'] * size / norm, torch.ones_like(size))
-        for index, value in zip(indices, rate.unbind()):
-            rates[index] = value
+        moving = (size > 0) & (norm > 0)
+        divisor = (norm + decay * size if separate else norm) + group['eps']
+        rate = torch.where(moving, group['trust_coefficient'] * size / divisor, torch.ones_like(size))
+        for index, value, own in zip(indices, rate.unbind(), (decay * moving.to(size.dtype)).unbind()):
+            rates[index], decays[index] = value, own
+    if separate:
+        updates = list(torch._foreach_mul(parameters, decays))
+        torch._foreach_add_(updates, gradients)
     torch._foreach_mul_(updates, rates)
     return updates
 

@@ -10,6 +10,7 @@ from .masked_tec import MaskedTEC
 from .mocov3 import MoCoV3
 from .multi_task import MultiTask
 from .simmim import SimMIM
+from .swav import SwAV
 from .tec import TEC
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     'MultiTask',
     'SelfSupAlgorithm',
     'SimMIM',
+    'SwAV',
 ]

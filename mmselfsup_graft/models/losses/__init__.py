@@ -1,6 +1,7 @@
 """Losses as pure, typed functions: tensors in, tensors out; modules elsewhere only hold options."""
 
 from .area_pooling import area_weights
+from .clustering import logsumexp_over_ranks, sinkhorn, swapped_loss
 from .contrastive import info_nce, nt_xent, vicreg
 from .distillation import attention_row_loss, hidden_feature_loss
 from .frequency import focal_frequency_loss, fourier_error
@@ -17,9 +18,12 @@ __all__ = [
     'hidden_feature_loss',
     'info_nce',
     'l1_weight_distance',
+    'logsumexp_over_ranks',
     'masked_l1',
     'masked_mean',
     'nt_xent',
     'regression_error',
+    'sinkhorn',
+    'swapped_loss',
     'vicreg',
 ]

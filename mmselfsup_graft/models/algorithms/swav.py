@@ -1,0 +1,93 @@
+"""SwAV: crops of one image predict each other's assignment to prototypes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import get_world_size
+from torch import nn
+
+from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.models.derived_sizes import EncoderSizes, fit
+from mmselfsup_graft.models.joint_views import stacked_views
+from mmselfsup_graft.models.losses import at_least_float32, swapped_loss
+from mmselfsup_graft.registry import MODELS
+
+from .base import SelfSupAlgorithm
+
+
+@MODELS.register_module()
+class SwAV(SelfSupAlgorithm):
+    """Swapping assignments between views (Caron et al., arXiv 2006.09882).
+
+    With encoder f, projector g, prototypes C of unit length and crops x_v, of which some, a, are assigned::
+
+        z_v = g(f(x_v)) / |g(f(x_v))|          s_v = z_v C^T
+        Q_a = sinkhorn(s_a and the scores of the queue of a)
+        loss = mean over a and v != a of the cross entropy between Q_a and softmax(s_v / t)
+
+    Consecutive crops of one size pass the encoder together, with joint batch norm; the projector sees all crops at
+    once. The released code tells sizes apart by the width alone.
+
+    Args:
+        head: Config of :class:`PrototypeHead`, which has the prototypes, the queue and all counters.
+        **kwargs: See :class:`SelfSupAlgorithm`.
+    """
+
+    def loss(self, inputs: Sequence[torch.Tensor], data_samples: Any = None) -> dict[str, torch.Tensor]:
+        """Loss of V crops of every image, each [B, C, H, W]; labels play no part.
+
+        Raises:
+            ConfigError: See :meth:`check_views`.
+        """
+        self.check_views(inputs)
+        self.head.begin()
+        z = self.project(inputs)  # [V, B, D]
+        scores = self.head(z)  # [V, B, K]
+        codes = self.head.codes(z.detach(), scores.detach())  # [A, B, K]
+        return self.add_l1({'loss': swapped_loss(scores, codes, self.head.assigned, self.head.temperature)})
+
+    def project(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Projections z of unit length, [V, B, D], in float32 at least."""
+        features = []
+        for _, run in groupby(views, key=lambda view: view.shape[2:]):
+            crops = list(run)
+            with stacked_views(len(crops)):
+                feature = self.backbone(torch.cat(crops))[-1]  # [crops B, D] or a map
+            features.append(F.adaptive_avg_pool2d(feature, 1).flatten(1) if feature.dim() == 4 else feature)
+        with stacked_views(len(views)):
+            z = self.neck((torch.cat(features),))[0]  # [V B, D]
+        with torch.autocast(z.device.type, enabled=False):
+            return F.normalize(at_least_float32(z), dim=1).unflatten(0, (len(views), -1))
+
+    def check_views(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Refuse fewer than two crops, or than are assigned, and what batch norm cannot use.
+
+        Raises:
+            ConfigError: If there are too few crops, or while training a batch of one image.
+        """
+        least = max(2, 1 + max(self.head.assigned))
+        if isinstance(inputs, torch.Tensor) or len(inputs) < least:
+            raise ConfigError(
+                f'SwAV needs {least} crops of every image or more (model.head.assigned={list(self.head.assigned)}); '
+                'use the MultiCrop transform in the pipeline'
+            )
+        if self.training and len(inputs[0]) * get_world_size() < 2:
+            raise ConfigError(
+                f'SwAV and its batch norm need a batch of 2 or more, got {len(inputs[0])}; raise batch_size, or leave '
+                'out an incomplete last batch: train_dataloader.drop_last=True'
+            )
+
+    def encoder_parameters(self) -> Iterator[tuple[str, int, nn.Parameter]]:
+        """Backbone parameters, then the projector's, which counts as the encoder's upper end."""
+        yield from super().encoder_parameters()
+        for name, parameter in self.neck.named_parameters():
+            yield f'neck.{name}', self.depth.num_blocks + 1, parameter
+
+    def fit_parts(self, sizes: EncoderSizes, neck: Any, head: Any) -> tuple[Any, Any]:
+        """The prototypes are as wide as the projections."""
+        neck, head = super().fit_parts(sizes, neck, head)
+        width = neck.get('out_channels') if isinstance(neck, Mapping) else None
+        return neck, fit('SwAV', 'head', head, {'in_channels': width})
