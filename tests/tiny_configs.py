@@ -14,9 +14,12 @@ from tiny_finetuning import shrink_classifier
 
 from mmselfsup_graft.checkpoints import VIT_TIMM, Depth, GraftSource, depth_of, save_atomically
 from mmselfsup_graft.models import SelfSupViT
+from mmselfsup_graft.checkpoints import VIT_TIMM, GraftSource, resnet_depth, save_atomically, vit_depth
+from mmselfsup_graft.models import SelfSupResNet, SelfSupViT
 from mmselfsup_graft.registry import MODELS
 
 WIDTH, DEPTH, BATCH = 32, 3, 4
+RESNET_STAGES = (2, 2, 2, 2)
 
 
 def numbers(value: Any, key: str) -> Iterator[int]:
@@ -83,12 +86,17 @@ def replaced(value: Any, key: str, old: Any, new: Any) -> Any:
 def shrink_model(model: dict[str, Any], size: int) -> int:
     """Turn the sizes of a model for images of ``size`` down, in place; all else stays. Returns the new image size."""
     shrink = shrinker(model['backbone'])
-    blocks = number_of_blocks(model['backbone']) if shrink is shrink_vit else None
+    kept = {shrink_vit: DEPTH, shrink_resnet: sum(RESNET_STAGES)}.get(shrink)
+    blocks = number_of_blocks(model['backbone']) if kept else 0
     size, width = shrink(model['backbone'], size)
     if blocks:
         scale_ranges(model, blocks)
     if 'base_model' in model:
         (shrink_tec if model['type'] == 'TEC' else shrink_masked_tec)(model, size)
+    if kept:
+        scale_ranges(model, blocks, kept)
+    if model['type'] == 'TEC':
+        shrink_tec(model, size)
         return size
     if model['type'] == 'MultiTask':
         for objective in model['objectives'].values():
@@ -143,20 +151,22 @@ def shrinker(backbone: dict[str, Any]) -> Callable[[dict[str, Any], int], tuple[
 
 
 def number_of_blocks(backbone: dict[str, Any]) -> int:
-    """Depth of a ViT's config."""
+    """Depth of the config of a ViT or ResNet."""
+    if is_resnet(backbone):
+        return sum(SelfSupResNet.arch_settings[backbone['depth']][1])
     arch = backbone['arch']
     return SelfSupViT.arch_zoo[arch]['num_layers'] if isinstance(arch, str) else arch['num_layers']
 
 
-def scale_ranges(model: dict[str, Any], blocks: int) -> None:
-    """Turn everything that counts blocks of a deeper model into the same share of ``DEPTH``, in place."""
+def scale_ranges(model: dict[str, Any], blocks: int, kept: int) -> None:
+    """Turn everything that counts blocks of a deeper model into the same share of those kept, in place."""
     for source in model.get('graft') or []:
         if source.get('layers'):
-            source['layers'] = [layer * DEPTH // blocks for layer in source['layers']]
+            source['layers'] = [layer * kept // blocks for layer in source['layers']]
     if model.get('frozen_layers'):
-        model['frozen_layers'] = model['frozen_layers'] * DEPTH // blocks
+        model['frozen_layers'] = model['frozen_layers'] * kept // blocks
     if model.get('l1_distance'):
-        model['l1_distance']['to_block'] = model['l1_distance']['to_block'] * DEPTH // blocks
+        model['l1_distance']['to_block'] = model['l1_distance']['to_block'] * kept // blocks
 
 
 def shrink_vit(backbone: dict[str, Any], size: int) -> tuple[int, int]:
@@ -215,6 +225,7 @@ def fresh_source(backbone: dict[str, Any], target: Path, seed: int = 7) -> tuple
 def write_sources(model: dict[str, Any], folder: Path) -> dict[str, torch.Tensor]:
     """Write a file per source of the model's graft; returns the tensors that must arrive, in our names."""
     expected = {}
+    depth = resnet_depth(RESNET_STAGES) if is_resnet(model['backbone']) else vit_depth(DEPTH)
     for number, source in enumerate(model['graft']):
         path = folder / f'source_{number}.pth'
         source['checkpoint'] = str(path)
@@ -251,8 +262,8 @@ def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict
         content[key] = shrunk_loader(replaced(content[key], 'size', old, size), data)
     content['train_cfg']['max_epochs'] = 1
     # a warm-up starts at (nearly) rate 0: nothing would move
-    still = dict(start_factor=1.0) if content['param_scheduler'][0]['type'] == 'LinearLR' else dict(warmup=0)
-    content['param_scheduler'][0].update(end=1, **still)
+    first = content['param_scheduler'][0]
+    first.update({'LinearLR': dict(start_factor=1.0, end=1), 'WarmupCosineLR': dict(warmup=0, end=1)}.get(first['type'], {}))
     if grafted is None and model.get('graft'):
         grafted = write_sources(model, folder)
     if 'base_model' in model:

@@ -1,0 +1,13 @@
+# ten prototypes per class, kept for the first epoch and one iteration
+_base_ = [
+    '../_base_/models/swav_resnet18-w16.py',
+    '../_base_/datasets/fashion_mnist_swav_28.py',
+    '../_base_/schedules/swav_lars_60e.py',
+    '../_base_/evaluation/fashion_mnist_28.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(head=dict(frozen_steps=469))
+default_hooks = dict(
+    steps=dict(type='OptimizerStepHook'), collapse=dict(type='CollapseHook'), checkpoint=dict(interval=5)
+)
