@@ -1,7 +1,6 @@
 """SwAV of the golden set: models of recorded sizes, names of tensors, queues of several ranks."""
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,15 +9,9 @@ from golden_sets import golden_file, golden_names, some, starting
 from helpers import build, tensor, vit_config
 from torch import nn
 
+from mmselfsup_graft.checkpoints import SWAV_MODEL
+
 METHOD = 'moco_swav'
-# ours: the first linear layer, the norm after it and the last linear layer of the projector, or the only one
-_NAMES = {
-    r'projection_head\.0\.': 'neck.fc0.',
-    r'projection_head\.1\.': 'neck.bn0.',
-    r'projection_head\.3\.': 'neck.fc1.',
-    r'projection_head\.(?=weight|bias)': 'neck.fc.',
-    r'prototypes\.': 'head.prototypes.',
-}
 
 
 def files(kind: str) -> list[str]:
@@ -33,10 +26,7 @@ def read(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def our_name(name: str) -> str:
     """The name of an official tensor in our model."""
-    for theirs, ours in _NAMES.items():
-        if re.match(theirs, name):
-            return re.sub(theirs, ours, name)
-    return f'backbone.{name}'
+    return SWAV_MODEL.to_canonical(name)
 
 
 def head_config(settings: Mapping[str, Any], **options: Any) -> dict[str, Any]:

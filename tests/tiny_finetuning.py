@@ -59,6 +59,8 @@ def shrink_classifier(model: dict[str, Any], width: int, depth: int, folder: Pat
 
 def _shrink_resnet(model: dict[str, Any], width: int, depth: int, start: Path) -> dict[str, torch.Tensor]:
     model['backbone'].update(depth=18, stem_channels=width // 8, base_channels=width // 8)
+    if model.get('frozen_layers'):
+        model['frozen_layers'] = 8  # all, as before
     model['head']['in_channels'] = width
     state = fresh_state(model['backbone'])
     for name, value in state.items():

@@ -248,3 +248,17 @@ TEC_MODEL = RenameTable(
         *((name, f'backbone.{name}') for name in ('cls_token', 'cls_token_mlp', 'pos_embed')),
     )
 )
+
+# SwAV's model on a ResNet, with a projector of two layers or of one, without the ``module.`` of its files
+SWAV_MODEL = RenameTable(
+    (
+        ('projection_head.0', 'neck.fc0'),
+        ('projection_head.1', 'neck.bn0'),
+        ('projection_head.3', 'neck.fc1'),
+        ('projection_head', 'neck.fc'),
+        ('prototypes', 'head.prototypes'),
+        ('conv1', 'backbone.conv1'),
+        ('bn1', 'backbone.bn1'),
+        ('layer{i}', 'backbone.layer{i}'),
+    )
+)
