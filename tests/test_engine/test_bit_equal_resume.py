@@ -203,10 +203,11 @@ def check_resumed(config, folder) -> None:
         ('a2mim', 3, (5,)),
         ('tec', 3, (4,)),
         ('masked_tec', 3, (4,)),
+        ('swav', 1, tuple(range(2, SHORT + 1))),  # prototypes, queue and counters at every iteration
     ],
 )
 def test_stopped_and_resumed_ends_with_the_same_bits(kind, interval, stops, grafted, tmp_path, quick):
-    content = grafted if kind == 'lgp' else tiny_config('mim')
+    content = grafted if kind == 'lgp' else tiny_config('swav' if kind == 'swav' else 'mim')
     if kind in ('simmim', 'a2mim'):
         content = {**content, 'model': SIMMIM if kind == 'simmim' else A2MIM}
     if kind in ('tec', 'masked_tec'):

@@ -44,6 +44,7 @@ MODELS: dict[str, tuple[str, dict[str, Any] | None, dict[str, Any]]] = {
     'MAE and MoCoV3': ('multi', None, {}),
     'SimMIM': ('mim', masked('SimMIM', dict(type='SimMIMHead'), VIT, 16), {}),
     'A2MIM, clipped': ('mim', masked('A2MIM', dict(type='A2MIMHead', fft_weight=0.1), CIFAR, 32), CLIPPED),
+    'SwAV': ('swav', None, {}),
     'TEC': ('mim', tec_config(BACKBONE, checkpoint='base.pth'), {}),
 }
 

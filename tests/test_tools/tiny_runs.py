@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import reference.swav
 import torch
 from forked import Forked
 from helpers import mae_config, moco_config, multi_task_config, vit_config
@@ -22,6 +23,8 @@ _VIEW = [
     dict(type='PILGaussianNoise', std=0.05),
 ]
 _PACK = [dict(type='mmpretrain.PackInputs')]
+_CROPS = [dict(num=2, size=16, area=(0.5, 1.0)), dict(num=2, size=8, area=(0.1, 0.5))]
+_LARC = dict(type='LARS', lr=0.3, weight_decay=1e-6, adapt_1d=True, separate_norms=True, eps=1e-8)
 
 
 # ---------------------------------------------------------------- configs
@@ -38,8 +41,9 @@ def evaluation(images: int = 200, **options: Any) -> dict[str, Any]:
 
 
 def tiny_config(kind: str = 'cl', images: int = 48, batch: int = 8, epochs: int = 2, **options: Any) -> dict[str, Any]:
-    """Content of a whole training config: ``kind`` is ``mim``, ``cl``, ``lgp`` (``cl`` with layer-wise rates) or
-    ``multi`` (both objectives on one encoder).
+    """Content of a whole training config: ``kind`` is ``mim``, ``cl``, ``lgp`` (``cl`` with layer-wise rates),
+    ``swav`` (crops of two sizes; prototypes that are frozen for 3 steps, a queue from epoch 1 on) or ``multi`` (``mim``
+    and ``cl`` on one encoder).
 
     Blocks have drop path and views are random, so that a wrong random state shows in the weights.
     """
@@ -48,9 +52,15 @@ def tiny_config(kind: str = 'cl', images: int = 48, batch: int = 8, epochs: int 
     if kind == 'multi':
         views = [dict(type='Views', views=[_VIEW, _VIEW, _VIEW])]
         model = multi_task_config(backbone)
+    elif kind == 'swav':
+        views = [dict(type='MultiCrop', crops=_CROPS, transforms=_VIEW[1:])]
+        model = swav_config(frozen_steps=3, queue_length=20, epoch_queue_starts=1)
     else:
         model = mae_config(backbone) if kind == 'mim' else moco_config({**backbone, 'stop_grad_patch_embed': True})
-    hooks = {} if kind == 'mim' else {'momentum': dict(type='MomentumScheduleHook')}
+    hooks: dict[str, Any] = {} if kind == 'mim' else {'momentum': dict(type='MomentumScheduleHook')}
+    optimizer = dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
+    if kind == 'swav':
+        hooks, optimizer = {'steps': dict(type='OptimizerStepHook')}, _LARC
     schedule = dict(
         type='WarmupCosineLR', warmup=min(1, epochs - 1), end=epochs, by_epoch=True, convert_to_iter_based=True
     )
@@ -68,7 +78,7 @@ def tiny_config(kind: str = 'cl', images: int = 48, batch: int = 8, epochs: int 
         ),
         'optim_wrapper': dict(
             type='OptimWrapper',
-            optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+            optimizer=optimizer,
             constructor='LayerWiseLRConstructor',
             paramwise_cfg=dict(lr_layer_wise=[0.1, 0.1, 1.0]) if kind == 'lgp' else dict(no_decay_1d=True),
         ),
@@ -79,6 +89,12 @@ def tiny_config(kind: str = 'cl', images: int = 48, batch: int = 8, epochs: int 
         'evaluation': evaluation(),
     }
     return merged(config, options)
+
+
+def swav_config(**head: Any) -> dict[str, Any]:
+    """Config of a small SwAV on a ResNet for images of one channel."""
+    model = reference.swav.resnet(**head)
+    return {**model, 'backbone': {**model['backbone'], 'in_channels': 1}}
 
 
 def merged(config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -194,6 +210,8 @@ def assert_same_run(actual: Path, expected: Path) -> None:
         'MomentumEncoder' in second['meta']['cfg'] or 'MoCoV3' in second['meta']['cfg']
     )
     assert second['optimizer']['state']
+    for content in (first, second):  # entries stand in the order in which parameters first got a gradient
+        content['optimizer']['state'] = dict(sorted(content['optimizer']['state'].items()))
     for part in ('state_dict', 'optimizer', 'param_schedulers'):
         assert_identical(first[part], second[part], part)
     for part in ('iter', 'epoch', 'seed'):
