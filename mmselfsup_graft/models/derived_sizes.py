@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.logging import print_log
-from mmpretrain.models import SwinTransformer
+from mmpretrain.models import BEiTViT, SwinTransformer
 from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
@@ -136,17 +136,24 @@ def check_channels(owner: str, backbone: nn.Module, preprocessor: nn.Module) -> 
 
 
 def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
-    """Raise an error for images or views with another number of channels than the encoder.
+    """Raise an error for images or views with another number of channels than the encoder, or of a size it cannot take.
 
     Raises:
-        ConfigError: If the numbers differ.
+        ConfigError: If the numbers differ, or the size does and the encoder has relative positions.
     """
     wanted = _image_channels(backbone)
+    relative = isinstance(backbone, BEiTViT) and (backbone.use_rel_pos_bias or backbone.rel_pos_bias is not None)
     for each in images if isinstance(images, list | tuple) else [images]:
         if wanted is not None and each.dim() == 4 and each.shape[1] != wanted:
             raise ConfigError(
                 f'{owner}: the images have {each.shape[1]} channels (LoadImage.channels of the pipeline), '
                 f'backbone.in_channels is {wanted}; give both the same'
+            )
+        if relative and each.dim() == 4 and tuple(each.shape[-2:]) != tuple(backbone.img_size):
+            given, own = (' x '.join(map(str, size)) for size in (each.shape[-2:], backbone.img_size))
+            raise ConfigError(
+                f'{owner}: images of {given} for a backbone of {own} with relative positions, which takes one size; '
+                'give all crops its size, or take SelfSupViT, whose positions are resized'
             )
     _note_image_size(owner, backbone, images)
 
