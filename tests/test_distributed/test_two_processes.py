@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import reference.swav
 import torch
 import torch.distributed as dist
 from helpers import (
@@ -263,6 +264,21 @@ def joint_embedding() -> Result:
     return _backward(model.double().train(), [_share(view) for view in views], mode='loss')
 
 
+def swav() -> Result:
+    """SwAV with crops of two sizes and a queue that the first of two passes has filled."""
+    torch.manual_seed(1)
+    model = build(reference.swav.resnet(queue_length=BATCH + 3))
+    model.init_weights()
+    model.double().train()
+    generator = _seeded()
+    for _ in range(2):
+        sizes = (16, 16, 8, 8)
+        views = [torch.randn(BATCH, 3, size, size, generator=generator, dtype=torch.float64) for size in sizes]
+        model.zero_grad()
+        result = _backward(model, [_share(view) for view in views], mode='loss')
+    return result
+
+
 def fast_data(mode: str) -> Result:
     """MAE on crops that are made of photographs by a compiled pipeline: this rank's part of the sampler's order."""
     torch.manual_seed(1)
@@ -303,6 +319,7 @@ CASES: dict[str, Callable[[], Result]] = {
     'fast data, colors on the device': partial(fast_data, 'device'),
     'multi-task': multi_task,
     'joint embedding': joint_embedding,
+    'swav': swav,
     'simmim on a ResNet': simmim,
     'a2mim on a ResNet': partial(simmim, 'A2MIM', FOURIER, mask_layer=2, mask_replace=False, mask_gain=0.1),
     'batch norm': partial(batch_norm, (BATCH, 4)),
@@ -371,6 +388,7 @@ def test_local_terms_differ_between_ranks(ranks: list[dict[str, Result]]) -> Non
         'a2mim on a ResNet',
         'multi-task',
         'joint embedding',
+        'swav',
         'info_nce',
         'nt_xent',
         'vicreg',
