@@ -119,7 +119,12 @@ def test_name_says_what_the_config_does(path):
         assert cfg.param_scheduler[-1].milestones[-1] < int(name['epochs'])
     kinds = {'in1k': 'ImageNet', 'digits': 'Digits', 'fashion-mnist': 'FashionMNIST'}
     kinds |= {'folder': 'ImageFolder', 'photos': 'SamplePhotos'}
-    kinds |= {'in1k-norm05': 'ImageNet', 'in1k-10pct': 'ImageList', 'in1k-1pct': 'ImageList', 'fashion-mnist-1pct': 'FashionMNIST'}
+    kinds |= {
+        'in1k-norm05': 'ImageNet',
+        'in1k-10pct': 'ImageList',
+        'in1k-1pct': 'ImageList',
+        'fashion-mnist-1pct': 'FashionMNIST',
+    }
     kinds |= {'cifar100': 'CIFAR', 'in100': 'ImageNet', 'in1k-shards': 'TarShards'}
     assert cfg.train_dataloader.dataset.type == kinds[name['data']]
 

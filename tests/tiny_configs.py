@@ -263,7 +263,9 @@ def shrunk(path: Path, data: dict[str, str], folder: Path) -> tuple[Config, dict
     content['train_cfg']['max_epochs'] = 1
     # a warm-up starts at (nearly) rate 0: nothing would move
     first = content['param_scheduler'][0]
-    first.update({'LinearLR': dict(start_factor=1.0, end=1), 'WarmupCosineLR': dict(warmup=0, end=1)}.get(first['type'], {}))
+    first.update(
+        {'LinearLR': dict(start_factor=1.0, end=1), 'WarmupCosineLR': dict(warmup=0, end=1)}.get(first['type'], {})
+    )
     if grafted is None and model.get('graft'):
         grafted = write_sources(model, folder)
     if 'base_model' in model:

@@ -142,20 +142,27 @@ def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
         ConfigError: If the numbers differ, or the size does and the encoder has relative positions.
     """
     wanted = _image_channels(backbone)
-    relative = isinstance(backbone, BEiTViT) and (backbone.use_rel_pos_bias or backbone.rel_pos_bias is not None)
+    fixed = _only_size(backbone)
     for each in images if isinstance(images, list | tuple) else [images]:
         if wanted is not None and each.dim() == 4 and each.shape[1] != wanted:
             raise ConfigError(
                 f'{owner}: the images have {each.shape[1]} channels (LoadImage.channels of the pipeline), '
                 f'backbone.in_channels is {wanted}; give both the same'
             )
-        if relative and each.dim() == 4 and tuple(each.shape[-2:]) != tuple(backbone.img_size):
-            given, own = (' x '.join(map(str, size)) for size in (each.shape[-2:], backbone.img_size))
+        if fixed and each.dim() == 4 and tuple(each.shape[-2:]) != fixed:
+            given, own = (' x '.join(map(str, size)) for size in (each.shape[-2:], fixed))
             raise ConfigError(
                 f'{owner}: images of {given} for a backbone of {own} with relative positions, which takes one size; '
                 'give all crops its size, or take SelfSupViT, whose positions are resized'
             )
     _note_image_size(owner, backbone, images)
+
+
+def _only_size(backbone: Any) -> tuple[int, ...] | None:
+    """Height and width of the images of an encoder with relative positions; None for one that takes other sizes."""
+    if isinstance(backbone, BEiTViT) and (backbone.use_rel_pos_bias or backbone.rel_pos_bias is not None):
+        return tuple(backbone.img_size)
+    return None
 
 
 def _note_image_size(owner: str, backbone: nn.Module, images: Any) -> None:

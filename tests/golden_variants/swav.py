@@ -74,4 +74,7 @@ def _other_schedules(content: Json, words: Words) -> Json:
 
 
 def _other_pipelines(content: Json, words: Words) -> Json:
-    return {'pipelines': renamed(content['pipelines'], words), 'crop_statistics': renamed(content['crop_statistics'], words)}
+    return {
+        'pipelines': renamed(content['pipelines'], words),
+        'crop_statistics': renamed(content['crop_statistics'], words),
+    }

@@ -86,7 +86,11 @@ def one_rank(rank: int, name: str) -> dict[str, Any]:
         options = (settings['sinkhorn_iterations'], settings['world_size'], settings['epsilon'])
         scores = model.head(model.project(crops)).detach()
         theirs = [distributed_sinkhorn(scores[crop], *options) for crop in settings['crops_for_assign']]
-    gradients = {'theirs': theirs, 'grad_z': torch.cat([crop.grad for crop in crops]), 'grad': model.head.prototypes.weight.grad}
+    gradients = {
+        'theirs': theirs,
+        'grad_z': torch.cat([crop.grad for crop in crops]),
+        'grad': model.head.prototypes.weight.grad,
+    }
     return {'loss': loss.detach(), 'Q': model.seen, 'queue': getattr(model.head, 'queue', None), **gradients}
 
 
@@ -210,5 +214,3 @@ def test_a_whole_run(name: str) -> None:
         if not without_gradient(theirs):
             norm = optimizer.state[parameters[our_name(theirs)]]['mu'].norm()
             assert_close(norm, value, rtol=1e-7, name=f'momentum of {theirs}')
-
-

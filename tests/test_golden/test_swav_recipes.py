@@ -90,11 +90,11 @@ def test_configs_have_the_recorded_rates(path: Path) -> None:
     peak = cfg.optim_wrapper.optimizer.lr
     assert schedule.get('start_ratio') == (0.0625 if schedule.warmup else None)
     for case in schedules()['schedules'].values():
-        if (cfg.train_cfg.max_epochs, schedule.warmup) == (case['epochs'], case['warmup_epochs']):
-            if peak == case['base_lr']:
-                assert schedule.min_ratio * peak == pytest.approx(case['final_lr'], rel=1e-12)
-                if schedule.warmup:
-                    assert schedule.start_ratio * peak == pytest.approx(case['start_warmup'], rel=1e-12)
+        recorded = (case['epochs'], case['warmup_epochs'], case['base_lr'])
+        if (cfg.train_cfg.max_epochs, schedule.warmup, peak) == recorded:
+            assert schedule.min_ratio * peak == pytest.approx(case['final_lr'], rel=1e-12)
+            if schedule.warmup:
+                assert schedule.start_ratio * peak == pytest.approx(case['start_warmup'], rel=1e-12)
 
 
 def test_usable_length_of_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,12 @@ def described(transform: Any) -> list[dict[str, Any]]:
         return [{'op': 'resize_short_side', 'size': inner.size, 'interpolation': inner.interpolation.value}]
     if kind == 'CenterCrop':
         return [{'op': 'center_crop', 'size': list(inner.size)}]
-    return [{'op': {'RandomHorizontalFlip': 'horizontal_flip', 'RandomGrayscale': 'grayscale'}[kind], 'probability': inner.p}]
+    return [
+        {
+            'op': {'RandomHorizontalFlip': 'horizontal_flip', 'RandomGrayscale': 'grayscale'}[kind],
+            'probability': inner.p,
+        }
+    ]
 
 
 def normalized(cfg: Any) -> list[dict[str, Any]]:
@@ -358,5 +363,3 @@ def test_statistics_of_the_crops(form: str) -> None:
         for key, values in found.items():
             deviation = case[f'{key}_std'] * math.sqrt(1 / draws + 1 / case['draws'])
             assert abs(values.mean() - case[f'{key}_mean']) < 5 * deviation, f'{name}: {key}'
-
-

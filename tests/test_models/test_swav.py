@@ -279,7 +279,7 @@ def test_too_few_crops_and_images_are_refused() -> None:
 
 
 def test_prototypes_are_as_wide_as_the_projections() -> None:
-    with pytest.raises(ConfigError, match='head.in_channels=5, but with its other parts it must be 8'):
+    with pytest.raises(ConfigError, match=r'head\.in_channels=5, but with its other parts it must be 8'):
         build(reference.swav.config(in_channels=5))
 
 

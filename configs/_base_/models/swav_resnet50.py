@@ -3,9 +3,7 @@
 model = dict(
     type='SwAV',
     channels_last=True,
-    backbone=dict(
-        type='mmpretrain.ResNet', depth=50, zero_init_residual=False, norm_cfg=dict(type='PortableSyncBN')
-    ),
+    backbone=dict(type='mmpretrain.ResNet', depth=50, zero_init_residual=False, norm_cfg=dict(type='PortableSyncBN')),
     neck=dict(
         type='mmpretrain.NonLinearNeck',
         hid_channels=2048,

@@ -27,9 +27,7 @@ def logsumexp_over_ranks(local: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def sinkhorn(
-    scores: torch.Tensor, eps: float, iterations: int, reduce: Reduce = logsumexp_over_ranks
-) -> torch.Tensor:
+def sinkhorn(scores: torch.Tensor, eps: float, iterations: int, reduce: Reduce = logsumexp_over_ranks) -> torch.Tensor:
     """Codes Q: ``exp(scores / eps)``, scaled so that prototypes share the samples equally and rows sum to 1.
 
     Every iteration scales the sums of the prototypes, then those of the samples, as in the released code; here in the
