@@ -9,7 +9,7 @@ from mmpretrain.models import ClsDataPreprocessor as MixingPreprocessor
 from mmpretrain.models import SelfSupDataPreprocessor as NormalizingPreprocessor
 
 from mmselfsup_graft.datasets.augment import unpack
-from mmselfsup_graft.datasets.fast import DaliDecoder, augment_batch, decode_views
+from mmselfsup_graft.datasets.fast import DaliDecoder, augment_views, decode_views
 from mmselfsup_graft.registry import MODELS
 
 
@@ -49,7 +49,7 @@ class _Augmenting(BaseDataPreprocessor):
             images = self._decoder(data['decoder'][0])(data['inputs'], data['source'], windows, self.device)
         else:
             images = self.cast_data(data['inputs'] if several else [data['inputs']])  # type: ignore[assignment]
-        augmented = [augment_batch(*each) for each in zip(images, views)]
+        augmented = augment_views(images, views)
         return augmented if several else augmented[0]
 
     def _decoder(self, name: str) -> Callable[..., list[torch.Tensor]]:

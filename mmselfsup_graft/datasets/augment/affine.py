@@ -32,6 +32,7 @@ class AffineRow(NamedTuple):
     matrix: Numbers
     bilinear: Numbers
     fill: Numbers
+    of_all = ('bilinear',)
 
     def groups(self) -> Iterable[Group]:
         """Warp what has a matrix."""

@@ -70,6 +70,7 @@ class BlurRow(NamedTuple):
 
     sigma: Numbers
     largest: Numbers
+    of_all = ('largest',)
 
     def groups(self) -> Iterable[Group]:
         """Blur some."""

@@ -53,7 +53,10 @@ def happens(p: float) -> bool:
 
 
 class DeferrableRow(Protocol):
-    """A row of an operation that has a batched form."""
+    """A row of an operation that has a batched form.
+
+    Fields that hold for the whole batch, not for an image of it, are named in an attribute ``of_all``.
+    """
 
     def groups(self) -> Iterable['Group']:
         """Return what to do to which images of a batch; called on the host, with fields of shape [B, ...]."""

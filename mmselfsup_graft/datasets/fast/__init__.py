@@ -4,7 +4,7 @@ Pipelines are compiled to lists of operations (:mod:`mmselfsup_graft.datasets.au
 (``pipeline``) or for whole batches on the device that trains (``batch``; ``encoded`` and ``dali`` also decode there).
 """
 
-from .batch import augment_batch
+from .batch import augment_batch, augment_views
 from .compile_pipeline import MODES, compile_pipeline, resolve_mode
 from .dali import DaliDecoder
 from .decode import Decoder
@@ -20,6 +20,7 @@ __all__ = [
     'Gathered',
     'LazySamples',
     'augment_batch',
+    'augment_views',
     'collate',
     'compile_pipeline',
     'decode_views',

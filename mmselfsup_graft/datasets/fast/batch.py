@@ -4,7 +4,8 @@ The rows are read on the host, so which image takes part in what is known withou
 """
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import groupby, islice
+from typing import Any
 
 import torch
 
@@ -36,6 +37,32 @@ def augment_batch(images: torch.Tensor, rows: Sequence[DeferrableRow]) -> torch.
                 images, owned = images.clone(), True
             images.index_copy_(0, place, group.function(images.index_select(0, place), *arguments))
     return images
+
+
+def augment_views(views: Sequence[torch.Tensor], rows: Sequence[Sequence[Any]]) -> list[torch.Tensor]:
+    """Augment every view as :func:`augment_batch` does.
+
+    Consecutive views of one shape with the same operations, as crops of one size are, are one batch: fewer calls.
+
+    Args:
+        views: uint8 [B, C, H, W] each.
+        rows: For every view its rows.
+    """
+    results: list[torch.Tensor] = []
+    for _, run in groupby(zip(views, rows), key=lambda pair: _alike(*pair)):
+        images, drawn = zip(*run)
+        if len(images) == 1:
+            results.append(augment_batch(images[0], drawn[0]))
+            continue
+        joined = [type(same[0])(*map(torch.cat, zip(*same))) for same in zip(*drawn)]
+        results += augment_batch(torch.cat(images), joined).chunk(len(images))
+    return results
+
+
+def _alike(images: torch.Tensor, rows: Sequence[Any]) -> list[Any]:
+    """What is equal for views that can be one batch: shape, operations, and the numbers that hold for a whole batch."""
+    constants = [(name, float(getattr(row, name)[0])) for row in rows for name in getattr(row, 'of_all', ())]
+    return [images.shape, [(type(row), [field.shape for field in row]) for row in rows], constants]
 
 
 def _sent(values: Sequence[torch.Tensor], device: torch.device) -> Sequence[torch.Tensor]:

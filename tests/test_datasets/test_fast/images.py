@@ -47,6 +47,15 @@ TWO_VIEWS = [
     dict(type='TwoViews', view1=VIEW, view2=[CROP, FLIP]),
     dict(type='mmpretrain.PackInputs'),
 ]
+MULTI_CROP = [
+    dict(type='LoadImage'),
+    dict(
+        type='MultiCrop',
+        crops=[dict(num=2, size=48, area=(0.2, 1.0)), dict(num=3, size=24, area=(0.05, 0.2))],
+        transforms=[FLIP, *COLORS[:3]],
+    ),
+    dict(type='mmpretrain.PackInputs'),
+]
 
 
 def photo(number: int = 0, height: int = 100, width: int = 120) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.dataset import default_collate
 from test_datasets.test_augment.beside_pil import batched
-from test_datasets.test_fast.images import TWO_VIEWS, dataset, write_photos
+from test_datasets.test_fast.images import MULTI_CROP, TWO_VIEWS, dataset, write_photos
 
 from mmselfsup_graft.datasets.augment import color_jitter, unpack
 from mmselfsup_graft.datasets.augment.affine import AffineRow
@@ -16,7 +16,7 @@ from mmselfsup_graft.datasets.augment.flip import FlipRow
 from mmselfsup_graft.datasets.augment.grayscale import GrayscaleRow
 from mmselfsup_graft.datasets.augment.noise import NoiseRow
 from mmselfsup_graft.datasets.augment.solarize import SolarizeRow
-from mmselfsup_graft.datasets.fast import augment_batch
+from mmselfsup_graft.datasets.fast import augment_batch, augment_views, batch
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.registry import MODELS
 
@@ -103,6 +103,31 @@ def test_the_host_never_waits(tmp_path):
     assert [(view.device.type, view.dtype, tuple(view.shape)) for view in out] == [
         ('meta', torch.float32, (6, 3, 48, 48))
     ] * 2
+
+
+@pytest.mark.parametrize(
+    ('pipeline', 'calls'), [(TWO_VIEWS, [6, 6]), (MULTI_CROP, [12, 18])], ids=['two views', 'multi-crop']
+)
+def test_crops_of_one_size_are_one_batch(tmp_path, monkeypatch, pipeline, calls):
+    samples = default_collate(dataset(write_photos(tmp_path), pipeline, 'device').__getitems__(range(6)))
+    views, rows = samples['inputs'], list(map(unpack, samples['augment']))
+    expected, seen = [augment_batch(*each) for each in zip(views, rows)], []
+
+    def counted(images, drawn):
+        seen.append(len(images))
+        return augment_batch(images, drawn)
+
+    monkeypatch.setattr(batch, 'augment_batch', counted)
+    found = augment_views(views, rows)
+    assert seen == calls
+    assert len(found) == len(expected)
+    assert all(map(torch.equal, found, expected))
+
+
+def test_views_that_blur_by_other_filters_stay_apart():
+    rows = [[blurs(1.0, 2.0, 0.5, 0.0, largest=largest)] for largest in (2.0, 3.0, 3.0)]
+    found = augment_views([IMAGES] * 3, rows)
+    assert all(torch.equal(view, augment_batch(IMAGES, each)) for view, each in zip(found, rows))
 
 
 def test_a_damaged_file_is_an_error(tmp_path):

@@ -17,6 +17,7 @@ from test_datasets.test_fast.images import (
     FLIP,
     JITTER,
     MASKED,
+    MULTI_CROP,
     TWO_VIEWS,
     USABLE,
     VIEW,
@@ -51,18 +52,19 @@ def views_of(samples: list[dict]) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize('mode', USABLE)
-@pytest.mark.parametrize('pipeline', [MASKED, TWO_VIEWS], ids=['masked', 'two views'])
+@pytest.mark.parametrize('pipeline', [MASKED, TWO_VIEWS, MULTI_CROP], ids=['masked', 'two views', 'multi-crop'])
 def test_images_are_those_of_the_pil_pipeline(folder, pipeline, mode):
     pil, fast = dataset(folder, pipeline, False), dataset(folder, pipeline, mode)
+    count = {'TwoViews': 2, 'MultiCrop': 5}.get(pipeline[1]['type'], 1)
     for epoch in range(4):
         pil.set_epoch(epoch)
         fast.set_epoch(epoch)
         expected, found = (views_of(each.__getitems__(range(6))) for each in (pil, fast))
-        assert len(expected) == len(found) == (2 if pipeline is TWO_VIEWS else 1)
+        assert len(expected) == len(found) == count
         for one, other in zip(expected, found):
             assert one.shape == other.shape
             means = (one - other).abs().mean((1, 2, 3))
-            assert means.max() < (3 if pipeline is TWO_VIEWS else 0.5)  # in gray levels
+            assert means.max() < (0.5 if count == 1 else 3)  # in gray levels
             assert means.median() < 1
 
 
