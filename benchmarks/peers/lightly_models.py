@@ -1,4 +1,4 @@
-"""MAE and MoCo v3 built from lightly's parts as in its examples; it has no class for either."""
+"""MAE, MoCo v3 and SwAV built from lightly's parts as in its examples; it has no class for any of them."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from harness.task import Missing, Settings
 from torch import nn
+
+from .mm_configs import SIDE, TINY_PROTOTYPES, TINY_SIDE, view_sides
 
 _NOTE = 'put together from its parts, fused AdamW'
 _SIZES = {  # width, blocks, heads of MAE, heads of MoCo v3
@@ -28,6 +30,8 @@ def lightly_step(algorithm: str, size: str, settings: Settings) -> tuple[Callabl
         import timm  # noqa: F401
     except ImportError as error:
         raise Missing(f'{error.name} is not installed: bash tools/install.sh --benchmarks') from error
+    if algorithm == 'swav':
+        return _swav_step(size == 'tiny', settings), 'put together from its parts, its LARS'
     width, blocks, mae_heads, moco_heads = _SIZES[size]
     side = 64 if size == 'tiny' else 224
     tiny = size == 'tiny'
@@ -43,9 +47,14 @@ def lightly_step(algorithm: str, size: str, settings: Settings) -> tuple[Callabl
     model.to(settings.device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=rate, betas=betas, weight_decay=decay, fused=True)
+    return _step(model, optimizer, [side] * (1 if algorithm == 'mae' else 2), settings), _NOTE
+
+
+def _step(model: nn.Module, optimizer: Any, sides: list[int], settings: Settings) -> Callable[[], Any]:
+    """A step on noise with views of these sides."""
     views = [
         torch.randint(0, 256, (settings.batch_size, 3, side, side), dtype=torch.uint8, device=settings.device)
-        for _ in range(1 if algorithm == 'mae' else 2)
+        for side in sides
     ]
     mean = torch.tensor([123.675, 116.28, 103.53], device=settings.device).view(3, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375], device=settings.device).view(3, 1, 1)
@@ -58,7 +67,15 @@ def lightly_step(algorithm: str, size: str, settings: Settings) -> tuple[Callabl
         optimizer.step()
         optimizer.zero_grad()
 
-    return step, _NOTE
+    return step
+
+
+def _swav_step(tiny: bool, settings: Settings) -> Callable[[], Any]:
+    from lightly.utils.lars import LARS
+
+    sides = view_sides('swav', TINY_SIDE if tiny else SIDE)
+    model = _SwAV(tiny).to(settings.device).train()
+    return _step(model, LARS(model.parameters(), lr=4.8, momentum=0.9, weight_decay=1e-6), sides, settings)
 
 
 def _timm_vit(side: int, width: int, blocks: int, heads: int) -> nn.Module:
@@ -132,3 +149,28 @@ def _one_sided(query: torch.Tensor, key: torch.Tensor, temperature: float = 0.2)
     logits = nn.functional.normalize(query.float(), dim=1) @ nn.functional.normalize(key.float(), dim=1).T
     truth = torch.arange(len(logits), device=logits.device)
     return nn.functional.cross_entropy(logits / temperature, truth) * (2 * temperature)
+
+
+class _SwAV(nn.Module):
+    """ResNet of torchvision; projector, prototypes and loss of lightly. Every crop passes alone, as in its example."""
+
+    def __init__(self, tiny: bool) -> None:
+        super().__init__()
+        from lightly.loss import SwaVLoss
+        from lightly.models.modules import SwaVProjectionHead, SwaVPrototypes
+        from torchvision.models import resnet18, resnet50
+
+        self.backbone = (resnet18 if tiny else resnet50)()
+        width, hidden, out = (512, 64, 32) if tiny else (2048, 2048, 128)
+        self.backbone.fc = nn.Identity()
+        self.projector = SwaVProjectionHead(width, hidden, out)
+        self.prototypes = SwaVPrototypes(out, TINY_PROTOTYPES if tiny else 3000)
+        self.criterion = SwaVLoss()
+
+    def forward(self, *crops: torch.Tensor) -> torch.Tensor:
+        self.prototypes.normalize()
+        scores = []
+        for crop in crops:
+            z = nn.functional.normalize(self.projector(self.backbone(crop)), dim=1, p=2)
+            scores.append(self.prototypes(z))
+        return self.criterion(scores[:2], scores[2:])

@@ -16,7 +16,9 @@ from mmselfsup_graft.registry import MODELS
 from .mm_runner import no_images
 
 TWO_VIEWS = ('mocov3', 'lgp')
+SMALL_CROPS = 6  # of SwAV, beside two large ones
 TINY_SIDE, SIDE = 64, 224
+TINY_PROTOTYPES = 100
 TINY_ARCH = dict(embed_dims=48, num_layers=3, num_heads=3, feedforward_channels=96)
 SMALL_ARCH = dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536)
 
@@ -28,6 +30,7 @@ _OWN_FILES = {
     'simmim': 'simmim/simmim_vit-base-p16_8xb128-steplr-800e_in1k.py',
     'tec': 'tec/tec-mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py',
     'a2mim': 'a2mim/a2mim_resnet50_8xb256-coslr-100e_in1k.py',
+    'swav': 'swav/swav_resnet50_64xb64-amp-coslr-200e_in1k.py',
 }
 _SIZED_OWN_FILES = {
     ('mae', 'vit-l'): 'mae/mae_vit-large-p16_8xb512-amp-coslr-800e_in1k.py',
@@ -39,17 +42,26 @@ _PEER_FILES = {
     'lgp': 'mocov3/mocov3_vit-base-p16_16xb256-amp-coslr-300e_in1k.py',
     'simmim': 'simmim/simmim_swin-base-w6_16xb128-amp-coslr-800e_in1k-192px.py',
     'a2mim': 'simmim/simmim_swin-base-w6_16xb128-amp-coslr-800e_in1k-192px.py',
+    'swav': 'swav/swav_resnet50_8xb32-mcrop-coslr-200e_in1k-224px-96px.py',
 }
 _SIZED_PEER_FILES = {
     ('mae', 'vit-l'): 'mae/mae_vit-large-p16_8xb512-amp-coslr-1600e_in1k.py',
     ('mocov3', 'vit-s'): 'mocov3/mocov3_vit-small-p16_16xb256-amp-coslr-300e_in1k.py',
 }
 _PEER_NOTES = {
+    'swav': 'without its hook, which fills the queue from epoch 15 on',
     'lgp': "its MoCo v3: it has no layer-wise rates for it, the step's work is the same",
     'simmim': 'its BEiT backbone, SimMIM decoder and head, put together here: it ships SimMIM with Swin only',
     'a2mim': 'its ResNet, SimMIM decoder and L1 head, token before the last stage: a lighter objective, it has no '
     'Fourier loss',
 }
+
+
+def view_sides(algorithm: str, side: int) -> list[int]:
+    """Side of every view of an image; of one view for algorithms without views."""
+    if algorithm == 'swav':
+        return [side] * 2 + [32 if side == TINY_SIDE else 96] * SMALL_CROPS
+    return [side] * (2 if algorithm in TWO_VIEWS else 1)
 
 
 def own_config(algorithm: str, size: str, settings: Settings, folder: str, compiled: bool) -> tuple[Config, str]:
@@ -86,6 +98,10 @@ def _resize_own(cfg: Config, algorithm: str, size: str) -> None:
         return
     if algorithm == 'a2mim':
         model.backbone.depth, model.neck.in_channels = 18, 512
+        return
+    if algorithm == 'swav':
+        model.backbone.depth, model.head.num_prototypes = 18, TINY_PROTOTYPES
+        model.neck.update(hid_channels=64, out_channels=32)
         return
     model.backbone.arch = arch
     if size == 'tiny':
@@ -145,7 +161,8 @@ def mmpretrain_config(algorithm: str, size: str, settings: Settings, tuned: bool
     wrapper.pop('loss_scale', None)
     if tuned:
         wrapper.type, wrapper.dtype = 'mmselfsup_graft.AutocastOptimWrapper', _half(settings) or 'float32'
-        wrapper.optimizer.fused = True
+        if wrapper.optimizer.type != 'LARS':  # which has no fused form there
+            wrapper.optimizer.fused = True
         cfg.env_cfg.cudnn_benchmark = True
     elif _half(settings) and settings.device == 'cuda':
         wrapper.update(type='AmpOptimWrapper', dtype='bfloat16', loss_scale='dynamic')
@@ -186,6 +203,13 @@ def _resize_peer(cfg: Config, algorithm: str, size: str, settings: Settings) -> 
         model.backbone = dict(type='MaskedMapResNet', depth=18 if tiny else 50)
         model.neck.in_channels = 512 if tiny else 2048
         model.head.patch_size = 16
+    elif algorithm == 'swav':
+        if tiny:
+            model.backbone.depth = 18
+            model.neck.update(in_channels=512, hid_channels=64, out_channels=32)
+            model.head.loss.update(feat_dim=32, num_prototypes=TINY_PROTOTYPES)
+        if settings.device == 'cpu':
+            model.backbone.norm_cfg, model.neck.norm_cfg = dict(type='BN'), dict(type='BN1d')
     elif algorithm == 'mae' and arch:
         model.backbone.arch = arch
         model.neck.embed_dim = arch['embed_dims']

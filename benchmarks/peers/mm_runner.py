@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,15 +74,15 @@ def no_images(batch_size: int, epochs: int = 1000) -> dict[str, Any]:
     )
 
 
-def batch_of(cfg: Config, settings: Settings, views: int) -> dict[str, Any]:
-    """A batch of uint8 noise on the device, as the loaders of the family deliver one."""
+def batch_of(cfg: Config, settings: Settings, sides: Sequence[int]) -> dict[str, Any]:
+    """A batch of uint8 noise on the device, as the loaders of the family deliver one; a side in pixels for each view."""
     from mmpretrain.structures import DataSample
 
     side, count = cfg.benchmark_side, settings.batch_size
     generator = torch.Generator().manual_seed(0)
     images = [
-        torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator).to(settings.device)
-        for _ in range(views)
+        torch.randint(0, 256, (count, 3, each, each), dtype=torch.uint8, generator=generator).to(settings.device)
+        for each in sides
     ]
     samples = [DataSample() for _ in range(count)]
     for sample in samples:
@@ -90,4 +91,4 @@ def batch_of(cfg: Config, settings: Settings, views: int) -> dict[str, Any]:
         mask[torch.randperm(len(mask), generator=generator)[: round(0.6 * len(mask))]] = 1
         mask = mask.view(side // 32, side // 32).repeat_interleave(2, 0).repeat_interleave(2, 1)
         sample.set_field(mask.to(settings.device), 'mask')
-    return {'inputs': images if views > 1 else images[0], 'data_samples': samples}
+    return {'inputs': images if len(sides) > 1 else images[0], 'data_samples': samples}

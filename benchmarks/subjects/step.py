@@ -54,6 +54,8 @@ MODELS = {
     'tec-vit-b': _NO_TEC,
     'a2mim-tiny': _AS_PUBLISHED,
     'a2mim-r50': _AS_PUBLISHED,
+    'swav-tiny': Model(),
+    'swav-r50': Model(),
 }
 
 
@@ -107,7 +109,7 @@ def build(subject: str, implementation: str, settings: Settings) -> Task:
     loop = build_loop(cfg, folder.name)
     if implementation == SLOW:
         use_slow_form(loop.runner.model)
-    batch = batch_of(cfg, settings, views=2 if algorithm in mm_configs.TWO_VIEWS else 1)
+    batch = batch_of(cfg, settings, mm_configs.view_sides(algorithm, cfg.benchmark_side))
     return Step(lambda: loop.run_iter(0, batch), settings, note, implementation == COMPILED, folder)
 
 
