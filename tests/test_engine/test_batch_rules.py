@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import reference.swav
 import torch
 from helpers import build, mae_config, mlp_config, moco_config, tec_config, vit_config
 from mmengine.config import Config
@@ -70,6 +71,7 @@ def vicreg() -> dict[str, Any]:
         (mae_config(), None),
         (tec_config(), None),
         (moco_config(), 'batch statistics and negatives'),
+        (reference.swav.config(), 'batch statistics and codes'),
         (vicreg(), 'batch statistics and variance and covariance'),
     ],
 )

@@ -91,7 +91,7 @@ class LARS(Optimizer):
 def _adapted(parameters: list[torch.Tensor], group: dict) -> list[torch.Tensor]:
     """Decayed gradients, each scaled by its adaptive rate."""
     gradients = [cast(torch.Tensor, p.grad) for p in parameters]
-    decay, separate = group['weight_decay'], group['separate_norms']
+    decay, separate, eps = group['weight_decay'], group['separate_norms'], group['eps']
     updates = gradients if separate else list(torch._foreach_add(gradients, parameters, alpha=decay))
     # norms of each type and device together: [number of tensors]
     sizes, norms = torch._foreach_norm(parameters), torch._foreach_norm(updates)
@@ -99,15 +99,23 @@ def _adapted(parameters: list[torch.Tensor], group: dict) -> list[torch.Tensor]:
     for indices in _alike(sizes):
         size, norm = (torch.stack([each[index] for index in indices]) for each in (sizes, norms))
         moving = (size > 0) & (norm > 0)
-        divisor = (norm + decay * size if separate else norm) + group['eps']
+        divisor = norm + decay * size if separate else norm
+        divisor = divisor + eps if eps else divisor
         rate = torch.where(moving, group['trust_coefficient'] * size / divisor, torch.ones_like(size))
-        for index, value, own in zip(indices, rate.unbind(), (decay * moving.to(size.dtype)).unbind()):
-            rates[index], decays[index] = value, own
+        _put(rates, indices, rate)
+        if separate:
+            _put(decays, indices, decay * moving.to(size.dtype))
     if separate:
         updates = list(torch._foreach_mul(parameters, decays))
         torch._foreach_add_(updates, gradients)
     torch._foreach_mul_(updates, rates)
     return updates
+
+
+def _put(values: list[torch.Tensor], indices: list[int], found: torch.Tensor) -> None:
+    """Put numbers [indices] into their places, as scalars."""
+    for index, value in zip(indices, found.unbind()):
+        values[index] = value
 
 
 def _alike(tensors: Sequence[torch.Tensor]) -> list[list[int]]:

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmselfsup_graft.engine.run_parts import param_groups_of
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models import A2MIMHead, ContrastiveHead, NTXentHead, VICRegHead
+from mmselfsup_graft.models import A2MIMHead, ContrastiveHead, NTXentHead, PrototypeHead, VICRegHead
 
 _RULES = {'linear': 1.0, 'sqrt': 0.5}  # exponent of the ratio of batch sizes
 
@@ -95,6 +95,8 @@ def _bound_to_micro_batch(modules: Iterable[nn.Module]) -> Iterable[str]:
     for module in modules:
         if isinstance(module, ContrastiveHead | NTXentHead):
             yield 'negatives'
+        elif isinstance(module, PrototypeHead):
+            yield 'codes'
         elif isinstance(module, VICRegHead):
             yield 'variance and covariance'
         elif isinstance(module, A2MIMHead) and module.fft_focal:
