@@ -75,7 +75,7 @@ def no_images(batch_size: int, epochs: int = 1000) -> dict[str, Any]:
 
 
 def batch_of(cfg: Config, settings: Settings, sides: Sequence[int]) -> dict[str, Any]:
-    """A batch of uint8 noise on the device, as the loaders of the family deliver one; a side in pixels for each view."""
+    """A batch of uint8 noise on the device, as the loaders of the family deliver one, with a side for each view."""
     from mmpretrain.structures import DataSample
 
     side, count = cfg.benchmark_side, settings.batch_size

@@ -32,7 +32,11 @@ class AffineRow(NamedTuple):
     matrix: Numbers
     bilinear: Numbers
     fill: Numbers
-    of_all = ('bilinear',)
+
+    @property
+    def of_all(self) -> tuple[str, ...]:
+        """Fields that hold for the whole batch."""
+        return ('bilinear',)
 
     def groups(self) -> Iterable[Group]:
         """Warp what has a matrix."""

@@ -70,7 +70,11 @@ class BlurRow(NamedTuple):
 
     sigma: Numbers
     largest: Numbers
-    of_all = ('largest',)
+
+    @property
+    def of_all(self) -> tuple[str, ...]:
+        """Fields that hold for the whole batch."""
+        return ('largest',)
 
     def groups(self) -> Iterable[Group]:
         """Blur some."""
