@@ -13,8 +13,6 @@ from PIL import Image
 from tiny_finetuning import shrink_classifier
 
 from mmselfsup_graft.checkpoints import VIT_TIMM, Depth, GraftSource, depth_of, save_atomically
-from mmselfsup_graft.models import SelfSupViT
-from mmselfsup_graft.checkpoints import VIT_TIMM, GraftSource, resnet_depth, save_atomically, vit_depth
 from mmselfsup_graft.models import SelfSupResNet, SelfSupViT
 from mmselfsup_graft.registry import MODELS
 
@@ -89,14 +87,10 @@ def shrink_model(model: dict[str, Any], size: int) -> int:
     kept = {shrink_vit: DEPTH, shrink_resnet: sum(RESNET_STAGES)}.get(shrink)
     blocks = number_of_blocks(model['backbone']) if kept else 0
     size, width = shrink(model['backbone'], size)
-    if blocks:
-        scale_ranges(model, blocks)
-    if 'base_model' in model:
-        (shrink_tec if model['type'] == 'TEC' else shrink_masked_tec)(model, size)
     if kept:
         scale_ranges(model, blocks, kept)
-    if model['type'] == 'TEC':
-        shrink_tec(model, size)
+    if 'base_model' in model:
+        (shrink_tec if model['type'] == 'TEC' else shrink_masked_tec)(model, size)
         return size
     if model['type'] == 'MultiTask':
         for objective in model['objectives'].values():
@@ -225,7 +219,6 @@ def fresh_source(backbone: dict[str, Any], target: Path, seed: int = 7) -> tuple
 def write_sources(model: dict[str, Any], folder: Path) -> dict[str, torch.Tensor]:
     """Write a file per source of the model's graft; returns the tensors that must arrive, in our names."""
     expected = {}
-    depth = resnet_depth(RESNET_STAGES) if is_resnet(model['backbone']) else vit_depth(DEPTH)
     for number, source in enumerate(model['graft']):
         path = folder / f'source_{number}.pth'
         source['checkpoint'] = str(path)
