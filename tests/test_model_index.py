@@ -201,6 +201,7 @@ def test_metafiles_repeat_the_published_figures_and_no_others():
 
 #: name in a table of benchmarks -> start of the names of the configs that it means
 METHODS = {'MAE': 'mae_', 'MIM': 'mae_', 'CL': 'mocov3_', 'MoCo v3': 'mocov3_', 'multi-task': 'multi-task_'}
+METHODS |= {'SwAV': 'swav_'}
 METHODS |= {'LGP': 'layer-grafted_', 'SimMIM': 'simmim', 'A2MIM': 'a2mim', 'TEC': 'tec-'}
 BENCHMARKS = {**table_rows(ROOT / 'configs/benchmarks/README.md'), **table_rows(FINETUNE)}
 
