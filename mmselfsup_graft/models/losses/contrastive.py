@@ -31,6 +31,37 @@ def info_nce(queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> t
         return 2 * temperature * F.cross_entropy(logits, labels)
 
 
+def unit_rows(features: torch.Tensor) -> torch.Tensor:
+    """Features [B, D] divided by their length, or by 1e-12 if that is larger."""
+    with torch.autocast(features.device.type, enabled=False):
+        return F.normalize(at_least_float32(features), dim=1)
+
+
+def info_nce_queue(
+    queries: torch.Tensor, keys: torch.Tensor, queue: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """MoCo's loss (He et al., arXiv 1911.05722, equation 1): cross entropy of ``[q k, q Q] / t``, the first is right.
+
+    Over ranks: the local mean; with one queue on all ranks, the mean of the ranks equals one process on the joined
+    batch.
+
+    Args:
+        queries: [B, D] of length 1; gradients flow through these only.
+        keys: [B, D] of length 1.
+        queue: [D, K] columns of length 1, none of this batch. The backward pass reads it again.
+        temperature: t, > 0.
+
+    Returns:
+        The loss, a scalar, and the per cent of queries whose key is nearer than all others, a scalar.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        scaled = queries / temperature
+        own = (scaled * keys.detach()).sum(1)  # [B]
+        others = scaled @ queue.detach()  # [B, K]
+        loss = (torch.logaddexp(own, others.logsumexp(1)) - own).mean()
+        return loss, 100.0 * (own.detach() >= others.detach().amax(1)).to(loss.dtype).mean()
+
+
 def _gather_with_grad(x: torch.Tensor) -> torch.Tensor:
     return torch.cat(all_gather_with_grad(x)) if get_world_size() > 1 else x
 
