@@ -33,7 +33,7 @@ def resnet(norm: str = 'BN', version: int = 2, **options: Any) -> Any:
 def with_mae() -> dict[str, Any]:
     """MoCo and MAE on one ViT, the projector of MoCo with batch norm."""
     backbone, objectives = vit_config(depth=2, final_norm=True), {}
-    moco = config(neck=mlp_config(16, 32, 8, 2, norm_cfg={'type': 'BN1d'}), bn_groups=2)
+    moco = config(neck=mlp_config(16, 32, 8, 2, norm_cfg={'type': 'BN1d'}))
     for name, model, views in (('mim', mae_config(backbone), 0), ('cl', moco, [1, 2])):
         objectives[name] = {'model': {k: v for k, v in model.items() if k != 'backbone'}, 'views': views}
     return {'type': 'MultiTask', 'backbone': backbone, 'objectives': objectives}

@@ -24,8 +24,8 @@ class LinearProtocol:
     """The sweep of MoCo v3's and Layer Grafted Pre-training's linear evaluation (arXiv 2302.14138): 70 heads.
 
     Heads are ordered by scale, then factor, then weight decay; the base learning rate is ``scale * factor`` per 256
-    images. SGD without momentum, cosine from epoch to epoch down to 0. After each epoch all heads are scored; of equal
-    heads the last counts, of equal epochs the first.
+    images. SGD without momentum, cosine from epoch to epoch down to 0; MoCo's evaluation is a single head with momentum
+    and ``milestones``. After each epoch all heads are scored; of equal heads the last counts, of equal epochs the first.
 
     Attributes:
         scales: Outer loop of base learning rates.
@@ -42,6 +42,8 @@ class LinearProtocol:
         selection: Data for the choice of epoch and head: ``test`` (the paper's) or ``holdout``.
         holdout_share: Part of every class that is held out of training.
         seed: Of initial weights, order, augmentation and held-out part.
+        momentum: Of SGD, in [0, 1).
+        milestones: Epochs, counted from 0, from which on the rates are a tenth of those before; none: the cosine.
 
     Raises:
         ConfigError: If a value is outside its range.
@@ -59,6 +61,8 @@ class LinearProtocol:
     selection: str = 'test'
     holdout_share: float = 0.1
     seed: int = 0
+    momentum: float = 0.0
+    milestones: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ('scales', 'factors', 'weight_decays'):
@@ -68,6 +72,11 @@ class LinearProtocol:
             raise ConfigError('evaluation.linear: epochs and batch_size must be at least 1')
         if self.lr_factor not in ('corrected', 'official'):
             raise ConfigError(f"evaluation.linear.lr_factor is {self.lr_factor!r}; choose 'corrected' or 'official'")
+        if not 0 <= self.momentum < 1 or any(not isinstance(each, int) or each < 1 for each in self.milestones):
+            raise ConfigError(
+                f'evaluation.linear: momentum={self.momentum} must lie in [0, 1), milestones={self.milestones} must be '
+                'epochs from 1 on'
+            )
         check_selection('linear', self.selection, self.holdout_share, ('test', 'holdout'))
 
     def heads(self) -> list[tuple[float, float]]:
@@ -78,8 +87,14 @@ class LinearProtocol:
         """Factor of the base learning rates."""
         return self.batch_size / 256 * (self.official_world_size if self.lr_factor == 'official' else 1)
 
+    def schedule(self, epoch: int) -> float:
+        """Factor of the learning rates in an epoch, counted from 0."""
+        if self.milestones:
+            return float(0.1 ** sum(epoch >= each for each in self.milestones))
+        return self.cosine(epoch)
+
     def cosine(self, epoch: int) -> float:
-        """Factor of the schedule in an epoch, counted from 0."""
+        """Factor of the schedule without milestones."""
         return 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
 
 
@@ -173,12 +188,13 @@ def train_heads(
     """
     bases, decays = (np.array(column) for column in zip(*protocol.heads()))
     rates, width = bases * protocol.rate_factor(), scored[0].shape[1]
-    heads = LinearHeads(rates, decays, width, classes, protocol.seed, protocol.add_batch_norm, device)
+    options = (protocol.seed, protocol.add_batch_norm, device, protocol.momentum)
+    heads = LinearHeads(rates, decays, width, classes, *options)
     score, progress = _Scorer(scored, device), Progress('linear evaluation', protocol.epochs)
     best: Best | None = None
     for epoch in range(protocol.epochs):
         for batch in batches(epoch):
-            heads.step(batch.features, batch.labels, batch.total, protocol.cosine(epoch))
+            heads.step(batch.features, batch.labels, batch.total, protocol.schedule(epoch))
         accuracies = score(heads)
         index = len(accuracies) - 1 - int(accuracies[::-1].argmax())  # of equal heads the last
         if best is None or accuracies[index] > best.accuracy:

@@ -11,7 +11,7 @@ from mmselfsup_graft.models import PortableSyncBN
 class LinearHeads:
     """H linear heads as one stacked tensor, each with its own learning rate and weight decay.
 
-    Plain SGD on the mean cross entropy of every head, with the explicit gradient, a product of two matrices. The
+    SGD on the mean cross entropy of every head, with the explicit gradient, a product of two matrices. The
     released code of Layer Grafted Pre-training and MoCo v3 holds H modules and H optimizers instead.
 
     Over ranks: gradients are summed over the shares of the joined batch, so W processes equal one.
@@ -24,6 +24,7 @@ class LinearHeads:
         seed: Of the initial weights (normal, std 0.01; biases 0).
         batch_norm: Normalize features first by a batch norm without affine part (eps 1e-6), shared by all heads.
         device: Device of the heads.
+        momentum: Of SGD, as in torch: the rates multiply the sum of gradients.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class LinearHeads:
         seed: int = 0,
         batch_norm: bool = False,
         device: torch.device | str = 'cpu',
+        momentum: float = 0.0,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
         weight = torch.randn(len(rates), width, classes, generator=generator) * 0.01
@@ -42,6 +44,8 @@ class LinearHeads:
         self.bias = torch.zeros(len(rates), 1, classes, device=device)
         self.rates = torch.tensor(rates, dtype=torch.float32, device=device).view(-1, 1, 1)
         self.decays = torch.tensor(decays, dtype=torch.float32, device=device).view(-1, 1, 1)
+        self.momentum = momentum
+        self._sums: list[torch.Tensor] = []  # of gradients, for momentum
         self.norm: nn.Module = PortableSyncBN(width, eps=1e-6, affine=False) if batch_norm else nn.Identity()
         self.norm = self.norm.to(device)
 
@@ -66,9 +70,21 @@ class LinearHeads:
         error /= total
         weight_grad = torch.matmul(normed.T, error)  # [H, D, C]
         bias_grad = error.sum(1, keepdim=True)  # [H, 1, C]
-        for value, grad in ((self.weight, weight_grad), (self.bias, bias_grad)):
+        values, grads = (self.weight, self.bias), [weight_grad, bias_grad]
+        for value, grad in zip(values, grads):
             all_reduce(grad)
-            value -= factor * self.rates * (grad + self.decays * value)
+            grad += self.decays * value
+        if self.momentum:
+            grads = self._with_momentum(grads)
+        for value, grad in zip(values, grads):
+            value -= factor * self.rates * grad
+
+    def _with_momentum(self, grads: list[torch.Tensor]) -> list[torch.Tensor]:
+        if not self._sums:
+            self._sums = [torch.zeros_like(grad) for grad in grads]
+        for total, grad in zip(self._sums, grads):
+            total.mul_(self.momentum).add_(grad)
+        return self._sums
 
     @torch.no_grad()
     def correct(self, features: torch.Tensor, labels: torch.Tensor, chunk: int) -> torch.Tensor:
