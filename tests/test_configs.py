@@ -14,7 +14,6 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from tiny_configs import (
     BATCH,
-    WIDTH,
     cifar,
     fashion,
     fresh_source,
@@ -22,6 +21,7 @@ from tiny_configs import (
     is_resnet,
     pictures,
     replaced,
+    shrinker,
     shrunk,
 )
 
@@ -108,12 +108,12 @@ def test_name_says_what_the_config_does(path):
     assert cfg.auto_scale_lr.base_batch_size == int(name['batch']) * int(name['gpus'])
     assert (cfg.optim_wrapper.type == 'AutocastOptimWrapper') == bool(name['amp'])
     kinds = {'coslr': ['WarmupCosineLR'], 'steplr': ['LinearLR', 'MultiStepLR']}[name['schedule']]
-    assert [each.type for each in cfg.param_scheduler] == kinds
+    assert [each.type for each in cfg.param_scheduler] == (['MultiStepLR'] if name['algorithm'] == 'moco-v1' else kinds)
     assert cfg.train_cfg.max_epochs == int(name['epochs'])
     if name['schedule'] == 'coslr':
         assert schedule_end(cfg) == int(name['epochs'])
     else:
-        assert cfg.param_scheduler[1].milestones[-1] < int(name['epochs'])
+        assert cfg.param_scheduler[-1].milestones[-1] < int(name['epochs'])
     kinds = {'in1k': 'ImageNet', 'digits': 'Digits', 'fashion-mnist': 'FashionMNIST'}
     kinds |= {'folder': 'ImageFolder', 'photos': 'SamplePhotos'}
     kinds |= {'in1k-norm05': 'ImageNet', 'in1k-10pct': 'ImageList', 'fashion-mnist-1pct': 'FashionMNIST'}
@@ -248,12 +248,10 @@ def shrunk_frozen(path: Path, data: dict[str, str]) -> Config:
     """The config with a tiny encoder, on a few generated images, with a short sweep."""
     content = load_config(path).to_dict()
     backbone, section = content['model']['backbone'], content['evaluation']
-    old = backbone['img_size']
-    if old > 64:
-        backbone.update(img_size=32, patch_size=8)
-    backbone['arch'] = dict(embed_dims=WIDTH, num_layers=2, num_heads=2, feedforward_channels=64)
+    old = image_size(Config(content))
+    size, _ = shrinker(backbone)(backbone, old)
     for side in {'train', 'test', 'augmented'} & set(section):
-        dataset = replaced(section[side], 'size', old, backbone['img_size'])
+        dataset = replaced(section[side], 'size', old, size)
         dataset.update(data_root=data[dataset['type']], indices=2 * BATCH)
         if dataset.get('ann_file'):
             dataset['ann_file'] = '1percent.txt'
@@ -274,7 +272,7 @@ def test_frozen_configs_score_a_checkpoint(path, data, tmp_path):
     expected = {'linear': 'linear', 'few_shot': 'logistic', 'knn': 'knn'}[path.parent.name]
     assert [row['protocol'] for row in rows] == [expected]
     assert 0 <= rows[0]['result']['accuracy'] <= 100
-    assert rows[0]['checkpoint_format'] == 'timm'
+    assert rows[0]['checkpoint_format'] == ('openmmlab' if is_resnet(cfg.model.backbone) else 'timm')
     assert rows[0]['images'] == {'train': 2 * BATCH, 'test': 2 * BATCH}
 
 
@@ -285,9 +283,10 @@ def test_frozen_configs_hold_the_official_settings(path):
     for name, protocol in protocols.items():
         assert type(protocol) is PROTOCOLS.get(name)
     if 'linear' in protocols:
-        sweep = protocols['linear']
-        assert len(sweep.heads()) == 70
-        name = re.search(r'_(\d+)xb(\d+)-coslr-(\d+)e_', path.stem)
+        sweep, moco = protocols['linear'], path.stem.startswith('linear-moco')
+        assert sweep.heads() == [(30.0, 0.0)] if moco else len(sweep.heads()) == 70
+        assert (sweep.momentum, list(sweep.milestones)) == ((0.9, [60, 80]) if moco else (0.0, []))
+        name = re.search(r'_(\d+)xb(\d+)-\w+lr-(\d+)e_', path.stem)
         assert (int(name[1]) * int(name[2]), int(name[3])) == (sweep.batch_size, sweep.epochs)
         assert sweep.augment
         assert sweep.selection == 'test'
@@ -295,7 +294,7 @@ def test_frozen_configs_hold_the_official_settings(path):
         assert protocols['logistic'].regularisation == 0.00025
         assert protocols['logistic'].normalise
         assert '1percent' in path.stem
-    if 'in1k' in path.stem:
+    if 'in1k' in path.stem and not is_resnet(cfg.model.backbone):
         assert f'vit-{cfg.model.backbone.arch}-p16' in path.stem
         assert cfg.model.backbone.img_size == 224
 
@@ -445,6 +444,31 @@ TEC = {
     'tec-mae_vit-large-300e': ('mae_pretrain_vit_large', 15, 1.4, 300, 0.65, 5, 1e-5, 4e-3, 50),
     'tec-mae300e_vit-base-100e': ('mae_vit_base_300e', 15, 1.8, 100, 0.65, 5, 1e-6, 2e-3, 100),
 }
+
+
+# version, epochs: temperature, layers of the projector
+MOCO = {('v1', 200): (0.07, 1), ('v2', 200): (0.2, 2), ('v2', 800): (0.2, 2)}
+
+
+@pytest.mark.parametrize(('version', 'epochs'), MOCO)
+def test_mocos_recipes_are_the_published_ones(version, epochs):
+    (path,) = (CONFIGS / 'moco').glob(f'moco-{version}_*-{epochs}e_in1k.py')
+    cfg, (temperature, layers) = load_config(path), MOCO[version, epochs]
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ('SGD', 0.03, 0.9, 1e-4)
+    assert 'paramwise_cfg' not in cfg.optim_wrapper
+    assert (cfg.optim_wrapper.type, cfg.auto_scale_lr.base_batch_size) == ('OptimWrapper', 256)
+    model = MODELS.build(cfg.model)
+    assert (model.base_momentum, model.temperature, model.bn_groups) == (0.999, temperature, None)
+    assert model.key_queue.queue.shape == (128, 65536)
+    linears = [layer for layer in model.neck.modules() if isinstance(layer, torch.nn.Linear)]
+    assert [layer.in_features for layer in linears] == [2048] * layers
+    assert all(layer.bias is not None for layer in linears)
+    norms = {type(norm).__name__ for norm in model.modules() if hasattr(norm, 'running_mean')}
+    assert norms == {'ViewNorm2d'}, 'statistics of one process, none in the projector'
+    millions = sum(each.numel() for part in (model.backbone, model.neck) for each in part.parameters()) / 1e6
+    assert millions == pytest.approx({'v1': 23.77, 'v2': 27.97}[version], abs=0.005)
+    assert cfg.default_hooks.momentum == dict(type='MomentumScheduleHook', cosine=False)
 
 
 # epochs: learning rate per 256 images, weight decay, momentum at the beginning

@@ -54,8 +54,8 @@ def default_groups(batch: int) -> int:
 def warn_of_one_group(batch: int) -> None:
     """Log that one process keeps a batch whole."""
     print_log(
-        f'MoCo: a batch of {batch} images on one process is not parted into {GROUPS} groups of at least 2, so batch norm '
-        'sees all queries, and all keys, together, and their common statistics can tell a key; set '
+        f'MoCo: a batch of {batch} images on one process is not parted into {GROUPS} groups of at least 2, so batch '
+        'norm sees all queries, and all keys, together, and their common statistics can tell a key; set '
         f'train_dataloader.batch_size to a multiple of {GROUPS}, or model.bn_groups',
         logger='current',
         level=logging.WARNING,

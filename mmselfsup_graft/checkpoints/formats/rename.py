@@ -211,8 +211,8 @@ MAE_MODEL = RenameTable(
     )
 )
 
-# whole pre-training model: published MoCo v1 and v2 (without the ``module.`` of several GPUs) -> our MoCo. Its optimizer
-# has one group with both encoders, of which the first alone has momentum; ours has the trained parameters, in this order
+# whole pre-training model: published MoCo v1 and v2 (without ``module.``) -> our MoCo. Its optimizer has
+# one group of both encoders, and momentum for the first alone; ours has only that one, in the same order
 MOCO_MODEL = RenameTable(
     (
         *(

@@ -24,8 +24,9 @@ class LinearProtocol:
     """The sweep of MoCo v3's and Layer Grafted Pre-training's linear evaluation (arXiv 2302.14138): 70 heads.
 
     Heads are ordered by scale, then factor, then weight decay; the base learning rate is ``scale * factor`` per 256
-    images. SGD without momentum, cosine from epoch to epoch down to 0; MoCo's evaluation is a single head with momentum
-    and ``milestones``. After each epoch all heads are scored; of equal heads the last counts, of equal epochs the first.
+    images. SGD without momentum, cosine from epoch to epoch down to 0; MoCo's evaluation is one head with ``momentum``
+    and ``milestones``. After each epoch all heads are scored; of equal heads the last counts, of equal epochs the
+    first.
 
     Attributes:
         scales: Outer loop of base learning rates.
