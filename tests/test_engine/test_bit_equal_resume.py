@@ -242,11 +242,9 @@ def test_the_queue_and_its_permutations_are_resumed(accumulated, tmp_path, quick
         optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4, fused=True),
         accumulative_counts=accumulated,
     )
-    hooks = {
-        'checkpoint': dict(by_epoch=False, interval=3),
-        'momentum': dict(type='MomentumScheduleHook', cosine=False),
-    }
-    content['default_hooks'] |= hooks
+    momentum = dict(type='MomentumScheduleHook', cosine=False)
+    checkpoint = dict(by_epoch=False, interval=4 - accumulated)  # never within a step
+    content['default_hooks'] |= {'checkpoint': checkpoint, 'momentum': momentum}
     content['auto_scale_lr']['accumulated'] = accumulated
     check_resumed(write_config(tmp_path / 'moco.py', content), tmp_path)
     state = load(tmp_path / 'whole' / 'iter_8.pth')['state_dict']

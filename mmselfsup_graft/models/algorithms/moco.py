@@ -89,8 +89,7 @@ class MoCo(MomentumTwoViewAlgorithm):
         q = project_groups(self.backbone, self.neck, inputs[0], groups)  # [B, D]
         everyone = self.keys_of_all(inputs[1], groups, order)  # [W B, D]
         k = everyone[get_rank() * batch :][:batch]
-        # a copy, since the backward pass needs the queue as it was
-        loss, accuracy = info_nce_queue(q, k, self.key_queue.queue.clone(), self.temperature)
+        loss, accuracy = info_nce_queue(q, k, self.key_queue.queue, self.temperature)
         if self.training:
             self.key_queue.push(everyone)
         return self.add_l1({'loss': loss, 'accuracy': accuracy})
