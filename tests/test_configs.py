@@ -57,7 +57,7 @@ every_frozen = pytest.mark.parametrize('path', FROZEN, ids=name_of)
 
 def test_configs_are_found():
     assert {path.parent.name for path in COMPLETE} >= {
-        *('a2mim', 'mae', 'mocov3', 'layer_grafted', 'simmim', 'multi_task', 'tec', 'finetune')
+        *('a2mim', 'mae', 'moco', 'mocov3', 'layer_grafted', 'simmim', 'multi_task', 'tec', 'finetune')
     }
     assert len(COMPLETE) >= 15
     assert RECIPES

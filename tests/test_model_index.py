@@ -10,7 +10,7 @@ from config_cache import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 METAFILES = sorted((ROOT / 'configs').glob('*/metafile.yml'))
-ALGORITHMS = {'a2mim', 'layer_grafted', 'mae', 'mocov3', 'multi_task', 'simmim', 'tec'}
+ALGORITHMS = {'a2mim', 'layer_grafted', 'mae', 'moco', 'mocov3', 'multi_task', 'simmim', 'tec'}
 DOWNSTREAM = {'mmdetection', 'mmsegmentation'}
 
 

@@ -86,6 +86,7 @@ def _resize_own(cfg: Config, algorithm: str, size: str) -> None:
     model = cfg.model
     if algorithm == 'moco':
         model.backbone.depth, model.bn_groups = 18 if size == 'tiny' else 50, 1
+        model.channels_last = size != 'tiny'  # as in the small configs
         return
     arch = {'tiny': TINY_ARCH, 'vit-s': SMALL_ARCH}.get(size)
     if arch is None or (algorithm, size) in _SIZED_OWN_FILES:
