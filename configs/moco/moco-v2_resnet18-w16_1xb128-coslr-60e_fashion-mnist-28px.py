@@ -1,4 +1,4 @@
-# ours: a shorter queue and a smaller momentum for 60 000 small images; batch norm in 8 groups of 16
+# ours: a shorter queue for 60,000 small images; batch norm in 8 groups of 16
 _base_ = [
     '../_base_/models/moco-v2_resnet18-w16.py',
     '../_base_/datasets/fashion_mnist_mocov3_28.py',
@@ -7,7 +7,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(base_momentum=0.99)
 optim_wrapper = dict(optimizer=dict(lr=0.06, weight_decay=5e-4))
 train_cfg = dict(max_epochs=60)
 auto_scale_lr = dict(base_batch_size=128)

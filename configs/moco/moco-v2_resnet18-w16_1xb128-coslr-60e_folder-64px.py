@@ -8,7 +8,7 @@ _base_ = [
 ]
 
 # 64, 32, 16, 8 and 8 positions per side
-model = dict(base_momentum=0.99, queue_size=1024, backbone=dict(in_channels=3, strides=(2, 2, 2, 1)))
+model = dict(queue_size=1024, backbone=dict(in_channels=3, strides=(2, 2, 2, 1)))
 optim_wrapper = dict(optimizer=dict(lr=0.06, weight_decay=5e-4))
 train_cfg = dict(max_epochs=60)
 auto_scale_lr = dict(base_batch_size=128)

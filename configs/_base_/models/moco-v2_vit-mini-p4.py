@@ -3,6 +3,7 @@ _base_ = './moco-v2_resnet50.py'
 
 model = dict(
     queue_size=4096,
+    temperature=0.1,
     channels_last=False,
     backbone=dict(
         _delete_=True,
