@@ -91,6 +91,16 @@ KINDS: dict[str, dict[str, Kind]] = {
         'masks': Kind('mask_generator*.npz'),
         'groups': Kind('param_groups*.npz'),
     },
+    'moco_swav': {
+        'augmentations': Kind('augmentations*.json'),
+        'moco_step': Kind('moco_step_*.npz'),
+        'moco_train': Kind('moco_train_*.npz'),
+        'moco_two_ranks': Kind('moco_two_ranks_*.npz'),
+        'moco_queue': Kind('moco_queue_*.npz'),
+        'moco_linear': Kind('moco_linear*.npz'),
+        'moco_schedules': Kind('moco_schedules*.json'),
+        'moco_checkpoint': Kind('moco_checkpoint_*.json'),
+    },
     'transfer': {'checkpoint': Kind('*.json', 'targets')},
     'transfer/numeric': {
         'encoder': Kind('*.npz', 'blocks'),

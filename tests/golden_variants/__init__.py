@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from . import a2mim, checkpoints, layer_grafted, tec
+from . import a2mim, checkpoints, layer_grafted, moco, tec
 from .files import Words
 
 
@@ -28,6 +28,7 @@ def write_variant(source: Path, target: Path, seed: int = 5) -> None:
         'layer_grafted': layer_grafted.write,
         'tec': tec.write,
         'a2mim': a2mim.write,
+        'moco_swav': moco.write,
         'transfer': checkpoints.write,
         'transfer/numeric': checkpoints.write_numeric,
     }

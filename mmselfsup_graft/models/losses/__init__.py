@@ -1,7 +1,7 @@
 """Losses as pure, typed functions: tensors in, tensors out; modules elsewhere only hold options."""
 
 from .area_pooling import area_weights
-from .contrastive import info_nce, nt_xent, vicreg
+from .contrastive import info_nce, info_nce_queue, nt_xent, unit_rows, vicreg
 from .distillation import attention_row_loss, hidden_feature_loss
 from .frequency import focal_frequency_loss, fourier_error
 from .pixels import ERROR_MODES, at_least_float32, masked_l1, masked_mean, regression_error
@@ -16,10 +16,12 @@ __all__ = [
     'fourier_error',
     'hidden_feature_loss',
     'info_nce',
+    'info_nce_queue',
     'l1_weight_distance',
     'masked_l1',
     'masked_mean',
     'nt_xent',
     'regression_error',
+    'unit_rows',
     'vicreg',
 ]
