@@ -92,7 +92,6 @@ KINDS: dict[str, dict[str, Kind]] = {
         'groups': Kind('param_groups*.npz'),
     },
     'moco_swav': {
-        'augmentation': Kind('augmentations*.json'),
         'swav_sinkhorn': Kind('swav_sinkhorn_*.npz'),
         'swav_loss': Kind('swav_loss_*.npz'),
         'swav_queue': Kind('swav_queue_*.npz'),
@@ -103,6 +102,14 @@ KINDS: dict[str, dict[str, Kind]] = {
         'swav_linear': Kind('swav_linear*.npz'),
         'swav_schedule': Kind('swav_schedules*.json'),
         'swav_checkpoint': Kind('swav_checkpoint_*.json'),
+        'augmentations': Kind('augmentations*.json'),
+        'moco_step': Kind('moco_step_*.npz'),
+        'moco_train': Kind('moco_train_*.npz'),
+        'moco_two_ranks': Kind('moco_two_ranks_*.npz'),
+        'moco_queue': Kind('moco_queue_*.npz'),
+        'moco_linear': Kind('moco_linear*.npz'),
+        'moco_schedules': Kind('moco_schedules*.json'),
+        'moco_checkpoint': Kind('moco_checkpoint_*.json'),
     },
     'transfer': {'checkpoint': Kind('*.json', 'targets')},
     'transfer/numeric': {

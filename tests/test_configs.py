@@ -60,7 +60,7 @@ every_frozen = pytest.mark.parametrize('path', FROZEN, ids=name_of)
 
 def test_configs_are_found():
     assert {path.parent.name for path in COMPLETE} >= {
-        *('a2mim', 'mae', 'mocov3', 'layer_grafted', 'simmim', 'multi_task', 'swav', 'tec', 'finetune')
+        *('a2mim', 'mae', 'moco', 'mocov3', 'layer_grafted', 'simmim', 'multi_task', 'swav', 'tec', 'finetune')
     }
     assert len(COMPLETE) >= 15
     assert RECIPES
@@ -282,7 +282,7 @@ def test_frozen_configs_hold_the_official_settings(path):
     if 'linear' in protocols:
         sweep = protocols['linear']
         assert len(sweep.heads()) == (70 if path.stem.startswith('linear_') else 1)
-        name = re.search(r'_(\d+)xb(\d+)-coslr-(\d+)e_', path.stem)
+        name = re.search(r'_(\d+)xb(\d+)-\w+lr-(\d+)e_', path.stem)
         assert (int(name[1]) * int(name[2]), int(name[3])) == (sweep.batch_size, sweep.epochs)
         assert sweep.augment
         assert sweep.selection == 'test'
@@ -299,10 +299,11 @@ def test_frozen_configs_hold_the_official_settings(path):
         assert scored_size(cfg) == backbone.get('img_size', 224) == (192 if '192px' in path.stem else 224)
 
 
-# rate per 256 images, batch, epochs, momentum, then what MAE's has alone: FINETUNE.md of MAE, CONFIG.md of MoCo v3
+# rate per 256 images, batch, epochs, momentum, interpolation: FINETUNE.md of MAE, CONFIG.md of MoCo v3, code of MoCo
 PROBES = {
     'linear-mae_vit-base-p16': (0.1, 16384, 90, 0.9, 'bicubic'),
     'linear-mae_vit-large-p16': (0.1, 16384, 50, 0.9, 'bicubic'),
+    'linear-moco_resnet50': (30.0, 256, 100, 0.9, 'bilinear'),
     'linear-mocov3_resnet50': (0.1, 1024, 90, 0.9, 'bilinear'),
     'linear-mocov3_vit-small-p16': (3.0, 1024, 90, 0.9, 'bilinear'),
     'linear-mocov3_vit-base-p16': (3.0, 1024, 90, 0.9, 'bilinear'),
@@ -321,6 +322,7 @@ def test_probes_with_one_head_are_the_published_ones():
         of_mae = path.stem.startswith('linear-mae')
         assert (sweep.optimizer, sweep.warmup_epochs) == (('lars', 10) if of_mae else ('sgd', 0))
         assert sweep.add_batch_norm == sweep.per_iteration == sweep.drop_last == of_mae
+        assert list(sweep.milestones) == ([60, 80] if path.stem.startswith('linear-moco_') else [])
         assert cfg.evaluation.augmented.pipeline[1].get('scale', (0.08, 1.0)) == (0.08, 1.0)
     assert found == PROBES
 
@@ -503,6 +505,31 @@ def test_mocos_recipes_for_resnets_are_the_published_ones(epochs):
 def initialized(backbone: torch.nn.Module) -> torch.nn.Module:
     backbone.init_weights()
     return backbone
+
+
+# MoCo v1 and v2. version, epochs: temperature, layers of the projector
+MOCO_V1_V2 = {('v1', 200): (0.07, 1), ('v2', 200): (0.2, 2), ('v2', 800): (0.2, 2)}
+
+
+@pytest.mark.parametrize(('version', 'epochs'), MOCO_V1_V2)
+def test_mocos_recipes_are_the_published_ones(version, epochs):
+    (path,) = (CONFIGS / 'moco').glob(f'moco-{version}_*-{epochs}e_in1k.py')
+    cfg, (temperature, layers) = load_config(path), MOCO_V1_V2[version, epochs]
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.momentum, optimizer.weight_decay) == ('SGD', 0.03, 0.9, 1e-4)
+    assert 'paramwise_cfg' not in cfg.optim_wrapper
+    assert (cfg.optim_wrapper.type, cfg.auto_scale_lr.base_batch_size) == ('OptimWrapper', 256)
+    model = MODELS.build(cfg.model)
+    assert (model.base_momentum, model.temperature, model.bn_groups) == (0.999, temperature, None)
+    assert model.key_queue.queue.shape == (128, 65536)
+    linears = [layer for layer in model.neck.modules() if isinstance(layer, torch.nn.Linear)]
+    assert [layer.in_features for layer in linears] == [2048] * layers
+    assert all(layer.bias is not None for layer in linears)
+    norms = {type(norm).__name__ for norm in model.modules() if hasattr(norm, 'running_mean')}
+    assert norms == {'ViewNorm2d'}, 'statistics of one process, none in the projector'
+    millions = sum(each.numel() for part in (model.backbone, model.neck) for each in part.parameters()) / 1e6
+    assert millions == pytest.approx({'v1': 23.77, 'v2': 27.97}[version], abs=0.005)
+    assert cfg.default_hooks.momentum == dict(type='MomentumScheduleHook', cosine=False)
 
 
 # epochs: learning rate per 256 images, weight decay, momentum at the beginning

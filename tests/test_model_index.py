@@ -10,7 +10,7 @@ from config_cache import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 METAFILES = sorted((ROOT / 'configs').glob('*/metafile.yml'))
-ALGORITHMS = {'a2mim', 'layer_grafted', 'mae', 'mocov3', 'multi_task', 'simmim', 'tec'}
+ALGORITHMS = {'a2mim', 'layer_grafted', 'mae', 'moco', 'mocov3', 'multi_task', 'simmim', 'swav', 'tec'}
 DOWNSTREAM = {'mmdetection', 'mmsegmentation'}
 
 
@@ -134,6 +134,15 @@ def test_the_table_of_a_downstream_readme_says_what_the_metafile_says(model: dic
 # the only figures that the metafiles may repeat: accuracy in per cent, AP or mIoU (specifications of the methods, MAE's
 # FINETUNE.md, MoCo v3's CONFIG.md); configs without a row have none
 PUBLISHED: dict[str, list[float]] = {
+    'swav_resnet50_64xb64-amp-coslr-100e_in1k': [72.1],
+    'swav_resnet50_64xb64-amp-coslr-200e_in1k': [73.9],
+    'swav_resnet50_64xb64-amp-coslr-400e_in1k': [74.6],
+    'swav_resnet50_64xb64-amp-coslr-800e_in1k': [75.3, 53.9],
+    'swav-2x224_resnet50_64xb64-amp-coslr-400e_in1k': [70.1],
+    'swav_resnet50_4xb64-amp-coslr-200e_in1k': [72.7],
+    'swav_resnet50_4xb64-amp-coslr-400e_in1k': [74.3],
+    'swav_resnet50-w128_128xb32-amp-coslr-400e_in1k': [77.3],
+    'swav_resnet50-w256_64xb40-amp-coslr-400e_in1k': [77.9],
     'a2mim_vit-small-p16_8xb256-steplr-800e_in1k': [82.1],
     'a2mim_vit-base-p16_8xb128-steplr-800e_in1k': [84.3, 84.2],  # detail table, summary
     'a2mim_vit-large-p16_8xb128-steplr-800e_in1k': [86.1],
@@ -165,6 +174,9 @@ PUBLISHED: dict[str, list[float]] = {
     'mae_vit-base-p16_8xb512-amp-coslr-1600e_in1k': [83.664, 68.0, 67.8],  # fine-tuned; probe: paper, repository
     'mae_vit-large-p16_8xb512-amp-coslr-1600e_in1k': [85.952, 75.8, 76.0],
     'mae_vit-huge-p14_8xb512-amp-coslr-1600e_in1k': [86.928, 76.6, 77.2],
+    'moco-v1_resnet50_8xb32-steplr-200e_in1k': [60.8],
+    'moco-v2_resnet50_8xb32-coslr-200e_in1k': [67.5],
+    'moco-v2_resnet50_8xb32-coslr-800e_in1k': [71.1],
     'mocov3_vit-small-p16_8xb512-amp-coslr-300e_in1k': [73.2],
     'mocov3_vit-base-p16_8xb512-amp-coslr-300e_in1k': [76.7],
     'mocov3_resnet50_8xb512-amp-coslr-100e_in1k': [68.9],
@@ -201,8 +213,15 @@ def test_metafiles_repeat_the_published_figures_and_no_others():
 
 #: name in a table of benchmarks -> start of the names of the configs that it means
 METHODS = {'MAE': 'mae_', 'MIM': 'mae_', 'CL': 'mocov3_', 'MoCo v3': 'mocov3_', 'multi-task': 'multi-task_'}
-METHODS |= {'SwAV': 'swav_'}
-METHODS |= {'LGP': 'layer-grafted_', 'SimMIM': 'simmim', 'A2MIM': 'a2mim', 'TEC': 'tec-'}
+METHODS |= {
+    'MoCo v1': 'moco-v1_',
+    'MoCo v2': 'moco-v2_',
+    'SwAV': 'swav_',
+    'LGP': 'layer-grafted_',
+    'SimMIM': 'simmim',
+    'A2MIM': 'a2mim',
+    'TEC': 'tec-',
+}
 BENCHMARKS = {**table_rows(ROOT / 'configs/benchmarks/README.md'), **table_rows(FINETUNE)}
 
 

@@ -32,8 +32,11 @@ def numbers(value: Any, key: str) -> Iterator[int]:
 def image_size(cfg: Config) -> int:
     """Side of the images that a config trains on: of the encoder if it is built for one, else of the crops."""
     loader = cfg.get('train_dataloader')
-    data = loader.dataset.to_dict() if loader else {}
-    crops = [*numbers(data, 'size'), *numbers(data, 'window')]
+    if loader:
+        data = loader.dataset.to_dict()
+        crops = [*numbers(data, 'size'), *numbers(data, 'window')]
+    else:
+        crops = [each['size'] for each in cfg.evaluation.test.pipeline if each['type'].endswith('CenterCrop')]
     return cfg.model.backbone.get('img_size') or crops[0]
 
 
@@ -102,7 +105,7 @@ def shrink_model(model: dict[str, Any], size: int) -> int:
 
 def shrink_parts(model: dict[str, Any], size: int, width: int) -> None:
     """Fit neck and head to a small backbone of ``width``, and what counts its blocks to their number."""
-    neck, head = model['neck'], model['head']
+    neck, head = model['neck'], model.get('head') or {}
     if neck['type'] == 'MAEDecoder':
         patch = model['backbone']['patch_size']
         neck.update(num_patches=(size // patch) ** 2, patch_size=patch, embed_dim=WIDTH)
@@ -114,7 +117,9 @@ def shrink_parts(model: dict[str, Any], size: int, width: int) -> None:
             neck.update(stride=8)
             model['mask_patch'] = 8
     else:
-        neck.update(in_channels=width, hid_channels=48, out_channels=16)
+        neck.update(in_channels=width, out_channels=16)
+        if 'hid_channels' in neck:  # MoCo v1 has one linear layer
+            neck.update(hid_channels=48)
         if 'predictor' in head:
             head['predictor'].update(in_channels=16, hid_channels=48, out_channels=16)
 

@@ -1,4 +1,4 @@
-"""MAE, MoCo v3 and SwAV built from lightly's parts as in its examples; it has no class for any of them."""
+"""MAE, MoCo v2, MoCo v3 and SwAV built from lightly's parts as in its examples; it has no class for them."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -10,7 +10,7 @@ from torch import nn
 
 from .mm_configs import SIDE, TINY_PROTOTYPES, TINY_SIDE, view_sides
 
-_NOTE = 'put together from its parts, fused AdamW'
+_NOTE = 'put together from its parts, fused optimizer'
 _SIZES = {  # width, blocks, heads of MAE, heads of MoCo v3
     'tiny': (48, 3, 3, 3),
     'vit-s': (384, 12, 6, 12),
@@ -32,11 +32,13 @@ def lightly_step(algorithm: str, size: str, settings: Settings) -> tuple[Callabl
         raise Missing(f'{error.name} is not installed: bash tools/install.sh --benchmarks') from error
     if algorithm == 'swav':
         return _swav_step(size == 'tiny', settings), 'put together from its parts, its LARS'
-    width, blocks, mae_heads, moco_heads = _SIZES[size]
+    width, blocks, mae_heads, moco_heads = _SIZES.get(size, (0, 0, 0, 0))
     side = 64 if size == 'tiny' else 224
     tiny = size == 'tiny'
     model: nn.Module
-    if algorithm == 'mae':
+    if algorithm == 'moco':
+        model = _MoCo(18 if tiny else 50)
+    elif algorithm == 'mae':
         decoder = (48, 1, 3) if tiny else (512, 8, 16)
         model = _MAE(_timm_vit(side, width, blocks, mae_heads), *decoder)
         rate, betas, decay = 2.4e-3, (0.9, 0.95), 0.05
@@ -46,7 +48,11 @@ def lightly_step(algorithm: str, size: str, settings: Settings) -> tuple[Callabl
         rate, betas, decay = 2.4e-3, (0.9, 0.999), 0.1
     model.to(settings.device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=rate, betas=betas, weight_decay=decay, fused=True)
+    optimizer: torch.optim.Optimizer
+    if algorithm == 'moco':
+        optimizer = torch.optim.SGD(trained, lr=0.03, momentum=0.9, weight_decay=1e-4, fused=True)
+    else:
+        optimizer = torch.optim.AdamW(trained, lr=rate, betas=betas, weight_decay=decay, fused=True)
     return _step(model, optimizer, [side] * (1 if algorithm == 'mae' else 2), settings), _NOTE
 
 
@@ -117,6 +123,33 @@ class _MAE(nn.Module):
         target = utils.get_at_index(utils.patchify(images, self.patch), hidden - 1)
         target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
         return nn.functional.mse_loss(prediction, target)
+
+
+class _MoCo(nn.Module):
+    """ResNets of torchvision; projectors, moving average, memory bank and loss of lightly."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        import torchvision
+        from lightly.loss import NTXentLoss
+        from lightly.models.modules.heads import MoCoProjectionHead
+
+        self.backbone = getattr(torchvision.models, f'resnet{depth}')()
+        width = self.backbone.fc.in_features
+        self.backbone.fc = nn.Identity()
+        self.projector = MoCoProjectionHead(width, 2048, 128)
+        self.followers = nn.ModuleList([deepcopy(self.backbone), deepcopy(self.projector)]).requires_grad_(False)
+        self.criterion = NTXentLoss(temperature=0.2, memory_bank_size=(65536, 128))
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        from lightly.models.utils import update_momentum
+
+        queries = self.projector(self.backbone(first))
+        with torch.no_grad():
+            update_momentum(self.backbone, self.followers[0], 0.999)
+            update_momentum(self.projector, self.followers[1], 0.999)
+            keys = self.followers[1](self.followers[0](second))
+        return self.criterion(queries, keys)
 
 
 class _MoCoV3(nn.Module):

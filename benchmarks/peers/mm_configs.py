@@ -15,7 +15,7 @@ from mmselfsup_graft.registry import MODELS
 
 from .mm_runner import no_images
 
-TWO_VIEWS = ('mocov3', 'lgp')
+TWO_VIEWS = ('mocov3', 'lgp', 'moco')
 SMALL_CROPS = 6  # of SwAV, beside two large ones
 TINY_SIDE, SIDE = 64, 224
 TINY_PROTOTYPES = 100
@@ -29,6 +29,7 @@ _OWN_FILES = {
     'lgp': 'layer_grafted/layer-grafted_vit-base-p16_64xb64-amp-coslr-300e_in1k.py',
     'simmim': 'simmim/simmim_vit-base-p16_8xb128-steplr-800e_in1k.py',
     'tec': 'tec/tec-mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py',
+    'moco': 'moco/moco-v2_resnet50_8xb32-coslr-200e_in1k.py',
     'a2mim': 'a2mim/a2mim_resnet50_8xb256-coslr-100e_in1k.py',
     'swav': 'swav/swav_resnet50_64xb64-amp-coslr-200e_in1k.py',
 }
@@ -40,6 +41,7 @@ _PEER_FILES = {
     'mae': 'mae/mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py',
     'mocov3': 'mocov3/mocov3_vit-base-p16_16xb256-amp-coslr-300e_in1k.py',
     'lgp': 'mocov3/mocov3_vit-base-p16_16xb256-amp-coslr-300e_in1k.py',
+    'moco': 'mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py',
     'simmim': 'simmim/simmim_swin-base-w6_16xb128-amp-coslr-800e_in1k-192px.py',
     'a2mim': 'simmim/simmim_swin-base-w6_16xb128-amp-coslr-800e_in1k-192px.py',
     'swav': 'swav/swav_resnet50_8xb32-mcrop-coslr-200e_in1k-224px-96px.py',
@@ -88,11 +90,16 @@ def own_config(algorithm: str, size: str, settings: Settings, folder: str, compi
         cfg.compile = True
     check_config(cfg)
     _set_batches(cfg, settings, SIDE if size != 'tiny' else TINY_SIDE)
-    return cfg, 'fresh weights instead of a graft' if algorithm == 'lgp' else ''
+    notes = {'lgp': 'fresh weights instead of a graft', 'moco': 'bn_groups=1, as the others'}
+    return cfg, notes.get(algorithm, '')
 
 
 def _resize_own(cfg: Config, algorithm: str, size: str) -> None:
     model = cfg.model
+    if algorithm == 'moco':
+        model.backbone.depth, model.bn_groups = 18 if size == 'tiny' else 50, 1
+        model.channels_last = size != 'tiny'  # as in the small configs
+        return
     arch = {'tiny': TINY_ARCH, 'vit-s': SMALL_ARCH}.get(size)
     if arch is None or (algorithm, size) in _SIZED_OWN_FILES:
         return
@@ -199,6 +206,8 @@ def _resize_peer(cfg: Config, algorithm: str, size: str, settings: Settings) -> 
         )
         model.neck.update(in_channels=width, encoder_stride=16)
         model.head.patch_size = 16
+    elif algorithm == 'moco':
+        model.backbone.depth, model.neck.in_channels = (18, 512) if tiny else (50, 2048)
     elif algorithm == 'a2mim':
         model.backbone = dict(type='MaskedMapResNet', depth=18 if tiny else 50)
         model.neck.in_channels = 512 if tiny else 2048

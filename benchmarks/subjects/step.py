@@ -37,6 +37,8 @@ class Model(NamedTuple):
 
 _NO_TEC = Model(without=(MMPRETRAIN, TUNED, LIGHTLY), reference=(SLOW,))
 _AS_PUBLISHED = Model(without=(LIGHTLY, SLOW), reference=(MMPRETRAIN, TUNED))
+# the slow form compares a query with one key of the queue after the other
+_QUEUE = Model(without=(SLOW,), reference=(MMPRETRAIN, TUNED))
 MODELS = {
     'mae-tiny': Model(),
     'mae-vit-s': Model(),
@@ -45,6 +47,8 @@ MODELS = {
     'mocov3-tiny': Model(),
     'mocov3-vit-s': Model(),
     'mocov3-vit-b': Model(),
+    'moco-tiny': _QUEUE,
+    'moco-r50': _QUEUE,
     'lgp-tiny': Model(),
     'lgp-vit-b': Model(),
     'simmim-tiny': _AS_PUBLISHED,

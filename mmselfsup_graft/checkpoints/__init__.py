@@ -6,7 +6,7 @@ from .conversion.convert_checkpoint import Conversion, convert
 from .conversion.targets import TARGETS, Target
 from .depth import Depth, convnext_depth, depth_from_names, depth_of, resnet_depth, vit_depth
 from .formats.encoder import FORMATS, Encoder, Format, Normalization, read_encoder, to_encoder, unwrap_state_dict
-from .formats.rename import MAE_MODEL, MOCOV3_MODEL, SWAV_MODEL, TEC_MODEL, VIT_TIMM, RenameTable
+from .formats.rename import MAE_MODEL, MOCO_MODEL, MOCOV3_MODEL, SWAV_MODEL, TEC_MODEL, VIT_TIMM, RenameTable
 from .formats.traits import Traits, patch_grid, traits_of
 from .graft import GraftSource, LoadReport, graft_weights, parse_graft, plan_graft
 from .io import check_destination, check_fit, file_sha256, save_atomically, save_weights
@@ -18,6 +18,7 @@ __all__ = [
     'FORMATS',
     'MAE_MODEL',
     'MOCOV3_MODEL',
+    'MOCO_MODEL',
     'SWAV_MODEL',
     'TARGETS',
     'TEC_MODEL',

@@ -54,18 +54,36 @@ class JointViews:
         if not self._can_join(columns):
             return [function(*each) for each in zip(*columns)]
         views = len(columns[0])
-        with self._apart(views):
+        with self._apart(views, views):
             return separate(function(*(interleave(column) for column in columns)), views)
+
+    def in_groups(
+        self, function: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor, groups: int
+    ) -> torch.Tensor:
+        """Results [B, ...] of the function for one view, of which batch norm sees consecutive groups apart.
+
+        Args:
+            function: From a tensor [B, ...] to a tensor [B, ...]; may call only batch norms of the modules.
+            batch: [B, ...].
+            groups: Their number, which divides B.
+        """
+        parts = batch.chunk(groups)
+        if groups == 1:
+            return function(batch)
+        if not self._can_join([parts]):
+            return torch.cat([function(part) for part in parts])
+        with self._apart(groups, views=1):
+            return torch.cat(separate(function(interleave(parts)), groups))
 
     def _can_join(self, columns: Sequence[Sequence[torch.Tensor]]) -> bool:
         one_shape = all(len({tensor.shape for tensor in column}) == 1 for column in columns)
         return one_shape and all(isinstance(norm, ViewNorm) for norm in self.norms)
 
     @contextmanager
-    def _apart(self, views: int) -> Iterator[None]:
-        """Within the block, batches hold this number of interleaved views, and batch norm is per view."""
+    def _apart(self, parts: int, views: int) -> Iterator[None]:
+        """Within the block, batches hold interleaved parts with a batch norm each; hooks are told of the views."""
         for norm in self.norms:
-            norm.views = views
+            norm.views = parts
         token = _VIEWS.set((views, False))
         try:
             yield

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from . import a2mim, checkpoints, layer_grafted, swav, tec
+from . import a2mim, checkpoints, layer_grafted, moco, swav, tec
 from .files import Words
 
 
@@ -28,10 +28,16 @@ def write_variant(source: Path, target: Path, seed: int = 5) -> None:
         'layer_grafted': layer_grafted.write,
         'tec': tec.write,
         'a2mim': a2mim.write,
-        'moco_swav': swav.write,
+        'moco_swav': _moco_swav,
         'transfer': checkpoints.write,
         'transfer/numeric': checkpoints.write_numeric,
     }
     for method, make in makers.items():
         (target / method).mkdir(parents=True)
         make(source / method, target / method, words)
+
+
+def _moco_swav(source: Path, target: Path, words: Words) -> None:
+    """One set for two methods."""
+    moco.write(source, target, words)
+    swav.write(source, target, words)

@@ -25,8 +25,6 @@ def write(source: Path, target: Path, words: Words) -> None:
     }
     for path in files_in(source):
         if not path.stem.startswith('swav_'):
-            if path.stem == 'augmentations':
-                save(target / path.name, _other_pipelines(load(path), words))
             continue
         content, kind = load(path), path.stem.split('_')[1]
         if path.suffix == '.npz':
@@ -71,10 +69,3 @@ def _other_schedules(content: Json, words: Words) -> Json:
     for group in content['semi_supervised']['groups']:
         random.shuffle(group['names'])
     return content
-
-
-def _other_pipelines(content: Json, words: Words) -> Json:
-    return {
-        'pipelines': renamed(content['pipelines'], words),
-        'crop_statistics': renamed(content['crop_statistics'], words),
-    }

@@ -29,5 +29,7 @@ def losses(model: Any, inputs: Any, **given: Any) -> dict[str, torch.Tensor]:
     for name, objective in model.objectives.items():
         views = model.views[name]
         seen = inputs[views] if isinstance(views, int) else [inputs[view] for view in views]
-        found[f'loss_{name}'] = model.weights[name] * sum(losses(objective, seen).values())
+        results = losses(objective, seen)
+        found[f'loss_{name}'] = model.weights[name] * sum(value for key, value in results.items() if 'loss' in key)
+        found |= {f'{name}_{key}': value for key, value in results.items() if 'loss' not in key}
     return found

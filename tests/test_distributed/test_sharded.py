@@ -25,6 +25,7 @@ from helpers import (
     vit_config,
 )
 from mmengine.logging import MessageHub
+from reference.moco import config as moco_with_queue
 from torch import nn
 
 from mmselfsup_graft.checkpoints import save_atomically
@@ -144,6 +145,7 @@ CASES: dict[str, Callable[[], Result]] = {
     'moco, recomputed': lambda: case(moco(), checkpointing=True),
     'moco with a fixed patch embedding': lambda: case(moco_config(vit_config(stop_grad_patch_embed=True))),
     'moco with frozen layers': lambda: case(moco(frozen_layers=1)),
+    'moco with a queue': lambda: case(moco_with_queue(vit_config(), queue_size=48)),
     'tec': lambda: case(tec_config(vit_config())),
     'multi-task': lambda: case(multi_task_config(vit_config())),
     'joint embedding': lambda: case(simclr()),

@@ -38,6 +38,7 @@ from torch import nn
 from mmselfsup_graft.analysis import measure_conflict
 from mmselfsup_graft.datasets import SeededSampler
 from mmselfsup_graft.models.masking import block_mask_from_noise
+from mmselfsup_graft.utils.shared_random import shared_generator
 
 WORLD, BATCH = 2, 8
 Result = dict[str, Any]
@@ -99,6 +100,24 @@ def moco(config: dict[str, Any] | None = None, **options: Any) -> Result:
     if 'noise' in inspect.signature(model.loss).parameters:
         model.loss = partial(model.loss, noise=[_share(n) for n in noise])
     return _backward(model, [_share(view) for view in views], mode='loss')
+
+
+def moco_with_queue(norm: str = 'BN', **options: Any) -> Result:
+    """MoCo v2 on a ResNet with a permutation drawn by all; one process makes two groups where the ranks have none."""
+    shared_generator().manual_seed(4)
+    groups = 1 if dist.is_initialized() or norm != 'BN' else WORLD
+    parts = {'type': 'mmpretrain.ResNet_CIFAR', **RESNET, 'norm_cfg': {'type': norm}}
+    neck = {'type': 'mmpretrain.MoCoV2Neck', 'hid_channels': 32, 'out_channels': 8}
+    result = moco(dict(type='MoCo', queue_size=24, backbone=parts, neck=neck, bn_groups=groups, **options))
+    # running statistics are those of a rank, or of one group after the other
+    kept = {k: v for k, v in result['state'].items() if norm != 'BN' or ('.bn' not in k and 'downsample.1' not in k)}
+    return {**result, 'state': kept}
+
+
+def moco_with_queue_on_a_vit() -> Result:
+    """MoCo v2 on a ViT: the joined batch."""
+    neck = {'type': 'mmpretrain.MoCoV2Neck', 'hid_channels': 16, 'out_channels': 8, 'with_avg_pool': False}
+    return moco(dict(type='MoCo', queue_size=24, backbone=vit_config(), neck=neck))
 
 
 def mae() -> Result:
@@ -312,6 +331,10 @@ CASES: dict[str, Callable[[], Result]] = {
     'moco on a ResNet': lambda: moco(moco_resnet_config()),
     'moco with a frozen patch embedding': lambda: moco(moco_config(vit_config(stop_grad_patch_embed=True))),
     'byol': lambda: moco(byol_config()),
+    'moco with a queue': moco_with_queue,
+    'moco with a queue, frozen layers': partial(moco_with_queue, frozen_layers=3),
+    'moco with a queue and joined norms': partial(moco_with_queue, 'PortableSyncBN'),
+    'moco with a queue on a ViT': moco_with_queue_on_a_vit,
     'mae': mae,
     'tec': tec,
     'tec on a ResNet': lambda: tec(partial(masked_tec.config, masked_tec.resnet(**RESNET)), (2, 2)),
@@ -382,6 +405,7 @@ def test_local_terms_differ_between_ranks(ranks: list[dict[str, Result]]) -> Non
     """The comparison above means something only if the ranks saw different data; replicated terms are equal."""
     for name in (
         'moco',
+        'moco with a queue',
         'mae',
         'tec',
         'simmim on a ResNet',

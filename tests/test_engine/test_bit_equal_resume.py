@@ -10,7 +10,7 @@ import pytest
 from helpers import tec_config, write_base_model
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from reference import masked_tec
+from reference import masked_tec, moco
 from test_datasets.test_fast.images import COLORS, CROP, FLIP, USABLE, write_photos
 from test_tools.tiny_runs import (
     Outcome,
@@ -229,6 +229,33 @@ def test_stopped_and_resumed_ends_with_the_same_bits(kind, interval, stops, graf
         assert runner.iter == SHORT
         assert_same_run(folder / f'iter_{SHORT}.pth', tmp_path / 'whole' / f'iter_{SHORT}.pth')
         assert (folder / 'history.jsonl').read_text() == (tmp_path / 'whole' / 'history.jsonl').read_text()
+
+
+@pytest.mark.parametrize('accumulated', [1, 2])
+def test_the_queue_and_its_permutations_are_resumed(accumulated, tmp_path, quick):
+    """MoCo, whose images change groups in every step, stopped within an epoch after its queue was full."""
+    model = moco.resnet(bn_groups=2, queue_size=24, temperature=0.3)
+    model['backbone']['in_channels'] = 1
+    content = {**tiny_config('cl', images=4 * SHORT), 'model': model}
+    content['param_scheduler'] = [dict(type='WarmupCosineLR', warmup=0, by_epoch=True)]
+    content['optim_wrapper'] = dict(
+        type='OptimWrapper',
+        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4, fused=True),
+        accumulative_counts=accumulated,
+    )
+    momentum = dict(type='MomentumScheduleHook', cosine=False)
+    checkpoint = dict(by_epoch=False, interval=4 - accumulated)  # never within a step
+    content['default_hooks'] |= {'checkpoint': checkpoint, 'momentum': momentum}
+    content['auto_scale_lr']['accumulated'] = accumulated
+    check_resumed(write_config(tmp_path / 'moco.py', content), tmp_path)
+    state = load(tmp_path / 'whole' / 'iter_8.pth')['state_dict']
+    assert state['key_queue.queue_ptr'].tolist() == [SHORT * 8 % 24]
+    rows = [json.loads(line) for line in (tmp_path / 'whole' / 'history.jsonl').read_text().splitlines()]
+    assert [row['lr'][0] for row in rows] == pytest.approx([0.1] * 4 + [0.05] * 4)
+    other = write_config(tmp_path / 'other.py', {**content, 'randomness': dict(seed=1)})
+    train_here(other, tmp_path / 'other')
+    with pytest.raises(AssertionError):
+        assert_same_run(tmp_path / 'other' / 'iter_8.pth', tmp_path / 'whole' / 'iter_8.pth')
 
 
 @pytest.mark.parametrize('mode', USABLE)

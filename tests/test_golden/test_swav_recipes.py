@@ -292,7 +292,7 @@ def assert_same(ours: Any, wanted: Any) -> None:
 
 
 def augmentations() -> dict[str, Any]:
-    (name,) = files('augmentation')
+    (name,) = files('augmentations')
     return golden_file(name, METHOD)
 
 

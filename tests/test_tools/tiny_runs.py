@@ -207,7 +207,7 @@ def assert_same_run(actual: Path, expected: Path) -> None:
     """Two checkpoints hold the same weights, optimizer, schedules, iteration and epoch, bit for bit."""
     first, second = load(actual), load(expected)
     assert any('momentum_encoder.' in name for name in second['state_dict']) == (
-        'MomentumEncoder' in second['meta']['cfg'] or 'MoCoV3' in second['meta']['cfg']
+        'MomentumEncoder' in second['meta']['cfg'] or 'MoCo' in second['meta']['cfg']
     )
     assert second['optimizer']['state']
     for content in (first, second):  # entries stand in the order in which parameters first got a gradient

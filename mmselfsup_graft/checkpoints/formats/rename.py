@@ -211,6 +211,23 @@ MAE_MODEL = RenameTable(
     )
 )
 
+# whole pre-training model: published MoCo v1 and v2 (without ``module.``) -> our MoCo. Its optimizer has
+# one group of both encoders, and momentum for the first alone; ours has only that one, in the same order
+MOCO_MODEL = RenameTable(
+    (
+        *(
+            pair
+            for theirs, ours in (('encoder_q', ''), ('encoder_k', 'momentum_encoder.'))
+            for pair in (
+                (f'{theirs}.fc.{{i}}', f'{ours}neck.mlp.{{i}}'),
+                (f'{theirs}.fc', f'{ours}neck.fc'),
+                (theirs, f'{ours}backbone'),
+            )
+        ),
+        *((name, f'key_queue.{name}') for name in ('queue', 'queue_ptr')),
+    )
+)
+
 # whole pre-training model: published MoCo v3 or Layer Grafted Pre-training (ViT) -> our MoCoV3; the projector is
 # called ``head`` there and lies inside the encoder
 MOCOV3_MODEL = RenameTable(

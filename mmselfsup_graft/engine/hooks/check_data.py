@@ -13,6 +13,7 @@ from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import are_numbers, share_classes, shown
 from mmselfsup_graft.engine.run_parts import unwrapped_model
 from mmselfsup_graft.errors import CheckpointError, ConfigError, GraftError
+from mmselfsup_graft.models.key_queue import KeyQueue
 from mmselfsup_graft.registry import DATASETS, HOOKS
 
 _NAMES = {'train': 'training', 'val': 'validation', 'test': 'test'}
@@ -28,7 +29,7 @@ class CheckDataHook(Hook):
 
     Raises:
         ConfigError: If head or data preprocessor have another number of classes than the training data, or the last
-            batch of an epoch has fewer images than the model needs.
+            batch of an epoch has fewer images than the model needs, or batches do not fit a queue.
         CheckpointError: When resuming a classifier on other classes.
         DataError: If validation or test data have a class that is not in the training data.
     """
@@ -43,6 +44,7 @@ class CheckDataHook(Hook):
         """Describe the data sets that are built; check the classifier; share the classes."""
         if isinstance(runner._train_loop, BaseLoop):
             check_last_batch(unwrapped_model(runner), runner.train_dataloader, runner.world_size)
+            check_queues(unwrapped_model(runner), runner.train_dataloader, runner.world_size)
         found = self._built(runner)
         train = found.get('train')
         if train is not None:
@@ -174,3 +176,15 @@ def check_last_batch(model: nn.Module, loader: DataLoader, world_size: int) -> N
             f'have {left * world_size}: {len(loader.dataset):,} images in batches of {loader.batch_size}; leave it '  # type: ignore[arg-type]
             'out (train_dataloader.drop_last=True) or use another train_dataloader.batch_size'
         )
+
+
+def check_queues(model: nn.Module, loader: DataLoader, world_size: int) -> None:
+    """Compare the queues of keys in the model with the batches, see :meth:`KeyQueue.check_batches`.
+
+    Raises:
+        ConfigError: If they do not fit.
+    """
+    for queue in (module for module in model.modules() if isinstance(module, KeyQueue)):
+        if loader.batch_size is not None:
+            images = len(loader.sampler) * world_size  # type: ignore[arg-type]
+            queue.check_batches(loader.batch_size * world_size, images, loader.drop_last)

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmselfsup_graft.registry import HOOKS
+from mmselfsup_graft.utils.shared_random import shared_generator
 
 _MIX = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: separates neighboring inputs
 _RANK = 0xD1B54A32D192ED03  # another such number: ranks of different seeds draw different numbers
@@ -38,13 +39,21 @@ class RandomStateHook(Hook):
 
 
 def seed_iteration(seed: int, rank: int, iteration: int) -> None:
-    """Seed Python, numpy and torch with a number that depends only on the three arguments."""
-    value = ((seed ^ 1) * _MIX + (seed >> 29) + rank * _RANK) % 2**64
-    value = ((value ^ (iteration + 1)) * _MIX + (value >> 29)) % 2**64
+    """Seed Python, numpy and torch with a number that depends only on the three arguments.
+
+    The generator that all ranks share gets the number of rank 0.
+    """
+    value = _mixed(seed, rank, iteration)
     random.seed(value)
     np.random.seed(value % 2**32)
     seed_torch = torch.manual_seed if _has_accelerator() else torch.default_generator.manual_seed
     seed_torch(value % 2**63)
+    shared_generator().manual_seed(_mixed(seed, 0, iteration) % 2**63)
+
+
+def _mixed(seed: int, rank: int, iteration: int) -> int:
+    value = ((seed ^ 1) * _MIX + (seed >> 29) + rank * _RANK) % 2**64
+    return ((value ^ (iteration + 1)) * _MIX + (value >> 29)) % 2**64
 
 
 @cache

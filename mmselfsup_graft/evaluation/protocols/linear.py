@@ -27,7 +27,7 @@ class LinearProtocol:
     Heads are ordered by scale, then factor, then weight decay; the base learning rate is ``scale * factor`` per 256
     images. SGD without momentum, cosine from epoch to epoch down to 0. After each epoch all heads are scored; of equal
     heads the last counts, of equal epochs the first. With one head, LARS, momentum, a warm-up and batch norm it is
-    MAE's linear probe (arXiv 2111.06377): ``configs/benchmarks/linear/linear-mae_*``.
+    MAE's linear probe (arXiv 2111.06377); with one head, momentum and ``milestones`` MoCo's.
 
     Attributes:
         scales: Outer loop of base learning rates.
@@ -49,6 +49,7 @@ class LinearProtocol:
         selection: Data for the choice of epoch and head: ``test`` (the paper's) or ``holdout``.
         holdout_share: Part of every class that is held out of training.
         seed: Of initial weights, order, augmentation and held-out part.
+        milestones: Epochs, counted from 0, from which on the rates are a tenth of those before; none: the cosine.
 
     Raises:
         ConfigError: If a value is outside its range.
@@ -71,6 +72,7 @@ class LinearProtocol:
     selection: str = 'test'
     holdout_share: float = 0.1
     seed: int = 0
+    milestones: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ('scales', 'factors', 'weight_decays'):
@@ -84,6 +86,10 @@ class LinearProtocol:
             raise ConfigError(f"evaluation.linear.optimizer is {self.optimizer!r}; choose 'sgd' or 'lars'")
         if not 0.0 <= self.momentum < 1.0:
             raise ConfigError(f'evaluation.linear.momentum is {self.momentum}; it must be in [0, 1)')
+        if any(not isinstance(each, int) or each < 1 for each in self.milestones):
+            raise ConfigError(f'evaluation.linear.milestones is {self.milestones}; they must be epochs from 1 on')
+        if self.milestones and (self.warmup_epochs or self.per_iteration):
+            raise ConfigError('evaluation.linear.milestones take neither warmup_epochs nor per_iteration')
         if not 0.0 <= self.warmup_epochs < self.epochs:
             raise ConfigError(
                 f'evaluation.linear.warmup_epochs is {self.warmup_epochs}; it must be at least 0 and less than epochs, '
@@ -103,8 +109,14 @@ class LinearProtocol:
         """Factor of the base learning rates."""
         return self.batch_size / 256 * (self.official_world_size if self.lr_factor == 'official' else 1)
 
+    def schedule(self, epoch: float) -> float:
+        """Factor of the learning rates in an epoch, counted from 0; a fraction is the share of it that is done."""
+        if self.milestones:
+            return float(0.1 ** sum(epoch >= each for each in self.milestones))
+        return self.cosine(epoch)
+
     def cosine(self, epoch: float) -> float:
-        """Factor of the schedule in an epoch, counted from 0; a fraction is the share of the epoch that is done."""
+        """Factor of the schedule without milestones."""
         if epoch < self.warmup_epochs:
             return epoch / self.warmup_epochs
         return 0.5 * (1.0 + math.cos(math.pi * (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)))
@@ -221,7 +233,7 @@ def train_heads(
     for epoch in range(protocol.epochs):
         for batch in batches(epoch):
             at = epoch + (batch.done if protocol.per_iteration else 0.0)
-            heads.step(batch.features, batch.labels, batch.total, protocol.cosine(at))
+            heads.step(batch.features, batch.labels, batch.total, protocol.schedule(at))
         accuracies = score(heads)
         index = len(accuracies) - 1 - int(accuracies[::-1].argmax())  # of equal heads the last
         if best is None or accuracies[index] > best.accuracy:

@@ -27,7 +27,7 @@ class LinearHeads:
         seed: Of the initial weights (normal, std 0.01; biases 0).
         batch_norm: Normalize features first by a batch norm without affine part (eps 1e-6), shared by all heads.
         device: Device of the heads.
-        momentum: Momentum of the update.
+        momentum: As in torch's SGD: the rates multiply the sum of gradients.
         trust: Coefficient of LARS; None for SGD.
     """
 
@@ -52,7 +52,7 @@ class LinearHeads:
         self.norm: nn.Module = PortableSyncBN(width, eps=1e-6, affine=False) if batch_norm else nn.Identity()
         self.norm = self.norm.to(device)
         self.momentum, self.trust = momentum, trust
-        self._means = [torch.zeros_like(value) for value in (self.weight, self.bias)] if momentum else None
+        self._sums = [torch.zeros_like(value) for value in (self.weight, self.bias)] if momentum else None
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
         """Scores [H, B, C] of features [B, D]."""
@@ -78,8 +78,8 @@ class LinearHeads:
         for index, (value, grad) in enumerate(((self.weight, weight_grad), (self.bias, bias_grad))):
             all_reduce(grad)
             change = self._adapted(value, grad)
-            if self._means is not None:
-                change = self._means[index].mul_(self.momentum).add_(change)
+            if self._sums is not None:
+                change = self._sums[index].mul_(self.momentum).add_(change)
             value -= factor * self.rates * change
 
     def _adapted(self, value: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:

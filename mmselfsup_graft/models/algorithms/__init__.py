@@ -7,6 +7,7 @@ from .classifier import GraftedClassifier
 from .joint_embedding import JointEmbedding
 from .mae import MAE
 from .masked_tec import MaskedTEC
+from .moco import MoCo
 from .mocov3 import MoCoV3
 from .multi_task import MultiTask
 from .simmim import SimMIM
@@ -21,6 +22,7 @@ __all__ = [
     'GraftedClassifier',
     'JointEmbedding',
     'MaskedTEC',
+    'MoCo',
     'MoCoV3',
     'MultiTask',
     'SelfSupAlgorithm',

@@ -129,7 +129,7 @@ class SelfSupAlgorithm(Grafting, BaseSelfSupervisor):
     def parse_losses(self, losses: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Sum of all losses, and what to log; ``loss`` in the log is that sum, also when an algorithm uses the name."""
         total, log_vars = super().parse_losses(losses)
-        if len(losses) > 1 and 'loss' in losses:
+        if 'loss' in losses and sum('loss' in name for name in losses) > 1:
             log_vars['loss_objective'] = log_vars['loss']
         log_vars['loss'] = total
         return total, log_vars

@@ -76,10 +76,11 @@ class MultiTask(SelfSupAlgorithm):
         Raises:
             ConfigError: If there are fewer views than the objectives ask for.
         """
-        losses = {}
-        for name, objective in self._algorithms().items():
-            losses[name] = torch.stack(list(objective.loss(self._views_of(name, inputs)).values())).sum()
-        return losses
+        return {name: _total(results) for name, results in self._results(inputs).items()}
+
+    def _results(self, inputs: Sequence[torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+        """What every objective returns, by its name."""
+        return {name: each.loss(self._views_of(name, inputs)) for name, each in self._algorithms().items()}
 
     def _views_of(self, name: str, inputs: Sequence[torch.Tensor]) -> Any:
         wanted = self.views[name]
@@ -92,9 +93,19 @@ class MultiTask(SelfSupAlgorithm):
         return inputs[wanted] if isinstance(wanted, int) else [inputs[number] for number in wanted]
 
     def loss(self, inputs: Sequence[torch.Tensor], data_samples: Any = None) -> dict[str, torch.Tensor]:
-        """Weighted loss of every objective as ``loss_<name>``; ``inputs`` as in :meth:`objective_losses`."""
-        losses = self.objective_losses(inputs)
-        return self.add_l1({f'loss_{name}': self.weights[name] * loss for name, loss in losses.items()})
+        """Weighted loss of every objective as ``loss_<name>``; ``inputs`` as in :meth:`objective_losses`.
+
+        What an objective gives to be logged, such as MoCo's accuracy, is called ``<name>_accuracy``.
+        """
+        results = self._results(inputs)
+        losses = {f'loss_{name}': self.weights[name] * _total(each) for name, each in results.items()}
+        logged = {f'{name}_{key}': v for name, each in results.items() for key, v in each.items() if 'loss' not in key}
+        return self.add_l1({**losses, **logged})
+
+
+def _total(results: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Sum of the losses among the results of an objective."""
+    return torch.stack([value for key, value in results.items() if 'loss' in key]).sum()
 
 
 def _check_objective(name: str, options: Mapping[str, Any]) -> None:

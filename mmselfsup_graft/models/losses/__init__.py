@@ -2,7 +2,7 @@
 
 from .area_pooling import area_weights
 from .clustering import logsumexp_over_ranks, sinkhorn, swapped_loss
-from .contrastive import info_nce, nt_xent, vicreg
+from .contrastive import info_nce, info_nce_queue, nt_xent, unit_rows, vicreg
 from .distillation import attention_row_loss, hidden_feature_loss
 from .frequency import focal_frequency_loss, fourier_error
 from .pixels import ERROR_MODES, at_least_float32, masked_l1, masked_mean, regression_error
@@ -17,6 +17,7 @@ __all__ = [
     'fourier_error',
     'hidden_feature_loss',
     'info_nce',
+    'info_nce_queue',
     'l1_weight_distance',
     'logsumexp_over_ranks',
     'masked_l1',
@@ -25,5 +26,6 @@ __all__ = [
     'regression_error',
     'sinkhorn',
     'swapped_loss',
+    'unit_rows',
     'vicreg',
 ]

@@ -1,8 +1,12 @@
 """Contrastive losses. All work in float32 at least, also under autocast."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather, get_rank, get_world_size
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.distributed.nn.functional import all_gather as all_gather_with_grad
 
 from .pixels import at_least_float32
@@ -29,6 +33,65 @@ def info_nce(queries: torch.Tensor, keys: torch.Tensor, temperature: float) -> t
         logits = queries @ keys.t() / temperature  # [B, B * world]
         labels = torch.arange(len(queries), device=queries.device) + len(queries) * get_rank()
         return 2 * temperature * F.cross_entropy(logits, labels)
+
+
+def unit_rows(features: torch.Tensor) -> torch.Tensor:
+    """Features [B, D] divided by their length, or by 1e-12 if that is larger."""
+    with torch.autocast(features.device.type, enabled=False):
+        return F.normalize(at_least_float32(features), dim=1)
+
+
+def info_nce_queue(
+    queries: torch.Tensor, keys: torch.Tensor, queue: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """MoCo's loss (He et al., arXiv 1911.05722, equation 1): cross entropy of ``[q k, q Q] / t``, the first is right.
+
+    Over ranks: the local mean; with one queue on all ranks, the mean of the ranks equals one process on the joined
+    batch.
+
+    Args:
+        queries: [B, D] of length 1; gradients flow through these only.
+        keys: [B, D] of length 1.
+        queue: [D, K] columns of length 1, none of this batch. It may change before the backward pass.
+        temperature: t, > 0.
+
+    Returns:
+        The loss, a scalar, and the per cent of queries whose key is nearer than all others, a scalar.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        loss, right = _QueueCrossEntropy.apply(queries, keys.detach(), queue.detach(), temperature)
+        return loss, 100.0 * right
+
+
+class _QueueCrossEntropy(Function):
+    """Loss of :func:`info_nce_queue` and the share of right answers.
+
+    The gradient is computed with the loss, so nothing of the size of the queue is copied or kept for the backward pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: torch.Tensor, keys: torch.Tensor, queue: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        scaled = queries / temperature
+        own = (scaled * keys).sum(1, keepdim=True)  # [B, 1]
+        others = scaled @ queue  # [B, K]
+        nearest = others.amax(1, keepdim=True)
+        largest = torch.maximum(own, nearest)
+        weights, of_own = others.sub_(largest).exp_(), (own - largest).exp()
+        total = weights.sum(1, keepdim=True) + of_own
+        loss, right = (largest + total.log() - own).mean(), (own >= nearest).to(own.dtype).mean()
+        if ctx.needs_input_grad[0]:
+            gradient = (weights @ queue.t() + of_own * keys) / total - keys  # [B, D]
+            ctx.save_for_backward(gradient / (temperature * len(queries)))
+        ctx.mark_non_differentiable(right)
+        return loss, right
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_loss: torch.Tensor, of_right: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return of_loss * gradient, None, None, None
 
 
 def _gather_with_grad(x: torch.Tensor) -> torch.Tensor:

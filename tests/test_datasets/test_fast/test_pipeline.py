@@ -68,6 +68,22 @@ def test_images_are_those_of_the_pil_pipeline(folder, pipeline, mode):
             assert means.median() < 1
 
 
+@pytest.mark.parametrize('mode', USABLE)
+@pytest.mark.parametrize('name', ['imagenet_moco-v1_224', 'imagenet_moco-v2_224', 'folder_moco-v2_64'])
+def test_views_of_moco(folder, name, mode):
+    """Gray before a jitter of large hue in v1; all hues come out as PIL's, up to rounding between the steps."""
+    pipeline = Config.fromfile(CONFIGS / '_base_' / 'datasets' / f'{name}.py').train_pipeline
+    pil, fast = dataset(folder, pipeline, False), dataset(folder, pipeline, mode)
+    for epoch in range(3):
+        pil.set_epoch(epoch)
+        fast.set_epoch(epoch)
+        expected, found = (torch.cat(views_of(each.__getitems__(range(6)))) for each in (pil, fast))
+        assert found.shape == (12, 3, *[int(name.rsplit('_', 1)[1])] * 2)
+        means = (expected - found).abs().mean((1, 2, 3))
+        assert means.max() < 3  # in gray levels
+        assert means.median() < 1
+
+
 def test_modes_agree(folder):
     found = {mode: views_of(dataset(folder, TWO_VIEWS, mode).__getitems__(range(6))) for mode in USABLE}
     for one, other in zip(found['device'], found['nvjpeg']):
