@@ -104,8 +104,24 @@ def _joint(head: str) -> Callable[[str], Config | None]:
     return config
 
 
+def _mocov2(backbone: str) -> Config:
+    pooled = BACKBONES[backbone][2]
+    sizes = {'in_channels': WIDTH, 'hid_channels': WIDTH, 'out_channels': 8}
+    neck = {'type': 'mmpretrain.MoCoV2Neck', **sizes, 'with_avg_pool': pooled}
+    encoder = BACKBONES[backbone][0]
+    return {'type': 'MoCo', 'backbone': encoder, 'neck': neck, 'queue_size': 2 * BATCH, 'bn_groups': 1}
+
+
+def _swav(backbone: str) -> Config:
+    neck = mlp_config(WIDTH, WIDTH, 8, 2, with_last_bn=False)
+    head = {'type': 'PrototypeHead', 'num_prototypes': 5}
+    return {'type': 'SwAV', 'backbone': BACKBONES[backbone][0], 'neck': neck, 'head': head}
+
+
 CONTRASTIVE: dict[str, Callable[[str], Config | None]] = {
     'MoCo v3': _mocov3,
+    'MoCo v2': _mocov2,
+    'SwAV': _swav,
     'SimCLR': _joint('NTXentHead'),
     'VICReg': _joint('VICRegHead'),
 }
