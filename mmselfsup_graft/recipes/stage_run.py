@@ -62,6 +62,8 @@ def _train(stage: Stage, cfg: Config, checkpoint: str | None) -> dict[str, Any]:
     if stage.kind == FINETUNE:
         results = _finetune(stage, cfg, str(checkpoint))
     else:
+        # writes progress.json; configs of other libraries (a detector's) have no such hook
+        cfg.default_hooks.setdefault('history', {'type': 'mmselfsup_graft.HistoryHook'})
         train(cfg)
     if not is_main_process():
         return {}
