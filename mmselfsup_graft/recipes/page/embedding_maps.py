@@ -15,6 +15,7 @@ from mmselfsup_graft.analysis.embedding.measure import (
     possible_share,
     same_class_share,
 )
+from mmselfsup_graft.analysis.pages.shown import Embedding, Representation, Sample
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import share_classes
 from mmselfsup_graft.errors import NonFiniteError
@@ -24,8 +25,6 @@ from mmselfsup_graft.evaluation.score_table import FEATURE_NAMES
 from mmselfsup_graft.recipes.recipe import Recipe, stage_checkpoint
 from mmselfsup_graft.recipes.report_settings import BASELINES, scored_features
 from mmselfsup_graft.registry import DATASETS
-
-from .content import Embedding, Representation, Sample
 
 _MOST_IMAGES = 400
 FEWEST_IMAGES = 3

@@ -6,7 +6,7 @@ from html import escape
 
 from mmselfsup_graft.analysis.figures.layer_axis import by_depth
 
-from .content import TrainingRun
+from .shown import TrainingRun
 
 _MOST_POINTS = 400
 _TICKS = 4

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .content import Embedding, Representation, Sample
 from .images import data_uri, drawing_ink, in_color, is_pixelated, recolored, sheet
 from .palette import COLORED, DARK, LIGHT, OTHER
+from .shown import Embedding, Representation, Sample
 
 _COVERED = 0.5  # share of a map that its images would cover without overlap
 _LARGEST, _TILE = 9.0, 48  # per cent of a map's width, and dots in the sheet
