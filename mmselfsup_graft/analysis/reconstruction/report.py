@@ -12,7 +12,7 @@ from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.scanning import scan_folder
 from mmselfsup_graft.datasets.transforms import CorruptImage, build_pipeline
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
+from mmselfsup_graft.evaluation.other_pipeline import image_size, plain_pipeline, with_pipeline
 from mmselfsup_graft.evaluation.whole_model import load_model
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.utils.progress import Progress
@@ -85,7 +85,7 @@ def _reconstructed(
     for checkpoint in checkpoints:
         model: Any = load_model(cfg, checkpoint)
         reconstructor, _ = find_reconstructor(model)
-        size = image_size(cfg, model)
+        size = image_size(cfg, model.backbone)
         if batches is None:
             batches = _batches(cfg, size, files, count, side)
         parts = [
@@ -122,34 +122,6 @@ def checkpoint_labels(checkpoints: Sequence[Path]) -> list[str]:
     if len(set(labels)) < len(labels):
         labels = [f'{number}: {label}' for number, label in enumerate(labels, 1)]
     return labels
-
-
-def image_size(cfg: Config, model: Any) -> tuple[int, int]:
-    """Height and width of the images that a model was trained on.
-
-    A ViT is built for one size; for other encoders it is the last size in the pipeline of the training data, or that
-    of the data set.
-
-    Raises:
-        ConfigError: If neither defines it.
-    """
-    built_for = getattr(model.backbone, 'img_size', None)
-    dataset = cfg.train_dataloader.dataset
-    pipeline = [step['size'] for step in dataset.get('pipeline', []) if isinstance(step, dict) and 'size' in step]
-    for size in (built_for, *reversed(pipeline), dataset.get('window'), dataset.get('img_size')):
-        if size is not None:
-            return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    raise ConfigError('the config does not define the image size: its training pipeline has no crop with a size')
-
-
-def plain_pipeline(cfg: Config, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Deterministic transforms of any image to ``size`` with the channels of the model."""
-    return [
-        dict(type='LoadImage', channels=cfg.model.backbone.get('in_channels', 3)),
-        dict(type='mmpretrain.torchvision/Resize', size=max(size), interpolation='bicubic'),
-        dict(type='mmpretrain.torchvision/CenterCrop', size=size),
-        dict(type='mmpretrain.PackInputs'),
-    ]
 
 
 def images_of(cfg: Config, size: tuple[int, int], count: int) -> torch.Tensor:
