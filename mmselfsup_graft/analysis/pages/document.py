@@ -69,6 +69,7 @@ def map_values(sample: Sample, representations: tuple[Representation, ...]) -> d
         'sample': sample,
         'sheets': maps.make_sheets(sample),
         'size': maps.image_size(sample),
+        'zoom': maps.zoom(sample),
         'legend': maps.legend(sample),
         'maps': [(each, maps.points_of(each, sample), maps.tags_of(each, sample)) for each in representations],
         'pixelated': is_pixelated(sample.images[0]),

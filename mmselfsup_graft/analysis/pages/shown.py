@@ -36,12 +36,19 @@ class Sample:
         labels: [N] class numbers, or None.
         classes: Names of the classes, in the order of the labels.
         total: Number of images they were chosen from.
+        names: Of the images; empty if they have none.
     """
 
     images: Sequence[Image]
     labels: np.ndarray | None
     classes: tuple[str, ...]
     total: int
+    names: Sequence[str] = ()
+
+    def caption(self, number: int) -> str:
+        """Class and name of an image, as far as it has them."""
+        known = (self.class_of(number), self.names[number] if self.names else '')
+        return ' · '.join(text for text in known if text)
 
     def class_of(self, number: int) -> str:
         """Name of the class of an image; empty if there are no labels."""

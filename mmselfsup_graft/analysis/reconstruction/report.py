@@ -9,9 +9,9 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 
 from mmselfsup_graft.datasets import SelfSupDataset
-from mmselfsup_graft.datasets.scanning import scan_folder
 from mmselfsup_graft.datasets.transforms import CorruptImage, build_pipeline
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.evaluation.embedding.pixels import image_files
 from mmselfsup_graft.evaluation.other_pipeline import image_size, plain_pipeline, with_pipeline
 from mmselfsup_graft.evaluation.whole_model import load_model
 from mmselfsup_graft.registry import DATASETS
@@ -148,16 +148,8 @@ def images_of_files(files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]]
         DataError: If one is missing or cannot be read, or a folder has none.
     """
     transform = Compose(build_pipeline([dict(step) for step in pipeline]))
-    paths: list[Path] = []
-    for file in files:
-        if file.is_dir():
-            found = scan_folder(str(file))
-            found.left_out.check(len(found.paths), 1, str(file))  # logged only; these images are only for viewing
-            paths += [file / name for name in found.paths[:count]]
-        else:
-            paths.append(file)
     images = []
-    for path in paths:
+    for path in image_files(files, count):
         try:
             images.append(transform({'img_path': str(path)})['inputs'])
         except CorruptImage as error:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from mmengine.dataset import Compose
 from PIL import Image
 
 from mmselfsup_graft.datasets.image_modes import UnknownRange, to_rgb
+from mmselfsup_graft.datasets.scanning import scan_folder
 from mmselfsup_graft.datasets.transforms import CorruptImage, build_pipeline
 from mmselfsup_graft.errors import ConfigError, DataError
 
@@ -36,6 +38,23 @@ def as_pixels(images: Images, pipeline: Sequence[dict]) -> torch.Tensor:
         raise ConfigError('the size of the encoder is not known: give the size, or images as a tensor [N, C, H, W]')
     transform = Compose(build_pipeline([dict(step) for step in pipeline]))
     return torch.stack([_load(image, number, transform) for number, image in enumerate(images)])
+
+
+def image_files(files: Sequence[Path], count: int) -> list[Path]:
+    """All given files, and the first ``count`` images of every folder among them.
+
+    Raises:
+        DataError: If a folder holds no image.
+    """
+    paths: list[Path] = []
+    for file in files:
+        if file.is_dir():
+            found = scan_folder(str(file))
+            found.left_out.check(len(found.paths), 1, str(file))  # logged only; these images are only for viewing
+            paths += [file / name for name in found.paths[:count]]
+        else:
+            paths.append(file)
+    return paths
 
 
 def _load(image: Any, number: int, transform: Compose) -> torch.Tensor:
