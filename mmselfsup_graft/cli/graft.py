@@ -44,6 +44,7 @@ COMMANDS = {
     'map': Command('visualization.map_features', 'map of images by their features, one HTML page'),
     'neighbors': Command('visualization.nearest_neighbors', 'nearest neighbors, near-duplicates and outliers'),
     'attention': Command('visualization.attention_maps', 'attention and patch features of an encoder over images'),
+    'browse': Command('visualization.browse_dataset', 'what a config feeds its model: views and masks'),
     'conflict': Command('analysis_tools.gradient_conflict', 'gradient conflict over depth, and where to graft'),
     'interaction': Command('analysis_tools.interaction_strength', 'multi-order interaction strength'),
     'spectrum': Command('analysis_tools.feature_spectrum', 'spectrum of features over depth'),

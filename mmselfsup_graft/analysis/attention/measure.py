@@ -47,8 +47,8 @@ def attention_maps(backbone: Any, images: torch.Tensor, block: int | None = None
     """
     if not has_attention(backbone):
         raise ConfigError(
-            f'{type(backbone).__name__} has no attention that can be drawn; use a plain ViT, or draw the patch features '
-            'alone'
+            f'{type(backbone).__name__} has no attention that can be drawn; use a plain ViT, or draw patch '
+            'features alone'
         )
     depth = len(backbone.layers)
     number = depth if block is None else block
