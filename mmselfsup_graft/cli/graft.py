@@ -50,9 +50,11 @@ COMMANDS = {
     'spectrum': Command('analysis_tools.feature_spectrum', 'spectrum of features over depth'),
     'reconstruct': Command('analysis_tools.reconstruct', 'draw reconstructions of masked images'),
     'compare-seeds': Command('analysis_tools.compare_seeds', 'mean and spread over seeds, and claims'),
+    'check-data': Command('dataset_tools.check_data', 'read all images of folders: unreadable files, sizes, copies'),
     'make-shards': Command('dataset_tools.make_shards', 'write a folder of images as tar archives'),
     'make-split': Command('dataset_tools.make_split', 'write the list of a class-balanced part'),
     'store-resized': Command('dataset_tools.store_resized', 'write a resized copy of a folder of images'),
+    'config': Command('misc.print_config', 'the resolved config, with the file that each value comes from'),
     'check-env': Command('check_env', 'what is installed, and the command for what is missing'),
     'completion': Command('completion', 'print the completion script of a shell'),
 }
