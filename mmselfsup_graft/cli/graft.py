@@ -46,6 +46,7 @@ COMMANDS = {
     'attention': Command('visualization.attention_maps', 'attention and patch features of an encoder over images'),
     'browse': Command('visualization.browse_dataset', 'what a config feeds its model: views and masks'),
     'conflict': Command('analysis_tools.gradient_conflict', 'gradient conflict over depth, and where to graft'),
+    'logs': Command('analysis_tools.analyze_logs', 'progress, speed, time left and curves of runs'),
     'interaction': Command('analysis_tools.interaction_strength', 'multi-order interaction strength'),
     'spectrum': Command('analysis_tools.feature_spectrum', 'spectrum of features over depth'),
     'reconstruct': Command('analysis_tools.reconstruct', 'draw reconstructions of masked images'),
