@@ -47,6 +47,7 @@ COMMANDS = {
     'browse': Command('visualization.browse_dataset', 'what a config feeds its model: views and masks'),
     'conflict': Command('analysis_tools.gradient_conflict', 'gradient conflict over depth, and where to graft'),
     'logs': Command('analysis_tools.analyze_logs', 'progress, speed, time left and curves of runs'),
+    'flops': Command('analysis_tools.get_flops', 'operations and parameters of a training config'),
     'interaction': Command('analysis_tools.interaction_strength', 'multi-order interaction strength'),
     'spectrum': Command('analysis_tools.feature_spectrum', 'spectrum of features over depth'),
     'reconstruct': Command('analysis_tools.reconstruct', 'draw reconstructions of masked images'),

@@ -1,6 +1,6 @@
 """Data sets with another pipeline, and the plain one that brings any image to the size of an encoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -45,12 +45,24 @@ def image_size(cfg: Config, backbone: Any) -> tuple[int, int]:
         ConfigError: If none of them defines it.
     """
     dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
-    pipeline = [step['size'] for step in dataset.get('pipeline', []) if isinstance(step, dict) and 'size' in step]
+    pipeline = list(_sizes(dataset.get('pipeline', [])))
     given = (cfg.get('image_size'), getattr(backbone, 'img_size', None))
     for size in (*given, *reversed(pipeline), dataset.get('window'), dataset.get('img_size')):
         if size is not None:
             return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     raise ConfigError('the config does not define the image size: its training pipeline has no crop with a size')
+
+
+def _sizes(steps: Any) -> Iterator[Any]:
+    """All values of ``size`` in the steps of a pipeline, also of those inside views, in their order."""
+    if isinstance(steps, Mapping):
+        if steps.get('size') is not None:
+            yield steps['size']
+        for value in steps.values():
+            yield from _sizes(value)
+    elif isinstance(steps, list | tuple):
+        for step in steps:
+            yield from _sizes(step)
 
 
 def folder_pipeline(cfg: Config, backbone: Any) -> list[dict[str, Any]]:
