@@ -19,7 +19,7 @@ from mmselfsup_graft.engine.train import train as _train
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.evaluation.embedding.folder_features import Extraction, embed_data, folder_data
 from mmselfsup_graft.evaluation.embedding.image_table import ImageTable
-from mmselfsup_graft.evaluation.embedding.pixels import Images
+from mmselfsup_graft.evaluation.embedding.raw_images import Images
 from mmselfsup_graft.evaluation.embedding.write_features import write_folder_features
 from mmselfsup_graft.evaluation.encoders import Encoder
 from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning

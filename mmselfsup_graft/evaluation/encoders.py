@@ -21,7 +21,7 @@ from mmselfsup_graft.registry import DATASETS, MODELS
 from .backbones import load_backbone
 from .cache import FeatureCache
 from .embedding.file_config import config_of_file
-from .embedding.pixels import Images, as_pixels
+from .embedding.raw_images import Images, as_pixels
 from .features import Embedded, device_of, embed, pixel_encoder
 from .other_pipeline import folder_pipeline
 from .pooling import check_features, default_feature, encode_images, feature_parts, has_class_token

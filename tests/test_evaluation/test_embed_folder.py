@@ -196,3 +196,51 @@ def test_damaged_tables_and_images(checkpoint, tmp_path):
         encoder([tmp_path / 'x.csv'])
     with pytest.raises(DataError, match='image 1 is a'):
         encoder([np.zeros((3, 16, 16))])
+
+
+KINDS = {
+    'resnet': dict(type='mmpretrain.ResNet', depth=18, base_channels=8, stem_channels=8),
+    'convnext': dict(type='mmpretrain.ConvNeXt', arch=dict(depths=[1, 1, 2, 1], channels=[8, 16, 24, 32])),
+    'swin': dict(
+        type='mmpretrain.SwinTransformer',
+        arch=dict(embed_dims=8, depths=[2, 2, 2, 2], num_heads=[1, 2, 2, 4]),
+        img_size=64,
+        window_size=2,
+    ),
+    'beit': dict(
+        type='mmpretrain.BEiTViT',
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
+        img_size=32,
+        patch_size=8,
+        out_type='avg_featmap',
+        final_norm=False,
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_encoders_of_all_families_from_their_file(kind, tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MODELS.build(KINDS[kind])
+        for value in model.parameters():
+            torch.nn.init.normal_(value, std=0.1)
+    model.eval()
+    path, side = tmp_path / f'{kind}.pth', KINDS[kind].get('img_size', 64)
+    state = {f'backbone.{name}': value for name, value in model.state_dict().items()}
+    save_atomically(
+        {
+            'state_dict': state,
+            'meta': {
+                'encoder': {'mean': MEAN, 'std': STD, 'num_heads': 2} if kind == 'beit' else {'mean': MEAN, 'std': STD}
+            },
+        },
+        path,
+    )
+    images = torch.randint(0, 256, (3, 3, side, side), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    encoder = graft.Encoder.from_checkpoint(path, size=(side, side))
+    shift, scale = (torch.tensor(each).view(1, -1, 1, 1) for each in (MEAN, STD))
+    with torch.no_grad():
+        output = model((images.float() - shift) / scale)[-1]
+    expected = output.flatten(2).mean(2) if output.dim() == 4 else output
+    np.testing.assert_allclose(encoder(images, 'patch_mean'), expected, rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ from mmselfsup_graft.analysis.pages.document import render, write_html
 from mmselfsup_graft.analysis.pages.picture import Picture, picture
 from mmselfsup_graft.analysis.pages.shown import Image
 from mmselfsup_graft.errors import DataError, NonFiniteError
-from mmselfsup_graft.evaluation.embedding.pixels import as_pixels, image_files
+from mmselfsup_graft.evaluation.embedding.raw_images import as_pixels, image_files
 from mmselfsup_graft.evaluation.encoders import Encoder
 from mmselfsup_graft.evaluation.features import device_of
 

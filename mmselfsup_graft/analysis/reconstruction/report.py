@@ -11,7 +11,7 @@ from mmengine.dataset import Compose
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.transforms import CorruptImage, build_pipeline
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.evaluation.embedding.pixels import image_files
+from mmselfsup_graft.evaluation.embedding.raw_images import image_files
 from mmselfsup_graft.evaluation.other_pipeline import image_size, plain_pipeline, with_pipeline
 from mmselfsup_graft.evaluation.whole_model import load_model
 from mmselfsup_graft.registry import DATASETS
