@@ -88,7 +88,7 @@ def test_commands(table, tmp_path, capsys):
     map_features.main([str(tmp_path / 'features.csv'), '--out', str(page), '--methods', 'PCA'])
     assert 'map of 11 images' in capsys.readouterr().out
     nearest_neighbors.main([str(tmp_path / 'features.csv'), '--out', str(page), '--overwrite'])
-    assert '3 near-duplicates in 1 groups' in capsys.readouterr().out
+    assert '3 near-duplicates (groups: 1)' in capsys.readouterr().out
     with pytest.raises(ConfigError, match='exists already'):
         map_features.main([str(tmp_path / 'features.csv'), '--out', str(page)])
     with pytest.raises(ConfigError, match='give --model'):

@@ -36,7 +36,7 @@ def layout(features: np.ndarray, method: str = 't-SNE', seed: int = 0) -> tuple[
     if method == 'PCA' or len(unit) < _FEWEST:
         return start, 'PCA'
     if umap is not None:
-        reducer = umap.UMAP(n_neighbors=min(15, len(unit) - 1), metric='cosine', random_state=seed)
+        reducer = umap.UMAP(n_neighbors=min(15, len(unit) - 1), metric='cosine', random_state=seed, n_jobs=1)
         return reducer.fit_transform(unit).astype(np.float64), 'UMAP'
     from sklearn.manifold import TSNE  # slow to import and needed here only
 

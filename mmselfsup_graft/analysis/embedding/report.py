@@ -28,12 +28,30 @@ class Similar(NamedTuple):
     """What :func:`write_neighbors` found.
 
     Attributes:
-        groups: Numbers of images of every group of near-duplicates.
+        groups: Numbers of images of every group of near-duplicates, groups and images with equal ones first.
         outliers: Numbers of images, the farthest from their neighbors first.
     """
 
     groups: list[list[int]]
     outliers: list[int]
+
+
+class Member(NamedTuple):
+    """An image of a group of near-duplicates: its number, its largest similarity to another one, and how they are the
+    same.
+    """
+
+    row: int
+    similarity: float
+    kind: str
+
+
+_KINDS = ('same file', 'same pixels', 'similar')
+
+
+def list_files(target: Path) -> tuple[Path, Path]:
+    """The lists of near-duplicates and outliers beside a page."""
+    return target.with_name(f'{target.stem}_duplicates.csv'), target.with_name(f'{target.stem}_outliers.csv')
 
 
 def write_neighbors(
@@ -68,22 +86,9 @@ def write_neighbors(
     found = near_duplicates(table.vectors, threshold)
     distance = neighbor_distance(table.vectors, count)
     farthest = np.argsort(-distance, kind='stable')
-    kinds = [_kinds(table, group) for group in found.groups]
-    lists = {kind: target.with_name(f'{target.stem}_{kind}.csv') for kind in ('duplicates', 'outliers')}
-    write_rows(
-        lists['duplicates'],
-        ('group', 'path', 'similarity', 'kind'),
-        [
-            (number, table.paths[row], f'{value:.6f}', kind)
-            for number, (group, values, said) in enumerate(zip(found.groups, found.similarity, kinds), 1)
-            for row, value, kind in zip(group, values, said)
-        ],
-    )
-    write_rows(
-        lists['outliers'],
-        ('path', 'distance'),
-        [(table.paths[row], f'{distance[row]:.6f}') for row in farthest.tolist()],
-    )
+    groups = [_members(table, *each) for each in zip(found.groups, found.similarity)]
+    groups.sort(key=lambda group: _KINDS.index(group[0].kind))
+    lists = _write_lists(table, target, groups, distance, farthest)
     show = _Pictures(table)
     facts = {**(about or {}), 'Images': f'{len(table):,}', 'Classes': str(len(names) or 'no labels')}
     facts['Near-duplicates'] = f'{sum(map(len, found.groups)):,} images in {len(found.groups):,} groups'
@@ -95,15 +100,15 @@ def write_neighbors(
         facts=facts,
         rows=_neighbor_rows(show, table, asked, count),
         share=_share(table, labels, count),
-        groups=[_group(show, *each) for each in list(zip(found.groups, found.similarity, kinds))[:_MOST_GROUPS]],
+        groups=[_drawn(show, group) for group in groups[:_MOST_GROUPS]],
         more_groups=max(0, len(found.groups) - _MOST_GROUPS),
         threshold=f'{threshold:g}',
-        list=lists['duplicates'].name,
+        list=lists[0].name,
         count=count,
         outliers=[show(row, f'{distance[row]:.3f}') for row in farthest[:_QUERIES].tolist()],
     )
     write_html(page, target)
-    return Similar(found.groups, farthest.tolist())
+    return Similar([[each.row for each in group] for group in groups], farthest.tolist())
 
 
 class _Pictures:
@@ -135,14 +140,10 @@ def _asked(table: ImageTable, queries: Sequence[str], labels: np.ndarray | None)
     return np.array([places[str(Path(query).absolute())] for query in queries])
 
 
-def _group(
-    show: _Pictures, group: Sequence[int], similarity: Sequence[float], kinds: Sequence[str]
-) -> tuple[list[Picture], int]:
+def _drawn(show: '_Pictures', group: Sequence[Member]) -> tuple[list[Picture], int]:
     """The first pictures of a group of near-duplicates, and the number of further ones."""
-    pictures = [show(row, f'{kind}, {value:.3f}') for row, value, kind in zip(group, similarity, kinds)][
-        :_MOST_OF_GROUP
-    ]
-    return pictures, len(group) - len(pictures)
+    shown = group[:_MOST_OF_GROUP]
+    return [show(each.row, f'{each.kind}, {each.similarity:.3f}') for each in shown], len(group) - len(shown)
 
 
 def _neighbor_rows(
@@ -166,16 +167,33 @@ def _share(table: ImageTable, labels: np.ndarray | None, count: int) -> str:
     return f'Of {len(rows):,} images, {100 * share:.1f} % of the {near} nearest are of the same class.'
 
 
-def _kinds(table: ImageTable, group: Sequence[int]) -> list[str]:
-    """Of every image of a group, whether another one has the same bytes or the same pixels, or is only similar."""
+def _members(table: ImageTable, group: Sequence[int], similarity: Sequence[float]) -> list[Member]:
+    """A group of near-duplicates, equal ones first; each is compared with all others by its bytes and its pixels."""
     contents = [_digests(table.paths[row]) for row in group]
-    said = []
+    members = []
     for number, (file, pixels) in enumerate(contents):
         others = contents[:number] + contents[number + 1 :]
         same_file = bool(file) and any(file == other for other, _ in others)
         same_pixels = bool(pixels) and any(pixels == other for _, other in others)
-        said.append('same file' if same_file else 'same pixels' if same_pixels else 'similar')
-    return said
+        kind = _KINDS[0] if same_file else _KINDS[1] if same_pixels else _KINDS[2]
+        members.append(Member(group[number], similarity[number], kind))
+    return sorted(members, key=lambda each: _KINDS.index(each.kind))
+
+
+def _write_lists(
+    table: ImageTable, target: Path, groups: Sequence[Sequence[Member]], distance: np.ndarray, farthest: np.ndarray
+) -> list[Path]:
+    """Write near-duplicates and outliers as CSV beside the page; returns the files."""
+    duplicates, outliers = list_files(target)
+    rows = [
+        (number, table.paths[each.row], f'{each.similarity:.6f}', each.kind)
+        for number, group in enumerate(groups, 1)
+        for each in group
+    ]
+    write_rows(duplicates, ('group', 'path', 'similarity', 'kind'), rows)
+    far = [(table.paths[row], f'{distance[row]:.6f}') for row in farthest.tolist()]
+    write_rows(outliers, ('path', 'distance'), far)
+    return [duplicates, outliers]
 
 
 def _digests(path: str) -> tuple[str, str]:

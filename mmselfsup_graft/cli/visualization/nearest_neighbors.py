@@ -26,12 +26,12 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare the images and write page and lists."""
     args = make_parser().parse_args(argv)
-    from mmselfsup_graft.analysis.embedding.report import write_neighbors
+    from mmselfsup_graft.analysis.embedding.report import list_files, write_neighbors
     from mmselfsup_graft.engine.launching.existing import refuse_existing
 
-    lists = [args.out.with_name(f'{args.out.stem}_{kind}.csv') for kind in ('duplicates', 'outliers')]
+    lists = list_files(args.out)
     refuse_existing([args.out, *lists], args.overwrite, '--out')
     table, about = read_source(args)
     found = write_neighbors(table, args.out, args.query, args.count, args.threshold, about)
-    groups = f'{sum(map(len, found.groups)):,} near-duplicates in {len(found.groups):,} groups'
-    print(f'{args.out}: {len(table):,} images, {groups}; lists: {lists[0].name}, {lists[1].name}')
+    same = f'{sum(map(len, found.groups)):,} near-duplicates (groups: {len(found.groups):,})'
+    print(f'{args.out}: {len(table):,} images, {same}; lists: {lists[0].name}, {lists[1].name}')
