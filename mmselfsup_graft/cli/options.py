@@ -98,7 +98,7 @@ def add_encoder_options(parser: argparse.ArgumentParser, model_required: bool = 
         '--model',
         required=model_required,
         metavar='CHECKPOINT|NAME',
-        help='checkpoint of any known format, or a name of graft download',
+        help='checkpoint of any known format, zoo:NAME, or the name of a model with weights',
     )
     add('--config', help='config of the model; default: architecture, size and normalization are read from the file')
     add('--format', help='format or method of the checkpoint; default: recognized by its tensors')

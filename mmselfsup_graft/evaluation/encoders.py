@@ -61,7 +61,7 @@ class Encoder:
         """The encoder of a file of any known format: ``Encoder.from_checkpoint(FILE)(images)``.
 
         Args:
-            checkpoint: The file.
+            checkpoint: The file, or ``zoo:NAME``.
             config: Its config; None reads architecture, image size and normalization from the file, see
                 :func:`.embedding.file_config.config_of_file`.
             source: ``branch``, ``format``, ``grid`` as in a graft.
@@ -74,6 +74,7 @@ class Encoder:
             ConfigError: If the image size, or the normalization of gray images, is not known.
         """
         register_all_modules()
+        checkpoint = resolve_zoo(checkpoint)
         if config is None:
             config = config_of_file(checkpoint, source, size, normalization)
         else:

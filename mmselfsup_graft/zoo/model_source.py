@@ -7,12 +7,13 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmselfsup_graft.downloads.resolve import PREFIX, is_zoo_name
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.evaluation.encoders import Encoder, load_encoder
 from mmselfsup_graft.utils.suggestions import nearest
 
-from .index import download_weights, find_model, zoo
+from .index import find_model, first_file, zoo
 
 RANDOM = 'random'
 
@@ -30,8 +31,8 @@ def encoder_of(
     """The encoder of a checkpoint, or of a model of the zoo with its published weights.
 
     Args:
-        model: File of any known format, a name of :func:`list_models`, ``random`` for fresh weights of the config, or
-            an encoder, which is returned as it is.
+        model: File of any known format, ``zoo:NAME``, a name of :func:`list_models` with weights, ``random`` for fresh
+            weights of the config, or an encoder, which is returned as it is.
         config: Its config; None reads what is needed from the file, or takes that of the zoo.
         options: Overrides for a config file.
         source: See :meth:`Encoder.from_checkpoint`, like the others.
@@ -50,7 +51,7 @@ def encoder_of(
     if cfg is None and options:
         raise ConfigError('--cfg-options changes values of a config; give one with --config')
     settings: dict[str, Any] = dict(source=source, block=block, size=size, normalization=normalization)
-    if Path(name).exists():
+    if Path(name).exists() or is_zoo_name(name):
         return Encoder.from_checkpoint(name, cfg, **settings)
     if name == RANDOM:
         if cfg is None:
@@ -66,4 +67,6 @@ def encoder_of(
                 else '; check the path, or see graft download --list'
             )
         )
-    return Encoder.from_checkpoint(download_weights(name), cfg or load_config(find_model(name).config), **settings)
+    entry = find_model(name)
+    published = f'{PREFIX}{first_file(entry).name}'
+    return Encoder.from_checkpoint(published, cfg or load_config(entry.config), **settings)
