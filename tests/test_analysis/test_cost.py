@@ -1,10 +1,11 @@
 """Counted operations against sums by hand."""
 
 import pytest
+import torch
 from test_tools.tiny_runs import tiny_config, write_config
 
 import mmselfsup_graft as graft
-from mmselfsup_graft.analysis.cost.measure import cost_of
+from mmselfsup_graft.analysis.cost.measure import _counter, cost_of
 from mmselfsup_graft.analysis.cost.report import short
 from mmselfsup_graft.cli.analysis_tools import get_flops
 from mmselfsup_graft.errors import ConfigError
@@ -43,6 +44,17 @@ def test_two_views_and_a_momentum_encoder(tmp_path):
     assert cost.step < 3 * cost.forward  # no gradient of the momentum encoder
     assert cost.parameters['momentum_encoder'] > cost.parameters['backbone']
     assert cost.trained < sum(cost.parameters.values())
+
+
+def test_gradients_of_grouped_convolutions():
+    layer = torch.nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=3, bias=False)
+    images = torch.randn(2, 6, 8, 8, requires_grad=True)
+    forward = 2 * 2 * 6 * 2 * 9 * 4 * 4  # 2 x images x outputs x inputs of a group x window x places
+    with _counter() as counter:
+        output = layer(images)
+        assert counter.get_total_flops() == forward
+        output.sum().backward()
+    assert counter.get_total_flops() == 3 * forward
 
 
 def test_other_configs_are_refused(tmp_path):

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.datasets.transforms import build_pipeline
@@ -113,12 +113,26 @@ def _losses(model: Any, data: dict) -> Mapping[str, torch.Tensor]:
     return model(**data, mode='loss')
 
 
+def _convolution_backward(
+    grad: Any, images: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    output_padding: Any, groups: int, wanted: Sequence[bool], **rest: Any,
+) -> int:  # fmt: skip
+    """Operations of the gradients of a convolution, from shapes: each of the two has as many as the forward pass.
+
+    torch's own formula takes the gradient of the weight for that of a convolution without groups.
+    """
+    return sum(wanted[:2]) * conv_flop_count(images, weight, grad, transposed)
+
+
+def _counter() -> FlopCounterMode:
+    formulas = {torch.ops.aten.convolution_backward: _convolution_backward}
+    return FlopCounterMode(display=False, custom_mapping=formulas)
+
+
 def _count_step(model: Any, data: dict) -> tuple[int, int]:
     """Operations of the losses, and of losses and gradients."""
-    with (
-        sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False) as counter,
-    ):  # fused attention is not counted on a CPU
+    # without the fused attention of CPUs, which is not counted
+    with sdpa_kernel(SDPBackend.MATH), _counter() as counter:
         losses = _losses(model, data)
         forward = counter.get_total_flops()
         sum(value.mean() for name, value in losses.items() if 'loss' in name).backward()  # type: ignore[union-attr]
@@ -129,6 +143,6 @@ def _count_step(model: Any, data: dict) -> tuple[int, int]:
 def _count(backbone: nn.Module, images: torch.Tensor) -> int:
     """Operations of an encoder in eval mode."""
     backbone.eval()  # returns None for mmpretrain's backbones
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), _counter() as counter:
         backbone(images)
     return counter.get_total_flops()
