@@ -9,6 +9,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'mmselfsup_graft'
+_EXTRAS = ('fast', 'look', 'dali', 'tests', 'transfer', 'benchmarks')
 MIM_PARTS = ('configs', 'tools', 'model-index.yml')
 
 
@@ -79,7 +80,7 @@ setup(
     package_data={PACKAGE: ['py.typed', 'downloads/published.yml']},
     python_requires='>=3.10,<3.13',
     install_requires=read_requirements('base'),
-    extras_require={name: read_requirements(name) for name in ('fast', 'dali', 'tests', 'transfer', 'benchmarks')},
+    extras_require={name: read_requirements(name) for name in _EXTRAS},
     cmdclass={'build_py': BuildWithMim},
     entry_points={'console_scripts': [f'graft = {PACKAGE}.cli.graft:console']},
     zip_safe=False,

@@ -12,15 +12,17 @@ from .ops import install as _install_operators
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .api import convert, evaluate, finetune, get_model, list_models, load_config, run_recipe, train
+    from .api import Encoder, convert, embed, evaluate, finetune, get_model, list_models, load_config, run_recipe, train
 
 __all__ = [
     'CheckpointError',
     'ConfigError',
     'DataError',
+    'Encoder',
     'GraftError',
     '__version__',
     'convert',
+    'embed',
     'evaluate',
     'finetune',
     'get_model',

@@ -1,7 +1,8 @@
 """The public functions, for notebooks and scripts.
 
-Each does the work of a command (``train``, ``finetune``, ``test``, ``run_recipe``, ``convert``) with the same checks,
-and returns the result. All are available as ``mmselfsup_graft.NAME``; this module is imported on first use.
+Each does the work of a command (``train``, ``finetune``, ``test``, ``embed``, ``run_recipe``, ``convert``) with the
+same checks, and returns the result. All are available as ``mmselfsup_graft.NAME``; this module is imported on first
+use.
 """
 
 import os
@@ -15,15 +16,32 @@ from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusiv
 from mmselfsup_graft.engine.resuming.latest import finished
 from mmselfsup_graft.engine.train import load_config, training_config
 from mmselfsup_graft.engine.train import train as _train
-from mmselfsup_graft.errors import GraftError
+from mmselfsup_graft.errors import ConfigError, GraftError
+from mmselfsup_graft.evaluation.embedding.folder_features import Extraction, embed_data, folder_data
+from mmselfsup_graft.evaluation.embedding.image_table import ImageTable
+from mmselfsup_graft.evaluation.embedding.raw_images import Images
+from mmselfsup_graft.evaluation.embedding.write_features import write_folder_features
+from mmselfsup_graft.evaluation.encoders import Encoder
 from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning
 from mmselfsup_graft.evaluation.results import score_and_record
 from mmselfsup_graft.export.convert_file import Converted, ConvertOptions, convert_file
 from mmselfsup_graft.recipes.recipe import load_recipe
 from mmselfsup_graft.recipes.run_and_report import complete_recipe
 from mmselfsup_graft.zoo.index import get_model, list_models
+from mmselfsup_graft.zoo.model_source import encoder_of
 
-__all__ = ['convert', 'evaluate', 'finetune', 'get_model', 'list_models', 'load_config', 'run_recipe', 'train']
+__all__ = [
+    'Encoder',
+    'convert',
+    'embed',
+    'evaluate',
+    'finetune',
+    'get_model',
+    'list_models',
+    'load_config',
+    'run_recipe',
+    'train',
+]
 
 StrPath = str | os.PathLike
 
@@ -98,6 +116,48 @@ def evaluate(
     with exclusive_work_dir(cfg.work_dir):
         recorded = score_and_record(cfg, config, checkpoint, protocols, block)
     return recorded[0] if recorded else []
+
+
+def embed(
+    model: StrPath | Encoder,
+    images: StrPath | Images,
+    *,
+    out: StrPath | None = None,
+    feature: str | None = None,
+    labeled: bool = True,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    **options: Any,
+) -> ImageTable:
+    """Features of images by a frozen encoder.
+
+    Args:
+        model: Checkpoint of any known format, name of a model with weights, or an :class:`Encoder`.
+        images: Folder of images; or files, Pillow's images, arrays or a tensor, see :meth:`Encoder.__call__`.
+        out: For a folder: ``.parquet``, ``.npy`` or ``.csv`` to write, replaced if it exists; an interrupted call
+            continues. None writes nothing.
+        feature: ``class_token``, ``patch_mean`` or ``both``; None is the encoder's own.
+        labeled: Whether sub-folders of a folder are read as classes, where they look like it.
+        batch_size: Images per forward pass.
+        num_workers: Loader processes.
+        **options: ``config``, ``source``, ``block``, ``size``, ``normalization`` of
+            :func:`mmselfsup_graft.zoo.model_source.encoder_of`.
+
+    Returns:
+        ``paths``, ``labels`` (names, or None) and ``vectors`` [N, D]; images of a folder that cannot be read are left
+        out.
+    """
+    encoder = encoder_of(model, **options)
+    if not isinstance(images, str | os.PathLike):
+        if out is not None:
+            raise ConfigError('out is for a folder of images; write_table writes the features of others')
+        vectors = encoder(images, feature, batch_size).numpy()
+        names = [str(each) if isinstance(each, str | os.PathLike) else str(i) for i, each in enumerate(images)]
+        return ImageTable(names, None, vectors)
+    how = Extraction(feature, batch_size, num_workers)
+    if out is None:
+        return embed_data(encoder, folder_data(encoder, os.fspath(images), labeled), how)[0]
+    return write_folder_features(encoder, os.fspath(images), Path(out), how, labeled)[0]
 
 
 def run_recipe(

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'mmselfsup_graft'
 LAYERS = (
     {'errors', 'version', 'registry', 'utils', 'ops', 'checkpoints', 'downloads', 'libraries'},
-    {'models', 'datasets'},
+    {'models', 'datasets', 'targets'},
     {'engine'},
     {'evaluation'},
     {'analysis'},

@@ -89,3 +89,63 @@ def _pair(text: str | None, pattern: str, expected: str) -> tuple[int, int] | No
     if match is None:
         raise ConfigError(f'{expected}, got {text!r}')
     return int(match[1]), int(match[2] or match[1])
+
+
+def add_encoder_options(parser: argparse.ArgumentParser, model_required: bool = True) -> None:
+    """Options of every command that takes an encoder; :func:`encoder_from` reads them."""
+    add = parser.add_argument
+    add(
+        '--model',
+        required=model_required,
+        metavar='CHECKPOINT|NAME',
+        help='checkpoint of any known format, zoo:NAME, or the name of a model with weights',
+    )
+    add('--config', help='config of the model; default: architecture, size and normalization are read from the file')
+    add('--format', help='format or method of the checkpoint; default: recognized by its tensors')
+    add('--branch', help='which encoder of the file, e.g. momentum or teacher')
+    add('--source-grid', metavar='HxW', help="patches per column and per row of the file's tables")
+    add('--img-size', metavar='N|HxW', help='size of the images in pixels, instead of that of file or config')
+    add(
+        '--mean',
+        type=float,
+        nargs='+',
+        metavar='M',
+        help='mean per channel in 0..255, instead of that of file or config',
+    )
+    add('--std', type=float, nargs='+', metavar='S', help='standard deviation per channel, likewise')
+    add('--batch-size', type=int, default=256, help='images per forward pass (default: 256)')
+    add('--num-workers', type=int, default=0, help='loader processes (default: 0)')
+    add_cfg_options(parser)
+
+
+def add_feature_options(parser: argparse.ArgumentParser) -> None:
+    """Options that choose a feature of an encoder."""
+    parser.add_argument('--feature', choices=['class_token', 'patch_mean', 'both'], help="default: the encoder's own")
+    parser.add_argument('--block', type=int, help='the feature after N blocks; default: the final feature')
+
+
+def encoder_from(args: argparse.Namespace) -> Any:
+    """The encoder of a command line with :func:`add_encoder_options`.
+
+    Raises:
+        ConfigError: If an option is wrong.
+        CheckpointError: If there is no such file, or it does not fit.
+    """
+    from mmselfsup_graft.zoo.model_source import encoder_of
+
+    if (args.mean is None) != (args.std is None):
+        raise ConfigError('--mean and --std must be given together')
+    if args.std and min(args.std) <= 0:
+        raise ConfigError(f'--std must be positive, got {args.std}')
+    if args.batch_size < 1 or args.num_workers < 0:
+        raise ConfigError('--batch-size must be at least 1 and --num-workers at least 0')
+    source = {'format': args.format, 'branch': args.branch, 'grid': parse_grid(args.source_grid)}
+    return encoder_of(
+        args.model,
+        args.config,
+        options=args.cfg_options,
+        source={key: value for key, value in source.items() if value is not None},
+        block=getattr(args, 'block', None),
+        size=parse_size(args.img_size),
+        normalization=None if args.mean is None else {'mean': args.mean, 'std': args.std},
+    )

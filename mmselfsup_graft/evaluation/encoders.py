@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,12 +14,17 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import Traits, file_sha256
 from mmselfsup_graft.downloads.resolve import resolve_zoo
+from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.libraries.scopes import register_all_modules
 from mmselfsup_graft.registry import DATASETS, MODELS
 
 from .backbones import load_backbone
 from .cache import FeatureCache
-from .features import Embedded, embed, pixel_encoder
-from .pooling import check_features, default_feature, has_class_token
+from .embedding.file_config import config_of_file
+from .embedding.raw_images import Images, as_pixels
+from .features import Embedded, device_of, embed, pixel_encoder
+from .other_pipeline import folder_pipeline
+from .pooling import check_features, default_feature, encode_images, feature_parts, has_class_token
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Encoder:
         cache: Keeps features.
         checkpoint_format: Format of the file, None for a random encoder or pixels.
         name: Name in messages.
+        pipeline: Configs of the transforms that bring any image to its size.
     """
 
     backbone: nn.Module
@@ -39,6 +45,72 @@ class Encoder:
     cache: FeatureCache
     checkpoint_format: str | None = None
     name: str = 'the encoder'
+    pipeline: Sequence[dict] = ()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | os.PathLike,
+        config: Config | None = None,
+        *,
+        source: Mapping[str, Any] | None = None,
+        block: int | None = None,
+        size: tuple[int, int] | None = None,
+        normalization: Mapping[str, Any] | None = None,
+    ) -> 'Encoder':
+        """The encoder of a file of any known format: ``Encoder.from_checkpoint(FILE)(images)``.
+
+        Args:
+            checkpoint: The file, or ``zoo:NAME``.
+            config: Its config; None reads architecture, image size and normalization from the file, see
+                :func:`.embedding.file_config.config_of_file`.
+            source: ``branch``, ``format``, ``grid`` as in a graft.
+            block: Take the feature after this number of blocks; None for the final feature.
+            size: (H, W) of the images in pixels, instead of that of file or config.
+            normalization: ``mean`` and ``std`` (0..255, a number per channel), instead of those of file or config.
+
+        Raises:
+            CheckpointError: If the file cannot be read or does not fit.
+            ConfigError: If the image size, or the normalization of gray images, is not known.
+        """
+        register_all_modules()
+        checkpoint = resolve_zoo(checkpoint)
+        if config is None:
+            config = config_of_file(checkpoint, source, size, normalization)
+        else:
+            changes: dict[str, Any] = {'image_size': list(size)} if size else {}
+            section = {**(config.get('evaluation') or {})}
+            section['source'] = {**(section.get('source') or {}), **(source or {})}
+            if size:
+                section.pop('test', None)  # its pipeline brings images to another size
+            config = Config({**config.to_dict(), **changes, 'evaluation': section})
+        return load_encoder(config, checkpoint, block, normalization=normalization)
+
+    @torch.no_grad()
+    def __call__(self, images: Images, feature: str | None = None, batch_size: int = 256) -> torch.Tensor:
+        """Features [N, D] float32 of images, on the CPU.
+
+        Args:
+            images: [N, C, H, W] raw pixels in 0..255 of the encoder's size; or files, Pillow's images or arrays (uint8
+                [H, W] or [H, W, 3], RGB) of any size, which the encoder's transforms scale and crop.
+            feature: Of :data:`FEATURES`; None is the encoder's own feature.
+            batch_size: Images per forward pass.
+
+        Raises:
+            ConfigError: If the encoder has no such feature.
+            DataError: If an image cannot be read, or there is none.
+        """
+        (name,) = self.check(None if feature is None else [feature])
+        preprocessor = self.preprocessor.to(device_of(self.backbone))
+        rows = []
+        for start in range(0, len(images), batch_size):
+            pixels = as_pixels(images[start : start + batch_size], self.pipeline)
+            batch = preprocessor({'inputs': pixels, 'data_samples': None}, False)['inputs']
+            found = encode_images(self.backbone, batch, feature_parts([name]))
+            rows.append(torch.cat(list(found.values()), dim=1).cpu())
+        if not rows:
+            raise DataError('there is no image to embed')
+        return torch.cat(rows)
 
     def check(self, features: Sequence[str] | None) -> tuple[str, ...]:
         """Names of the features; None means the encoder's own. See :func:`check_features`."""
@@ -59,6 +131,7 @@ def load_encoder(
     block: int | None = None,
     cache: str | os.PathLike | None = None,
     seed: int = 0,
+    normalization: Mapping[str, Any] | None = None,
 ) -> Encoder:
     """The encoder of a config with the weights of a checkpoint of any known format.
 
@@ -68,6 +141,7 @@ def load_encoder(
         block: Take the feature after this number of blocks; None for the final feature.
         cache: Folder for cached features; None disables the cache.
         seed: Of a random encoder.
+        normalization: ``mean`` and ``std``, instead of those of file and config.
     """
     checkpoint = None if checkpoint is None else resolve_zoo(checkpoint)
     options = source_options(cfg)
@@ -75,6 +149,8 @@ def load_encoder(
     backbone: Any = load_backbone(cfg.model.backbone, source, seed, block)
     found = backbone.checkpoint_format
     settings, notes = _stored_preprocessing(preprocessing(cfg), backbone.checkpoint_traits)
+    if normalization is not None:
+        settings, notes = {**settings, **normalization}, []
     for note in [*backbone.checkpoint_notes, *notes]:
         print_log(f'{checkpoint}: {note}', logger='current', level=logging.WARNING)
     weights = f'seed {seed}' if checkpoint is None else file_sha256(checkpoint)
@@ -83,7 +159,15 @@ def load_encoder(
     backbone = backbone.cuda() if torch.cuda.is_available() else backbone
     name = f'a random encoder, seed {seed}' if checkpoint is None else f'the encoder of {checkpoint}'
     preprocessor = MODELS.build({'type': 'mmpretrain.SelfSupDataPreprocessor', **settings})
-    return Encoder(backbone, preprocessor, FeatureCache(cache, origin), found, name)
+    return Encoder(backbone, preprocessor, FeatureCache(cache, origin), found, name, _pipeline(cfg, backbone))
+
+
+def _pipeline(cfg: Config, backbone: Any) -> Sequence[dict]:
+    """Transforms of images of any size; none if the size of the encoder's images is not known."""
+    try:
+        return folder_pipeline(cfg, backbone)
+    except ConfigError:
+        return ()
 
 
 def source_options(cfg: Config) -> dict[str, Any]:

@@ -83,6 +83,8 @@ def embed(
     features: Sequence[str] | None = None,
     batch_size: int = 256,
     num_workers: int = 0,
+    indices: np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> Embedded:
     """Features of all samples of a data set, labeled or not, by one forward pass per image.
 
@@ -95,6 +97,8 @@ def embed(
         features: Of :data:`FEATURES`, see :func:`encode_images`; None is the encoder's own feature.
         batch_size: Images per forward pass.
         num_workers: Loader processes.
+        indices: Only these samples; None takes all.
+        progress: Counts batches; None makes one.
 
     Raises:
         ConfigError: If the encoder has no such feature.
@@ -102,15 +106,16 @@ def embed(
     """
     names = check_features(backbone, features)
     parts = feature_parts(names)
-    if len(dataset) < get_world_size():
-        raise DataError(f'{len(dataset)} images cannot be split among {get_world_size()} processes; use fewer')
-    share = np.array_split(np.arange(len(dataset)), get_world_size())[get_rank()]
-    subset = dataset if get_world_size() == 1 else Subset(dataset, share.tolist())
+    chosen = np.arange(len(dataset)) if indices is None else indices
+    if len(chosen) < get_world_size():
+        raise DataError(f'{len(chosen)} images cannot be split among {get_world_size()} processes; use fewer')
+    share = np.array_split(chosen, get_world_size())[get_rank()]
+    subset = dataset if len(share) == len(dataset) else Subset(dataset, share.tolist())
     preprocessor = preprocessor.to(device_of(backbone))
     rows: dict[str, list[torch.Tensor]] = {part: [] for part in parts}
     labels: list[int] = []
     loader = DataLoader(subset, batch_size=batch_size, num_workers=num_workers, collate_fn=default_collate)
-    progress = Progress('extracting features', len(loader))
+    progress = progress or Progress('extracting features', len(loader))
     for batch in loader:
         encoded, truth = encode_batch(backbone, preprocessor, batch, parts)
         for part, values in encoded.items():
@@ -123,7 +128,7 @@ def embed(
     joined = {part: _gather(torch.cat(values)).numpy()[readable] for part, values in rows.items()}
     known = _gather(torch.tensor(labels, dtype=torch.int64)).numpy()[readable]
     found = {name: join_parts(joined, name) for name in names}
-    return Embedded(found, None if (known == _NO_LABEL).any() else known, np.flatnonzero(readable))
+    return Embedded(found, None if (known == _NO_LABEL).any() else known, chosen[readable])
 
 
 def join_parts(parts: Mapping[str, np.ndarray], name: str) -> np.ndarray:

@@ -19,6 +19,12 @@ def has_class_token(backbone: nn.Module) -> bool:
     return getattr(getattr(backbone, 'backbone', backbone), 'cls_token', None) is not None
 
 
+def extra_tokens(backbone: nn.Module) -> int:
+    """Number of tokens before the patches: class token and registers."""
+    encoder = getattr(backbone, 'backbone', backbone)
+    return getattr(encoder, 'num_extra_tokens', 1) if has_class_token(backbone) else 0
+
+
 def default_feature(backbone: nn.Module) -> str:
     """The feature that is an encoder's own output: ``class_token`` or ``patch_mean``.
 
@@ -71,12 +77,12 @@ def encode_images(backbone: nn.Module, images: torch.Tensor, parts: Sequence[str
     if tuple(parts) == (default_feature(backbone),):
         output = backbone(images)[-1]  # an encoder may be faster if only its class token is needed
     else:
-        output = _tokens(backbone, images)
+        output = token_output(backbone, images)
     return {part: pool_output(backbone, output, part).float() for part in parts}
 
 
-def _tokens(backbone: Any, images: torch.Tensor) -> torch.Tensor:
-    """Tokens [B, L, D] after the final norm, or another output of the encoder."""
+def token_output(backbone: Any, images: torch.Tensor) -> torch.Tensor:
+    """Tokens [B, L, D] after the final norm, or another output of the encoder, for images [B, C, H, W]."""
     if hasattr(backbone, 'block_output'):
         return backbone.block_output(images)
     with _all_tokens(backbone):
@@ -117,7 +123,5 @@ def pool_output(backbone: Any, output: torch.Tensor, part: str) -> torch.Tensor:
     if output.dim() != 3:
         kind, shape = type(getattr(backbone, 'backbone', backbone)).__name__, tuple(output.shape)
         raise ConfigError(f'feature {part!r}: {kind} gives an output of shape {shape}, expected tokens')
-    encoder = getattr(backbone, 'backbone', backbone)
-    extra = getattr(encoder, 'num_extra_tokens', 1) if has_class_token(backbone) else 0
-    mean = output[:, extra:].mean(1)
+    mean = output[:, extra_tokens(backbone) :].mean(1)
     return backbone.ln2(mean) if getattr(backbone, 'out_type', None) == 'avg_featmap' else mean

@@ -12,12 +12,11 @@ from mmselfsup_graft.checkpoints.reading.reader import ALLOW
 from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.errors import CheckpointError, FormatMismatchError
 from mmselfsup_graft.libraries.scopes import register_all_modules
+from mmselfsup_graft.targets.openmmlab_models import OWN_VIT
+from mmselfsup_graft.targets.target_check import Fit, check_target_model, heads_of, target_model_of
+from mmselfsup_graft.targets.target_model import NoTargetModel, TargetModel
 from mmselfsup_graft.utils.files import write_json
 from mmselfsup_graft.version import __version__
-
-from .openmmlab_models import OWN_VIT
-from .target_check import Fit, check_target_model, heads_of, target_model_of
-from .target_model import NoTargetModel, TargetModel
 
 
 @dataclass(frozen=True)

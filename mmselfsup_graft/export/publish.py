@@ -13,10 +13,9 @@ from mmselfsup_graft.checkpoints.formats.traits import read_traits
 from mmselfsup_graft.checkpoints.reading.reader import ALLOW
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.libraries.scopes import register_all_modules
+from mmselfsup_graft.targets.target_check import check_target_model
+from mmselfsup_graft.targets.target_model import NoTargetModel
 from mmselfsup_graft.version import __version__
-
-from .target_check import check_target_model
-from .target_model import NoTargetModel
 
 # averaged copies and teachers are not part of the trained model: further training starts them again
 _FOLLOWERS = r'(.*\.)?(momentum_encoder|encoder_k|queue\d?|queue\d?_ptr|teacher|target_net|target_generator)(\.|$)'

@@ -57,6 +57,7 @@ def check_environment() -> list[Row]:
     rows += [_package_row(name, spec) for name, spec in _requirements('base')]
     rows += [_mmcv_ops_row()]
     rows += [_package_row(name, spec, use='the fast data path only') for name, spec in _requirements('fast')]
+    rows += [_package_row(name, spec, use='tables and maps of features only') for name, spec in _requirements('look')]
     rows += [_package_row(name, spec, use='detection or segmentation only') for name, spec in _requirements('transfer')]
     return rows + _device_rows()
 

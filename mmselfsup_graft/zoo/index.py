@@ -120,7 +120,7 @@ def get_model(
     entry = find_model(name)
     cfg = load_config(entry.config)
     if pretrained is True:
-        pretrained = f'{PREFIX}{_first_file(entry).name}'
+        pretrained = f'{PREFIX}{first_file(entry).name}'
     if isinstance(pretrained, Mapping) and 'checkpoint' in pretrained:
         found = resolve_zoo(pretrained['checkpoint'], folder, mirror, offline)
         pretrained = {**pretrained, 'checkpoint': found}
@@ -140,7 +140,12 @@ def get_model(
     return model
 
 
-def _first_file(model: ZooModel) -> PublishedFile:
+def first_file(model: ZooModel) -> PublishedFile:
+    """The first published file that fits a model.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
     if not model.files:
         known = ', '.join(list_models(pretrained=True))
         raise CheckpointError(f'no weights for {model.name}; available for {known}')

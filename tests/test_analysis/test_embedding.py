@@ -1,12 +1,16 @@
 """Layouts and neighbors of features against slow references."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from mmselfsup_graft.analysis.embedding.measure import (
     align,
     layout,
+    near_duplicates,
     nearest_neighbors,
+    neighbor_distance,
     possible_share,
     same_class_share,
 )
@@ -88,4 +92,52 @@ def test_a_turned_and_mirrored_layout_is_turned_back(features):
 
 def test_unknown_method(features):
     with pytest.raises(ConfigError, match='t-SNE or PCA'):
+        layout(features, 'UMAP')
+
+
+def test_groups_of_duplicates_against_every_pair():
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(40, 6)).astype(np.float32) + 5
+
+    for copy, original, noise in ((3, 10, 0.0), (20, 10, 1e-3), (7, 31, 1e-3)):
+        features[copy] = features[original] + noise * rng.normal(size=6)
+    unit = features - features.mean(0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    pairs = {(i, j) for i in range(40) for j in range(i + 1, 40) if unit[i] @ unit[j] >= 0.999}
+    assert {(3, 10), (10, 20), (7, 31)} <= pairs
+    found = near_duplicates(features, 0.999)
+    inside = {(i, j) for group in found.groups for i in group for j in group if i < j}
+    assert pairs <= inside
+    assert sorted(map(tuple, found.groups)) == [(3, 10, 20), (7, 31)]
+    for group, values in zip(found.groups, found.similarity):
+        expected = [max(unit[i] @ unit[j] for j in group if j != i) for i in group]
+        np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
+def test_duplicates_that_say_nothing(features):
+    with pytest.raises(ConfigError, match='more than 5 pairs'):
+        near_duplicates(np.tile(features[:2], (5, 1)), 0.9, most=5)
+    with pytest.raises(ConfigError, match='in \\(0, 1\\]'):
+        near_duplicates(features, 1.5)
+
+
+def test_distance_to_the_neighbors(features):
+    unit = features - features.mean(0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    expected = [np.sort([1 - unit[i] @ unit[j] for j in range(23) if j != i])[:4].mean() for i in range(23)]
+    np.testing.assert_allclose(neighbor_distance(features, 4), expected, atol=1e-5)
+
+
+def test_principal_components_of_many_images(features):
+    points, method = layout(np.tile(features, (2, 1)), 'PCA')  # more images than numbers
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    unit = unit - unit.mean(0)
+    left, values, _ = np.linalg.svd(unit, full_matrices=False)
+    np.testing.assert_allclose(np.abs(points[:23]), np.abs(left * values)[:, :2], atol=1e-4)
+    assert method == 'PCA'
+
+
+def test_umap_says_what_is_missing(features, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'umap', None)
+    with pytest.raises(ConfigError, match='pip install umap-learn'):
         layout(features, 'UMAP')

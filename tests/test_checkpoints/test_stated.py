@@ -16,8 +16,8 @@ from mmselfsup_graft.checkpoints.formats.traits import Traits, trait_problem
 from mmselfsup_graft.errors import CheckpointError
 from mmselfsup_graft.evaluation.backbones import load_backbone
 from mmselfsup_graft.export.convert_file import ConvertOptions, convert_file
-from mmselfsup_graft.export.target_check import build_target_model
 from mmselfsup_graft.libraries.scopes import register_all_modules
+from mmselfsup_graft.targets.target_check import build_target_model
 
 ARCH = {'embed_dims': 32, 'num_layers': 2, 'num_heads': 4, 'feedforward_channels': 48}
 VIT: dict[str, Any] = {'type': 'SelfSupViT', 'arch': ARCH, 'img_size': 16, 'patch_size': 4}

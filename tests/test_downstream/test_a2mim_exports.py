@@ -10,7 +10,7 @@ from helpers import build
 from mmselfsup_graft.checkpoints import convert, save_atomically
 from mmselfsup_graft.engine.runners.pretrained import PretrainedPart, load_pretrained
 from mmselfsup_graft.engine.train import load_config
-from mmselfsup_graft.export.target_check import build_target_model, check_target_model
+from mmselfsup_graft.targets.target_check import build_target_model, check_target_model
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'a2mim'
 ARCH = dict(embed_dims=24, num_layers=3, num_heads=3, feedforward_channels=48)

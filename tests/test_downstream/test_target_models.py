@@ -12,7 +12,7 @@ from mmselfsup_graft.checkpoints import convert, save_atomically
 from mmselfsup_graft.checkpoints.formats.encoder import StateDict, to_encoder
 from mmselfsup_graft.engine.runners.pretrained import PretrainedPart, load_pretrained
 from mmselfsup_graft.errors import CheckpointError
-from mmselfsup_graft.export.target_check import build_target_model, check_target_model
+from mmselfsup_graft.targets.target_check import build_target_model, check_target_model
 
 ARCH = {'embed_dims': 24, 'num_layers': 3, 'num_heads': 3, 'feedforward_channels': 48}
 VIT = {'type': 'mmpretrain.VisionTransformer', 'arch': ARCH, 'img_size': 32, 'patch_size': 8, 'final_norm': False}

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import convert, resize_position_table, resize_relative_table
 from mmselfsup_graft.engine.train import load_config
-from mmselfsup_graft.export.target_check import build_target_model, check_target_model
+from mmselfsup_graft.targets.target_check import build_target_model, check_target_model
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'a2mim'
 RESNET = 'a2mim_resnet50_8xb256-coslr-300e_in1k'

@@ -9,8 +9,8 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import convert
 from mmselfsup_graft.errors import CheckpointError
-from mmselfsup_graft.export.target_check import Fit, NoTargetModel, build_target_model, check_target_model
 from mmselfsup_graft.libraries.scopes import register_all_modules
+from mmselfsup_graft.targets.target_check import Fit, NoTargetModel, build_target_model, check_target_model
 
 HEADS = 3
 _ARCH = {'embed_dims': 24, 'num_layers': 3, 'num_heads': HEADS, 'feedforward_channels': 48}

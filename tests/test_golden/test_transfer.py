@@ -16,7 +16,7 @@ from helpers import assert_close, candidate_heads, tensor
 
 from mmselfsup_graft.checkpoints import TARGETS, Conversion, convert, resize_position_table, resize_relative_table
 from mmselfsup_graft.checkpoints.formats.encoder import detect_format
-from mmselfsup_graft.export.target_check import build_target_model
+from mmselfsup_graft.targets.target_check import build_target_model
 
 LIBRARIES = {'transformers': 'hf', 'huggingface': 'hf'}  # that our targets call otherwise
 # classes of mmseg with names of their own -> our targets

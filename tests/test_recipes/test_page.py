@@ -10,14 +10,15 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmselfsup_graft.analysis.embedding.chosen import choose_queries, spread
 from mmselfsup_graft.analysis.embedding.measure import nearest_neighbors
+from mmselfsup_graft.analysis.pages.document import duration
 from mmselfsup_graft.evaluation import Embedded, FeatureCache
 from mmselfsup_graft.evaluation.encoders import Encoder
 from mmselfsup_graft.evaluation.score_table import FEATURE_NAMES
 from mmselfsup_graft.recipes.page import embedding_maps as embedding
-from mmselfsup_graft.recipes.page.embedding_maps import choose_queries, embed_held_out, spread
+from mmselfsup_graft.recipes.page.embedding_maps import embed_held_out
 from mmselfsup_graft.recipes.page.gather import _cost_of_all, _data_name
-from mmselfsup_graft.recipes.page.render import duration
 from mmselfsup_graft.recipes.page.score_rows import better_features, page_table
 from mmselfsup_graft.recipes.page.usage import commands_for
 from mmselfsup_graft.recipes.recipe import SCORE, Recipe, Stage

@@ -11,21 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmselfsup_graft.recipes.page.charts import nice_ticks, rates_chart
-from mmselfsup_graft.recipes.page.content import (
-    Cell,
-    Command,
-    Embedding,
-    Reconstruction,
-    ReportPage,
-    Representation,
-    Sample,
-    Table,
-    TableRow,
-    TrainingRun,
-)
-from mmselfsup_graft.recipes.page.images import sheet
-from mmselfsup_graft.recipes.page.palette import DARK, LIGHT
+from mmselfsup_graft.analysis.pages.charts import nice_ticks, rates_chart
+from mmselfsup_graft.analysis.pages.images import sheet
+from mmselfsup_graft.analysis.pages.palette import DARK, LIGHT
+from mmselfsup_graft.analysis.pages.shown import Embedding, Representation, Sample, TrainingRun
+from mmselfsup_graft.recipes.page.content import Cell, Command, Reconstruction, ReportPage, Table, TableRow
 from mmselfsup_graft.recipes.page.render import render_page, write_page
 
 VOID = {'meta', 'link', 'img', 'input', 'br', 'line', 'circle', 'rect', 'polyline', 'polygon'}

@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 
 from mmselfsup_graft.datasets import SelfSupDataset
-from mmselfsup_graft.datasets.scanning import scan_folder
 from mmselfsup_graft.datasets.transforms import CorruptImage, build_pipeline
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
+from mmselfsup_graft.evaluation.embedding.raw_images import image_files
+from mmselfsup_graft.evaluation.other_pipeline import image_size, plain_pipeline, with_pipeline
 from mmselfsup_graft.evaluation.whole_model import load_model
 from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.utils.progress import Progress
@@ -85,7 +85,7 @@ def _reconstructed(
     for checkpoint in checkpoints:
         model: Any = load_model(cfg, checkpoint)
         reconstructor, _ = find_reconstructor(model)
-        size = image_size(cfg, model)
+        size = image_size(cfg, model.backbone)
         if batches is None:
             batches = _batches(cfg, size, files, count, side)
         parts = [
@@ -124,34 +124,6 @@ def checkpoint_labels(checkpoints: Sequence[Path]) -> list[str]:
     return labels
 
 
-def image_size(cfg: Config, model: Any) -> tuple[int, int]:
-    """Height and width of the images that a model was trained on.
-
-    A ViT is built for one size; for other encoders it is the last size in the pipeline of the training data, or that
-    of the data set.
-
-    Raises:
-        ConfigError: If neither defines it.
-    """
-    built_for = getattr(model.backbone, 'img_size', None)
-    dataset = cfg.train_dataloader.dataset
-    pipeline = [step['size'] for step in dataset.get('pipeline', []) if isinstance(step, dict) and 'size' in step]
-    for size in (built_for, *reversed(pipeline), dataset.get('window'), dataset.get('img_size')):
-        if size is not None:
-            return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-    raise ConfigError('the config does not define the image size: its training pipeline has no crop with a size')
-
-
-def plain_pipeline(cfg: Config, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Deterministic transforms of any image to ``size`` with the channels of the model."""
-    return [
-        dict(type='LoadImage', channels=cfg.model.backbone.get('in_channels', 3)),
-        dict(type='mmpretrain.torchvision/Resize', size=max(size), interpolation='bicubic'),
-        dict(type='mmpretrain.torchvision/CenterCrop', size=size),
-        dict(type='mmpretrain.PackInputs'),
-    ]
-
-
 def images_of(cfg: Config, size: tuple[int, int], count: int) -> torch.Tensor:
     """Images [N, C, H, W] spread over the config's test data or, without evaluation, its training data; raw pixels."""
     if 'evaluation' in cfg:
@@ -176,16 +148,8 @@ def images_of_files(files: Sequence[Path], pipeline: Sequence[Mapping[str, Any]]
         DataError: If one is missing or cannot be read, or a folder has none.
     """
     transform = Compose(build_pipeline([dict(step) for step in pipeline]))
-    paths: list[Path] = []
-    for file in files:
-        if file.is_dir():
-            found = scan_folder(str(file))
-            found.left_out.check(len(found.paths), 1, str(file))  # logged only; these images are only for viewing
-            paths += [file / name for name in found.paths[:count]]
-        else:
-            paths.append(file)
     images = []
-    for path in paths:
+    for path in image_files(files, count):
         try:
             images.append(transform({'img_path': str(path)})['inputs'])
         except CorruptImage as error:

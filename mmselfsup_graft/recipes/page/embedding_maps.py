@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from mmselfsup_graft.analysis.embedding.chosen import choose_queries, spread
 from mmselfsup_graft.analysis.embedding.measure import (
     align,
     layout,
@@ -15,6 +16,7 @@ from mmselfsup_graft.analysis.embedding.measure import (
     possible_share,
     same_class_share,
 )
+from mmselfsup_graft.analysis.pages.shown import Embedding, Representation, Sample
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import share_classes
 from mmselfsup_graft.errors import NonFiniteError
@@ -24,8 +26,6 @@ from mmselfsup_graft.evaluation.score_table import FEATURE_NAMES
 from mmselfsup_graft.recipes.recipe import Recipe, stage_checkpoint
 from mmselfsup_graft.recipes.report_settings import BASELINES, scored_features
 from mmselfsup_graft.registry import DATASETS
-
-from .content import Embedding, Representation, Sample
 
 _MOST_IMAGES = 400
 FEWEST_IMAGES = 3
@@ -88,27 +88,6 @@ def mapped_rows(recipe: Recipe) -> dict[str, Any]:
     stages = {row['name']: recipe.stage(row['stage']) for row in recipe.report.get('rows', [])}
     names = recipe.report.get('maps') or list(stages)[:_MOST_ENCODERS]
     return {name: stages[name] for name in names}
-
-
-def spread(labels: np.ndarray | None, total: int, most: int) -> np.ndarray:
-    """Up to ``most`` of ``total`` images, evenly spread over the classes, or over all if there are no labels: numbers,
-    ascending.
-    """
-    order = np.arange(total) if labels is None else np.argsort(labels, kind='stable')
-    if total <= most:
-        return np.arange(total)
-    return np.sort(order[np.linspace(0, total - 1, most).round().astype(int)])
-
-
-def choose_queries(labels: np.ndarray | None, total: int, count: int) -> np.ndarray:
-    """Up to ``count`` images: one of each class in turn, the first ones, or images spread over all without labels."""
-    if labels is None:
-        return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
-    classes = np.unique(labels)
-    classes = classes[np.unique(np.linspace(0, len(classes) - 1, min(count, len(classes))).round().astype(int))]
-    members = [np.flatnonzero(labels == label).tolist() for label in classes]
-    in_turn = [each[turn] for turn in range(max(map(len, members))) for each in members if turn < len(each)]
-    return np.array(in_turn[:count])
 
 
 def _subset(cfg: Config, chosen: np.ndarray) -> SelfSupDataset:

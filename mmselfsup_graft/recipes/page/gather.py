@@ -9,15 +9,17 @@ from typing import Any
 from mmengine.dist import is_main_process
 
 from mmselfsup_graft.analysis.figures.curves import peak_rates, read_history
+from mmselfsup_graft.analysis.pages.document import duration
+from mmselfsup_graft.analysis.pages.shown import TrainingRun
 from mmselfsup_graft.evaluation.scoring import evaluation_sets, read_evaluation
 from mmselfsup_graft.recipes.recipe import Recipe, read_done
 from mmselfsup_graft.registry import DATASETS
 
-from .content import ReportPage, TrainingRun
+from .content import ReportPage
 from .embedding_maps import FEWEST_IMAGES, embed_held_out
 from .machine import processor, software
 from .pictures import name_of, reconstructions_of
-from .render import duration, write_page
+from .render import write_page
 from .score_rows import better_features, page_table
 from .usage import commands_for, files_of
 

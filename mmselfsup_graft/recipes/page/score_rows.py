@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mmselfsup_graft.analysis.pages.document import duration
 from mmselfsup_graft.evaluation.score_table import FEATURE_NAMES
 
 from .content import Cell, Table, TableRow
-from .render import duration
 
 
 def page_table(result: Mapping[str, Any], comparison: str = '') -> Table:

@@ -1,13 +1,13 @@
-"""Held-out images on maps and with their neighbors, in the form for the template."""
+"""Images on maps and with their neighbors, in the form for the template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .content import Embedding, Representation, Sample
 from .images import data_uri, drawing_ink, in_color, is_pixelated, recolored, sheet
 from .palette import COLORED, DARK, LIGHT, OTHER
+from .shown import Embedding, Representation, Sample
 
 _COVERED = 0.5  # share of a map that its images would cover without overlap
 _LARGEST, _TILE = 9.0, 48  # per cent of a map's width, and dots in the sheet
@@ -87,8 +87,8 @@ class Thumbnail:
 def make_sheets(sample: Sample) -> Sheets:
     """Draw all images of a sample into pictures; gray drawings get the color of their class."""
     ink = None if sample.labels is None else drawing_ink(sample.images)
-    pixelated = is_pixelated(sample.images[0])
-    side = max(sample.images[0].shape[:2]) if pixelated else _TILE
+    pixelated = all(is_pixelated(image) for image in sample.images)
+    side = max(max(image.shape[:2]) for image in sample.images) if pixelated else _TILE
     if ink is None:
         whole, per_row = sheet([in_color(image) for image in sample.images], side)
         uri = data_uri(whole, largest=max(whole.shape))
@@ -141,6 +141,11 @@ def tags_of(representation: Representation, sample: Sample) -> list[Tag]:
         x, y = _densest(places[sample.labels == label]).tolist()
         tags.append(Tag(signs[label], color, x, y))
     return tags
+
+
+def zoom(sample: Sample) -> float:
+    """How much larger the image under the pointer is shown."""
+    return round(max(2.4, _LARGEST / image_size(sample)), 1)
 
 
 def image_size(sample: Sample) -> float:

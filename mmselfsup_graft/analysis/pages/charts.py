@@ -6,7 +6,7 @@ from html import escape
 
 from mmselfsup_graft.analysis.figures.layer_axis import by_depth
 
-from .content import TrainingRun
+from .shown import TrainingRun
 
 _MOST_POINTS = 400
 _TICKS = 4
@@ -20,13 +20,54 @@ def loss_chart(run: TrainingRun, width: int = 280, height: int = 176) -> str:
         width: Width in units of the chart.
         height: Height in units of the chart.
     """
-    pairs = _thinned([(x, y) for x, y in zip(run.iterations, run.losses) if math.isfinite(y)])
+    pairs = _finite(run.iterations, run.losses)
     if not pairs:
         return _svg(width, height, f'{run.name}: no loss was recorded', [])
+    about = f'Loss of {run.name}: {pairs[0][1]:.3g} at first, {pairs[-1][1]:.3g} at iteration {pairs[-1][0]:,}.'
+    return _curves([('', pairs)], about, width, height)
+
+
+def curves_chart(
+    name: str,
+    series: Sequence[tuple[int, str, Sequence[int], Sequence[float]]],
+    width: int = 420,
+    height: int = 220,
+) -> str:
+    """A number of several trainings over iterations, one curve each.
+
+    Args:
+        name: What is shown.
+        series: Number of the training, which decides its color and mark, its name, iterations and values.
+        width: Width in units of the chart.
+        height: Height in units of the chart.
+    """
+    curves = [(f' k{number % 10}', pairs) for number, _, x, y in series if (pairs := _finite(x, y))]
+    if not curves:
+        return _svg(width, height, f'{name}: nothing was recorded', [])
+    about = (
+        f'{name}: ' + ', '.join(f'{run} {values[-1]:.3g}' for _, run, _, values in series if len(values)) + ' at last.'
+    )
+    last = [(number, pairs[-1], run) for number, run, x, y in series if (pairs := _finite(x, y)) and len(series) > 1]
+    return _curves(curves if len(series) > 1 else [('', curves[0][1])], about, width, height, last)
+
+
+def _finite(iterations: Sequence[int], values: Sequence[float]) -> list[tuple[int, float]]:
+    return _thinned([(x, y) for x, y in zip(iterations, values) if math.isfinite(y)])
+
+
+def _curves(
+    curves: Sequence[tuple[str, Sequence[tuple[int, float]]]],
+    about: str,
+    width: int,
+    height: int,
+    marks: Sequence[tuple[int, tuple[int, float], str]] = (),
+) -> str:
+    """Curves in one chart: their class and points; marks of series, with their name, at points."""
+    values = [y for _, pairs in curves for _, y in pairs]
     left, right, top, bottom = 46, 10, 12, 26
-    ticks = nice_ticks(min(y for _, y in pairs), max(y for _, y in pairs))
-    low, high = min(ticks[0], min(y for _, y in pairs)), max(ticks[-1], max(y for _, y in pairs))
-    last = max(1, pairs[-1][0])
+    ticks = nice_ticks(min(values), max(values))
+    low, high = min(ticks[0], min(values)), max(ticks[-1], max(values))
+    last = max(1, max(pairs[-1][0] for _, pairs in curves))
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = left + x / last * (width - left - right)
@@ -40,11 +81,13 @@ def loss_chart(run: TrainingRun, width: int = 280, height: int = 176) -> str:
     for iteration, anchor in ((0, 'start'), (last, 'end')):
         parts.append(_text(at(iteration, low)[0], height - 8, f'{iteration:,}', anchor))
     parts.append(_text((left + width - right) / 2, height - 8, 'iteration', 'middle'))
-    line = ' '.join(f'{x:.1f},{y:.1f}' for x, y in (at(*pair) for pair in pairs))
-    parts.append(f'<polyline class="curve" points="{line}"/>')
-    x, y = at(*pairs[-1])
-    parts.append(f'<circle class="end" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
-    about = f'Loss of {run.name}: {pairs[0][1]:.3g} at first, {pairs[-1][1]:.3g} at iteration {pairs[-1][0]:,}.'
+    for kind, pairs in curves:
+        line = ' '.join(f'{x:.1f},{y:.1f}' for x, y in (at(*pair) for pair in pairs))
+        parts.append(f'<polyline class="curve{kind}" points="{line}"/>')
+    if not marks:
+        x, y = at(*curves[0][1][-1])
+        parts.append(f'<circle class="end" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+    parts += [mark(number, *at(*point), f'{name}: {point[1]:.4g}') for number, point, name in marks]
     return _svg(width, height, about, parts)
 
 

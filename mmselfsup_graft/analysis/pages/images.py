@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image as Pillow
 
-from .content import Image
+from .shown import Image
 
 _SMALL = 48  # images up to this side are kept pixel by pixel
 _QUALITY = 86

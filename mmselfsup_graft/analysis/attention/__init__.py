@@ -1,0 +1,1 @@
+"""Attention of vision transformers and principal components of patch features, over the image."""

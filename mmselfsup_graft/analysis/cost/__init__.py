@@ -1,0 +1,1 @@
+"""Floating-point operations and parameters of a training."""

@@ -1,0 +1,1 @@
+"""Curves, speed and time left of training runs, from the files in their work directories."""

@@ -1,0 +1,1 @@
+"""Features of folders of images as tables, and encoders described by their checkpoint alone."""
