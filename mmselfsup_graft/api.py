@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusive_work_dir
 from mmselfsup_graft.engine.resuming.latest import finished
-from mmselfsup_graft.engine.train import load_config, training_config
+from mmselfsup_graft.engine.train import load_config, move_data, training_config
 from mmselfsup_graft.engine.train import train as _train
 from mmselfsup_graft.errors import GraftError
 from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning
@@ -34,7 +34,8 @@ def train(config: StrPath, *, overwrite: bool = False, **options: Any) -> Runner
     Args:
         config: Config file.
         overwrite: Delete an earlier run in the work directory.
-        **options: ``options``, ``work_dir``, ``resume``, ``epochs``, ``amp``, ``auto_scale_lr``, ``launcher`` of
+        **options: ``options``, ``work_dir``, ``resume``, ``epochs``, ``amp``, ``auto_scale_lr``, ``launcher``,
+            ``data_root`` of
             :func:`mmselfsup_graft.engine.train.training_config`.
 
     Returns:
@@ -79,6 +80,7 @@ def evaluate(
     block: int | None = None,
     work_dir: StrPath | None = None,
     options: dict[str, Any] | None = None,
+    data_root: StrPath | None = None,
 ) -> list[dict[str, Any]]:
     """Score a frozen encoder by the protocols of a config's ``evaluation`` section.
 
@@ -89,11 +91,14 @@ def evaluate(
         block: Score the feature after this number of blocks; default: the final feature.
         work_dir: Where ``results.jsonl`` is written; default: ``work_dirs/<config name>``.
         options: Overrides by dotted key.
+        data_root: Folder of the images.
 
     Returns:
         One row per protocol.
     """
     cfg = load_config(config, options)
+    if data_root is not None:
+        move_data(cfg, data_root)
     cfg.work_dir = os.fspath(work_dir or default_work_dir(config))
     with exclusive_work_dir(cfg.work_dir):
         recorded = score_and_record(cfg, config, checkpoint, protocols, block)
