@@ -68,7 +68,7 @@ def split_pair(names: Iterable[str]) -> tuple[str, str | None] | None:
     found = split_folders(listed)
     train = [name for name in found if name.lower() in _TRAIN]
     held = [name for wanted in _HELD for name in found if name.lower() == wanted]
-    if not train or len(found) < len(listed) and not held:
+    if not train or (len(found) < len(listed) and not held):
         return None
     return train[0], held[0] if held else None
 

@@ -223,11 +223,13 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
 
 
 def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> None:
-    """Reconstruct held-out images with a masked-image stage, photographs as a whole."""
+    """Reconstruct test images with a masked-image stage, photographs as a whole."""
     from mmselfsup_graft.analysis.reconstruction.plot import draw_photo_reconstructions, draw_reconstructions
 
     stage, target = load_reconstructor(recipe, name, work_dir), work_dir / f'reconstructions_{name}.png'
     if stage.images is None:
         draw_photo_reconstructions(stage.model, stage.photos, stage.window, stage.mean, stage.std, target)
     else:
-        draw_reconstructions(stage.model, stage.images, stage.mean, stage.std, target, 'held-out images')
+        draw_reconstructions(
+            stage.model, stage.images, stage.mean, stage.std, target, 'held-out images' if stage.held_out else 'images'
+        )

@@ -76,9 +76,7 @@ def _move(cfg: Config, found: DataSet, root: str) -> list[str]:
     """Set the folder of one data set; returns notes."""
     kind, node = _kind(found), found.node
     pair = None if '://' in root else split_pair(subfolders(root))
-    if kind in ('TarShards', *_OWN_FILES) and (kind == 'TarShards' or _holds(root, _OWN_FILES[kind])):
-        node.data_root = root
-    elif kind == 'ImageNet' and pair == ('train', 'val'):
+    if (kind in ('TarShards', *_OWN_FILES) and (kind == 'TarShards' or _holds(root, _OWN_FILES[kind]))) or (kind == 'ImageNet' and pair == ('train', 'val')):
         node.data_root = root
     elif kind in ('ImageNet', 'ImageFolder', 'RawShards'):
         return _to_folder(cfg, found, root, pair)

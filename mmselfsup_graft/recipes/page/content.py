@@ -82,19 +82,21 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Sample:
-    """The held-out images that maps and neighbors show.
+    """The test images that maps and neighbors show.
 
     Attributes:
         images: All of one size.
         labels: [N] class numbers, or None.
         classes: Names of the classes, in the order of the labels.
-        total: Number of held-out images.
+        total: Number of test images.
+        held_out: Whether no training has seen them.
     """
 
     images: Sequence[Image]
     labels: np.ndarray | None
     classes: tuple[str, ...]
     total: int
+    held_out: bool = True
 
     def class_of(self, number: int) -> str:
         """Name of the class of an image; empty if there are no labels."""
