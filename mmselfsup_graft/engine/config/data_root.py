@@ -74,16 +74,19 @@ def _kind(found: DataSet) -> str:
 
 def _move(cfg: Config, found: DataSet, root: str) -> list[str]:
     """Set the folder of one data set; returns notes."""
-    kind, node = _kind(found), found.node
+    kind = _kind(found)
     pair = None if '://' in root else split_pair(subfolders(root))
-    if (kind in ('TarShards', *_OWN_FILES) and (kind == 'TarShards' or _holds(root, _OWN_FILES[kind]))) or (kind == 'ImageNet' and pair == ('train', 'val')):
-        node.data_root = root
-    elif kind in ('ImageNet', 'ImageFolder', 'RawShards'):
+    if kind in ('ImageFolder', 'RawShards') or (kind == 'ImageNet' and pair != ('train', 'val')):
         return _to_folder(cfg, found, root, pair)
-    elif kind == 'ImageList' and pair:
-        node.data_root = root
-    else:
+    fits = {
+        'ImageNet': True,
+        'TarShards': True,
+        'ImageList': pair is not None,
+        **{name: kind == name and _holds(root, endings) for name, endings in _OWN_FILES.items()},
+    }
+    if not fits.get(kind, False):
         raise ConfigError(_refusal(cfg, kind, root))
+    found.node.data_root = root
     return []
 
 
