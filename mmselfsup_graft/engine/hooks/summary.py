@@ -79,7 +79,7 @@ def _steps(runner: Runner) -> str:
     loop = runner.train_loop
     whole = f'{runner.max_iters:,}'
     if isinstance(loop, EpochBasedTrainLoop):
-        whole += f' in {loop.max_epochs:,} epochs'
+        whole += f' in {loop.max_epochs:,} epoch{"s" if loop.max_epochs > 1 else ""}'
     return whole if not runner.iter else f'{whole}, continued after step {runner.iter:,}'
 
 
