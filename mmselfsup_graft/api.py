@@ -11,11 +11,12 @@ from typing import Any
 
 from mmengine.runner import Runner
 
+from mmselfsup_graft.engine.config.folder_configs import folder_config
 from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusive_work_dir
 from mmselfsup_graft.engine.resuming.latest import finished
 from mmselfsup_graft.engine.train import load_config, move_data, training_config
 from mmselfsup_graft.engine.train import train as _train
-from mmselfsup_graft.errors import GraftError
+from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning
 from mmselfsup_graft.evaluation.results import score_and_record
 from mmselfsup_graft.export.convert_file import Converted, ConvertOptions, convert_file
@@ -28,24 +29,45 @@ __all__ = ['convert', 'evaluate', 'finetune', 'get_model', 'list_models', 'load_
 StrPath = str | os.PathLike
 
 
-def train(config: StrPath, *, overwrite: bool = False, **options: Any) -> Runner:
-    """Train a config to its end.
+def train(
+    config: StrPath | None = None,
+    *,
+    data: StrPath | None = None,
+    method: str | None = None,
+    img_size: int = 64,
+    backbone: str = '',
+    overwrite: bool = False,
+    **options: Any,
+) -> Runner:
+    """Train a config, or a method on a folder of images, to its end.
+
+    ``train(data='photos', method='mae')`` takes the config for folders of that method.
 
     Args:
         config: Config file.
+        data: Folder of images.
+        method: Instead of a config: ``mae``, ``mocov3`` or another one with configs for folders.
+        img_size: Of the method: 64 or 224 pixels.
+        backbone: Of the method: the beginning of a name, such as ``resnet``; default: a ViT if there is one.
         overwrite: Delete an earlier run in the work directory.
         **options: ``options``, ``work_dir``, ``resume``, ``epochs``, ``amp``, ``auto_scale_lr``, ``launcher``,
-            ``data_root`` of
+            ``data_root``, ``log`` of
             :func:`mmselfsup_graft.engine.train.training_config`.
 
     Returns:
         The runner: ``runner.model`` is trained, ``runner.work_dir`` holds checkpoints and ``history.jsonl``.
 
     Raises:
-        ConfigError: If a key or value of the config is wrong, or the work directory holds another run.
+        ConfigError: If a key or value of the config is wrong, the work directory holds another run, or not exactly one
+            of ``config`` and ``method`` is given.
         GraftError: If the run to resume is finished; no file is changed.
     """
-    cfg = training_config(config, **options)
+    if (config is None) == (method is None):
+        raise ConfigError("train takes a config or a method: train('config.py') or train(data='photos', method='mae')")
+    path = folder_config(method, img_size, backbone) if method is not None else config
+    if data is not None:
+        options['data_root'] = data
+    cfg = training_config(path, **options)  # type: ignore[arg-type]
     note = finished(cfg)
     if note is not None:
         raise GraftError(note)

@@ -273,7 +273,12 @@ def test_an_interrupted_install_says_so_in_one_line(tmp_path):
     calls, venv = tmp_path / 'calls', tmp_path / 'venv'
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith('GRAFT_')},
-        **{'GRAFT_PYTHON': str(python), 'GRAFT_VENV': str(venv), 'PIP_CALLS': str(calls), 'REAL_PYTHON': sys.executable},
+        **{
+            'GRAFT_PYTHON': str(python),
+            'GRAFT_VENV': str(venv),
+            'PIP_CALLS': str(calls),
+            'REAL_PYTHON': sys.executable,
+        },
     }
     command = ['bash', str(TOOLS / 'install.sh')]
     process = subprocess.Popen(

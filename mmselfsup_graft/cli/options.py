@@ -22,6 +22,13 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--epochs', type=int, help='length of the run; the learning-rate schedule follows')
     parser.add_argument('--amp', action='store_true', help='half precision if the machine supports it')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    parser.add_argument(
+        '--log',
+        action='append',
+        choices=['tensorboard', 'wandb', 'mlflow', 'clearml'],
+        default=[],
+        help='also log there; may be repeated',
+    )
     add_cfg_options(parser)
     add_launch_options(parser)
 
@@ -33,7 +40,7 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
 
 def train_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of ``engine.train.training_config`` from a command line."""
-    names = ('config', 'work_dir', 'resume', 'epochs', 'amp', 'auto_scale_lr', 'launcher', 'data_root')
+    names = ('config', 'work_dir', 'resume', 'epochs', 'amp', 'auto_scale_lr', 'launcher', 'data_root', 'log')
     return {'options': args.cfg_options, **{name: getattr(args, name) for name in names}}
 
 

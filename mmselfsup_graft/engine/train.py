@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mmengine.utils import import_modules_from_strings
 from mmselfsup_graft.downloads.resolve import is_zoo_name
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
 from mmselfsup_graft.engine.config.data_root import set_data_root
+from mmselfsup_graft.engine.config.log_backends import log_to
 from mmselfsup_graft.engine.launching.existing import clear_work_dir
 from mmselfsup_graft.engine.launching.slurm import slurm_variables
 from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusive_work_dir
@@ -91,6 +92,7 @@ def training_config(
     auto_scale_lr: bool = False,
     launcher: str = 'none',
     data_root: str | os.PathLike | None = None,
+    log: Sequence[str] = (),
 ) -> Config:
     """The resolved and checked config of a training.
 
@@ -104,6 +106,7 @@ def training_config(
         auto_scale_lr: Scale the learning rate with the batch size.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
         data_root: Folder of all data sets, see :func:`mmselfsup_graft.engine.config.data_root.set_data_root`.
+        log: Services that show the run, see :func:`mmselfsup_graft.engine.config.log_backends.log_to`.
 
     Raises:
         ConfigError: See the functions called here.
@@ -123,6 +126,8 @@ def training_config(
         enable_amp(cfg)
     if auto_scale_lr:
         enable_auto_scale_lr(cfg)
+    if log:
+        log_to(cfg, [log] if isinstance(log, str) else log)
     if resume:
         enable_resume(cfg, 'auto' if resume is True else resume)
     return cfg

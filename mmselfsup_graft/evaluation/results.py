@@ -25,7 +25,7 @@ from mmselfsup_graft.utils.files import append_rows, write_json
 from .score_table import notes_text, table_text
 from .scoring import Evaluation, Scores, read_evaluation, score_checkpoint
 
-_NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_from', 'resume_anyway')
+_NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_from', 'resume_anyway', 'visualizer')
 
 
 def config_sha256(cfg: Config) -> str:

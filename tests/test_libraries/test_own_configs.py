@@ -41,7 +41,7 @@ def test_a_wheel_has_them_in_its_plugin_folder(tmp_path, monkeypatch):
 
 
 def test_a_wrong_name_gets_a_suggestion(tmp_path):
-    with pytest.raises(ConfigError, match="did you mean 'mae/mae_vit-mini-p8_1xb128-coslr-60e_folder-64px.py'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'mae/mae_vit-mini-p8_1xb128-coslr-60e_folder-64px\.py'"):
         inherit(tmp_path, f'mmselfsup_graft::{NAME.replace("60e", "61e")}')
 
 

@@ -83,7 +83,7 @@ class LiveLineHook(Hook):
         parts = [
             _place(runner, batch_idx),
             '' if loss is None else f'loss {loss:.4f}',
-            f'{duration(left)} left' if done < runner.max_iters else f'{duration(self._ended - self._began)} in all',
+            f'{duration(left)} left' if done < runner.max_iters else f'took {duration(self._ended - self._began)}',
             f'{size * runner.world_size * self._steps / passed:,.0f} images/s' if size else '',
             f'{min(self._waited / passed, 1.0):.0%} waiting for data',
             f'{memory_used() / 1e9:.1f} GB',
