@@ -1,6 +1,7 @@
 """``--log``: the backends that a config gets, and packages that are missing."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -40,7 +41,7 @@ def test_a_visualizer_of_the_config_stays():
 
 @pytest.mark.parametrize('name', BACKENDS)
 def test_mmengine_has_the_backend_with_these_options(name):
-    backend = log_backends._backend(name, 'run')
+    backend = log_backends._backend(name, Path('run'))
     kind = VISBACKENDS.get(backend.pop('type').removeprefix('mmengine.'))
     assert kind is not None
     kind('nowhere', **backend)  # connects at its first use
