@@ -18,13 +18,24 @@ from mmselfsup_graft.engine.train import load_config, move_data, training_config
 from mmselfsup_graft.engine.train import train as _train
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning
+from mmselfsup_graft.evaluation.finetuning.predicting import predict
 from mmselfsup_graft.evaluation.results import score_and_record
 from mmselfsup_graft.export.convert_file import Converted, ConvertOptions, convert_file
 from mmselfsup_graft.recipes.recipe import load_recipe
 from mmselfsup_graft.recipes.run_and_report import complete_recipe
 from mmselfsup_graft.zoo.index import get_model, list_models
 
-__all__ = ['convert', 'evaluate', 'finetune', 'get_model', 'list_models', 'load_config', 'run_recipe', 'train']
+__all__ = [
+    'convert',
+    'evaluate',
+    'finetune',
+    'get_model',
+    'list_models',
+    'load_config',
+    'predict',
+    'run_recipe',
+    'train',
+]
 
 StrPath = str | os.PathLike
 

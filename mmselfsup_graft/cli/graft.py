@@ -33,6 +33,7 @@ COMMANDS = {
     'train': Command('train', 'train one config'),
     'test': Command('test', 'score a checkpoint: k-NN, few-shot, logistic regression, linear'),
     'finetune': Command('finetune', 'fine-tune a checkpoint and test it'),
+    'predict': Command('predict', 'classify images by a fine-tuned classifier'),
     'recipe': Command('run_recipe', 'run several stages as one job, with a report'),
     'convert': Command('model_converters.convert', 'convert a backbone to another library'),
     'selfsup2mmdet': Command(

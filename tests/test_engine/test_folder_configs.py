@@ -5,7 +5,6 @@ import pytest
 from mmselfsup_graft.engine.config.folder_configs import folder_config, folder_configs
 from mmselfsup_graft.errors import ConfigError
 
-
 METHODS = {'a2mim', 'byol', 'layer-grafted', 'mae', 'mocov3', 'simmim', 'tec'}
 
 

@@ -289,7 +289,8 @@ def linear_result(
         device: Device of the heads.
 
     Returns:
-        As ``scores``: ``accuracy`` (per cent), the head's ``base_lr``, ``lr`` and ``weight_decay``, its number ``head`` and ``epoch``
+        As ``scores``: ``accuracy`` (per cent), the head's ``base_lr``, ``lr`` and ``weight_decay``, its number
+        ``head`` and ``epoch``
         (from 1), ``accuracies`` of all heads after that epoch on the set that selected, ``selection`` as text and
         ``rate_factor``; with a held-out part also ``holdout_accuracy``.
     """
