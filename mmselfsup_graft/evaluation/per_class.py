@@ -98,7 +98,7 @@ def _text(matrix: np.ndarray, names: Sequence[str], accuracies: Sequence[float |
     lead = 'accuracy per class' if listed is known else f'weakest of {len(known)} classes'
     lines = [f'{lead}: ' + ', '.join(f'{name} {value:.1f} %' for value, name in listed)]
     mistakes = matrix - np.diag(np.diag(matrix))
-    true, taken = np.unravel_index(int(mistakes.argmax()), mistakes.shape)
+    true, taken = divmod(int(mistakes.argmax()), len(matrix))
     if mistakes[true, taken]:
         lines.append(f'most frequent mistake: {names[true]} taken for {names[taken]}, {mistakes[true, taken]} times')
     return '\n'.join([*lines, f'confusion matrix: {path}'])

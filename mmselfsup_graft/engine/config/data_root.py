@@ -126,7 +126,7 @@ def _refusal(cfg: Config, kind: str, root: str) -> str:
 
 def _fit_classifier(cfg: Config) -> list[str]:
     """Give a classifier as many classes as its training data."""
-    head = (cfg.get('model') or {}).get('head') or {}
+    head: Any = (cfg.get('model') or {}).get('head') or {}
     if 'num_classes' not in head:
         return []
     train = DATASETS.build(cfg.train_dataloader.dataset)
@@ -134,7 +134,7 @@ def _fit_classifier(cfg: Config) -> list[str]:
         return []
     count = len(train.classes)
     for evaluator in ('val_evaluator', 'test_evaluator'):
-        metric = cfg.get(evaluator) or {}
+        metric: Any = cfg.get(evaluator) or {}
         if 'topk' in metric:
             metric.topk = tuple(k for k in metric.topk if k < count) or (1,)
     if head.num_classes == count:
