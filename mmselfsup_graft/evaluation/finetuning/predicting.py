@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 
 from mmselfsup_graft.checkpoints import read_checkpoint
-from mmselfsup_graft.datasets.scanning import scan_images
+from mmselfsup_graft.datasets.scanning import scan_folder
 from mmselfsup_graft.datasets.transforms import CorruptImage, build_pipeline
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import CheckpointError, ConfigError, DataError
@@ -96,7 +96,7 @@ def class_names(checkpoint: str | os.PathLike, cfg: Config) -> list[str]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return [path / name for name in scan_images(str(path))]
+        return [path / name for name in scan_folder(str(path)).paths]
     if not path.exists():
         raise DataError(f'{path}: no such file or folder')
     return [path]
