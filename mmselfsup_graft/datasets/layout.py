@@ -116,7 +116,8 @@ def refuse_no_classes(root: str, holding: Iterable[str], empty: Iterable[str]) -
     if splits:
         raise DataError(
             f'the folders {", ".join(splits)} of {root!r} are splits, not classes; read one of them (split='
-            f'{splits[0]!r}, or that folder as data root), or all without labels (with_label=False). {_ANYWAY}'
+            f'{splits[0]!r}, or that folder as data root; --data-root reads train and val as such), or all without '
+            f'labels (with_label=False). {_ANYWAY}'
         )
     parts = annotation_folders([*names, *empty])
     if parts:

@@ -7,22 +7,26 @@ from typing import Any
 from mmengine.config import Config
 
 from mmselfsup_graft.datasets.skipped_files import check_share
-from mmselfsup_graft.engine.config.data_root import data_sets_of
+from mmselfsup_graft.engine.config.data_root import data_sets_of, read_folder, splits_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import DATASETS
 
 
 def set_data_root(path: Path, configs: Sequence[Config], data_root: str) -> None:
-    """Set the folder of every data set of a recipe that reads one.
+    """Set the folder of every data set of a recipe that reads one; ``train/`` beside ``val/`` are read as such.
 
     Raises:
         ConfigError: If none reads a folder.
     """
-    with_root = [found.node for cfg in configs for found in data_sets_of(cfg) if 'data_root' in found.node]
+    with_root = [(cfg, found) for cfg in configs for found in data_sets_of(cfg) if 'data_root' in found.node]
     if not with_root:
         raise ConfigError(f'--data-root: no data set of recipe {path} reads a folder; use the recipe for folders')
-    for dataset in with_root:
-        dataset.data_root = str(Path(data_root).resolve())
+    root = str(Path(data_root).resolve())
+    for cfg, found in with_root:
+        if str(found.node.type).rpartition('.')[2] == 'ImageFolder':
+            read_folder(cfg, found, root, splits_of(root))
+        else:
+            found.node.data_root = root
 
 
 def allow_left_out(configs: Sequence[Config], share: float) -> None:

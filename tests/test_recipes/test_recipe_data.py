@@ -68,6 +68,20 @@ def test_another_limit_is_the_same_stage_and_reaches_every_data_set(recipe, fold
         load_recipe(recipe, max_left_out=5)
 
 
+def test_splits_below_the_folder_are_read_as_such(recipe, folder, tmp_path):
+    for name, number in (('train', 0), ('val', 1)):
+        for label in ('ant', 'bee'):
+            place = tmp_path / 'split' / name / label
+            place.mkdir(parents=True)
+            (place / f'{number}.png').write_bytes((folder / f'{number}.png').read_bytes())
+    cfg = load_recipe(recipe, data_root=str(tmp_path / 'split')).stages[0].cfg
+    data = DATASETS.build(cfg.train_dataloader.dataset)
+    assert [data.get_data_info(i)['img_path'].split('/')[-3:] for i in range(len(data))] == [
+        ['train', 'ant', '0.png'],
+        ['train', 'bee', '0.png'],
+    ]
+
+
 def test_no_image_of_an_unlabeled_folder_is_held_out(recipe, folder, tmp_path):
     cfg = load_config(tmp_path / 'mim.py')
     cfg.train_dataloader.dataset.update(data_root=str(folder), max_left_out=1, subset='train')

@@ -72,12 +72,17 @@ def _kind(found: DataSet) -> str:
     return str(found.node['type']).removeprefix(f'{SCOPE}.')
 
 
+def splits_of(root: str) -> tuple[str, str | None] | None:
+    """The training folder of a data set and the held-out one, None if there is none; None if there are no splits."""
+    return split_pair(subfolders(root))
+
+
 def _move(cfg: Config, found: DataSet, root: str) -> list[str]:
     """Set the folder of one data set; returns notes."""
     kind = _kind(found)
-    pair = None if '://' in root else split_pair(subfolders(root))
+    pair = None if '://' in root else splits_of(root)
     if kind in ('ImageFolder', 'RawShards') or (kind == 'ImageNet' and pair != ('train', 'val')):
-        return _to_folder(cfg, found, root, pair)
+        return read_folder(cfg, found, root, pair)
     fits = {
         'ImageNet': True,
         'TarShards': True,
@@ -90,7 +95,8 @@ def _move(cfg: Config, found: DataSet, root: str) -> list[str]:
     return []
 
 
-def _to_folder(cfg: Config, found: DataSet, root: str, pair: tuple[str, str | None] | None) -> list[str]:
+def read_folder(cfg: Config, found: DataSet, root: str, pair: tuple[str, str | None] | None) -> list[str]:
+    """Read one data set from a folder, in place; ``pair`` are its training and held-out splits. Returns notes."""
     node, notes = found.node, []
     if _kind(found) == 'ImageNet':
         for key in _OF_IMAGENET:
