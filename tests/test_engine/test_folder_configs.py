@@ -24,6 +24,7 @@ def test_every_method_has_both_sizes():
         (('a2mim', 64, 'resnet'), 'a2mim_resnet18-w16_'),
         (('layer_grafted', 224), 'layer-grafted_vit-base-p16_'),
         (('byol', 224), 'byol_resnet50_'),
+        (('mocov2',), 'moco-v2_resnet18-w16_'),
     ],
 )
 def test_a_method_is_found(arguments, start):

@@ -8,7 +8,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.libraries.own_configs import configs_folder
 from mmselfsup_graft.utils.suggestions import did_you_mean
 
-_NAME = re.compile(r'(?P<method>[a-z0-9-]+)_(?P<backbone>[a-z0-9-]+)_\d+xb.*_folder-(?P<px>\d+)px')
+_NAME = re.compile(r'(?P<method>[a-z0-9-]+)_(?P<backbone>[a-z0-9-]+)_\d+xb.*_folder(?:-(?P<px>\d+)px)?')
 
 
 class FolderConfig(NamedTuple):
@@ -23,10 +23,10 @@ class FolderConfig(NamedTuple):
 def folder_configs() -> list[FolderConfig]:
     """All configs that pre-train on a folder of images, ViTs first."""
     found = []
-    for path in sorted(configs_folder().glob('*/*_folder-*px.py')):
+    for path in sorted(configs_folder().glob('*/*_folder*.py')):
         match = _NAME.fullmatch(path.stem)
         if match:
-            found.append(FolderConfig(match['method'], match['backbone'], int(match['px']), path))
+            found.append(FolderConfig(match['method'], match['backbone'], int(match['px'] or 224), path))
     return sorted(found, key=lambda each: not each.backbone.startswith('vit'))
 
 
@@ -43,7 +43,7 @@ def folder_config(method: str, img_size: int = 64, backbone: str = '') -> Path:
     """
     known = folder_configs()
     wanted = method.lower().replace('_', '-')
-    of_method = [each for each in known if each.method == wanted]
+    of_method = [each for each in known if each.method.replace('-', '') == wanted.replace('-', '')]
     if not of_method:
         names = sorted({each.method for each in known})
         raise ConfigError(
