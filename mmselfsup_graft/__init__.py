@@ -28,6 +28,7 @@ __all__ = [
     'get_model',
     'list_models',
     'load_config',
+    'predict',
     'register_all_modules',
     'run_recipe',
     'train',

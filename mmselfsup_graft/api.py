@@ -12,9 +12,10 @@ from typing import Any
 
 from mmengine.runner import Runner
 
+from mmselfsup_graft.engine.config.folder_configs import folder_config
 from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusive_work_dir
 from mmselfsup_graft.engine.resuming.latest import finished
-from mmselfsup_graft.engine.train import load_config, training_config
+from mmselfsup_graft.engine.train import load_config, move_data, training_config
 from mmselfsup_graft.engine.train import train as _train
 from mmselfsup_graft.errors import ConfigError, GraftError
 from mmselfsup_graft.evaluation.embedding.folder_features import Extraction, embed_data, folder_data
@@ -23,6 +24,7 @@ from mmselfsup_graft.evaluation.embedding.raw_images import Images
 from mmselfsup_graft.evaluation.embedding.write_features import write_folder_features
 from mmselfsup_graft.evaluation.encoders import Encoder
 from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning
+from mmselfsup_graft.evaluation.finetuning.predicting import predict
 from mmselfsup_graft.evaluation.results import score_and_record
 from mmselfsup_graft.export.convert_file import Converted, ConvertOptions, convert_file
 from mmselfsup_graft.recipes.recipe import load_recipe
@@ -39,6 +41,7 @@ __all__ = [
     'get_model',
     'list_models',
     'load_config',
+    'predict',
     'run_recipe',
     'train',
 ]
@@ -46,23 +49,45 @@ __all__ = [
 StrPath = str | os.PathLike
 
 
-def train(config: StrPath, *, overwrite: bool = False, **options: Any) -> Runner:
-    """Train a config to its end.
+def train(
+    config: StrPath | None = None,
+    *,
+    data: StrPath | None = None,
+    method: str | None = None,
+    img_size: int = 64,
+    backbone: str = '',
+    overwrite: bool = False,
+    **options: Any,
+) -> Runner:
+    """Train a config, or a method on a folder of images, to its end.
+
+    ``train(data='photos', method='mae')`` takes the config for folders of that method.
 
     Args:
         config: Config file.
+        data: Folder of images.
+        method: Instead of a config: ``mae``, ``mocov3`` or another one with configs for folders.
+        img_size: Of the method: 64 or 224 pixels.
+        backbone: Of the method: the beginning of a name, such as ``resnet``; default: a ViT if there is one.
         overwrite: Delete an earlier run in the work directory.
-        **options: ``options``, ``work_dir``, ``resume``, ``epochs``, ``amp``, ``auto_scale_lr``, ``launcher`` of
+        **options: ``options``, ``work_dir``, ``resume``, ``epochs``, ``amp``, ``auto_scale_lr``, ``launcher``,
+            ``data_root``, ``log`` of
             :func:`mmselfsup_graft.engine.train.training_config`.
 
     Returns:
         The runner: ``runner.model`` is trained, ``runner.work_dir`` holds checkpoints and ``history.jsonl``.
 
     Raises:
-        ConfigError: If a key or value of the config is wrong, or the work directory holds another run.
+        ConfigError: If a key or value of the config is wrong, the work directory holds another run, or not exactly one
+            of ``config`` and ``method`` is given.
         GraftError: If the run to resume is finished; no file is changed.
     """
-    cfg = training_config(config, **options)
+    if (config is None) == (method is None):
+        raise ConfigError("train takes a config or a method: train('config.py') or train(data='photos', method='mae')")
+    path = folder_config(method, img_size, backbone) if method is not None else config
+    if data is not None:
+        options['data_root'] = data
+    cfg = training_config(path, **options)  # type: ignore[arg-type]
     note = finished(cfg)
     if note is not None:
         raise GraftError(note)
@@ -97,6 +122,7 @@ def evaluate(
     block: int | None = None,
     work_dir: StrPath | None = None,
     options: dict[str, Any] | None = None,
+    data_root: StrPath | None = None,
 ) -> list[dict[str, Any]]:
     """Score a frozen encoder by the protocols of a config's ``evaluation`` section.
 
@@ -107,11 +133,14 @@ def evaluate(
         block: Score the feature after this number of blocks; default: the final feature.
         work_dir: Where ``results.jsonl`` is written; default: ``work_dirs/<config name>``.
         options: Overrides by dotted key.
+        data_root: Folder of the images.
 
     Returns:
         One row per protocol.
     """
     cfg = load_config(config, options)
+    if data_root is not None:
+        move_data(cfg, data_root)
     cfg.work_dir = os.fspath(work_dir or default_work_dir(config))
     with exclusive_work_dir(cfg.work_dir):
         recorded = score_and_record(cfg, config, checkpoint, protocols, block)

@@ -264,6 +264,36 @@ def test_a_failed_install_is_reported_and_tried_again(installer):
     assert len(calls) == 2
 
 
+def test_an_interrupted_install_says_so_in_one_line(tmp_path):
+    """Ctrl-C reaches the script and what it runs; pip's traceback stays in the log file."""
+    python = tmp_path / 'python3'
+    slow = 'echo Traceback >&2; echo "$$" > "$PIP_CALLS"; exec sleep 60'
+    python.write_text(FAKE_INSTALLER.replace('echo "$@ MMCV_WITH_OPS=$MMCV_WITH_OPS" >> "$PIP_CALLS"', slow))
+    python.chmod(0o755)
+    calls, venv = tmp_path / 'calls', tmp_path / 'venv'
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith('GRAFT_')},
+        **{
+            'GRAFT_PYTHON': str(python),
+            'GRAFT_VENV': str(venv),
+            'PIP_CALLS': str(calls),
+            'REAL_PYTHON': sys.executable,
+        },
+    }
+    command = ['bash', str(TOOLS / 'install.sh')]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not calls.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err.strip() == '[install] interrupted; run the same command again to continue'
+    assert not list(venv.glob('*.stamp'))
+
+
 def test_an_environment_with_a_broken_interpreter_is_made_anew(installer, tmp_path):
     installer()
     (tmp_path / 'venv' / 'bin' / 'python').write_text('#!/bin/sh\nexit 127\n')

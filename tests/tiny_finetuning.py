@@ -74,6 +74,7 @@ def _shrink_convnext(model: dict[str, Any], width: int, depth: int, start: Path)
     channels = [width // 8, width // 4, width // 2, width]
     model['backbone']['drop_path_rate'] = 0.1  # a half may drop a branch for all of so few images
     model['backbone']['arch'] = dict(depths=[1, 1, 2, 1], channels=channels)
+    model['backbone'].pop('out_indices', None)  # of the last stage
     model['head']['in_channels'] = width
     state = fresh_state(model['backbone'])
     for name, value in state.items():

@@ -40,6 +40,9 @@ started=$SECONDS
 say() { printf '[install] %s\n' "$*"; }
 die() { printf '[install] error: %s\n' "$*" >&2; exit 1; }
 
+# one line instead of what pip says about it; whatever runs gets the signal too
+trap 'printf "\n[install] interrupted; run the same command again to continue\n" >&2; trap - INT; exit 130' INT
+
 is_supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' >/dev/null 2>&1; }
 minor_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 

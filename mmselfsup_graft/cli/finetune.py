@@ -5,7 +5,9 @@ tests the best epoch and appends one row to ``results.jsonl`` in the work direct
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmselfsup_graft.cli.options import add_train_options, train_arguments
 
@@ -35,4 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = prepare_finetuning(cfg, args.checkpoint, args.selection)
     row = finetune(run, args.config, args.overwrite)
     if row is not None:
-        print(result_text(row))
+        best = max(Path(cfg.work_dir).glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
+        if best is not None:
+            beside = Path(sys.argv[0]).with_name('predict.py')
+            print(f'classify new images: {f"python {beside}" if beside.is_file() else "graft predict"} {best} DIR')
+        print(result_text(row))  # the last line

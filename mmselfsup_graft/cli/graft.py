@@ -34,6 +34,7 @@ COMMANDS = {
     'test': Command('test', 'score a checkpoint: k-NN, few-shot, logistic regression, linear'),
     'finetune': Command('finetune', 'fine-tune a checkpoint and test it'),
     'embed': Command('embed', 'write the features of a folder of images as a table'),
+    'predict': Command('predict', 'classify images by a fine-tuned classifier'),
     'recipe': Command('run_recipe', 'run several stages as one job, with a report'),
     'convert': Command('model_converters.convert', 'convert a backbone to another library'),
     'selfsup2mmdet': Command(

@@ -15,19 +15,32 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
 
 def add_train_options(parser: argparse.ArgumentParser) -> None:
     """Options of every command that trains a config; :func:`train_arguments` reads them."""
+    add_data_root(parser)
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
     parser.add_argument('--resume', nargs='?', const='auto', help='resume from a checkpoint (default: the newest)')
     parser.add_argument('--overwrite', action='store_true', help='delete an earlier run in the work directory')
     parser.add_argument('--epochs', type=int, help='length of the run; the learning-rate schedule follows')
     parser.add_argument('--amp', action='store_true', help='half precision if the machine supports it')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    parser.add_argument(
+        '--log',
+        action='append',
+        choices=['tensorboard', 'wandb', 'mlflow', 'clearml'],
+        default=[],
+        help='also log there; may be repeated',
+    )
     add_cfg_options(parser)
     add_launch_options(parser)
 
 
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """``--data-root DIR`` of commands that read a config."""
+    parser.add_argument('--data-root', metavar='DIR', help='folder of the images to train and score on')
+
+
 def train_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of ``engine.train.training_config`` from a command line."""
-    names = ('config', 'work_dir', 'resume', 'epochs', 'amp', 'auto_scale_lr', 'launcher')
+    names = ('config', 'work_dir', 'resume', 'epochs', 'amp', 'auto_scale_lr', 'launcher', 'data_root', 'log')
     return {'options': args.cfg_options, **{name: getattr(args, name) for name in names}}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmselfsup_graft.cli.options import add_cfg_options, add_launch_options, parse_grid
+from mmselfsup_graft.cli.options import add_cfg_options, add_data_root, add_launch_options, parse_grid
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -29,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--branch', help='which encoder of the file, e.g. momentum, teacher or model_ema')
     parser.add_argument('--source-grid', metavar='HxW', help="patches per column and per row of the file's tables")
     parser.add_argument('--features', help='folder for extracted features, e.g. one for several configs')
+    add_data_root(parser)
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<config name>')
     parser.add_argument('--out', help='JSON file for the result; default: test.json in the work directory')
     parser.add_argument('--overwrite', action='store_true', help='replace an existing result')
@@ -42,9 +43,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     from mmselfsup_graft.downloads.resolve import resolve_zoo
     from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusive_work_dir
-    from mmselfsup_graft.engine.train import load_config, prepare_distributed
+    from mmselfsup_graft.engine.train import load_config, move_data, prepare_distributed
 
     cfg = load_config(args.config, args.cfg_options)
+    if args.data_root is not None:
+        move_data(cfg, args.data_root)
     cfg.work_dir = args.work_dir or str(default_work_dir(args.config))
     cfg.launcher = args.launcher
     prepare_distributed(cfg)

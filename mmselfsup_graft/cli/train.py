@@ -1,7 +1,10 @@
 """Train one config: ``python tools/train.py configs/... [--work-dir DIR] [--resume] [--amp] ...``."""
 
 import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from mmselfsup_graft.cli.options import add_train_options, train_arguments
 
@@ -39,3 +42,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(note)
         return
     train(cfg, args.overwrite)
+    _say_what_to_do(cfg)
+
+
+def _say_what_to_do(cfg: Any) -> None:
+    """Print how to use the encoder that was trained."""
+    from mmengine.dist import is_main_process
+
+    from mmselfsup_graft.engine.resuming.latest import latest_checkpoint
+    from mmselfsup_graft.export.after_training import next_steps
+
+    newest = latest_checkpoint(cfg.work_dir, cfg) if is_main_process() else None
+    text = None if newest is None else next_steps(newest, _convert_command())
+    if text:
+        print(f'\n{text}')
+
+
+def _convert_command() -> str:
+    """How the user calls the converter: beside the script that runs, or by the console command."""
+    beside = Path(sys.argv[0]).parent / 'model_converters' / 'convert.py'
+    return f'python {beside}' if beside.is_file() else 'graft convert'

@@ -137,10 +137,11 @@ class LabeledDataset(BaseDataset):
         """Reset the state that depends on the list of samples."""
         self._labels = None
 
-    def describe(self) -> str:
-        """One-line description: images, classes, skipped files."""
+    def describe(self, with_names: bool = True) -> str:
+        """One-line description: images, classes, skipped files, with the names of the first ones or without."""
         self.full_init()
-        parts = [f'{len(self):,} images', self._classes_in_words(), self.left_out.text(), *self.notes]
+        ignored = self.left_out.text() if with_names else self.left_out.short()
+        parts = [f'{len(self):,} images', self._classes_in_words(), ignored, *self.notes]
         return ', '.join(part for part in parts if part)
 
     def _classes_in_words(self) -> str:

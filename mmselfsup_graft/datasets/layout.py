@@ -58,6 +58,21 @@ def _splits(names: dict[str, str], both: bool = False) -> list[str]:
     return sorted(splits) if pair or (splits and not both and len(splits) == len(matches)) else []
 
 
+def split_pair(names: Iterable[str]) -> tuple[str, str | None] | None:
+    """Return the training folder and the held-out one of a data set that consists of splits; ``val`` comes first.
+
+    Returns:
+        Both names, the second None if there is only the training folder; None if the folders are not splits.
+    """
+    listed = list(names)
+    found = split_folders(listed)
+    train = [name for name in found if name.lower() in _TRAIN]
+    held = [name for wanted in _HELD for name in found if name.lower() == wanted]
+    if not train or (len(found) < len(listed) and not held):
+        return None
+    return train[0], held[0] if held else None
+
+
 def is_split(name: str) -> bool:
     """Whether a folder has the name of a split."""
     return _SPLIT.fullmatch(name) is not None
@@ -101,7 +116,8 @@ def refuse_no_classes(root: str, holding: Iterable[str], empty: Iterable[str]) -
     if splits:
         raise DataError(
             f'the folders {", ".join(splits)} of {root!r} are splits, not classes; read one of them (split='
-            f'{splits[0]!r}, or that folder as data root), or all without labels (with_label=False). {_ANYWAY}'
+            f'{splits[0]!r}, or that folder as data root; --data-root reads train and val as such), or all without '
+            f'labels (with_label=False). {_ANYWAY}'
         )
     parts = annotation_folders([*names, *empty])
     if parts:

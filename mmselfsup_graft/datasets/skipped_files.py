@@ -82,6 +82,11 @@ class LeftOut:
             parts.append(f'{reason} {count}' + (f' ({names})' if self._names[reason] else ''))
         return f'{len(self)} ignored: {"; ".join(parts)}'
 
+    def short(self) -> str:
+        """Without names: ``2 files ignored (.heic)``; empty if nothing was left out."""
+        reasons = ', '.join(self.counts())
+        return f'{len(self):,} file{"s" if len(self) > 1 else ""} ignored ({reasons})' if len(self) else ''
+
     def check(self, found: int, most: float, owner: str) -> None:
         """Log what was left out, once per process; raise an error if it is too much.
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from mmengine.utils import import_modules_from_strings
 
 from mmselfsup_graft.downloads.resolve import is_zoo_name
 from mmselfsup_graft.engine.config.check import apply_cfg_options, check_config
+from mmselfsup_graft.engine.config.data_root import set_data_root
+from mmselfsup_graft.engine.config.log_backends import log_to
 from mmselfsup_graft.engine.launching.existing import clear_work_dir
 from mmselfsup_graft.engine.launching.slurm import slurm_variables
 from mmselfsup_graft.engine.launching.work_dir import default_work_dir, exclusive_work_dir
@@ -89,6 +91,8 @@ def training_config(
     amp: bool = False,
     auto_scale_lr: bool = False,
     launcher: str = 'none',
+    data_root: str | os.PathLike | None = None,
+    log: Sequence[str] = (),
 ) -> Config:
     """The resolved and checked config of a training.
 
@@ -101,6 +105,8 @@ def training_config(
         amp: Use half precision if the machine supports it.
         auto_scale_lr: Scale the learning rate with the batch size.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+        data_root: Folder of all data sets, see :func:`mmselfsup_graft.engine.config.data_root.set_data_root`.
+        log: Services that show the run, see :func:`mmselfsup_graft.engine.config.log_backends.log_to`.
 
     Raises:
         ConfigError: See the functions called here.
@@ -112,15 +118,31 @@ def training_config(
         raise ConfigError(f'--work-dir {work_dir} and --cfg-options work_dir={options["work_dir"]} differ; give one')
     cfg.work_dir = os.fspath(work_dir or cfg.get('work_dir') or default_work_dir(config))
     cfg.launcher = launcher
+    if data_root is not None:
+        move_data(cfg, data_root)
     if epochs is not None:
         set_epochs(cfg, epochs)
     if amp:
         enable_amp(cfg)
     if auto_scale_lr:
         enable_auto_scale_lr(cfg)
+    if log:
+        log_to(cfg, [log] if isinstance(log, str) else log)
     if resume:
         enable_resume(cfg, 'auto' if resume is True else resume)
     return cfg
+
+
+def move_data(cfg: Config, data_root: str | os.PathLike) -> None:
+    """Read all data sets from this folder, and say what else had to change, see :func:`set_data_root`.
+
+    Raises:
+        ConfigError: See there.
+    """
+    for note in set_data_root(cfg, data_root):
+        if os.environ.get('RANK', '0') == '0':  # before a process group exists
+            print(f'--data-root: {note}', flush=True)
+    check_config(cfg)
 
 
 def resumes(cfg: Config) -> bool:

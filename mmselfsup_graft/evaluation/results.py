@@ -22,10 +22,11 @@ from mmselfsup_graft.registry import DATASETS
 from mmselfsup_graft.utils.environment import versions
 from mmselfsup_graft.utils.files import append_rows, write_json
 
+from .per_class import write_confusion
 from .score_table import notes_text, table_text
 from .scoring import Evaluation, Scores, read_evaluation, score_checkpoint
 
-_NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_from', 'resume_anyway')
+_NOT_CONTENT = ('work_dir', 'launcher', 'experiment_name', 'resume', 'resume_from', 'resume_anyway', 'visualizer')
 
 
 def config_sha256(cfg: Config) -> str:
@@ -168,4 +169,9 @@ def score_and_record(
     name = row_name(Path(checkpoint).stem, scores.feature, scores.feature if evaluation.feature is None else '')
     table = table_text({'rows': {name: scores.results}, 'protocol': settings})
     left_out = [f'{count} unreadable {side} images were left out' for side, count in scores.left_out.items() if count]
-    return rows, '\n'.join(text for text in (table, notes_text(scores.results), *left_out) if text)
+    about = {'checkpoint': str(checkpoint), 'checkpoint_sha256': rows[0]['checkpoint_sha256']}
+    confused = [
+        write_confusion(matrix, scores.classes, Path(cfg.work_dir) / f'confusion_{protocol}.json', about)
+        for protocol, matrix in scores.confusion.items()
+    ]
+    return rows, '\n'.join(text for text in (table, notes_text(scores.results), *left_out, *confused) if text)

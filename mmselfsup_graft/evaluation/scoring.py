@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import share_classes
 from mmselfsup_graft.datasets.skipped_files import log_once
 from mmselfsup_graft.errors import ConfigError, DataError, NonFiniteError
-from mmselfsup_graft.evaluation.protocols.linear import LinearProtocol, linear_accuracy
+from mmselfsup_graft.evaluation.protocols.linear import LinearProtocol, linear_result
 from mmselfsup_graft.evaluation.protocols.logistic import FeatureSet
 from mmselfsup_graft.evaluation.protocols.names import Protocol, make_protocol, score_features
 from mmselfsup_graft.registry import DATASETS, PROTOCOLS
@@ -60,6 +60,8 @@ class Scores:
         samples: Hash of the list of samples of ``train`` and ``test``.
         checkpoint_format: Format of the file, None for a random encoder or pixels.
         feature: The scored feature, of :data:`FEATURES`.
+        confusion: Protocol name -> confusion matrix of the test images, of linear evaluation.
+        classes: Names of the classes.
     """
 
     results: dict[str, dict[Any, Any]]
@@ -68,6 +70,8 @@ class Scores:
     samples: dict[str, str]
     checkpoint_format: str | None = None
     feature: str = 'class_token'
+    confusion: dict[str, np.ndarray] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
 
 
 def read_evaluation(cfg: Config, names: Sequence[str] | None = None) -> Evaluation:
@@ -211,11 +215,12 @@ def score_encoder(
     for feature in names:
         sets = {name: each.labeled(feature) for name, each in embedded.items()}
         try:
-            results = _score_sets(encoder, evaluation, feature, sets, datasets['train'])
+            results, matrices = _score_sets(encoder, evaluation, feature, sets, datasets['train'])
         except DataError as error:  # others may not have it, and would wait in the next sweep
             failed = failed or error
             continue
-        scores[feature] = Scores(results, left_out, images, samples, encoder.checkpoint_format, feature)
+        about = (left_out, images, samples, encoder.checkpoint_format, feature)
+        scores[feature] = Scores(results, *about, matrices, datasets['train'].classes)
     if failed is not None:
         raise failed
     return scores
@@ -242,19 +247,22 @@ def _check_finite(encoder: Encoder, embedded: Mapping[str, Embedded]) -> None:
 
 def _score_sets(
     encoder: Encoder, evaluation: Evaluation, feature: str, sets: dict[str, FeatureSet], train: SelfSupDataset
-) -> dict[str, dict]:
-    """Results of all protocols for one feature; empty on all processes but the first."""
+) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
+    """Results and confusion matrices of all protocols for one feature; empty on all processes but the first."""
     results: dict[str, dict] = {name: {} for name in evaluation.protocols}
+    matrices = {}
     # shared work comes first: otherwise the other processes would wait for the solvers and time out
     shared_first = sorted(evaluation.protocols.items(), key=lambda item: not isinstance(item[1], LinearProtocol))
     for name, protocol in shared_first:
         if isinstance(protocol, LinearProtocol):
             source = _augmented(encoder, evaluation, feature, protocol, train, sets['train'][1])
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
-            results[name] = linear_accuracy(sets['train'], sets['test'], protocol, source, device)
+            results[name], matrix = linear_result(sets['train'], sets['test'], protocol, source, device)
+            if matrix is not None:
+                matrices[name] = matrix
         elif is_main_process():
             results[name] = score_features(sets['train'], sets['test'], protocol)
-    return results if is_main_process() else {}
+    return (results, matrices) if is_main_process() else ({}, {})
 
 
 def _needs_train_features(evaluation: Evaluation) -> bool:

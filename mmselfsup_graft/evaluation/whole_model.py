@@ -12,9 +12,10 @@ from .encoders import preprocessing
 
 
 def load_model(cfg: Config, checkpoint: Path) -> torch.nn.Module:
-    """The whole pre-training model of a config with the weights of one of its own checkpoints, in eval mode."""
+    """The whole model of a config with the weights of one of its own checkpoints, in eval mode."""
     # all weights are in the checkpoint: no graft
-    options = {'graft': None, 'l1_distance': None, 'data_preprocessor': preprocessing(cfg)}
+    options = {'graft': None, 'data_preprocessor': preprocessing(cfg)}
+    options |= {key: None for key in ('l1_distance',) if key in cfg.model}
     model = MODELS.build({**cfg.model, **options})
     state = read_state(checkpoint)
     check_fit(checkpoint, state, model.state_dict())

@@ -144,7 +144,7 @@ def convert_file(
             raise CheckpointError(f'nothing written: {verified}; --unverified writes the result without that check')
         path = save_weights(done.state, meta, destination, options.overwrite, options.hash_name)
     _write_report(report, {**content_of_report, 'destination': None if path is None else str(path)})
-    text = '\n'.join(part for part in (note, summary(done), verified, _usage(done, path or destination)) if part)
+    text = '\n'.join(part for part in (note, summary(done), verified, usage(done, path or destination)) if part)
     return Converted(done, path, text)
 
 
@@ -224,7 +224,7 @@ def _meta(done: Conversion, source: Path) -> dict[str, Any]:
     }
 
 
-def _usage(done: Conversion, path: Path) -> str:
+def usage(done: Conversion, path: Path) -> str:
     """Instructions for loading the file into a model, with remarks."""
     target = done.target.name
     target_model = _target_model(done)

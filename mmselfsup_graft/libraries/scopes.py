@@ -7,12 +7,13 @@ from mmengine.registry import DefaultScope
 
 from mmselfsup_graft.registry import SCOPE
 
+from .own_configs import inherit_own_configs
 from .quiet import quiet_imports
 
 _PACKAGES = ('datasets', 'models', 'engine', 'evaluation', 'analysis')
 
 # distributions whose configs can be inherited by `_base_ = 'mmseg::...'` and are missing in mmengine's own table
-_CONFIG_PACKAGES = {'mmseg': 'mmseg', SCOPE: 'mmselfsup_graft'}
+_CONFIG_PACKAGES = {'mmseg': 'mmseg', SCOPE: SCOPE}
 
 
 def import_scope(scope: str | None) -> None:
@@ -40,6 +41,7 @@ def register_all_modules(init_default_scope: bool = True) -> None:
     for package in _PACKAGES:
         importlib.import_module(f'{SCOPE}.{package}')
     config_utils.MODULE2PACKAGE.update(_CONFIG_PACKAGES)
+    inherit_own_configs()
     if init_default_scope:
         current = DefaultScope.get_current_instance()
         if current is None or current.scope_name != SCOPE:

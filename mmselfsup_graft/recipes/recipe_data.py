@@ -7,21 +7,26 @@ from typing import Any
 from mmengine.config import Config
 
 from mmselfsup_graft.datasets.skipped_files import check_share
+from mmselfsup_graft.engine.config.data_root import data_sets_of, read_folder, splits_of
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.registry import DATASETS
 
 
 def set_data_root(path: Path, configs: Sequence[Config], data_root: str) -> None:
-    """Set the folder of every data set of a recipe that reads one.
+    """Set the folder of every data set of a recipe that reads one; ``train/`` beside ``val/`` are read as such.
 
     Raises:
         ConfigError: If none reads a folder.
     """
-    with_root = [dataset for cfg in configs for dataset in _datasets(cfg) if 'data_root' in dataset]
+    with_root = [(cfg, found) for cfg in configs for found in data_sets_of(cfg) if 'data_root' in found.node]
     if not with_root:
         raise ConfigError(f'--data-root: no data set of recipe {path} reads a folder; use the recipe for folders')
-    for dataset in with_root:
-        dataset.data_root = str(Path(data_root).resolve())
+    root = str(Path(data_root).resolve())
+    for cfg, found in with_root:
+        if str(found.node.type).rpartition('.')[2] == 'ImageFolder':
+            read_folder(cfg, found, root, splits_of(root))
+        else:
+            found.node.data_root = root
 
 
 def allow_left_out(configs: Sequence[Config], share: float) -> None:
@@ -32,8 +37,8 @@ def allow_left_out(configs: Sequence[Config], share: float) -> None:
     """
     check_share(share, '--max-left-out')
     for cfg in configs:
-        for dataset in _datasets(cfg):
-            dataset.max_left_out = share
+        for found in data_sets_of(cfg):
+            found.node.max_left_out = share
 
 
 def without_limits(value: Any) -> Any:
@@ -43,6 +48,28 @@ def without_limits(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_limits(item) for item in value]
     return value
+
+
+def train_on_unlabeled(cfg: Config) -> str | None:
+    """Hold out no images of a folder without labels, in place: nothing could be scored on them.
+
+    Returns:
+        A note on the change; None if nothing was changed.
+    """
+    data = cfg.train_dataloader.dataset
+    if data.get('subset') != 'train':
+        return None
+    whole = DATASETS.build({**data, 'subset': 'all'})
+    if whole.labels() is not None:
+        return None
+    data.subset = 'all'
+    return f'no labels, so nothing can be scored: no image is held out, all {len(whole):,} are trained on'
+
+
+def is_held_out(cfg: Config) -> bool:
+    """Whether the test images of a config are not trained on, see :func:`train_on_unlabeled`."""
+    test = cfg.evaluation.test
+    return test.get('subset') != 'test' or DATASETS.build(test).labels() is not None
 
 
 def fit_batch(cfg: Config, processes: int) -> str | None:
@@ -80,10 +107,3 @@ def refuse_out_dir(cfg: Config, owner: str) -> None:
             f'{owner}: default_hooks.checkpoint.out_dir is {hook["out_dir"]!r}, but the stages of a recipe keep their '
             'checkpoints in their own folders; leave it out, and choose the folder with --work-dir'
         )
-
-
-def _datasets(cfg: Config) -> list[Any]:
-    """The data sets of a stage: to train on, to validate and test on, and to score on."""
-    loaders = [cfg.get(f'{name}_dataloader') for name in ('train', 'val', 'test')]
-    scored = [value for value in cfg.get('evaluation', {}).values() if isinstance(value, dict) and 'type' in value]
-    return [*(loader.dataset for loader in loaders if loader), *scored]

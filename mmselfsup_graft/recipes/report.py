@@ -17,6 +17,7 @@ from mmselfsup_graft.evaluation.encoders import load_encoder
 from mmselfsup_graft.evaluation.score_table import row_name, table_text
 from mmselfsup_graft.evaluation.scoring import evaluation_sets, read_evaluation, score_encoder, score_pixels
 from mmselfsup_graft.recipes.page.gather import write_report_page
+from mmselfsup_graft.recipes.page.pictures import name_of
 from mmselfsup_graft.utils.files import write_json, write_text
 
 from .recipe import TRAIN, Recipe, read_done, stage_checkpoint
@@ -209,8 +210,13 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
     from mmselfsup_graft.analysis.figures.curves import draw_loss_curves, draw_lr_over_depth
 
     runs = {stage.name: work_dir / stage.name for stage in recipe.trainings}
-    draw_loss_curves(runs, work_dir / 'loss_curves.png')
-    draw_lr_over_depth(runs, work_dir / 'lr_over_depth.png')
+    titles = [name_of(recipe, name) for name in runs]  # as in the table
+    named = {
+        title if titles.count(title) == 1 else f'{title} ({name})': folder
+        for title, (name, folder) in zip(titles, runs.items())
+    }
+    draw_loss_curves(named, work_dir / 'loss_curves.png')
+    draw_lr_over_depth(named, work_dir / 'lr_over_depth.png')
     for name in recipe.report.get('reconstruct', []):
         try:
             draw_stage_reconstructions(recipe, name, work_dir)
@@ -223,11 +229,13 @@ def draw_pictures(recipe: Recipe, work_dir: Path) -> None:
 
 
 def draw_stage_reconstructions(recipe: Recipe, name: str, work_dir: Path) -> None:
-    """Reconstruct held-out images with a masked-image stage, photographs as a whole."""
+    """Reconstruct test images with a masked-image stage, photographs as a whole."""
     from mmselfsup_graft.analysis.reconstruction.plot import draw_photo_reconstructions, draw_reconstructions
 
     stage, target = load_reconstructor(recipe, name, work_dir), work_dir / f'reconstructions_{name}.png'
     if stage.images is None:
         draw_photo_reconstructions(stage.model, stage.photos, stage.window, stage.mean, stage.std, target)
     else:
-        draw_reconstructions(stage.model, stage.images, stage.mean, stage.std, target, 'held-out images')
+        draw_reconstructions(
+            stage.model, stage.images, stage.mean, stage.std, target, 'held-out images' if stage.held_out else 'images'
+        )

@@ -13,6 +13,7 @@ from mmselfsup_graft.evaluation.whole_model import load_model
 from mmselfsup_graft.registry import DATASETS
 
 from .recipe import Recipe, stage_checkpoint
+from .recipe_data import is_held_out
 
 _IMAGES = 10
 # one training image is enough to see what was learned; the others show how it generalizes
@@ -29,7 +30,8 @@ class StageReconstructor:
         std: Likewise.
         photos: Name -> photograph, uint8 [H, W] or [H, W, 3]; empty if there are images.
         window: Side of the model's input, for photographs.
-        images: Held-out images [N, C, H, W], raw pixels; None if there are photographs.
+        images: Test images [N, C, H, W], raw pixels; None if there are photographs.
+        held_out: Whether no training has seen them.
     """
 
     model: Any
@@ -38,6 +40,7 @@ class StageReconstructor:
     photos: dict[str, np.ndarray]
     window: int
     images: torch.Tensor | None
+    held_out: bool = True
 
 
 def load_reconstructor(recipe: Recipe, name: str, work_dir: Path) -> StageReconstructor:
@@ -55,7 +58,8 @@ def load_reconstructor(recipe: Recipe, name: str, work_dir: Path) -> StageRecons
     of_photos = data.type == 'SamplePhotos'
     photos = _whole_photos(data) if of_photos else {}
     images = None if of_photos else spread_images(DATASETS.build(stage.cfg.evaluation.test), _IMAGES)
-    return StageReconstructor(model, *pixel_statistics(whole), photos, data.get('window', 16), images)
+    held_out = of_photos or is_held_out(stage.cfg)
+    return StageReconstructor(model, *pixel_statistics(whole), photos, data.get('window', 16), images, held_out)
 
 
 def _whole_photos(data: Any) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from mmselfsup_graft.evaluation.results import score_and_record
 from mmselfsup_graft.utils.files import read_json, write_json
 
 from .recipe import FINETUNE, SCORE, Stage, is_done, resolve
-from .recipe_data import fit_batch
+from .recipe_data import fit_batch, train_on_unlabeled
 from .stage_note import REPEAT, check_values
 
 
@@ -55,9 +55,10 @@ def run_stage(stage: Stage, work_dir: Path, launcher: str = 'none') -> None:
 def _train(stage: Stage, cfg: Config, checkpoint: str | None) -> dict[str, Any]:
     """Train or fine-tune; the content of ``done.json``, empty on all processes but the first."""
     cfg.resume = True
-    lowered = fit_batch(cfg, get_world_size())
-    if lowered and is_main_process():
-        print_log(lowered)
+    changes = [None if stage.kind == FINETUNE else train_on_unlabeled(cfg), fit_batch(cfg, get_world_size())]
+    notes = [note for note in changes if note]
+    for text in notes if is_main_process() else ():
+        print_log(text)
     results = {}
     if stage.kind == FINETUNE:
         results = _finetune(stage, cfg, str(checkpoint))
@@ -68,7 +69,7 @@ def _train(stage: Stage, cfg: Config, checkpoint: str | None) -> dict[str, Any]:
     if not is_main_process():
         return {}
     note = _trained(Path(cfg.work_dir), stage)
-    note['notes'] = ([lowered] if lowered else []) + note['notes']
+    note['notes'] = notes + note['notes']
     return {**note, 'results': results} if results else note
 
 

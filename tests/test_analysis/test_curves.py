@@ -56,6 +56,18 @@ def test_loss_curves_hold_the_history(runs, figures, tmp_path):
         assert len(set(picture.convert('L').getdata())) > 20
 
 
+def test_a_single_point_is_marked(runs, figures, tmp_path):
+    history = runs['mim'] / 'history.jsonl'
+    history.write_text(history.read_text().splitlines(keepends=True)[0])
+    draw_loss_curves({'MIM': runs['mim']}, tmp_path / 'loss.png')
+    (figure,) = figures
+    (line,) = figure.axes[0].lines
+    assert (line.get_xdata().tolist(), line.get_marker()) == ([10], 'o')
+    with Image.open(tmp_path / 'loss.png') as picture:
+        blue = [pixel for pixel in picture.convert('RGB').getdata() if pixel[2] > pixel[0] + 60]
+    assert len(blue) > 20  # the point, in the color of a first line
+
+
 def test_rates_over_depth_hold_the_peaks(runs, figures, tmp_path):
     draw_lr_over_depth(runs, tmp_path / 'lr.png')
     (figure,) = figures

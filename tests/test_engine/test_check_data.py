@@ -146,7 +146,7 @@ def test_validation_and_a_later_test_are_scored_by_name(animals, tmp_path):
     assert tuple(meta['meta']['dataset_meta']['classes']) == tuple(NAMES)
     log = done.out + done.err
     assert 'accuracy/top1: 100.0' in log
-    assert 'training data: 48 images, 4 classes (ant 12, bee 12, cat 12, dog 12)' in log
+    assert '48 images, 4 classes (ant 12, bee 12, cat 12, dog 12), in ' in log
     assert 'validation data: 12 images, 4 classes (ant 0, bee 6, cat 0, dog 6)' in log
 
     (animals / 'seen').rename(animals / 'gone')  # the file knows the names

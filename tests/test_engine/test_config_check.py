@@ -478,7 +478,7 @@ def test_ranges_of_transforms_without_annotations(transform, key, value, fits):
         ('base_lr', 'optim_wrapper.optimizer.lr'),
         ('epochs', '--epochs N'),
         ('max_epochs', '--epochs N'),
-        ('data_dir', 'no data set of this config reads a folder'),
+        ('data_dir', '--data-root DIR'),
         ('model.backbone.T_max', 'param_scheduler.0.T_max'),
     ],
 )

@@ -1,5 +1,7 @@
 """The console of a run: a summary instead of pages about settings, which the log's file keeps."""
 
+import re
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -19,27 +21,30 @@ def trained(tmp_path_factory) -> tuple[Path, str]:
 
 def rows(out: str) -> dict[str, str]:
     """The lines of the summary: name -> value."""
-    lines = out[out.index('training MoCoV3') :].splitlines()[1:]
-    listed = [line.strip().split('  ', 1) for line in lines if line.startswith('  ')]
+    lines = out[out.index('- training\n') :].splitlines()[1:]
+    listed = [line.strip().split('  ', 1) for line in takewhile(lambda line: line.startswith('  '), lines)]
     return {name: value.strip() for name, value in listed}
 
 
 def test_the_summary_says_what_is_trained(trained):
     folder, out = trained
     found = rows(out)
-    assert found['data'] == '24 images, batches of 8 images'
-    assert found['length'] == '2 epochs of 3 iterations'
+    assert found['images'] == '24 images, 10 classes (' + found['images'].partition('(')[2]
+    assert found['steps'] == '6 in 2 epochs'
+    assert found['batch'] == '8 images'
     assert found['learning rate'] == '0.0001 to 0.001 by layer at its peak, AdamW'
     assert found['writes to'] == str(folder / 'run')
-    whole, trained_part = (int(word.strip('(').replace(',', '')) for word in found['parameters'].split()[:2])
+    name, *counts = re.fullmatch(r'(.*), ([\d,]+) parameters, ([\d,]+) of them trained', found['model']).groups()
+    assert name == 'MoCoV3 with SelfSupViT'
+    whole, trained_part = (int(count.replace(',', '')) for count in counts)
     assert whole > trained_part > 0  # the momentum encoder follows
-    before = out[: out.index('loss:')].splitlines()
+    before = out[: out.index('| loss')].splitlines()
     assert len(before) <= 25
 
 
 def test_the_pages_are_in_the_file_alone(trained):
     folder, out = trained
-    file = Path(rows(out)['config, full log'])
+    file = Path(rows(out)['full log'])
     assert folder in file.parents
     text = file.read_text()
     for page in PAGES:

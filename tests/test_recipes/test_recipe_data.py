@@ -11,8 +11,9 @@ from mmselfsup_graft.engine.launching.existing import refuse_other_recipe
 from mmselfsup_graft.engine.train import load_config
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.recipes.recipe import load_recipe, read_done
-from mmselfsup_graft.recipes.recipe_data import fit_batch
+from mmselfsup_graft.recipes.recipe_data import fit_batch, is_held_out, train_on_unlabeled
 from mmselfsup_graft.recipes.stage_run import run_stage
+from mmselfsup_graft.registry import DATASETS
 
 PIPELINE = [
     dict(type='LoadImage', channels=1),
@@ -65,6 +66,37 @@ def test_another_limit_is_the_same_stage_and_reaches_every_data_set(recipe, fold
     assert load_recipe(recipe, data_root=str(folder.parent)).stages[0].fingerprint != plain.stages[0].fingerprint
     with pytest.raises(ConfigError, match=r'--max-left-out: max_left_out is 5'):
         load_recipe(recipe, max_left_out=5)
+
+
+def test_splits_below_the_folder_are_read_as_such(recipe, folder, tmp_path):
+    for name, number in (('train', 0), ('val', 1)):
+        for label in ('ant', 'bee'):
+            place = tmp_path / 'split' / name / label
+            place.mkdir(parents=True)
+            (place / f'{number}.png').write_bytes((folder / f'{number}.png').read_bytes())
+    cfg = load_recipe(recipe, data_root=str(tmp_path / 'split')).stages[0].cfg
+    data = DATASETS.build(cfg.train_dataloader.dataset)
+    assert [data.get_data_info(i)['img_path'].split('/')[-3:] for i in range(len(data))] == [
+        ['train', 'ant', '0.png'],
+        ['train', 'bee', '0.png'],
+    ]
+
+
+def test_no_image_of_an_unlabeled_folder_is_held_out(recipe, folder, tmp_path):
+    cfg = load_config(tmp_path / 'mim.py')
+    cfg.train_dataloader.dataset.update(data_root=str(folder), max_left_out=1, subset='train')
+    cfg.evaluation = dict(test={**cfg.train_dataloader.dataset, 'subset': 'test'})
+    assert not is_held_out(cfg)
+    assert 'all 6 are trained on' in train_on_unlabeled(cfg)
+    assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 6
+    assert train_on_unlabeled(cfg) is None
+    for number, path in enumerate(sorted(folder.glob('*.png'))):  # now with labels
+        (folder / f'class{number % 2}').mkdir(exist_ok=True)
+        path.rename(folder / f'class{number % 2}' / path.name)
+    cfg.train_dataloader.dataset.subset = 'train'
+    assert is_held_out(cfg)
+    assert train_on_unlabeled(cfg) is None
+    assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 4
 
 
 @pytest.mark.parametrize(

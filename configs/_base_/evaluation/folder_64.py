@@ -11,4 +11,5 @@ evaluation = dict(
     test=dict(type='ImageFolder', data_root='data/images', subset='test', pipeline=evaluation_pipeline),
     few_shot=dict(shots=[1, 2, 5, 10], draws=10),
     knn=dict(k=[20]),
+    linear=dict(epochs=30, batch_size=256, augment=False, selection='holdout'),
 )

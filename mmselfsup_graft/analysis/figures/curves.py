@@ -16,6 +16,7 @@ from mmselfsup_graft.utils.files import read_json, read_rows
 from .layer_axis import by_depth, is_layer
 from .picture_grid import save_figure
 
+_FEW = 5  # points that are marked one by one
 _MOST = 1e30  # above any loss, and within the range of an axis
 
 
@@ -50,9 +51,13 @@ def draw_loss_curves(runs: Mapping[str, Path], target: Path) -> None:
     figure, axes = plt.subplots(1, len(runs), figsize=(3.4 * len(runs), 3), squeeze=False, layout='constrained')
     for axis, (name, work_dir) in zip(axes[0], runs.items()):
         rows = [row for row in read_history(work_dir) if 'loss' in row]  # other rows are scores of a hook
-        axis.plot([row['iter'] + 1 for row in rows], [row['loss'] for row in rows], linewidth=1)
+        marker = 'o' if len(rows) < _FEW else None  # a line through one point shows nothing
+        axis.plot(
+            [row['iter'] + 1 for row in rows], [row['loss'] for row in rows], linewidth=1, marker=marker, markersize=4
+        )
         axis.set(title=name, xlabel='iteration', ylabel='loss')
         axis.grid(alpha=0.3)
+    figure.suptitle('Training loss')
     save_figure(figure, target, dpi=120)
 
 
@@ -71,7 +76,7 @@ def draw_lr_over_depth(runs: Mapping[str, Path], target: Path) -> None:
         places = [all_layers.index(layer) + offset for layer in layers]
         axis.plot(places, list(layers.values()), 'o', label=name, markersize=4)
     axis.set_xticks(range(len(all_layers)), all_layers, rotation=60, fontsize=8)
-    axis.set(yscale='log', xlabel='depth', ylabel='peak learning rate')
+    axis.set(yscale='log', xlabel='depth', ylabel='peak learning rate', title='Peak learning rate of every layer')
     axis.grid(alpha=0.3)
     axis.legend()
     save_figure(figure, target, dpi=120)

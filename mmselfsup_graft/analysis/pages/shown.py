@@ -37,6 +37,7 @@ class Sample:
         classes: Names of the classes, in the order of the labels.
         total: Number of images they were chosen from.
         names: Of the images; empty if they have none.
+        held_out: Whether no training has seen them.
     """
 
     images: Sequence[Image]
@@ -44,6 +45,7 @@ class Sample:
     classes: tuple[str, ...]
     total: int
     names: Sequence[str] = ()
+    held_out: bool = True
 
     def caption(self, number: int) -> str:
         """Class and name of an image, as far as it has them."""

@@ -23,7 +23,7 @@ _INSTEAD = {  # what helps with keys that no override sets as they are meant
     **dict.fromkeys(_LENGTHS, 'give the option --epochs N, which the learning-rate schedule follows'),
     **dict.fromkeys(
         ('data_root', 'data_dir', 'data_path'),
-        'no data set of this config reads a folder; take a config for folders (configs/*/*folder*)',
+        'give the option --data-root DIR, which moves all data sets of a config',
     ),
 }
 

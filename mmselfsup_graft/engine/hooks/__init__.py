@@ -4,6 +4,7 @@ from .check_data import CheckDataHook
 from .checkpoint import ReadableCheckpointHook, SafeCheckpointHook
 from .export_backbone import ExportBackboneHook
 from .history import HistoryHook
+from .live_line import LiveLineHook
 from .momentum_schedule import MomentumScheduleHook, cosine_momentum
 from .optimizer_steps import OptimizerStepHook
 from .preemption import PreemptionHook
@@ -15,6 +16,7 @@ __all__ = [
     'CheckDataHook',
     'ExportBackboneHook',
     'HistoryHook',
+    'LiveLineHook',
     'MomentumScheduleHook',
     'OptimizerStepHook',
     'PreemptionHook',

@@ -6,6 +6,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.engine.console import log_file_of
 from mmselfsup_graft.engine.run_parts import batch_size_of, optim_wrappers, param_groups_of, unwrapped_model
 from mmselfsup_graft.registry import HOOKS
@@ -15,7 +16,7 @@ _ENDLESS = 10**9  # mmengine's value for a schedule without end
 
 @HOOKS.register_module()
 class RunSummaryHook(Hook):
-    """Log model, parameters, images, steps, batch, rate, device and where the run writes, before the first step.
+    """Log model, images, steps, batch, rate, device, precision and where the run writes, before the first step.
 
     :class:`GraftRunner` has it in every run.
     """
@@ -28,7 +29,7 @@ class RunSummaryHook(Hook):
             rows = run_summary(runner)
             width = max(map(len, rows))
             lines = [f'  {name:{width}}  {text}' for name, text in rows.items()]
-            runner.logger.info('\n'.join([f'training {type(unwrapped_model(runner)).__name__}', *lines]))
+            runner.logger.info('\n'.join(['training', *lines]))
             note = _other_end(runner)
             if note:
                 runner.logger.warning(note)
@@ -37,39 +38,49 @@ class RunSummaryHook(Hook):
 def run_summary(runner: Runner) -> dict[str, str]:
     """Summary of a training run, name -> text; for a resumed run including the remaining work."""
     rows = {
-        'parameters': _parameters(runner),
-        'data': _data(runner),
-        'length': _length(runner),
+        'model': _model(runner),
+        'images': _images(runner),
+        'steps': _steps(runner),
+        'batch': _batch(runner),
         'learning rate': _rates(runner),
         'device': _device(runner),
         'writes to': str(runner.work_dir),
     }
     file = log_file_of(runner.logger)
-    return {**rows, 'config, full log': file} if file else rows
+    return {**rows, 'full log': file} if file else rows
 
 
-def _parameters(runner: Runner) -> str:
-    parameters = list(unwrapped_model(runner).parameters())
+def _model(runner: Runner) -> str:
+    model = unwrapped_model(runner)
+    backbone = getattr(model, 'backbone', None)
+    name = type(model).__name__ + ('' if backbone is None else f' with {type(backbone).__name__}')
+    parameters = list(model.parameters())
     whole, trained = (sum(p.numel() for p in parameters if p.requires_grad or all_) for all_ in (True, False))
-    return f'{whole:,}' if whole == trained else f'{whole:,} ({trained:,} of them trained)'
+    return f'{name}, {whole:,} parameters' + ('' if whole == trained else f', {trained:,} of them trained')
 
 
-def _data(runner: Runner) -> str:
-    loader = runner.train_dataloader
-    size = batch_size_of(loader)
+def _images(runner: Runner) -> str:
+    dataset = runner.train_dataloader.dataset
+    if not isinstance(dataset, SelfSupDataset):
+        return f'{len(dataset):,}'
+    return dataset.describe(with_names=False) + (f', in {dataset.data_root}' if dataset.data_root else '')
+
+
+def _batch(runner: Runner) -> str:
+    size = batch_size_of(runner.train_dataloader)
     parts = [f'{size} images' if size else 'unknown size']
     parts += [f'{runner.world_size} processes'] if runner.world_size > 1 else []
     accumulated = max(each._accumulative_counts for each in optim_wrappers(runner.optim_wrapper))
     parts += [f'{accumulated} micro-batches per step'] if accumulated > 1 else []
-    return f'{len(loader.dataset):,} images, batches of {" x ".join(parts)}'
+    return ' x '.join(parts)
 
 
-def _length(runner: Runner) -> str:
+def _steps(runner: Runner) -> str:
     loop = runner.train_loop
-    whole = f'{runner.max_iters:,} iterations'
+    whole = f'{runner.max_iters:,}'
     if isinstance(loop, EpochBasedTrainLoop):
-        whole = f'{loop.max_epochs:,} epochs of {len(loop.dataloader):,} iterations'
-    return whole if not runner.iter else f'{whole}, continued after iteration {runner.iter:,}'
+        whole += f' in {loop.max_epochs:,} epoch{"s" if loop.max_epochs > 1 else ""}'
+    return whole if not runner.iter else f'{whole}, continued after step {runner.iter:,}'
 
 
 def _rates(runner: Runner) -> str:

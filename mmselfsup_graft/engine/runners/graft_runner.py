@@ -91,7 +91,7 @@ class GraftRunner(Runner):
             wanted['checkpoint'] = {**saving, 'type': 'mmselfsup_graft.ReadableCheckpointHook'}
         if 'preemption' not in (hooks or {}):
             wanted['preemption'] = {'type': 'mmselfsup_graft.PreemptionHook'}
-        added = {'check_data': 'CheckDataHook', 'summary': 'RunSummaryHook'}
+        added = {'check_data': 'CheckDataHook', 'summary': 'RunSummaryHook', 'live_line': 'LiveLineHook'}
         super().register_default_hooks({**wanted, **{k: {'type': f'mmselfsup_graft.{v}'} for k, v in added.items()}})
 
     @staticmethod
@@ -187,6 +187,8 @@ class GraftRunner(Runner):
             except Exception:
                 self._log_traceback()
                 raise
+            finally:
+                self.call_hook('end_of_training')
 
     def _log_traceback(self) -> None:
         """Into the log's files alone: the console shows one line."""

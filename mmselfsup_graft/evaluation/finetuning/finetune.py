@@ -18,6 +18,7 @@ from mmselfsup_graft.engine.train import prepare_distributed, train
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.evaluation.compared_checkpoints import RANDOM
 from mmselfsup_graft.evaluation.other_pipeline import with_pipeline
+from mmselfsup_graft.evaluation.per_class import MOST_CLASSES, ConfusionMetric, write_confusion
 from mmselfsup_graft.evaluation.results import config_content, config_sha256, keep_config, provenance, write_drawn
 from mmselfsup_graft.utils.files import append_rows, read_json, write_json
 
@@ -167,7 +168,9 @@ def _finetune(run: FineTuning, config: str, overwrite: bool) -> dict[str, Any] |
     clear_work_dir(run.cfg, overwrite)
     _same_run(run)
     runner = train(run.cfg)
-    result = score_best(runner, run.protocol.metric)
+    counted = ConfusionMetric(run.cfg.model.head.num_classes)
+    result = score_best(runner, run.protocol.metric, counted)
+    confusion = counted.matrix if counted.classes <= MOST_CLASSES else None
     if not is_main_process():
         return None
     # --auto-scale-lr changes the rate when the optimizer is built
@@ -189,6 +192,10 @@ def _finetune(run: FineTuning, config: str, overwrite: bool) -> dict[str, Any] |
     }
     append_rows(Path(runner.work_dir) / 'results.jsonl', [row])
     keep_config(run.cfg, run.config_sha256)
+    if confusion is not None:
+        classes = getattr(runner.train_dataloader.dataset, 'classes', None)
+        about = {key: row[key] for key in ('checkpoint', 'checkpoint_sha256')}
+        print(write_confusion(confusion, classes, Path(runner.work_dir) / 'confusion_finetune.json', about))
     return row
 
 
@@ -215,12 +222,13 @@ def _same_run(run: FineTuning) -> None:
         write_json(path, now)
 
 
-def score_best(runner: Runner, metric: str) -> dict[str, Any]:
+def score_best(runner: Runner, metric: str, counted: ConfusionMetric | None = None) -> dict[str, Any]:
     """Load the best checkpoint of a finished run and score it on the test data.
 
     Args:
         runner: Runner after training.
         metric: Name of the score by which the best epoch was chosen.
+        counted: Counts mistakes by class on the way.
 
     Returns:
         ``accuracy`` of the best epoch on the test data, all its ``metrics``, ``best_epoch``, ``selection_accuracy``
@@ -231,6 +239,8 @@ def score_best(runner: Runner, metric: str) -> dict[str, Any]:
     found = {'best_epoch': info['best_epoch'], 'selection_accuracy': info['best_score'], 'last_accuracy': last}
     barrier()  # the first process writes the file
     runner.load_checkpoint(str(_best_file(runner)))
+    if counted is not None:
+        runner.test_loop.evaluator.metrics.append(counted)
     metrics = runner.test_loop.run()
     scores = {name: float(value) for name, value in metrics.items()}
     return {'accuracy': scores[metric], 'metrics': scores, **found, 'epochs': runner.max_epochs}

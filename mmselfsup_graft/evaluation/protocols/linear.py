@@ -10,6 +10,7 @@ import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 
 from mmselfsup_graft.errors import ConfigError
+from mmselfsup_graft.evaluation.per_class import MOST_CLASSES, confusion_matrix
 from mmselfsup_graft.utils.progress import Progress
 
 from .linear_heads import LinearHeads
@@ -197,6 +198,14 @@ class _Scorer:
         all_reduce(right)
         return 100.0 * right.cpu().numpy() / self.count
 
+    def confusion(self, head: LinearHeads, classes: int) -> np.ndarray:
+        """Confusion matrix [C, C] of one head, over all processes."""
+        predicted = head.predicted(self.features, _SCORED_AT_A_TIME).cpu().numpy()
+        matrix = torch.from_numpy(confusion_matrix(self.labels.cpu().numpy(), predicted, classes))
+        matrix = matrix.to(self.features.device)
+        all_reduce(matrix)
+        return matrix.cpu().numpy()
+
 
 class Best(NamedTuple):
     """The best head on the selection set, see :func:`train_heads`."""
@@ -244,6 +253,13 @@ def train_heads(
     return best
 
 
+class LinearResult(NamedTuple):
+    """Scores of the best head, and its confusion matrix [C, C] on the test data; None for very many classes."""
+
+    scores: dict[str, Any]
+    confusion: np.ndarray | None
+
+
 def linear_accuracy(
     train: FeatureSet,
     test: FeatureSet,
@@ -251,7 +267,18 @@ def linear_accuracy(
     batches: Callable[[np.ndarray], Batches] | None = None,
     device: torch.device | str = 'cpu',
 ) -> dict[str, Any]:
-    """Train the sweep and report the best head.
+    """Train the sweep and report the best head: the scores of :func:`linear_result`."""
+    return linear_result(train, test, protocol, batches, device).scores
+
+
+def linear_result(
+    train: FeatureSet,
+    test: FeatureSet,
+    protocol: LinearProtocol,
+    batches: Callable[[np.ndarray], Batches] | None = None,
+    device: torch.device | str = 'cpu',
+) -> LinearResult:
+    """Train the sweep; returns the scores and the confusion matrix of the best head.
 
     Args:
         train: Features [N, D] and labels [N] without augmentation: trained on, or a part of them held out.
@@ -262,7 +289,8 @@ def linear_accuracy(
         device: Device of the heads.
 
     Returns:
-        ``accuracy`` (per cent), the head's ``base_lr``, ``lr`` and ``weight_decay``, its number ``head`` and ``epoch``
+        As ``scores``: ``accuracy`` (per cent), the head's ``base_lr``, ``lr`` and ``weight_decay``, its number
+        ``head`` and ``epoch``
         (from 1), ``accuracies`` of all heads after that epoch on the set that selected, ``selection`` as text and
         ``rate_factor``; with a held-out part also ``holdout_accuracy``.
     """
@@ -275,8 +303,9 @@ def linear_accuracy(
     source = batches(kept) if batches else CachedBatches((train[0][kept], train[1][kept]), protocol, device)
     best = train_heads(source, scored, classes, protocol, device)
     base, decay = protocol.heads()[best.head]
+    scorer = _Scorer(test, device)
     result = {
-        'accuracy': float(_Scorer(test, device)(best.trained)[0]) if holdout else best.accuracy,
+        'accuracy': float(scorer(best.trained)[0]) if holdout else best.accuracy,
         'base_lr': base,
         'lr': base * protocol.rate_factor(),
         'weight_decay': decay,
@@ -286,4 +315,6 @@ def linear_accuracy(
         'rate_factor': protocol.rate_factor(),
         'accuracies': best.accuracies.tolist(),
     }
-    return {**result, 'holdout_accuracy': best.accuracy} if holdout else result
+    if holdout:
+        result['holdout_accuracy'] = best.accuracy
+    return LinearResult(result, scorer.confusion(best.trained, classes) if classes <= MOST_CLASSES else None)

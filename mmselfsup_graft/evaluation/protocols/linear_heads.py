@@ -102,6 +102,12 @@ class LinearHeads:
             right += (self.logits(rows).argmax(2) == truth).sum(1)
         return right
 
+    @torch.no_grad()
+    def predicted(self, features: torch.Tensor, chunk: int) -> torch.Tensor:
+        """Class [N] that the first head gives to features [N, D]; ``chunk`` rows at a time."""
+        self.norm.eval()
+        return torch.cat([self.logits(rows)[0].argmax(1) for rows in features.split(chunk)])
+
     def head(self, index: int) -> 'LinearHeads':
         """A copy of one head alone."""
         rates, decays = (each[index : index + 1].flatten().cpu().numpy() for each in (self.rates, self.decays))

@@ -24,6 +24,7 @@ from mmselfsup_graft.evaluation import Embedded
 from mmselfsup_graft.evaluation.encoders import embed_images, load_encoder, raw_pixels
 from mmselfsup_graft.evaluation.score_table import FEATURE_NAMES
 from mmselfsup_graft.recipes.recipe import Recipe, stage_checkpoint
+from mmselfsup_graft.recipes.recipe_data import is_held_out
 from mmselfsup_graft.recipes.report_settings import BASELINES, scored_features
 from mmselfsup_graft.registry import DATASETS
 
@@ -74,7 +75,7 @@ def embed_held_out(recipe: Recipe, work_dir: Path, better: Mapping[str, str]) ->
     readable = reduce(np.intersect1d, [each.indices for each in found.values()])
     if len(readable) < FEWEST_IMAGES:
         return None
-    sample = _sample(whole, chosen[readable])
+    sample = _sample(whole, chosen[readable], is_held_out(next(iter(rows.values())).cfg))
     queries = choose_queries(sample.labels, len(readable), _QUERIES)
     shown, method = _represent(found, readable, better, sample.labels, queries)
     count = shown[0].neighbors.shape[1]
@@ -94,12 +95,12 @@ def _subset(cfg: Config, chosen: np.ndarray) -> SelfSupDataset:
     return DATASETS.build(cfg.evaluation.test).get_subset(chosen.tolist())
 
 
-def _sample(whole: SelfSupDataset, chosen: np.ndarray) -> Sample:
+def _sample(whole: SelfSupDataset, chosen: np.ndarray, held_out: bool) -> Sample:
     images = [np.moveaxis(whole[int(number)]['inputs'].numpy(), 0, -1) for number in chosen]
     images = [image[..., 0] if image.shape[-1] == 1 else image for image in images]
     labels = whole.labels()
     names = () if labels is None else whole.classes or tuple(str(label) for label in range(int(labels.max()) + 1))
-    return Sample(images, None if labels is None else labels[chosen], names, len(whole))
+    return Sample(images, None if labels is None else labels[chosen], names, len(whole), held_out=held_out)
 
 
 def _represent(

@@ -13,6 +13,7 @@ from mmselfsup_graft.analysis.pages.document import duration
 from mmselfsup_graft.analysis.pages.shown import TrainingRun
 from mmselfsup_graft.evaluation.scoring import evaluation_sets, read_evaluation
 from mmselfsup_graft.recipes.recipe import Recipe, read_done
+from mmselfsup_graft.recipes.recipe_data import is_held_out
 from mmselfsup_graft.registry import DATASETS
 
 from .content import ReportPage
@@ -102,6 +103,8 @@ def _describe_data(recipe: Recipe, result: Mapping[str, Any] | None) -> str:
     counts = {side: len(data) for side, data in sets.items()} if result is None else result['images']
     labels = sets['test'].labels()
     kinds = 'no labels' if labels is None else f'{len(sets["test"].classes or set(labels.tolist()))} classes'
+    if not is_held_out(cfg):
+        return f'{len(DATASETS.build({**cfg.evaluation.train, "subset": "all"})):,} images, no labels'
     return f'{counts["train"]:,} training and {counts["test"]:,} held-out images, {kinds}'
 
 

@@ -33,11 +33,12 @@ def _reconstruct(stage: StageReconstructor, name: str) -> Reconstruction:
     share = f'{stage.model.mask_ratio:.0%} of the patches are hidden'
     if stage.images is not None:
         pictures = reconstruct_images(stage.model, stage.images, stage.mean, stage.std)
+        seen = 'Held-out images' if stage.held_out else 'Images of the training data'
         caption = (
-            f'Held-out images, by {name}; {share}. The training asks for hidden patches only, so what '
+            f'{seen}, by {name}; {share}. The training asks for hidden patches only, so what '
             'the reconstruction shows in place of visible ones has no meaning.'
         )
-        return Reconstruction('Held-out images', caption, dict(zip(_FORMS, pictures)))
+        return Reconstruction('Held-out images' if stage.held_out else 'Images', caption, dict(zip(_FORMS, pictures)))
     photos = [
         reconstruct_photo(stage.model, photo, stage.window, stage.mean, stage.std) for photo in stage.photos.values()
     ]

@@ -1,0 +1,5 @@
+_base_ = [
+    '../../_base_/models/frozen_vit-base-p16.py',
+    '../../_base_/evaluation/folder_few_shot_224.py',
+    '../../_base_/default_runtime.py',
+]

@@ -1,0 +1,10 @@
+_base_ = [
+    '../../_base_/models/finetune_convnext-tiny.py',
+    '../../_base_/datasets/folder_finetune_224.py',
+    '../../_base_/schedules/finetune_folder_100e.py',
+    '../../_base_/default_runtime.py',
+]
+
+model = dict(head=dict(num_classes=2))
+optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, no_decay_1d=True))
+default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

@@ -1,0 +1,5 @@
+_base_ = [
+    '../../_base_/models/frozen_vit-mini-p8_64.py',
+    '../../_base_/evaluation/folder_knn_64.py',
+    '../../_base_/default_runtime.py',
+]

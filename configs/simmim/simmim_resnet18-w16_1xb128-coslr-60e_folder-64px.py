@@ -1,0 +1,12 @@
+_base_ = [
+    '../_base_/models/simmim_resnet18-w16.py',
+    '../_base_/datasets/folder_mae_64.py',
+    '../_base_/schedules/small_a2mim_60e.py',
+    '../_base_/evaluation/folder_64.py',
+    '../_base_/reconstructions.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(mask_patch=8, backbone=dict(in_channels=3, strides=(2, 2, 2, 1)))
+
+default_hooks = dict(checkpoint=dict(interval=5))
