@@ -36,4 +36,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_existing([args.out], args.overwrite, '--out')
     about = {'Encoder': Path(args.model).name}
     count = write_attention(encoder_from(args), args.images, args.out, args.num_images, args.attention_block, about)
-    print(f'{args.out}: attention over {count} images')
+    print(f'{args.out}: attention over {count} image{"s" if count != 1 else ""}')
