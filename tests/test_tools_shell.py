@@ -282,7 +282,14 @@ def test_an_interrupted_install_says_so_in_one_line(tmp_path):
     }
     command = ['bash', str(TOOLS / 'install.sh')]
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # tests that run in the background of a shell ignore it, and their children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not calls.exists():
         assert process.poll() is None, process.communicate()

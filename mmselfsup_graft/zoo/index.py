@@ -29,12 +29,15 @@ class ZooModel:
     Attributes:
         name: Name of the model, equal to that of its config.
         config: Config file.
-        files: Published files that fit its encoder; ``pretrained=True`` takes the first.
     """
 
     name: str
     config: Path
-    files: tuple[PublishedFile, ...] = ()
+
+    @property
+    def files(self) -> list[PublishedFile]:
+        """Published files that fit its encoder; ``pretrained=True`` takes the first."""
+        return files_of(self.name)
 
 
 @cache
@@ -49,7 +52,7 @@ def zoo() -> dict[str, ZooModel]:
     for metafile in _read(root / 'model-index.yml')['Import']:
         for entry in _read(root / metafile)['Models']:
             name = entry['Name']
-            models[name] = ZooModel(name, root / entry['Config'], tuple(files_of(name)))
+            models[name] = ZooModel(name, root / entry['Config'])
     return models
 
 

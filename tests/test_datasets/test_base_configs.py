@@ -49,6 +49,17 @@ def test_there_are_configs():
     assert len(NAMES) >= 8
 
 
+def sides_of(config: Config, size: int) -> list[int]:
+    """Side of every view, or of the image."""
+    for step in config.train_dataloader.dataset.pipeline:
+        if step.type in ('TwoViews', 'Views'):
+            return [size] * len(step.get('views', 'ab'))
+        if step.type == 'MultiCrop':
+            assert step.crops[0].size == size
+            return [group.size for group in step.crops for _ in range(group.num)]
+    return [size]
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_config_gives_normalized_batches(name, tmp_path):
     write_data(tmp_path)
@@ -58,9 +69,7 @@ def test_config_gives_normalized_batches(name, tmp_path):
     views = out['inputs'] if isinstance(out['inputs'], list) else [out['inputs']]
     size = int(name.rsplit('_', 1)[1])
     channels = 1 if any(word in name for word in ('digits', 'mnist')) else 3
-    making = [each for each in config.train_dataloader.dataset.pipeline if each.type in ('TwoViews', 'Views')]
-    assert len(views) == (len(making[0].get('views', 'ab')) if making else 1)
-    assert {tuple(view.shape) for view in views} == {(2, channels, size, size)}
+    assert [tuple(view.shape) for view in views] == [(2, channels, side, side) for side in sides_of(config, size)]
     assert all(view.dtype == torch.float32 and view.abs().max() < 4 for view in views)
     assert len(out['data_samples']) == 2
     again = next(iter(loader))['inputs']

@@ -117,7 +117,7 @@ def test_options_that_need_others() -> None:
     for options, message in [
         (dict(as_released=True), 'as_released=True leaves weight decay to the rules'),
         (dict(as_released=1, rules=[NORMS]), 'as_released must be True or False, got 1'),
-        (dict(layer_ids='backbone'), 'give both'),
+        (dict(layer_ids='backbone'), 'set both'),
         (dict(layer_ids='stages', layer_wise_decay_ratio=0.5), "layer_ids is 'stages'; choose from blocks, backbone"),
     ]:
         with pytest.raises(ConfigError, match=message):

@@ -35,7 +35,14 @@ SWIN = {
 }
 BEIT = {'type': 'MaskedBEiT', 'img_size': 16, 'patch_size': 4, 'arch': vit_config(depth=2)['arch']}
 BACKBONES = {
-    'ResNet': {'type': 'MaskedResNet', 'depth': 18, 'stem_channels': 4, 'base_channels': 4},
+    # open residual branches: with closed ones a token below 0 reaches nothing behind the first rectifier
+    'ResNet': {
+        'type': 'MaskedResNet',
+        'depth': 18,
+        'stem_channels': 4,
+        'base_channels': 4,
+        'zero_init_residual': False,
+    },
     'ResNet for small images': slow.resnet(),
     'ConvNeXt': CONVNEXT,
     'Swin': SWIN,

@@ -1,6 +1,5 @@
 """Models by name: what is listed, what is built, whose weights arrive."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -61,7 +60,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sha256=file_sha256(path)[:8],
         config=SMALL,
     )
-    model = dataclasses.replace(zoo.find_model(SMALL), files=(entry,))
+    model = zoo.find_model(SMALL)
     monkeypatch.setattr(zoo, 'zoo', lambda: {SMALL: model})
     monkeypatch.setattr(published_files, 'published_files', lambda: {'tiny': entry})
     monkeypatch.setenv('GRAFT_MIRROR', str(tmp_path / 'mirror'))

@@ -319,6 +319,7 @@ def test_decoding_on_the_device_needs_a_crop_first(body, mode):
 DATASETS = {path.stem: Config.fromfile(str(path)) for path in sorted((CONFIGS / '_base_' / 'datasets').glob('*.py'))}
 REFUSED = {
     'imagenet_finetune_224': 'PILToNumpy',
+    'folder_finetune_224': 'PILToNumpy',
     'imagenet100_finetune_224': 'PILToNumpy',
     'imagenet_rsb-a2_224': 'PILToNumpy',
     'imagenet_rsb-a3_160': 'PILToNumpy',
