@@ -144,7 +144,7 @@ def model_of(method: str, backbone: str, seed: int, **options: Any) -> Any:
 
 
 def step(method: str, model: Any, seed: int = 0) -> torch.Tensor:
-    """Loss of one batch, after its backward pass."""
+    """Loss of one batch, after a step of SGD."""
     generator = torch.Generator().manual_seed(seed)
     views = [torch.rand(BATCH, 3, SIZE, SIZE, generator=generator) for _ in range(2)]
     if method.endswith('TEC'):
@@ -152,6 +152,7 @@ def step(method: str, model: Any, seed: int = 0) -> torch.Tensor:
     losses = model.loss(views if method in CONTRASTIVE else views[0])
     total = sum(value for name, value in losses.items() if 'loss' in name)
     total.backward()
+    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3).step()
     return total.detach()
 
 

@@ -89,6 +89,8 @@ def find_model(name: str) -> ZooModel:
     """
     models = zoo()
     if name not in models:
+        if name.startswith('zoo:'):
+            raise ConfigError(f'{name!r} names a file, not a model: get_model(MODEL, pretrained={name!r})')
         similar = list_models(name)[:3] or nearest(name, models, 3)
         advice = f'; did you mean {" or ".join(similar)}?' if similar else '; list_models() names all'
         raise ConfigError(f'unknown model {name!r}{advice}')

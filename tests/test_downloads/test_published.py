@@ -111,6 +111,27 @@ def test_an_entry_agrees_with_formats_and_configs(file: PublishedFile) -> None:
         assert urlsplit(file.page).netloc in ('drive.google.com', 'www.dropbox.com')
 
 
+#: start of an entry's name -> start of the names of the configs of its method
+METHODS = {'mocov2': 'moco-v2_', 'moco-v1': 'moco-v1_', 'moco-v2': 'moco-v2_', 'mocov3': 'mocov3_', 'swav': 'swav_'}
+METHODS |= {'mae': 'mae_', 'simmim': 'simmim_', 'a2mim': 'a2mim_', 'byol': 'byol_', 'layer-grafted': 'layer-grafted_'}
+
+
+@pytest.mark.parametrize('file', published_files().values(), ids=lambda file: file.name)
+def test_an_entry_names_the_config_that_it_fits(file: PublishedFile) -> None:
+    name = file.name.removeprefix('mmpretrain-')
+    starts = [start for word, start in METHODS.items() if name.startswith(f'{word}-')]
+    if file.kind != 'pre-trained' or not starts or file.config is not None:
+        return
+    fitting = [
+        each['Name']
+        for each in models().values()
+        if each['Name'].startswith(starts[0])
+        and each['Name'].endswith('_in1k')
+        and (each['Metadata']['Architecture'], each['Metadata']['Epochs']) == (file.architecture, file.epochs)
+    ]
+    assert not fitting, f'{file.name} fits {fitting}: name one, or say here why not'
+
+
 def test_names() -> None:
     config = 'mae_vit-base-p16_8xb512-amp-coslr-1600e_in1k'
     names = [file.name for file in files_of(config)]

@@ -18,6 +18,7 @@ RECIPES = sorted((CONFIGS / 'recipes').glob('mask-rcnn-from-*.py'))
 #: names of the official files, and how many tensors they hold of the encoder with its projector and prototypes
 OFFICIAL = {'moco': (MOCO_MODEL, 322), 'swav': (SWAV_MODEL, 328)}
 TENSORS = 318  # of a ResNet-50
+GPUS = 8
 
 
 @pytest.fixture(scope='module')
@@ -42,6 +43,8 @@ def test_pretrained_converted_and_fine_tuned(path, images, data, tmp_path):
     recipe = load_recipe(path)
     pretraining, detection = recipe.stages
     assert detection.needs == (pretraining.name,)
+    batches = [GPUS * stage.cfg.train_dataloader.batch_size for stage in recipe.stages]
+    assert batches == [stage.cfg.auto_scale_lr.base_batch_size for stage in recipe.stages]
     first = small_resnet50(Path(pretraining.file).resolve(), images, tmp_path)
     second = shrunk_downstream(Path(detection.file).resolve(), data, tmp_path).to_dict()
     write_config(tmp_path / f'{pretraining.name}.py', first)

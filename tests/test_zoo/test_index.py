@@ -30,6 +30,8 @@ def test_a_name_that_is_not_there() -> None:
         zoo.get_model('mae_vit-micro')
     with pytest.raises(ConfigError, match='list_models'):
         zoo.get_model('alexnet')
+    with pytest.raises(ConfigError, match=r"get_model\(MODEL, pretrained='zoo:mae-vit-base'\)"):
+        zoo.get_model('zoo:mae-vit-base')
 
 
 def test_fresh_and_from_a_checkpoint(tmp_path: Path) -> None:
