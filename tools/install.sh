@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: bash tools/install.sh [--tests] [--transfer] [--compiled-ops] [--benchmarks] [--dali]
+Usage: bash tools/install.sh [--tests] [--transfer] [--compiled-ops] [--benchmarks] [--dali] [--docs]
 
 Makes a virtual environment and installs mmselfsup-graft (editable) with the tested versions of its requirements,
 including those of the fast data path (kornia, simplejpeg). Does nothing if the environment is up to date.
@@ -15,6 +15,7 @@ including those of the fast data path (kornia, simplejpeg). Does nothing if the 
                  an older torch (requirements/compiled_ops.txt) and needs a C++ compiler and about 7 minutes on 2
                  cores the first time (tools/build_mmcv_ops.sh --help)
   --benchmarks   also install lightly, for comparison in benchmarks/
+  --docs         also install what builds the documentation site
   --dali         also install NVIDIA DALI (900 MB and more), for fast='dali' (docs/speed.md)
 
 Environment:
@@ -29,7 +30,7 @@ VENV=${GRAFT_VENV:-$ROOT/.venv}
 PARTS=(base fast)
 for argument in "$@"; do
     case $argument in
-        --tests | --transfer | --compiled-ops | --benchmarks | --dali) PARTS+=("${argument#--}") ;;
+        --tests | --transfer | --compiled-ops | --benchmarks | --dali | --docs) PARTS+=("${argument#--}") ;;
         -h | --help) usage; exit 0 ;;
         *) echo "install.sh: unknown argument '$argument'" >&2; usage >&2; exit 2 ;;
     esac
