@@ -88,9 +88,7 @@ def calls_of(block: str, folder: Path) -> list[Call]:
         'HOME': str(folder),
     }
     command = ['bash', '-euo', 'pipefail', '-c', _PRELUDE + runnable(block)]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f'{block}\n{done.stderr}'
     assert not done.stderr.strip(), f'{block}\n{done.stderr}'
     if not record.exists():

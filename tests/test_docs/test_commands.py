@@ -117,4 +117,3 @@ def test_python_blocks(page):
             if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('mmselfsup_graft'):
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names), block
-
