@@ -71,3 +71,8 @@ def with_links(text: str, page: str, repository: str) -> str:
         return label
 
     return _LINK.sub(replaced, text)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Leave out the roles of names in docstrings, as in :func:`with_links`."""
+    return re.sub(r':(?:attr|class|data|exc|func|meth|mod):(?=<code)', '', html)
