@@ -40,7 +40,7 @@ def test_links_without_a_repository(hooks):
 
 
 def test_a_dead_link_is_an_error(hooks):
-    with pytest.raises(exceptions.PluginError, match='none.md does not exist'):
+    with pytest.raises(exceptions.PluginError, match=r'none\.md does not exist'):
         hooks.with_links('[a](none.md)', 'run.md', '')
 
 
