@@ -1,4 +1,4 @@
-# SimMIM -> SwAV: one rate per stage, stages 1 to 3 learn at a tenth of the rate of stage 4, also under LARS
+# SimMIM -> SwAV: one rate per stage, stages 1 to 3 learn at a tenth of the rate of stage 4
 _base_ = './swav_resnet18-w16_1xb128-coslr-60e_fashion-mnist-28px.py'
 
 mim = 'work_dirs/simmim_resnet18-w16_1xb128-coslr-60e_fashion-mnist-28px/epoch_60.pth'

@@ -15,5 +15,5 @@ model = dict(
         norm_cfg=dict(type='PortableSyncBN'),
     ),
     neck=dict(hid_channels=256, out_channels=64),
-    head=dict(num_prototypes=100),
+    head=dict(num_prototypes=100, epsilon=0.03),
 )
