@@ -17,7 +17,7 @@ options = {
     'evaluation.linear': dict(augment=False, epochs=30, batch_size=256, selection='holdout'),
 }
 
-# a step costs 0.12 s as MoCo v2, 0.24 as SwAV, 0.19 as MoCo v3 and 0.09 as SimMIM: the shares give equal times
+# a step costs 0.12 s as MoCo v2, 0.26 as SwAV, 0.20 as MoCo v3 and 0.09 as SimMIM: the shares give equal times
 # the rate of MoCo v3 is the best of those tried; MoCo v2: batch norm in groups of 16, a queue of a third of the images
 _swav = {'model.head.frozen_steps': 4}
 stages = [
