@@ -121,7 +121,8 @@ class Grafting(BaseModule):
         names = {origin: set(beside) for origin, beside in report.unused.items()}
         for name, origin in report.loaded.items():
             names.setdefault(origin, set()).add(name)
-        return [o for o, all_ in names.items() if o in frozen and any(n.endswith('mask_token') for n in all_)]
+        masked = [origin for origin, all_names in names.items() if any(n.endswith('mask_token') for n in all_names)]
+        return [origin for origin in masked if origin in frozen]
 
     def after_graft(self) -> None:
         """Take note of the encoder's first weights; subclasses extend it."""
