@@ -130,7 +130,9 @@ def is_shipped(method: str) -> bool:
     """Whether the chosen set has the settings that our configs repeat: the committed one, or one with its files."""
     chosen, ours = golden_folder(method), COMMITTED / method
     names = [path.name for path in ours.glob('*.json')]
-    return all((chosen / name).is_file() and (chosen / name).read_bytes() == (ours / name).read_bytes() for name in names)
+    return all(
+        (chosen / name).is_file() and (chosen / name).read_bytes() == (ours / name).read_bytes() for name in names
+    )
 
 
 def golden_names(kind: str, method: str = 'layer_grafted') -> list[str]:

@@ -197,7 +197,8 @@ def test_images_of_another_size_are_said_once(monkeypatch):
 @pytest.mark.parametrize('padded', [False, True])
 def test_images_too_small_for_the_windows_of_a_swin_are_refused(size: tuple[int, int], padded: bool) -> None:
     arch = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1])
-    swin = MODELS.build(dict(type='mmpretrain.SwinTransformer', arch=arch, img_size=32, window_size=4, pad_small_map=padded))
+    options = dict(img_size=32, window_size=4, out_indices=(1,), pad_small_map=padded)
+    swin = MODELS.build(dict(type='mmpretrain.SwinTransformer', arch=arch, **options))
     images = torch.zeros(1, 3, *size)
     try:
         swin(images)

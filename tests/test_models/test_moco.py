@@ -343,7 +343,10 @@ def test_mmpretrains_step(updated: bool, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- options
-@pytest.mark.parametrize('options', [{'temperature': 0}, {'temperature': float('nan')}, {'temperature': float('inf')}, {'bn_groups': 0}, {'bn_groups': -1}])
+NO_NUMBERS = [{'temperature': value} for value in (0, float('nan'), float('inf'))]
+
+
+@pytest.mark.parametrize('options', [*NO_NUMBERS, {'bn_groups': 0}, {'bn_groups': -1}])
 def test_options_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match='must be greater than 0'):
         build(config(**options))
@@ -376,7 +379,7 @@ def test_the_optimizer_of_a_config_holds_what_is_trained(path: Path) -> None:
     with torch.random.fork_rng():
         model = build({**cfg.model.to_dict(), 'queue_size': 1, 'graft': None})
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper.to_dict())
-    groups = wrapper.param_groups
+    groups = wrapper.optimizer.param_groups
     held = {id(p): group for group in groups for p in group['params']}
     trained = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
     assert set(held) == set(trained)

@@ -100,8 +100,8 @@ class SwAV(SelfSupAlgorithm):
             )
         if self.training and len(inputs[0]) * get_world_size() < self.fewest_images:
             raise ConfigError(
-                f'SwAV and its batch norm need a batch of {self.fewest_images} or more, got {len(inputs[0])}; raise batch_size, or leave '
-                'out an incomplete last batch: train_dataloader.drop_last=True'
+                f'SwAV and its batch norm need a batch of {self.fewest_images} or more, got {len(inputs[0])}; '
+                'raise batch_size, or leave out an incomplete last batch: train_dataloader.drop_last=True'
             )
 
     def encoder_parameters(self) -> Iterator[tuple[str, int, nn.Parameter]]:
