@@ -126,6 +126,15 @@ def golden_folder(method: str = 'layer_grafted') -> Path:
     return (root if root.is_absolute() else Path.cwd() / root) / method
 
 
+def is_shipped(method: str) -> bool:
+    """Whether the chosen set has the settings that our configs repeat: the committed one, or one with its files."""
+    chosen, ours = golden_folder(method), COMMITTED / method
+    names = [path.name for path in ours.glob('*.json')]
+    return all(
+        (chosen / name).is_file() and (chosen / name).read_bytes() == (ours / name).read_bytes() for name in names
+    )
+
+
 def golden_names(kind: str, method: str = 'layer_grafted') -> list[str]:
     """Names of all files of a kind in the chosen set; where there are none its pattern, which cannot be read."""
     wanted = KINDS[method][kind]

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -139,7 +140,8 @@ def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
     """Raise an error for images or views with another number of channels than the encoder, or of a size it cannot take.
 
     Raises:
-        ConfigError: If the numbers differ, or the size does and the encoder has relative positions.
+        ConfigError: If the numbers differ, the size does and the encoder has relative positions, or a map of a Swin
+            would be smaller than its window.
     """
     wanted = _image_channels(backbone)
     fixed = _only_size(backbone)
@@ -155,7 +157,23 @@ def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
                 f'{owner}: images of {given} for a backbone of {own} with relative positions, which takes one size; '
                 'give all crops its size, or take SelfSupViT, whose positions are resized'
             )
+        if isinstance(backbone, SwinTransformer) and each.dim() == 4:
+            _check_windows(owner, backbone, tuple(each.shape[-2:]))
     _note_image_size(owner, backbone, images)
+
+
+def _check_windows(owner: str, backbone: Any, size: tuple[int, ...]) -> None:
+    """Refuse images of which a stage of a Swin gets a map smaller than its window."""
+    sides = [math.ceil(side / stride) for side, stride in zip(size, backbone.patch_embed.projection.stride)]
+    for number, stage in enumerate(backbone.stages):
+        attention = stage.blocks[0].attn
+        if min(sides) < attention.window_size and not attention.pad_small_map:
+            raise ConfigError(
+                f'{owner}: images of {size[0]} x {size[1]} give stage {number + 1} of the Swin a map of {sides[0]} x '
+                f'{sides[1]}, smaller than its window of {attention.window_size}; take larger crops, or '
+                'backbone.pad_small_map=True'
+            )
+        sides = [math.ceil(side / 2) for side in sides]
 
 
 def _only_size(backbone: Any) -> tuple[int, ...] | None:

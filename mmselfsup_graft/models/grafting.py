@@ -1,15 +1,18 @@
 """What every trained model of the toolbox shares: an encoder that may be grafted and frozen from below."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmselfsup_graft.checkpoints import (
     Depth,
     GraftSource,
+    LoadReport,
     depth_of,
     graft_weights,
     parse_graft,
@@ -98,6 +101,28 @@ class Grafting(BaseModule):
         )
         self.backbone.load_state_dict(weights, strict=False)
         print_log(report.text(), logger='current')
+        masked = self._frozen_statistics_of_masked_images(report)
+        if masked:
+            print_log(
+                f'frozen_layers={self.frozen_layers} keeps batch-norm statistics from {", ".join(masked)}, which was '
+                'trained on masked images: on whole images they are off; give these layers a low learning rate '
+                'instead of freezing them (paramwise_cfg.lr_layer_wise), if the results are poor',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _frozen_statistics_of_masked_images(self, report: LoadReport) -> list[str]:
+        """Sources with a mask token, of which frozen layers keep the statistics of batch norm."""
+        frozen = {
+            report.loaded.get(f'{name}.running_mean')
+            for name, module in self.backbone.named_modules()
+            if isinstance(module, _BatchNorm) and self.frozen_layers and self.depth.layer_id(name) <= self.frozen_layers
+        }
+        names = {origin: set(beside) for origin, beside in report.unused.items()}
+        for name, origin in report.loaded.items():
+            names.setdefault(origin, set()).add(name)
+        masked = [origin for origin, all_names in names.items() if any(n.endswith('mask_token') for n in all_names)]
+        return [origin for origin in masked if origin in frozen]
 
     def after_graft(self) -> None:
         """Take note of the encoder's first weights; subclasses extend it."""

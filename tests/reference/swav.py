@@ -91,7 +91,7 @@ def losses(model: Any, views: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]
         head.prototypes.weight.data.copy_(unit_rows(head.prototypes.weight.data))
     weight = head.prototypes.weight if model.training else unit_rows(head.prototypes.weight)
     z, batch = projections(model, views), len(views[0])
-    total, queues = [], []
+    total, queues, predictions = [], [], []
     for number, crop in enumerate(head.assigned):
         rows = z[crop].detach()
         used = head.queue_length // batch * batch
@@ -109,4 +109,8 @@ def losses(model: Any, views: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]
     if queues and model.training:
         head.queue.copy_(torch.stack(queues))
         head.queued = min(head.queued + batch, head.queue_length)
-    return {'loss': torch.stack(total).mean()}
+    for feature in z:
+        predictions += [torch.softmax(row @ weight.t() / head.temperature, 0).detach() for row in feature]
+    mean = torch.stack(predictions).mean(0)
+    limit = torch.tensor(float(len(mean)), dtype=mean.dtype).log()
+    return {'loss': torch.stack(total).mean(), 'entropy': -(mean * mean.log()).sum(), 'entropy_max': limit}

@@ -26,6 +26,7 @@ from helpers import (
 )
 from mmengine.logging import MessageHub
 from reference.moco import config as moco_with_queue
+from reference.swav import config as swav_config
 from torch import nn
 
 from mmselfsup_graft.checkpoints import save_atomically
@@ -186,6 +187,7 @@ def refusals() -> list[str]:
         (mae_config(vit_config()), {'group_size': 3}),
         (mae_config(vit_config()), {'gather_dtype': 'float16'}),
         (mae_config(vit_config(), graft=[dict(checkpoint='x.pth')], l1_distance=dict(weight=1.0, to_block=1)), {}),
+        (swav_config(), {}),
     ):
         with pytest.raises(ConfigError) as caught:
             FullySharded(build(config), **options)
@@ -256,7 +258,9 @@ def test_the_whole_state_is_that_of_an_ordinary_model(ranks: list[dict[str, Any]
 
 
 def test_what_cannot_be_sharded_is_refused(ranks: list[dict[str, Any]]) -> None:
-    group, dtype, distance = ranks[0]['refusals']
+    group, dtype, distance, prototypes = ranks[0]['refusals']
     assert 'group_size=3' in group
     assert 'float16' in dtype
     assert 'l1_distance' in distance
+    assert 'PrototypeHead changes weights' in prototypes
+    assert 'hook' not in prototypes

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import build, moco_config
 from mmengine.optim import OptimWrapper
+from reference.moco import config as config_of_moco
 from torch import nn
 
 from mmselfsup_graft.engine import MomentumScheduleHook
@@ -96,3 +97,17 @@ def test_one_update_per_optimizer_step(accumulate: int) -> None:
     assert stepped == [(i + 1) % accumulate == 0 for i in range(6)]
     # at iteration 0 both encoders are equal, so an update changes nothing
     assert changed == [i > 0 and i % accumulate == 0 for i in range(6)]
+
+
+def test_every_method_has_its_own_schedule() -> None:
+    """MoCo v1 and v2 keep their momentum, alone or as one objective of several."""
+    parts = {'moco': build(config_of_moco()), 'mocov3': build(moco_config(base_momentum=0.9))}
+    model = nn.ModuleDict(parts)
+    for cosine, expected in ((None, [0.9, 0.95]), (True, [0.95, 0.95]), (False, [0.9, 0.9])):
+        runner, hook = _runner(model, 8), MomentumScheduleHook(cosine=cosine)
+        runner.iter = 4
+        hook.before_train(runner)
+        hook.before_train_iter(runner, 4)
+        assert [part.momentum for part in parts.values()] == pytest.approx(expected)
+    with pytest.raises(ConfigError, match='cosine must be True, False or None'):
+        MomentumScheduleHook(cosine='yes')

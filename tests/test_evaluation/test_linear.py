@@ -166,7 +166,11 @@ def test_official_rates_are_larger_by_the_stated_number_of_processes():
         ({'epochs': 0}, 'at least 1'),
         ({'lr_factor': 'offical'}, "lr_factor is 'offical'"),
         (dict(momentum=1.0), r'momentum is 1\.0; it must be in'),
-        (dict(milestones=[0, 5]), r'milestones is \[0, 5\]; they must be epochs from 1 on'),
+        (dict(momentum='a'), r"momentum is 'a'; it must be in"),
+        (dict(momentum=float('nan')), 'momentum is nan'),
+        (dict(milestones=60), 'milestones is 60; they must be a list'),
+        (dict(milestones=[5, 90]), 'before the end, 90'),
+        (dict(milestones=[0, 5]), r'milestones is \[0, 5\]; they must be a list of epochs from 1 on'),
     ],
 )
 def test_impossible_settings_are_refused(options, says):

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models import derived_sizes
-from mmselfsup_graft.models.derived_sizes import sizes_of
+from mmselfsup_graft.models.derived_sizes import check_images, sizes_of
 from mmselfsup_graft.registry import MODELS
 
 ROOT = 'configs'
@@ -191,3 +191,20 @@ def test_images_of_another_size_are_said_once(monkeypatch):
         derived_sizes.check_images('MoCoV3', backbone, [torch.zeros(1, 3, size, size), torch.zeros(1, 3, 8, 8)])
     assert len(said) == 1
     assert said[0].startswith('MoCoV3: images of 64 x 64 for a backbone of 32 x 32')
+
+
+@pytest.mark.parametrize('size', [(16, 16), (24, 24), (28, 32), (32, 32), (25, 40), (13, 64)])
+@pytest.mark.parametrize('padded', [False, True])
+def test_images_too_small_for_the_windows_of_a_swin_are_refused(size: tuple[int, int], padded: bool) -> None:
+    arch = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 1])
+    options = dict(img_size=32, window_size=4, out_indices=(1,), pad_small_map=padded)
+    swin = MODELS.build(dict(type='mmpretrain.SwinTransformer', arch=arch, **options))
+    images = torch.zeros(1, 3, *size)
+    try:
+        swin(images)
+    except AssertionError:
+        assert not padded
+        with pytest.raises(ConfigError, match=f'{size[0]} x {size[1]} give stage . of the Swin a map of'):
+            check_images('SwAV', swin, [images])
+    else:
+        check_images('SwAV', swin, [images])

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 from algorithm_cases import make_model, make_views, stir
+from config_cache import load_config
 from helpers import assert_close, build, mlp_config, run_ranks
+from mmengine.optim import build_optim_wrapper
 from reference.moco import config, resnet
 from torch import nn
 
@@ -17,12 +19,13 @@ from mmselfsup_graft.checkpoints import save_atomically
 from mmselfsup_graft.engine.hooks.check_data import check_queues
 from mmselfsup_graft.engine.hooks.random_state import seed_iteration
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.models import key_queue, shuffling
+from mmselfsup_graft.models import grafting, key_queue, shuffling
 from mmselfsup_graft.models.joint_views import last_view
 from mmselfsup_graft.models.key_queue import KeyQueue
 from mmselfsup_graft.utils.shared_random import shared_generator
 
 BN_GROUPS = shuffling.GROUPS
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'moco'
 
 
 # ---------------------------------------------------------------- queue
@@ -242,6 +245,23 @@ def test_a_graft_starts_both_encoders_with_its_statistics(tmp_path: Path) -> Non
         assert torch.equal(value, model.momentum_encoder.backbone.state_dict()[name])
 
 
+@pytest.mark.parametrize(
+    ('masked', 'frozen', 'layers', 'warned'),
+    [(True, 3, (0, 4), 1), (False, 3, (0, 4), 0), (True, 0, (0, 4), 0), (True, 3, (4, 8), 0)],
+)
+def test_frozen_statistics_of_masked_images_are_told(
+    masked: bool, frozen: int, layers: tuple[int, int], warned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {f'backbone.{k}': v for k, v in build(resnet()['backbone']).state_dict().items()}
+    state |= {'backbone.mask_token': torch.zeros(1, 4, 1, 1)} if masked else {}
+    save_atomically({'state_dict': state}, tmp_path / 'source.pth')
+    texts: list[str] = []
+    monkeypatch.setattr(grafting, 'print_log', lambda text, **_: texts.append(text))
+    graft = [{'checkpoint': str(tmp_path / 'source.pth'), 'layers': layers}]
+    build(resnet(frozen_layers=frozen, graft=graft)).init_weights()
+    assert sum('masked images' in text for text in texts) == warned
+
+
 # ---------------------------------------------------------------- one objective of several
 def _two_objectives() -> dict[str, Any]:
     parts = resnet(bn_groups=2)
@@ -323,7 +343,10 @@ def test_mmpretrains_step(updated: bool, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- options
-@pytest.mark.parametrize('options', [{'temperature': 0}, {'bn_groups': 0}, {'bn_groups': -1}])
+NO_NUMBERS = [{'temperature': value} for value in (0, float('nan'), float('inf'))]
+
+
+@pytest.mark.parametrize('options', [*NO_NUMBERS, {'bn_groups': 0}, {'bn_groups': -1}])
 def test_options_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match='must be greater than 0'):
         build(config(**options))
@@ -334,6 +357,11 @@ def test_a_projector_without_a_linear_layer() -> None:
         build(config(neck={'type': 'mmpretrain.GlobalAveragePooling'}))
 
 
+def test_a_missing_projector_is_refused() -> None:
+    with pytest.raises(ConfigError, match='MoCo needs a projector'):
+        build({**config(), 'neck': None})
+
+
 def test_a_batch_that_does_not_fit_the_queue(tmp_path: Path) -> None:
     model = make_model(config(queue_size=16), tmp_path)
     with pytest.raises(ConfigError, match=r'queue_size=16 is not a multiple of the 6 images .* queue_size=18$'):
@@ -342,3 +370,26 @@ def test_a_batch_that_does_not_fit_the_queue(tmp_path: Path) -> None:
 
 def test_keys_have_the_width_of_the_last_linear_layer() -> None:
     assert build(config(neck=mlp_config(16, 24, 12, 3))).key_queue.queue.shape == (12, 16)
+
+
+# ---------------------------------------------------------------- optimizer
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('moco-v*_resnet*')), ids=lambda path: path.stem)
+def test_the_optimizer_of_a_config_holds_what_is_trained(path: Path) -> None:
+    cfg = load_config(path)
+    with torch.random.fork_rng():
+        model = build({**cfg.model.to_dict(), 'queue_size': 1, 'graft': None})
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper.to_dict())
+    groups = wrapper.optimizer.param_groups
+    held = {id(p): group for group in groups for p in group['params']}
+    trained = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+    assert set(held) == set(trained)
+    assert not any(name.startswith('momentum_encoder') for name in trained.values())
+    rate, decay = (cfg.optim_wrapper.optimizer[key] for key in ('lr', 'weight_decay'))
+    assert all(group['momentum'] == 0.9 for group in groups)
+    if 'paramwise_cfg' not in cfg.optim_wrapper:
+        assert [(group['lr'], group['weight_decay']) for group in groups] == [(rate, decay)]
+        return
+    for key, name in trained.items():
+        slow = name.startswith('backbone') and not name.startswith('backbone.layer4')
+        assert held[key]['lr'] == pytest.approx(rate * (0.1 if slow else 1.0)), name
+        assert held[key]['weight_decay'] == decay, name

@@ -1,5 +1,6 @@
 """SwAV: codes, loss, prototypes and queue, options and errors."""
 
+import math
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from helpers import assert_close, build, vit_config
 from mmpretrain.engine.optimizers import LARS as TheirLARS
 from mmpretrain.models.losses.swav_loss import SwAVLoss
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from mmselfsup_graft.engine import LARS, LayerWiseLRConstructor, OptimizerStepHook
+from mmselfsup_graft.engine.hooks.check_data import check_last_batch
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.joint_views import last_view
-from mmselfsup_graft.models.losses import sinkhorn, swapped_loss
+from mmselfsup_graft.models.losses import prediction_entropy, sinkhorn, swapped_loss
 from mmselfsup_graft.registry import MODELS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -262,6 +265,14 @@ def test_prototypes_without_samples_are_said(caplog: pytest.LogCaptureFixture) -
         (dict(assigned=[]), 'numbers of different crops'),
         (dict(assigned=[0, 0]), 'numbers of different crops'),
         (dict(frozen_steps=-1), 'must not be negative'),
+        (dict(temperature=float('nan')), 'temperature=nan'),
+        (dict(temperature=float('inf')), 'temperature=inf'),
+        (dict(epsilon=float('nan')), 'epsilon=nan'),
+        (dict(epsilon=float('inf')), 'epsilon=inf'),
+        (dict(num_prototypes=0), 'num_prototypes=0 must be a whole number'),
+        (dict(num_prototypes=[5, 6]), 'there is one set'),
+        (dict(assigned=1), 'assigned=1 must be a list'),
+        (dict(assigned=['0']), 'must be a list of numbers of crops'),
     ],
 )
 def test_values_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
@@ -276,6 +287,81 @@ def test_too_few_crops_and_images_are_refused() -> None:
             model.loss(inputs)
     with pytest.raises(ConfigError, match='a batch of 2 or more, got 1'):
         model.loss(crops(16, 16, 16, batch=1))
+
+
+def test_crops_of_other_numbers_of_images_are_refused() -> None:
+    with pytest.raises(ConfigError, match='batches of 4, 3 images'):
+        model_of().loss([*crops(16), *crops(16, batch=3)])
+
+
+@pytest.mark.parametrize('head', [None, dict(type='NTXentHead')])
+def test_another_head_is_refused(head: dict[str, Any] | None) -> None:
+    with pytest.raises(ConfigError, match=r"SwAV needs head=dict\(type='PrototypeHead'"):
+        build({**reference.swav.config(), 'head': head})
+
+
+def test_a_missing_projector_is_refused() -> None:
+    with pytest.raises(ConfigError, match='SwAV needs a projector'):
+        build({**reference.swav.config(), 'neck': None})
+
+
+def test_a_last_batch_of_one_is_told_before_training() -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(9)), 4)
+    with pytest.raises(ConfigError, match='would have 1'):
+        check_last_batch(model_of(), loader, 1)
+
+
+def test_features_have_unit_length_in_float32_under_autocast() -> None:
+    model = model_of().float()
+    with torch.autocast('cpu', torch.bfloat16):
+        z = model.project([crop.float() for crop in crops(16, 16)])
+    assert z.dtype == torch.float32
+    assert_close(z.norm(dim=2), torch.ones(2, 4), rtol=1e-6)  # bfloat16 is off by 1e-3
+
+
+# ---------------------------------------------------------------- steps
+def test_prototypes_do_not_change_between_micro_batches() -> None:
+    """Rows of unit length that are normalized again differ in their last bits."""
+    head = build(reference.swav.prototypes(in_channels=128, num_prototypes=500)).train()
+    head.begin_iteration(0, True)
+    head.begin()
+    rows = head.prototypes.weight.detach().clone()
+    head.begin_iteration(0, False)
+    head.begin()
+    assert torch.equal(head.prototypes.weight, rows)
+    assert not torch.equal(F.normalize(rows, dim=1), rows)
+
+
+def test_frozen_prototypes_do_not_count_when_gradients_are_clipped() -> None:
+    model, free = model_of(frozen_steps=1), model_of()
+    model.head.begin_iteration(0, True)
+    for each in (model, free):
+        each.loss(crops(16, 16))['loss'].backward()
+    weight = model.head.prototypes.weight
+    assert not weight.grad.any()  # but it is there, as DDP expects
+    assert free.head.prototypes.weight.grad.any()
+    for (name, p), q in zip(model.named_parameters(), free.parameters()):
+        assert p is weight or torch.equal(p.grad, q.grad), name
+
+
+def test_measuring_leaves_prototypes_and_queue_alone() -> None:
+    model = model_of(queue_length=8)
+    model.head.update_due = False
+    before = deepcopy(model.head.state_dict())
+    loss = model.loss(crops(16, 16))['loss']
+    assert all(torch.equal(value, before[name]) for name, value in model.head.state_dict().items())
+    model.head.update_due = True
+    assert_close(model.loss(crops(16, 16))['loss'], loss, rtol=1e-12)
+
+
+def test_entropy_shows_which_prototypes_are_used() -> None:
+    assert_close(prediction_entropy(torch.zeros(2, 3, 5), 0.1), math.log(5), rtol=1e-6)
+    one = torch.eye(5)[:1].expand(6, 5)
+    assert float(prediction_entropy(one, 1e-2)) == pytest.approx(0, abs=1e-6)
+    assert_close(prediction_entropy(torch.eye(5)[[0, 0, 3, 3]], 1e-2), math.log(2), rtol=1e-6)
+    losses = model_of().loss(crops(16, 16))
+    assert not losses['entropy'].requires_grad
+    assert_close(losses['entropy_max'], math.log(7), rtol=1e-12)
 
 
 def test_prototypes_are_as_wide_as_the_projections() -> None:

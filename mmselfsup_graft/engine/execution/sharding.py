@@ -49,7 +49,8 @@ class FullySharded(nn.Module):
 
     Raises:
         ConfigError: For another dtype, a group size that does not divide the number of processes, a model without
-            known blocks, or one with ``l1_distance``, which reads all weights at once.
+            known blocks, one with ``l1_distance``, which reads all weights at once, or one with a part that changes
+            weights inside the forward pass, as the prototypes of SwAV are normalized.
     """
 
     def __init__(
@@ -66,6 +67,12 @@ class FullySharded(nn.Module):
             raise ConfigError(
                 'FullySharded: l1_distance reads all weights at once, which no process has; leave model_wrapper_cfg out'
             )
+        for part in module.modules():
+            if getattr(part, 'changes_weights', False):
+                raise ConfigError(
+                    f'FullySharded: {type(part).__name__} changes weights in the forward pass, where a sharded model '
+                    'has copies of them that are thrown away; leave model_wrapper_cfg out'
+                )
         for name, parameter in module.named_parameters():
             if parameter.ndim == 0:
                 raise ConfigError(f'FullySharded: {name} is a single number and cannot be shared out')

@@ -30,7 +30,9 @@ class MomentumScheduleHook(Hook):
     moving average.
 
     Args:
-        cosine: Raise the momentum to 1 by a half cosine over fractional epochs; else keep ``base_momentum``.
+        cosine: True raises the momentum to 1 by a half cosine over fractional epochs, False keeps ``base_momentum``,
+            for all parts. None does for every part what its method does: ``constant_momentum`` (MoCo v1 and v2) keeps
+            it, all others raise it.
 
     Raises:
         ConfigError: If the model has no such part.
@@ -38,7 +40,9 @@ class MomentumScheduleHook(Hook):
 
     priority = 'NORMAL'
 
-    def __init__(self, cosine: bool = True) -> None:
+    def __init__(self, cosine: bool | None = None) -> None:
+        if cosine not in (True, False, None):
+            raise ConfigError(f'MomentumScheduleHook: cosine must be True, False or None, got {cosine!r}')
         self.cosine = cosine
         self._followers: list[Any] = []
 
@@ -57,5 +61,6 @@ class MomentumScheduleHook(Hook):
         progress = runner.iter / runner.max_iters
         update_due = runner.iter % runner.optim_wrapper._accumulative_counts == 0
         for part in self._followers:
-            part.momentum = cosine_momentum(part.base_momentum, progress) if self.cosine else part.base_momentum
+            rises = not getattr(part, 'constant_momentum', False) if self.cosine is None else self.cosine
+            part.momentum = cosine_momentum(part.base_momentum, progress) if rises else part.base_momentum
             part.update_due = update_due

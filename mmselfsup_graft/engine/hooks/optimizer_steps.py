@@ -23,7 +23,6 @@ class OptimizerStepHook(Hook):
     """
 
     priority = 'NORMAL'
-    needs_whole_weights = True  # prototypes are normalized in place
 
     def __init__(self) -> None:
         self._parts: list[Any] = []

@@ -85,10 +85,14 @@ class LinearProtocol:
             raise ConfigError(f"evaluation.linear.lr_factor is {self.lr_factor!r}; choose 'corrected' or 'official'")
         if self.optimizer not in ('sgd', 'lars'):
             raise ConfigError(f"evaluation.linear.optimizer is {self.optimizer!r}; choose 'sgd' or 'lars'")
-        if not 0.0 <= self.momentum < 1.0:
-            raise ConfigError(f'evaluation.linear.momentum is {self.momentum}; it must be in [0, 1)')
-        if any(not isinstance(each, int) or each < 1 for each in self.milestones):
-            raise ConfigError(f'evaluation.linear.milestones is {self.milestones}; they must be epochs from 1 on')
+        if type(self.momentum) not in (int, float) or not 0.0 <= self.momentum < 1.0:
+            raise ConfigError(f'evaluation.linear.momentum is {self.momentum!r}; it must be in [0, 1)')
+        milestones = self.milestones if isinstance(self.milestones, list | tuple) else (None,)
+        if any(type(each) is not int or not 1 <= each < self.epochs for each in milestones):
+            raise ConfigError(
+                f'evaluation.linear.milestones is {self.milestones!r}; they must be a list of epochs from 1 on and '
+                f'before the end, {self.epochs}'
+            )
         if self.milestones and (self.warmup_epochs or self.per_iteration):
             raise ConfigError('evaluation.linear.milestones take neither warmup_epochs nor per_iteration')
         if not 0.0 <= self.warmup_epochs < self.epochs:

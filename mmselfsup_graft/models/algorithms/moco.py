@@ -1,5 +1,6 @@
 """MoCo v1 and v2: a queue of keys from a momentum encoder."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ class MoCo(MomentumTwoViewAlgorithm):
     neither.
 
     Args:
-        base_momentum: m. It stays constant: ``MomentumScheduleHook(cosine=False)``.
+        base_momentum: m. It stays constant, unless ``MomentumScheduleHook(cosine=True)`` is asked for.
         queue_size: Number K of keys in the queue, a multiple of the batch of all processes.
         temperature: t; 0.07 in v1.
         bn_groups: Parts of a process's batch with batch statistics of their own. None: 1 on several processes; on a
@@ -50,9 +51,11 @@ class MoCo(MomentumTwoViewAlgorithm):
         **kwargs: See :class:`SelfSupAlgorithm`; there is no head.
 
     Raises:
-        ConfigError: If the temperature, ``bn_groups`` or the size of the queue is not positive, or the projector has
-            no linear layer, whose width is that of the keys.
+        ConfigError: If the temperature, ``bn_groups`` or the size of the queue is not positive, or there is no
+            projector or none with a linear layer, whose width is that of the keys.
     """
+
+    constant_momentum = True
 
     def __init__(
         self,
@@ -62,9 +65,13 @@ class MoCo(MomentumTwoViewAlgorithm):
         bn_groups: int | None = None,
         **kwargs: Any,
     ) -> None:
+        if kwargs.get('neck') is None:
+            raise ConfigError("MoCo needs a projector: neck=dict(type='mmpretrain.MoCoV2Neck', ...)")
         super().__init__(base_momentum=base_momentum, **kwargs)
-        if temperature <= 0 or (bn_groups is not None and bn_groups < 1):
-            raise ConfigError(f'MoCo: temperature={temperature} and bn_groups={bn_groups} must be greater than 0')
+        if not 0 < temperature < math.inf or (bn_groups is not None and bn_groups < 1):
+            raise ConfigError(
+                f'MoCo: temperature={temperature} and bn_groups={bn_groups} must be greater than 0 and finite'
+            )
         widths = [layer.out_features for layer in self.neck.modules() if isinstance(layer, nn.Linear)]
         if not widths:
             raise ConfigError(f'MoCo: the neck {type(self.neck).__name__} has no linear layer')

@@ -11,8 +11,9 @@ from torch import nn
 
 from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.models.derived_sizes import EncoderSizes, fit
+from mmselfsup_graft.models.heads.prototype_head import PrototypeHead
 from mmselfsup_graft.models.joint_views import stacked_views
-from mmselfsup_graft.models.losses import at_least_float32, swapped_loss
+from mmselfsup_graft.models.losses import at_least_float32, prediction_entropy, swapped_loss
 from mmselfsup_graft.registry import MODELS
 
 from .base import SelfSupAlgorithm
@@ -34,10 +35,25 @@ class SwAV(SelfSupAlgorithm):
     Args:
         head: Config of :class:`PrototypeHead`, which has the prototypes, the queue and all counters.
         **kwargs: See :class:`SelfSupAlgorithm`.
+
+    Raises:
+        ConfigError: If there is no projector, or the head is another one.
     """
 
+    #: fewest images of a batch, over all processes, that batch norm can use
+    fewest_images = 2
+
+    def __init__(self, **kwargs: Any) -> None:
+        if kwargs.get('neck') is None:
+            raise ConfigError("SwAV needs a projector: neck=dict(type='mmpretrain.NonLinearNeck', ...)")
+        super().__init__(**kwargs)
+        if not isinstance(getattr(self, 'head', None), PrototypeHead):
+            raise ConfigError("SwAV needs head=dict(type='PrototypeHead', ...)")
+
     def loss(self, inputs: Sequence[torch.Tensor], data_samples: Any = None) -> dict[str, torch.Tensor]:
-        """Loss of V crops of every image, each [B, C, H, W]; labels play no part.
+        """Loss of V crops of every image, each [B, C, H, W], and what shows a collapse; labels play no part.
+
+        ``entropy`` is that of the mean prediction of this process's crops, ``entropy_max`` is ln K.
 
         Raises:
             ConfigError: See :meth:`check_views`.
@@ -47,7 +63,9 @@ class SwAV(SelfSupAlgorithm):
         z = self.project(inputs)  # [V, B, D]
         scores = self.head(z)  # [V, B, K]
         codes = self.head.codes(z.detach(), scores.detach())  # [A, B, K]
-        return self.add_l1({'loss': swapped_loss(scores, codes, self.head.assigned, self.head.temperature)})
+        loss = swapped_loss(scores, codes, self.head.assigned, self.head.temperature)
+        entropy = prediction_entropy(scores.detach(), self.head.temperature)
+        return self.add_l1({'loss': loss, 'entropy': entropy, 'entropy_max': loss.new_full((), self.head.entropy_max)})
 
     def project(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
         """Projections z of unit length, [V, B, D], in float32 at least."""
@@ -63,10 +81,11 @@ class SwAV(SelfSupAlgorithm):
             return F.normalize(at_least_float32(z), dim=1).unflatten(0, (len(views), -1))
 
     def check_views(self, inputs: Sequence[torch.Tensor]) -> None:
-        """Refuse fewer than two crops, or than are assigned, and what batch norm cannot use.
+        """Refuse fewer than two crops, or than are assigned, crops of other images, and what batch norm cannot use.
 
         Raises:
-            ConfigError: If there are too few crops, or while training a batch of one image.
+            ConfigError: If there are too few crops or not equally many of each, or while training a batch of fewer
+                than :attr:`fewest_images`.
         """
         least = max(2, 1 + max(self.head.assigned))
         if isinstance(inputs, torch.Tensor) or len(inputs) < least:
@@ -74,10 +93,15 @@ class SwAV(SelfSupAlgorithm):
                 f'SwAV needs {least} crops of every image or more (model.head.assigned={list(self.head.assigned)}); '
                 'use the MultiCrop transform in the pipeline'
             )
-        if self.training and len(inputs[0]) * get_world_size() < 2:
+        if len({len(crops) for crops in inputs}) > 1:
             raise ConfigError(
-                f'SwAV and its batch norm need a batch of 2 or more, got {len(inputs[0])}; raise batch_size, or leave '
-                'out an incomplete last batch: train_dataloader.drop_last=True'
+                f'SwAV: the crops have batches of {", ".join(str(len(crops)) for crops in inputs)} images; every image '
+                'gives all crops'
+            )
+        if self.training and len(inputs[0]) * get_world_size() < self.fewest_images:
+            raise ConfigError(
+                f'SwAV and its batch norm need a batch of {self.fewest_images} or more, got {len(inputs[0])}; '
+                'raise batch_size, or leave out an incomplete last batch: train_dataloader.drop_last=True'
             )
 
     def encoder_parameters(self) -> Iterator[tuple[str, int, nn.Parameter]]:

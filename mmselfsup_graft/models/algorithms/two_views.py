@@ -75,6 +75,9 @@ class MomentumTwoViewAlgorithm(TwoViewAlgorithm):
         ConfigError: If the momentum is outside [0, 1].
     """
 
+    #: whether the method keeps ``base_momentum``, see MomentumScheduleHook
+    constant_momentum = False
+
     def __init__(self, base_momentum: float = 0.99, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= base_momentum <= 1:

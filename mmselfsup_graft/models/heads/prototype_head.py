@@ -1,6 +1,7 @@
 """Prototypes, queue and counters of SwAV."""
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ class PrototypeHead(BaseModule):
         ConfigError: If a value is out of its range.
     """
 
+    changes_weights = True  # prototypes are normalized in place
+
     counters: torch.Tensor
     queue: torch.Tensor
 
@@ -59,17 +62,24 @@ class PrototypeHead(BaseModule):
         epoch_queue_starts: int = 0,
     ) -> None:
         super().__init__()
-        if temperature <= 0 or epsilon <= 0 or iterations < 1:
+        if isinstance(num_prototypes, bool) or not isinstance(num_prototypes, int) or num_prototypes < 1:
             raise ConfigError(
-                f'PrototypeHead: temperature={temperature} and epsilon={epsilon} must be greater than 0, '
+                f'PrototypeHead: num_prototypes={num_prototypes!r} must be a whole number > 0; there is one set'
+            )
+        if not (0 < temperature < math.inf and 0 < epsilon < math.inf) or iterations < 1:
+            raise ConfigError(
+                f'PrototypeHead: temperature={temperature} and epsilon={epsilon} must be greater than 0 and finite, '
                 f'iterations={iterations} at least 1'
             )
+        if not isinstance(assigned, Sequence) or not all(type(crop) is int for crop in assigned):
+            raise ConfigError(f'PrototypeHead: assigned={assigned!r} must be a list of numbers of crops, from 0')
         if not assigned or len(set(assigned)) < len(assigned) or min(assigned) < 0:
             raise ConfigError(f'PrototypeHead: assigned={list(assigned)} must be numbers of different crops, from 0')
         if min(frozen_steps, queue_length, epoch_queue_starts) < 0:
             raise ConfigError('PrototypeHead: frozen_steps, queue_length and epoch_queue_starts must not be negative')
         self.prototypes = nn.Linear(in_channels, num_prototypes, bias=False)
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
+        self.entropy_max = math.log(num_prototypes)
         self.assigned = tuple(assigned)
         self.frozen_steps, self.queue_length, self.epoch_queue_starts = frozen_steps, queue_length, epoch_queue_starts
         if queue_length:
@@ -77,6 +87,8 @@ class PrototypeHead(BaseModule):
         self.register_buffer('counters', torch.zeros(2, dtype=torch.int64))  # written when a checkpoint is
         self.steps = self.queued = 0  # optimizer steps done; features in the queue
         self.epoch: int | None = None
+        self.first = True  # micro-batch of an optimizer step
+        #: False where a batch is only measured: prototypes and queue stay as they are
         self.update_due = True
         self._checked_batch = 0
 
@@ -95,21 +107,24 @@ class PrototypeHead(BaseModule):
                 'PrototypeHead: frozen_steps and epoch_queue_starts need the hook that counts: '
                 "default_hooks=dict(steps=dict(type='OptimizerStepHook'))"
             )
-        if self.update_due:
+        if self.update_due and self.first:  # normalizing twice changes last bits
             weight = self.prototypes.weight
             weight.copy_(F.normalize(at_least_float32(weight), dim=1))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Cosines [..., K] of features [..., D] of unit length, in float32 at least."""
         weight = self.prototypes.weight
+        if self.training and self.steps < self.frozen_steps:
+            weight = weight.detach() + 0 * weight  # a gradient of 0: clipping does not count it, DDP does not miss it
         with torch.autocast(features.device.type, enabled=False):
             features = at_least_float32(features)
-            weight = weight if self.training else F.normalize(at_least_float32(weight), dim=1)
+            if not (self.training and self.update_due):
+                weight = F.normalize(at_least_float32(weight), dim=1)
             return features @ weight.to(features.dtype).t()
 
     def begin_iteration(self, epoch: int, first: bool) -> None:
         """Take note of the epoch, and whether this is the first micro-batch of an optimizer step."""
-        self.epoch, self.update_due = epoch, first
+        self.epoch, self.first = epoch, first
 
     def before_step(self) -> None:
         """Drop the gradient of frozen prototypes; an optimizer leaves out what has none."""
@@ -137,7 +152,8 @@ class PrototypeHead(BaseModule):
             shares = self.queue[:, :used].unflatten(1, (-1, get_world_size(), batch))
             rows = torch.cat([self(shares[:, :, get_rank()].flatten(1, 2)), rows], dim=1)  # [A, L / W + B, K]
         codes = sinkhorn(rows, self.epsilon, self.iterations)[:, -batch:]
-        if self.queue_length and self.training and (self.epoch or 0) >= self.epoch_queue_starts:
+        fills = self.training and self.update_due
+        if self.queue_length and fills and (self.epoch or 0) >= self.epoch_queue_starts:
             self._put_into_queue(torch.stack([features[crop] for crop in self.assigned]))
         return codes
 

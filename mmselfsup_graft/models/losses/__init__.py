@@ -1,7 +1,7 @@
 """Losses as pure, typed functions: tensors in, tensors out; modules elsewhere only hold options."""
 
 from .area_pooling import area_weights
-from .clustering import logsumexp_over_ranks, sinkhorn, swapped_loss
+from .clustering import logsumexp_over_ranks, prediction_entropy, sinkhorn, swapped_loss
 from .contrastive import info_nce, info_nce_queue, nt_xent, unit_rows, vicreg
 from .distillation import attention_row_loss, hidden_feature_loss
 from .frequency import focal_frequency_loss, fourier_error
@@ -23,6 +23,7 @@ __all__ = [
     'masked_l1',
     'masked_mean',
     'nt_xent',
+    'prediction_entropy',
     'regression_error',
     'sinkhorn',
     'swapped_loss',

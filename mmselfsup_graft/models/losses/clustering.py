@@ -53,6 +53,24 @@ def sinkhorn(scores: torch.Tensor, eps: float, iterations: int, reduce: Reduce =
         return log_q.exp_()
 
 
+@torch.no_grad()
+def prediction_entropy(scores: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Entropy of ``softmax(scores / temperature)``, averaged over all samples: ln K if prototypes are used equally.
+
+    Over ranks: of the local samples.
+
+    Args:
+        scores: [..., K].
+        temperature: t, > 0.
+
+    Returns:
+        Scalar, constant.
+    """
+    with torch.autocast(scores.device.type, enabled=False):
+        mean = (at_least_float32(scores) / temperature).softmax(-1).flatten(0, -2).mean(0)  # [K]
+        return torch.special.entr(mean).sum()
+
+
 def swapped_loss(
     scores: torch.Tensor, codes: torch.Tensor, assigned: Sequence[int], temperature: float
 ) -> torch.Tensor:
