@@ -3,10 +3,13 @@
 ``PYTHONPATH=tests python tests/timm_families.py`` prints the table of ``docs/transfer.md``.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from helpers import build, mae_config, mlp_config
+from helpers import build, mlp_config
+
+from mmselfsup_graft.checkpoints import save_atomically, traits_of
 
 SIZE, BATCH, OUT = 64, 4, 8
 Config = dict[str, Any]
@@ -22,7 +25,7 @@ FAMILIES: dict[str, tuple[str, Config]] = {
     'DINOv3': ('vit_small_patch16_dinov3', {'img_size': SIZE, **_VIT}),
     'EVA-02': ('eva02_tiny_patch14_224', {'img_size': SIZE, 'patch_size': 16, **_VIT}),
     'BEiT': ('beit_base_patch16_224', {'img_size': SIZE, **_VIT}),
-    'hybrid ViT': ('vit_small_r26_s32_224', {'img_size': SIZE, **_VIT}),
+    'hybrid ViT': ('vit_tiny_r_s16_p8_224', {'img_size': SIZE, **_VIT}),
     'Swin': (
         'swin_tiny_patch4_window7_224',
         {'img_size': SIZE, 'window_size': 2, 'depths': [1, 1, 2, 1], 'embed_dim': 8, 'num_heads': [1, 1, 2, 2]},
@@ -37,10 +40,16 @@ FAMILIES: dict[str, tuple[str, Config]] = {
     'ResNet': ('resnet10t', {'channels': [8, 8, 16, 16]}),
     'ResNet V2': ('resnetv2_50', {'layers': [1, 1, 1, 1], 'channels': [8, 16, 16, 32], 'stem_chs': 8}),
     'RegNet': ('regnetx_002', {}),
-    'EfficientNet': ('efficientnet_b0', {'channel_multiplier': 0.25, 'depth_multiplier': 0.3}),
+    'EfficientNet': ('efficientnet_b0', {}),
     'MobileNet V3': ('mobilenetv3_small_050', {}),
-    'CoAtNet': ('coatnet_0_224', {'img_size': SIZE, 'depths': [1, 1, 1, 1], 'embed_dim': [8, 8, 32, 32], 'stem_width': [8, 8]}),
-    'MaxViT': ('maxvit_tiny_tf_224', {'img_size': SIZE, 'window_size': 2, 'depths': [1, 1, 1, 1], 'embed_dim': [32, 32, 32, 32], 'stem_width': 8}),
+    'CoAtNet': (
+        'coatnet_0_224',
+        {'img_size': SIZE, 'depths': [1, 1, 1, 1], 'embed_dim': [8, 8, 32, 32], 'stem_width': [8, 8]},
+    ),
+    'MaxViT': (
+        'maxvit_tiny_tf_224',
+        {'img_size': SIZE, 'depths': [1, 1, 1, 1], 'embed_dim': [32, 32, 32, 32], 'stem_width': 8},
+    ),
 }
 
 
@@ -53,13 +62,23 @@ def backbone(family: str, **options: Any) -> Config:
 def masked(family: str, kind: str, **token: Any) -> Config:
     """Config of an objective with a mask token."""
     encoder = backbone(family, type='MaskedTimmBackbone', **token)
-    return {'type': kind, 'mask_patch': 32, 'backbone': encoder, 'neck': {'type': 'PixelShuffleNeck'}, 'head': {'type': f'{kind}Head'}}
+    return {
+        'type': kind,
+        'mask_patch': 32,
+        'backbone': encoder,
+        'neck': {'type': 'PixelShuffleNeck'},
+        'head': {'type': f'{kind}Head'},
+    }
 
 
 def mae(family: str) -> Config:
     """Config of MAE."""
-    plain = mae_config({'type': 'SelfSupViT', 'img_size': SIZE, 'patch_size': 16})
-    return {**plain, 'backbone': backbone(family)}
+    neck = {'type': 'MAEDecoder', 'decoder_embed_dim': 16, 'decoder_depth': 1, 'decoder_num_heads': 2}
+    head = {
+        'type': 'mmpretrain.MAEPretrainHead',
+        'loss': {'type': 'mmpretrain.PixelReconstructionLoss', 'criterion': 'L2'},
+    }
+    return {'type': 'MAE', 'backbone': backbone(family), 'neck': neck, 'head': head}
 
 
 def contrastive(family: str, kind: str) -> Config:
@@ -104,6 +123,13 @@ def step(objective: str, model: Any, seed: int = 0) -> torch.Tensor:
     total = sum(value for name, value in losses.items() if 'loss' in name)
     total.backward()
     return total.detach()
+
+
+def save_run(model: Any, path: Path) -> str:
+    """Write what a run of the model writes."""
+    meta = {'encoder': traits_of(model).as_meta()}
+    save_atomically({'state_dict': model.state_dict(), 'meta': meta}, path)
+    return str(path)
 
 
 def table() -> str:

@@ -14,9 +14,9 @@ from torch import nn
 from mmselfsup_graft.checkpoints.families import FAMILIES
 from mmselfsup_graft.errors import CheckpointError
 
-from .timm_call import checked_timm_call
 from .literal_config import literal_config
 from .stated import activation_name, mapping_in, pair_of, stated_values
+from .timm_call import checked_timm_call
 
 # heads of the architectures that configs name: (width, heads), see the arch_zoo of SelfSupViT
 ARCH_HEADS = {

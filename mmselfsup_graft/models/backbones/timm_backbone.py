@@ -1,6 +1,7 @@
 """Any model of timm as a backbone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import isqrt
 from typing import Any
 
@@ -19,6 +20,8 @@ from mmselfsup_graft.utils.suggestions import did_you_mean
 
 from .timm_depth import timm_depth
 from .timm_weights import load_timm_weights
+
+_ANY_SIZE = 128  # pixels of an image for models that take all sizes
 
 
 class KeptPatches(nn.Module):
@@ -94,10 +97,22 @@ class TimmBackbone(BaseModule):
         if _may_drop_patches(self.timm_model):
             rotary = self.timm_model.patch_drop is None
             self.timm_model.patch_drop = KeptPatches(self.num_extra_tokens, rotary)
+        if self.out_type in self.OUT_TYPES:
+            self._freeze_unused()
+
+    def _freeze_unused(self) -> None:
+        """No gradient for what timm has behind the map (a norm of the pooled feature): training would leave it out."""
+        top = self.depth.num_blocks + 1
+        late = [p for name, p in self.named_parameters() if self.depth.layer_id(name) == top]
+        if late:
+            with eval_mode(self), torch.enable_grad():
+                found = torch.autograd.grad(self(self.example_image())[-1].sum(), late, allow_unused=True)
+            for parameter, gradient in zip(late, found):
+                parameter.requires_grad_(gradient is not None)
 
     def init_weights(self) -> None:
-        """Read ``pretrained``; otherwise the weights stay as timm initialized them."""
-        super().init_weights()
+        """Read ``pretrained``; otherwise the weights stay as timm initialized them when it built the model."""
+        self.is_init = True
         if self.pretrained:
             print_log(load_timm_weights(self.timm_model, self.pretrained), logger='current')
 
@@ -178,14 +193,17 @@ class TimmBackbone(BaseModule):
         if self.out_type not in self.OUT_TYPES:
             return EncoderSizes(getattr(model, 'head_hidden_size', model.num_features), in_channels, None)
         image = self.example_image()
-        feature = quiet_pass(self, image)[-1]
+        with eval_mode(self), torch.no_grad():
+            feature = self(image)[-1]
         stride = image.shape[-1] // feature.shape[-1] if feature.dim() == 4 else None
         return EncoderSizes(feature.shape[1] if feature.dim() == 4 else feature.shape[-1], in_channels, stride)
 
     def example_image(self) -> torch.Tensor:
         """A black image [1, C, H, W] of a size that the model takes."""
-        told = self.timm_call.get('img_size') or self.img_size or self.timm_model.pretrained_cfg.get('input_size')
-        height, width = (told, told) if isinstance(told, int) else tuple(told or (224, 224))[-2:]
+        stated = self.timm_model.pretrained_cfg
+        usual = stated.get('input_size') if stated.get('fixed_input_size') else None
+        told = self.timm_call.get('img_size') or self.img_size or usual or _ANY_SIZE
+        height, width = (told, told) if isinstance(told, int) else tuple(told)[-2:]
         parameter = next(self.parameters())
         return parameter.new_zeros(1, self.timm_call['in_chans'], height, width)
 
@@ -263,7 +281,9 @@ def create_timm_model(call: Mapping[str, Any]) -> nn.Module:
             f'options plain values and none of {", ".join(REFUSED)}; weights are given by pretrained'
         )
     if not timm.is_model(name):
-        raise ConfigError(f'TimmBackbone: timm {timm.__version__} has no {name!r}{did_you_mean(name, timm.list_models())}')
+        raise ConfigError(
+            f'TimmBackbone: timm {timm.__version__} has no {name!r}{did_you_mean(name, timm.list_models())}'
+        )
     try:
         return timm.create_model(**call, num_classes=0)
     except (TypeError, ValueError, AssertionError) as error:
@@ -279,13 +299,13 @@ def _may_drop_patches(model: Any) -> bool:
     return own and model.cls_token is not None and hasattr(model.patch_embed, 'grid_size')
 
 
-@torch.no_grad()
-def quiet_pass(backbone: nn.Module, image: torch.Tensor) -> Any:
-    """Output of a backbone for an image [1, C, H, W], which leaves statistics and modes as they are."""
-    modes = {module: module.training for module in backbone.modules()}
-    backbone.eval()
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Within the block all modules are in eval mode, so that a pass leaves statistics as they are."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
     try:
-        return backbone(image)
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -57,7 +57,7 @@ def _groups(model: Any) -> list[list[str]]:
 
 
 def _without_norms(patterns: Any) -> list[tuple[str, Any]]:
-    """timm's patterns of a part of a model without those that append a norm to the last block."""
+    """Timm's patterns of a part of a model without those that append a norm to the last block."""
     pairs = [(patterns, None)] if isinstance(patterns, str) else patterns or []
     return [(pattern, suffix) for pattern, suffix in pairs if suffix != _JOIN_LAST]
 

@@ -10,7 +10,7 @@ from mmselfsup_graft.models.masking import expand_mask
 from mmselfsup_graft.registry import MODELS
 
 from .mask_token import MaskToken, TokenSite, token_mask
-from .timm_backbone import TimmBackbone, quiet_pass
+from .timm_backbone import TimmBackbone, eval_mode
 
 
 class _Layout(NamedTuple):
@@ -68,7 +68,8 @@ class MaskedTimmBackbone(MaskToken, TimmBackbone):
             register = module.register_forward_pre_hook if on_input else module.register_forward_hook
             handles.append(register(note))
         try:
-            quiet_pass(self.timm_model, self.example_image())
+            with eval_mode(self), torch.no_grad():
+                self.timm_model.forward_features(self.example_image())
         finally:
             for handle in handles:
                 handle.remove()
@@ -88,8 +89,12 @@ class MaskedTimmBackbone(MaskToken, TimmBackbone):
                 f'{type(self).__name__}: {self.timm_call["model_name"]} of timm has features of shape {shape} in '
                 f'{type(module).__name__}, expected tokens or a map'
             )
-        order = getattr(module, 'output_fmt', None) or getattr(self.timm_model, 'output_fmt', '')
-        return _Layout(is_map=True, channels_last=str(order).endswith('NHWC'))
+        height, width = self.example_image().shape[2:]
+        last, first = shape[1] * width == shape[2] * height, shape[2] * width == shape[3] * height
+        if last and first:  # as many channels as rows
+            order = getattr(module, 'output_fmt', None) or getattr(self.timm_model, 'output_fmt', '')
+            last = str(order).endswith('NHWC')
+        return _Layout(is_map=True, channels_last=last)
 
     def _add_token(self, site: TokenSite, layer: int) -> None:
         self._at = self._layouts[layer]

@@ -55,7 +55,7 @@ def load_timm_weights(model: nn.Module, source: str) -> str:
             shown = ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
             raise CheckpointError(
                 f'{path} does not fit {type(model).__name__} of timm: it {words} {shown}; give a file of this '
-                'architecture in timm\'s names, or use graft=[dict(checkpoint=...)] for a file of another library'
+                "architecture in timm's names, or use graft=[dict(checkpoint=...)] for a file of another library"
             )
     model.load_state_dict({name: value for name, value in found.items() if name in own}, strict=False)
     kept = {id(value) for value in found.values()}
@@ -107,7 +107,9 @@ def _unwrapped(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _converted(model: nn.Module, state: dict[str, torch.Tensor], path: str) -> dict[str, torch.Tensor]:
-    """The state under the names of timm's model, by timm's own filter for files of releases."""
+    """The state under the names of timm's model: as it is, or by timm's own filter for other sizes and releases."""
+    if all(name in state and state[name].shape == value.shape for name, value in model.state_dict().items()):
+        return state
     convert = getattr(sys.modules[type(model).__module__], 'checkpoint_filter_fn', None)
     if convert is None:
         return state
