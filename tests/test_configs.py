@@ -99,6 +99,8 @@ def test_name_says_what_the_config_does(path):
     if is_resnet(backbone):
         depth, width = re.fullmatch(r'resnet(\d+)(?:-w(\d+))?', name['backbone']).groups()
         assert (backbone.depth, backbone.get('base_channels', 64)) == (int(depth), int(width or 64))
+    elif 'Timm' in backbone.type:
+        assert name['backbone'] == f'timm-{backbone.name.replace("_", "-")}'
     elif family := re.fullmatch(r'(convnext|swin)-(\w+)', name['backbone']):
         assert family[1] in backbone.type.lower()
         assert backbone.arch == family[2] or family[2] == 'mini'

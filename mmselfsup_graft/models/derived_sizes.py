@@ -36,7 +36,8 @@ class EncoderSizes(NamedTuple):
 def sizes_of(backbone: nn.Module) -> EncoderSizes:
     """Sizes of an encoder: read from a transformer, measured with a small image for a convolutional network.
 
-    A backbone may know them itself, as its property ``sizes``. They are unknown for an encoder without a convolution, and for one that cannot process the small image.
+    A backbone may know them itself, as its property ``sizes``. They are unknown for an encoder without a convolution,
+    and for one that cannot process the small image.
     """
     own = getattr(backbone, 'sizes', None)
     if isinstance(own, EncoderSizes):
@@ -155,8 +156,8 @@ def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
         if fixed and each.dim() == 4 and tuple(each.shape[-2:]) != fixed:
             given, own = (' x '.join(map(str, size)) for size in (each.shape[-2:], fixed))
             raise ConfigError(
-                f'{owner}: images of {given} for a backbone of {own}, which takes one size; give all crops its size, or '
-                'take a backbone whose positions are resized: SelfSupViT, or for a ViT of timm '
+                f'{owner}: images of {given} for a backbone of {own}, which takes one size; give all crops its '
+                'size, or take a backbone whose positions are resized: SelfSupViT, or for a ViT of timm '
                 'options=dict(dynamic_img_size=True)'
             )
     _note_image_size(owner, backbone, images)

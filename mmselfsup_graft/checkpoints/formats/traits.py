@@ -64,7 +64,7 @@ class Traits:
             1 x 1 before it).
         strides: Of the stages of a ResNet, like ``dilations``; not compared, as a backbone for segmentation may differ.
         dilations: Of the convolutions in each stage.
-        timm: The call of ``timm.create_model`` that builds the model: ``model_name`` and further arguments, plain values.
+        timm: The call of ``timm.create_model`` that builds the model: ``model_name`` and further plain arguments.
         patch: Pixels of a patch, (H, W), and from one patch to the next, (H, W). Of a built backbone, not stored: in a
             file the tensors show the first, images and grid the second.
     """

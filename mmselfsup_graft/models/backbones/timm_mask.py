@@ -22,7 +22,7 @@ class _Layout(NamedTuple):
 
 
 @MODELS.register_module()
-class MaskedTimmBackbone(MaskToken, TimmBackbone):
+class MaskedTimmBackbone(MaskToken, TimmBackbone):  # type: ignore[misc]  # MaskToken passes all arguments on
     """:class:`TimmBackbone` with a mask token, for SimMIM, A2MIM and MaskedTEC.
 
     ``mask_layer`` 0 is the output of the patch embedding, before positions, or of the stem; k is the input of block k
