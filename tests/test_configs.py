@@ -222,7 +222,7 @@ def test_one_training_step(path, data, tmp_path, quick):
     assert moved == trainable
     assert ('backbone.mask_token' in trainable) == (cfg.model.type in ('SimMIM', 'A2MIM', 'MaskedTEC'))
     expected = {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters()}
-    if 'BEiT' not in cfg.model.backbone.type and not cfg.model.backbone.get('learn_positions'):
+    if not re.search('BEiT|Timm', cfg.model.backbone.type) and not cfg.model.backbone.get('learn_positions'):
         expected -= {name for name in expected if 'pos_embed' in name}
     if cfg.model.backbone.get('stop_grad_patch_embed'):
         expected = {name for name in expected if 'patch_embed' not in name}

@@ -6,12 +6,13 @@ import pytest
 import timm
 import timm_families
 import torch
-from helpers import build, vit_config
+from helpers import build, tec_config, vit_config
 
 from mmselfsup_graft.checkpoints import depth_of, read_encoder, traits_of
 from mmselfsup_graft.engine.optimizers import LayerWiseLRConstructor
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.evaluation.backbones import BlockFeature, load_backbone
+from mmselfsup_graft.evaluation.encoders import Encoder
 from mmselfsup_graft.evaluation.pooling import encode_images
 from mmselfsup_graft.export.convert_file import ConvertOptions, convert_file
 
@@ -206,6 +207,43 @@ def test_a_run_of_timms_vit_is_converted_for_other_libraries(tmp_path):
     swin = timm_families.save_run(timm_families.model_of('Swin V2', 'MoCo v3'), tmp_path / 'swin.pth')
     with pytest.raises(CheckpointError, match='only timm and TimmBackbone'):
         convert_file(swin, tmp_path / 'out.pth', ConvertOptions(target='hf'))
+
+
+def test_a_file_of_hugging_face_is_grafted_into_timms_vit(tmp_path):
+    model = timm_families.model_of('DINOv2, registers', 'MoCo v3').eval()
+    file = timm_families.save_run(model, tmp_path / 'run.pth')
+    done = convert_file(file, tmp_path / 'hf.pth', ConvertOptions(target='hf'))
+    graft = [dict(checkpoint=str(done.path))]
+    again = timm_families.model_of('DINOv2, registers', 'MoCo v3', 5, graft=graft).eval()
+    torch.testing.assert_close(again.backbone(images())[0], model.backbone(images())[0])
+
+
+@pytest.mark.parametrize('family', ['DINOv2, registers', 'Swin', 'ResNet'])
+def test_the_encoder_of_a_run_is_built_from_its_file_alone(family, tmp_path):
+    model = timm_families.model_of(family, 'MoCo v3').eval()
+    file = timm_families.save_run(model, tmp_path / 'run.pth')
+    side = timm_families.SIZE
+    encoder = Encoder.from_checkpoint(file, size=(side, side), normalization=dict(mean=[0.0] * 3, std=[255.0] * 3))
+    features = encoder((255 * images()).round())
+    torch.testing.assert_close(features, model.backbone((255 * images()).round() / 255)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_masked_tec_takes_a_timm_model():
+    config = tec_config(vit_config(width=32, depth=2, heads=2, img_size=timm_families.SIZE, patch_size=16))
+    base = {**config['base_model'], 'topk': 2}
+    encoder = timm_families.backbone('ConvNeXt', type='MaskedTimmBackbone')
+    model = build(
+        {
+            'type': 'MaskedTEC',
+            'base_model': base,
+            'base_checkpoint': None,
+            'backbone': encoder,
+            'neck': {},
+            'head': {'type': 'TECHead'},
+        }
+    )
+    model._base.is_loaded = True
+    assert bool(timm_families.step('MaskedTEC', model.train()).isfinite())
 
 
 def test_a_graft_for_another_image_size_resizes_positions(tmp_path):
