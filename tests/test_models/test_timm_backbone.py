@@ -14,6 +14,7 @@ from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.evaluation.backbones import BlockFeature, load_backbone
 from mmselfsup_graft.evaluation.encoders import Encoder
 from mmselfsup_graft.evaluation.pooling import encode_images
+from mmselfsup_graft.export.after_training import next_steps
 from mmselfsup_graft.export.convert_file import ConvertOptions, convert_file
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'transfer.md'
@@ -133,6 +134,7 @@ def test_a_run_is_converted_to_plain_timm(family, tmp_path):
     model = timm_families.model_of(family, 'MoCo v3', 1).eval()
     file = timm_families.save_run(model, tmp_path / 'run.pth')
     done = convert_file(file, tmp_path / 'timm.pth', ConvertOptions(target='timm'))
+    assert 'import timm' in (next_steps(file) or '')
     theirs = plain(family)
     theirs.load_state_dict(torch.load(done.path, weights_only=True)['state_dict'], strict=True)
     with torch.no_grad():
