@@ -102,9 +102,9 @@ class MaskedTimmBackbone(MaskToken, TimmBackbone):  # type: ignore[misc]  # Mask
 
     def token_shapes(self, width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of token and gain for the features where the token acts."""
-        if self._at.is_map:
-            shape = (1, 1, 1, width) if self._at.channels_last else (1, width, 1, 1)
-            return shape, shape
+        if not self._at.channels_last:
+            return super().token_shapes(width)
+        # one shape for tokens and maps: a ViT of timm with images of any size has maps before its positions
         return (1, 1, width), (width,)
 
     def mask_features(self, z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
