@@ -99,6 +99,8 @@ def test_name_says_what_the_config_does(path):
     if is_resnet(backbone):
         depth, width = re.fullmatch(r'resnet(\d+)(?:-w(\d+))?', name['backbone']).groups()
         assert (backbone.depth, backbone.get('base_channels', 64)) == (int(depth), int(width or 64))
+    elif 'Timm' in backbone.type:
+        assert name['backbone'] == f'timm-{backbone.name.replace("_", "-")}'
     elif family := re.fullmatch(r'(convnext|swin)-(\w+)', name['backbone']):
         assert family[1] in backbone.type.lower()
         assert backbone.arch == family[2] or family[2] == 'mini'
@@ -220,7 +222,7 @@ def test_one_training_step(path, data, tmp_path, quick):
     assert moved == trainable
     assert ('backbone.mask_token' in trainable) == (cfg.model.type in ('SimMIM', 'A2MIM', 'MaskedTEC'))
     expected = {f'backbone.{name}' for name, _ in runner.model.backbone.named_parameters()}
-    if 'BEiT' not in cfg.model.backbone.type and not cfg.model.backbone.get('learn_positions'):
+    if not re.search('BEiT|Timm', cfg.model.backbone.type) and not cfg.model.backbone.get('learn_positions'):
         expected -= {name for name in expected if 'pos_embed' in name}
     if cfg.model.backbone.get('stop_grad_patch_embed'):
         expected = {name for name in expected if 'patch_embed' not in name}

@@ -143,7 +143,12 @@ def shrink_masked_tec(model: dict[str, Any], size: int) -> None:
 
 def shrinker(backbone: dict[str, Any]) -> Callable[[dict[str, Any], int], tuple[int, int]]:
     """Which function makes a backbone small."""
-    for word, function in {'ResNet': shrink_resnet, 'ConvNeXt': shrink_convnext, 'Swin': shrink_swin}.items():
+    for word, function in {
+        'ResNet': shrink_resnet,
+        'ConvNeXt': shrink_convnext,
+        'Swin': shrink_swin,
+        'Timm': shrink_timm,
+    }.items():
         if word in backbone['type']:
             return function
     return shrink_vit
@@ -166,6 +171,13 @@ def scale_ranges(model: dict[str, Any], blocks: int, kept: int) -> None:
         model['frozen_layers'] = model['frozen_layers'] * kept // blocks
     if model.get('l1_distance'):
         model['l1_distance']['to_block'] = model['l1_distance']['to_block'] * kept // blocks
+
+
+def shrink_timm(backbone: dict[str, Any], size: int) -> tuple[int, int]:
+    """New image size and width of a ViT of timm."""
+    sizes = {'depth': DEPTH, 'embed_dim': WIDTH, 'num_heads': 2, 'patch_size': 8}
+    backbone.update(img_size=32, options={**backbone.get('options', {}), **sizes})
+    return 32, WIDTH
 
 
 def shrink_vit(backbone: dict[str, Any], size: int) -> tuple[int, int]:

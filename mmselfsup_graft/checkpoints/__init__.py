@@ -5,6 +5,7 @@ from mmselfsup_graft.utils.files import whole_file
 from .conversion.convert_checkpoint import Conversion, convert
 from .conversion.targets import TARGETS, Target
 from .depth import Depth, convnext_depth, depth_from_names, depth_of, resnet_depth, vit_depth
+from .families import TIMM_PREFIX
 from .formats.encoder import FORMATS, Encoder, Format, Normalization, read_encoder, to_encoder, unwrap_state_dict
 from .formats.rename import MAE_MODEL, MOCO_MODEL, MOCOV3_MODEL, SWAV_MODEL, TEC_MODEL, VIT_TIMM, RenameTable
 from .formats.traits import Traits, patch_grid, traits_of
@@ -22,6 +23,7 @@ __all__ = [
     'SWAV_MODEL',
     'TARGETS',
     'TEC_MODEL',
+    'TIMM_PREFIX',
     'VIT_TIMM',
     'Conversion',
     'Depth',

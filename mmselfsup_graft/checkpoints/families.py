@@ -12,6 +12,8 @@ from mmselfsup_graft.errors import CheckpointError
 
 #: what masked image modeling adds to a backbone: not part of its features
 MASK_TOKENS = ('mask_token', 'mask_gamma')
+#: before the names of timm's model inside of a backbone, here as in mmpretrain's TIMMBackbone
+TIMM_PREFIX = 'timm_model.'
 # parts that a ViT may have, as regular expressions
 LAYER_SCALE = r'layers\.\d+\.(attn\.gamma1|ffn\.gamma2)\.weight'
 REGISTERS = r'register_tokens$'
@@ -126,8 +128,17 @@ _RESNET = Family(
     stem_weight='conv1.weight',
     sizes={r'layer1\.0\.conv1\.weight$': 4},
 )
+# a model of timm under its own names, of any architecture: only timm knows its layers and sizes
+_TIMM = Family(
+    name='timm',
+    class_name='Timm',
+    mark=re.escape(TIMM_PREFIX),
+    stem=(),
+    block=f'{TIMM_PREFIX}-',
+    known=re.escape(TIMM_PREFIX),
+)
 #: name -> family; a BEiT has the marks of a ViT as well, so it comes first
-FAMILIES = {family.name: family for family in (_BEIT, _VIT, _SWIN, _CONVNEXT, _RESNET)}
+FAMILIES = {family.name: family for family in (_BEIT, _VIT, _SWIN, _CONVNEXT, _RESNET, _TIMM)}
 
 
 def family_of(names: Iterable[str], origin: str) -> Family:

@@ -19,7 +19,9 @@ from mmselfsup_graft.checkpoints.formats.traits import UNKNOWN, Traits, trait_pr
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 
 from .depth import Depth, depth_from_names
+from .families import TIMM_PREFIX
 from .pos_embed import resize_position_table, resize_relative_table
+from .timm_names import with_names_of
 from .tokens import check_assumed
 from .unplaced_tensors import explain_unplaced, has_remedy, unplaced
 
@@ -193,6 +195,7 @@ def graft_weights(
     """
     plan = plan_graft(sources, depth)
     encoders = [read_encoder(s.checkpoint, s.format, s.branch, s.unsafe_pickle, s.grid) for s in sources]
+    encoders = [with_names_of(encoder, target) for encoder in encoders]
     labels = [s.checkpoint + (f' ({s.branch} encoder)' if s.branch else '') for s in sources]
     for encoder in encoders:
         _check_depth(encoder, depth)
@@ -317,7 +320,8 @@ def _fitting(
         return tensor
     source, patches = encoder.traits.grid, grid[0] * grid[1]
     rows = wanted.shape[1] - patches
-    if name == 'pos_embed' and rows == 1 and 'cls_token' not in encoder.state:
+    name = name.removeprefix(TIMM_PREFIX)
+    if name == 'pos_embed' and rows == 1 and not {'cls_token', f'{TIMM_PREFIX}cls_token'} & set(encoder.state):
         return tensor  # without a row for the class token, which is missing as well
     try:
         if name in ('pos_embed', 'absolute_pos_embed'):

@@ -42,6 +42,8 @@ def load_backbone(
         ConfigError: If there is no such block.
     """
     refuse_pretrained_init(backbone, 'evaluation')
+    if checkpoint is not None:  # which replaces all weights that a timm model would start from
+        backbone = {name: value for name, value in backbone.items() if name != 'pretrained'}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = MODELS.build(backbone)
@@ -103,7 +105,9 @@ class BlockFeature(nn.Module):
         self._output: torch.Tensor | None = None
 
     def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._output = output[0] if isinstance(output, list | tuple) else output
+        output = output[0] if isinstance(output, list | tuple) else output
+        usual = getattr(self.backbone, 'channels_first', None)  # of a timm model, whose maps may have channels last
+        self._output = usual(output) if usual else output
 
     def block_output(self, x: torch.Tensor) -> torch.Tensor:
         """Output of the block for images [B, C, H, W]: tokens [B, L, D] or a map [B, D, H, W]."""

@@ -22,7 +22,7 @@ def has_class_token(backbone: nn.Module) -> bool:
 def extra_tokens(backbone: nn.Module) -> int:
     """Number of tokens before the patches: class token and registers."""
     encoder = getattr(backbone, 'backbone', backbone)
-    return getattr(encoder, 'num_extra_tokens', 1) if has_class_token(backbone) else 0
+    return int(getattr(encoder, 'num_extra_tokens', has_class_token(backbone)))
 
 
 def default_feature(backbone: nn.Module) -> str:

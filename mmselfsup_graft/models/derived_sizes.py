@@ -37,8 +37,12 @@ class EncoderSizes(NamedTuple):
 def sizes_of(backbone: nn.Module) -> EncoderSizes:
     """Sizes of an encoder: read from a transformer, measured with a small image for a convolutional network.
 
-    They are unknown for an encoder without a convolution, and for one that cannot process the small image.
+    A backbone may know them itself, as its property ``sizes``. They are unknown for an encoder without a convolution,
+    and for one that cannot process the small image.
     """
+    own = getattr(backbone, 'sizes', None)
+    if isinstance(own, EncoderSizes):
+        return own
     in_channels = _image_channels(backbone)
     if in_channels is None:
         return EncoderSizes(None, None, None)
@@ -140,8 +144,8 @@ def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
     """Raise an error for images or views with another number of channels than the encoder, or of a size it cannot take.
 
     Raises:
-        ConfigError: If the numbers differ, the size does and the encoder has relative positions, or a map of a Swin
-            would be smaller than its window.
+        ConfigError: If the numbers differ, the size does and the encoder takes only one, or a map of a Swin would be
+            smaller than its window.
     """
     wanted = _image_channels(backbone)
     fixed = _only_size(backbone)
@@ -154,8 +158,9 @@ def check_images(owner: str, backbone: nn.Module, images: Any) -> None:
         if fixed and each.dim() == 4 and tuple(each.shape[-2:]) != fixed:
             given, own = (' x '.join(map(str, size)) for size in (each.shape[-2:], fixed))
             raise ConfigError(
-                f'{owner}: images of {given} for a backbone of {own} with relative positions, which takes one size; '
-                'give all crops its size, or take SelfSupViT, whose positions are resized'
+                f'{owner}: images of {given} for a backbone of {own}, which takes one size; give all crops its '
+                'size, or take a backbone whose positions are resized: SelfSupViT, or for a ViT of timm '
+                'options=dict(dynamic_img_size=True)'
             )
         if isinstance(backbone, SwinTransformer) and each.dim() == 4:
             _check_windows(owner, backbone, tuple(each.shape[-2:]))
@@ -177,7 +182,10 @@ def _check_windows(owner: str, backbone: Any, size: tuple[int, ...]) -> None:
 
 
 def _only_size(backbone: Any) -> tuple[int, ...] | None:
-    """Height and width of the images of an encoder with relative positions; None for one that takes other sizes."""
+    """Height and width of the images of an encoder that takes one size; None for one that takes others."""
+    own = getattr(backbone, 'only_size', None)
+    if own is not None:
+        return tuple(own)
     if isinstance(backbone, BEiTViT) and (backbone.use_rel_pos_bias or backbone.rel_pos_bias is not None):
         return tuple(backbone.img_size)
     return None

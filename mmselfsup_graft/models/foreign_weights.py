@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.model import PretrainedInit
 
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.registry import WEIGHT_INITIALIZERS
+from mmselfsup_graft.registry import MODELS, WEIGHT_INITIALIZERS
 
 # arguments by which backbones of mmpretrain, mmdet, mmseg and timm load weights
 _ARGUMENTS = ('pretrained', 'checkpoint_path')
@@ -28,6 +28,12 @@ def is_pretrained_init(config: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, PretrainedInit)
 
 
+def _reads_pretrained(kind: Any) -> bool:
+    """Whether a class reads its argument ``pretrained`` with this toolbox's reader (:class:`TimmBackbone`)."""
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    return bool(getattr(found, 'reads_pretrained', False))
+
+
 def refuse_pretrained_init(config: Any, owner: str) -> None:
     """Refuse ``init_cfg=dict(type='Pretrained', ...)`` and ``pretrained=...`` anywhere in a model's config.
 
@@ -47,7 +53,7 @@ def refuse_pretrained_init(config: Any, owner: str) -> None:
                 'give the file as model.graft=[dict(checkpoint=...)]'
             )
         for name in _ARGUMENTS:
-            if config.get(name):
+            if config.get(name) and not (name == 'pretrained' and _reads_pretrained(config.get('type'))):
                 raise ConfigError(
                     f'{owner}: {name}={config[name]!r} is not used here; '
                     'give a file as model.graft=[dict(checkpoint=...)]'

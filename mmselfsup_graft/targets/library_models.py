@@ -127,6 +127,13 @@ def _timm_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Ten
     return _called('timm', 'timm.models.convnext.ConvNeXt', arguments)
 
 
+def _timm_model(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
+    """The model that a run held, as its checkpoint states it."""
+    if arch.timm is None:
+        raise NoTargetModel('the file does not state which model of timm it holds')
+    return _called('timm', 'timm.create_model', {**arch.timm, 'num_classes': 0})
+
+
 def _only_color(arch: Architecture) -> None:
     if arch.in_channels != 3:
         raise NoTargetModel(f'models of torchvision take 3 channels, this one {arch.in_channels}')
@@ -218,6 +225,7 @@ OTHER_BUILDERS: dict[tuple[str, str], Callable[..., TargetModel]] = {
     ('timm', 'beit'): _timm_beit,
     ('timm', 'resnet'): _timm_resnet,
     ('timm', 'convnext'): _timm_convnext,
+    ('timm', 'timm'): _timm_model,
     ('torchvision', 'resnet'): _torchvision_resnet,
     ('torchvision', 'convnext'): _torchvision_convnext,
     ('hf', 'vit'): _huggingface_vit,

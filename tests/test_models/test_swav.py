@@ -374,7 +374,7 @@ def test_transformers_with_relative_positions_refuse_other_sizes() -> None:
     backbone = dict(type='SelfSupBEiT', arch=arch, img_size=16, patch_size=4, use_rel_pos_bias=True)
     model = model_of(reference.swav.config(backbone))
     model(crops(16, 16), mode='loss')
-    with pytest.raises(ConfigError, match='images of 8 x 8 for a backbone of 16 x 16 with relative positions'):
+    with pytest.raises(ConfigError, match='images of 8 x 8 for a backbone of 16 x 16, which takes one size'):
         model(crops(16, 16, 8), mode='loss')
 
 

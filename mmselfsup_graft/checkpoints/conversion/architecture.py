@@ -1,7 +1,9 @@
 """Architecture of an encoder, inferred from the shapes of its tensors and its file."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mmselfsup_graft.checkpoints.families import GATED, Family
 from mmselfsup_graft.checkpoints.formats.encoder import Encoder, StateDict
@@ -13,7 +15,8 @@ class Architecture:
     """Architecture of an encoder, inferred from the shapes of its tensors and its file.
 
     Attributes:
-        family: ``vit``, ``beit``, ``swin``, ``convnext`` or ``resnet``.
+        family: ``vit``, ``beit``, ``swin``, ``convnext`` or ``resnet``; ``timm`` for a model of timm, of which only
+            ``timm`` below tells more.
         blocks: Blocks per stage; a ViT has one stage.
         widths: Channels of the blocks in each stage; a bottleneck's before it widens.
         in_channels: Channels of the images.
@@ -30,6 +33,7 @@ class Architecture:
             3 x 3 one; '' if unknown.
         strides: Of the stages of a ResNet; empty if unknown.
         dilations: Likewise.
+        timm: The call of ``timm.create_model`` for a model of timm; None if unknown.
     """
 
     family: str
@@ -47,6 +51,7 @@ class Architecture:
     style: str = ''
     strides: tuple[int, ...] = ()
     dilations: tuple[int, ...] = ()
+    timm: Mapping[str, Any] | None = None
 
     @property
     def width(self) -> int:
@@ -60,6 +65,8 @@ class Architecture:
         return {key: found for key, (found, usual) in told.items() if found != usual[: len(found)]}
 
     def __str__(self) -> str:
+        if self.family == 'timm':
+            return f'a model of timm: {self.timm["model_name"] if self.timm else "unknown"}'
         blocks, widths = ('-'.join(map(str, each)) for each in (self.blocks, self.widths))
         patch = f', patches of {self.patch_size} px' if self.patch_size else ''
         size = f', images of {" x ".join(map(str, self.img_size))} px' if all(self.img_size) else ''
@@ -87,6 +94,8 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
             each other.
     """
     family, state = encoder.family, encoder.state
+    if family.name == 'timm':
+        return _of_timm(encoder)
     _check_needed(encoder, family)
     width, in_channels, _, kernel = state[family.stem_weight].shape
     blocks = family.blocks(state)
@@ -109,6 +118,14 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
     )
     _check_plausible(encoder, found)
     return found
+
+
+def _of_timm(encoder: Encoder) -> Architecture:
+    """What is known of a model of timm: the call that the file states, and the channels of its first convolution."""
+    call = encoder.traits.timm
+    channels = [entry.tensor.shape[1] for entry in encoder.entries if entry.tensor.ndim == 4]
+    told = (call or {}).get('in_chans', channels[0] if channels else 3)
+    return Architecture(family='timm', blocks=(), widths=(0,), in_channels=told, timm=call)
 
 
 def _check_needed(encoder: Encoder, family: Family) -> None:

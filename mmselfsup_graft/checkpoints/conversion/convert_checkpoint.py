@@ -11,6 +11,7 @@ from mmselfsup_graft.checkpoints.formats.encoder import Encoder, Normalization, 
 from mmselfsup_graft.checkpoints.formats.rename import grouped_names
 from mmselfsup_graft.checkpoints.formats.traits import UNKNOWN, Traits
 from mmselfsup_graft.checkpoints.pos_embed import resize_position_table, resize_relative_table
+from mmselfsup_graft.checkpoints.timm_names import canonical
 from mmselfsup_graft.checkpoints.tokens import check_assumed
 from mmselfsup_graft.errors import CheckpointError
 
@@ -109,6 +110,8 @@ def convert(
     encoder = take_encoder(located, keep_head, grid)
     if num_heads is not None:
         encoder = replace(encoder, traits=replace(encoder.traits, num_heads=num_heads))
+    if where.name != 'timm':
+        encoder = canonical(encoder)
     check_places(encoder, where)  # names the tensors that are there; the shapes would only show which are missing
     architecture = architecture_of(encoder, img_size)
     if img_size is not None:

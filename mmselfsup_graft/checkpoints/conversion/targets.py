@@ -138,6 +138,7 @@ TARGETS: dict[str, Target] = {
                 'beit': Naming(scheme=schemes.TIMM_VIT, lacks=_INDEX),
                 'resnet': Naming(),
                 'convnext': Naming(scheme=schemes.TIMM_CONVNEXT),
+                'timm': Naming(scheme=schemes.TIMM_MODEL),
             },
             'timm models with num_classes=0',
             prefix=False,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
+from mmselfsup_graft.checkpoints.families import TIMM_PREFIX
 from mmselfsup_graft.errors import CheckpointError
 
 IDENTITY = 'identity'
@@ -46,6 +47,13 @@ def _joined(first: str, second: str) -> str:
 
 def _of(entries: Iterable[Entry]) -> dict[str, Entry]:
     return {entry.name: entry for entry in entries}
+
+
+# ---------------------------------------------------------------- a model of timm
+def take_timm_model(entries: Entries) -> Entries:
+    """The tensors of the timm model inside of a backbone, under timm's own names."""
+    inner = [entry for entry in entries if entry.name.startswith(TIMM_PREFIX)]
+    return [replace(entry, name=entry.name.removeprefix(TIMM_PREFIX)) for entry in inner]
 
 
 # ---------------------------------------------------------------- TEC's class token

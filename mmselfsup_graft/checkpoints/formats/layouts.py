@@ -27,7 +27,7 @@ _TWIN = re.compile(r'(^|_)(ema|swa|k)($|_)|momentum|(^|_)mean_|average|shadow|ta
 _PAIR = re.compile(r'(student|teacher)')
 # parts of a model that are not the encoder though they may look like one, and parts of an encoder
 _OTHER_PART = re.compile(
-    r'(\w*decoder|neck|\w*head|projector|predictor|generator|discriminator|tokenizer|layers?\d*|stages|blocks|features)$'
+    r'(timm_model|\w*decoder|neck|\w*head|projector|predictor|generator|discriminator|tokenizer|layers?\d*|stages|blocks|features)$'
 )
 # components that torch inserts into a name
 _BETWEEN = re.compile(r'(?<=\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mmselfsup_graft.checkpoints.families import FAMILIES
 from mmselfsup_graft.checkpoints.tokens import merge_class_row
 
-from .computed import Step, join_qkv, name_layer_scale, split_qkv, split_qv_bias
+from .computed import Step, join_qkv, name_layer_scale, split_qkv, split_qv_bias, take_timm_model
 from .computed_stages import (
     number_final_norm,
     scale_to_map,
@@ -83,6 +83,8 @@ CONVNEXT = Scheme(
     read=(number_final_norm,),
     write=(unnumber_final_norm,),
 )
+#: a backbone that holds a model of timm
+TIMM_MODEL = Scheme(write=(take_timm_model,))
 TIMM_CONVNEXT = Scheme(marks=(r'stages\.0\.blocks\.0\.conv_dw\.',), table=CONVNEXT_TIMM)
 TORCHVISION_CONVNEXT = Scheme(
     marks=(r'features\.1\.0\.block\.0\.weight',),

@@ -135,7 +135,9 @@ def refuse_variants(content: Mapping[str, Any], origin: str) -> None:
 
 def _variants_by_name(name: str) -> list[str]:
     """What the lower-case name of an architecture or a file tells, in words; only ViTs have rotary positions."""
-    is_vit = not any(family.name in name for family in FAMILIES.values() if not family.is_vit)
+    # names of timm's models may be of any family
+    others = [each.name for each in FAMILIES.values() if not each.is_vit and each.name != 'timm']
+    is_vit = not any(other in name for other in others)
     return [words for words, pattern in _VARIANTS.items() if (is_vit or words != _ROTARY) and re.search(pattern, name)]
 
 

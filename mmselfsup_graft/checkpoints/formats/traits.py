@@ -16,6 +16,7 @@ from mmselfsup_graft.errors import CheckpointError
 
 from .literal_config import literal_config
 from .stated import activation_name, mapping_in, pair_of, stated_values
+from .timm_call import checked_timm_call
 
 # heads of the architectures that configs name: (width, heads), see the arch_zoo of SelfSupViT
 ARCH_HEADS = {
@@ -63,6 +64,7 @@ class Traits:
             1 x 1 before it).
         strides: Of the stages of a ResNet, like ``dilations``; not compared, as a backbone for segmentation may differ.
         dilations: Of the convolutions in each stage.
+        timm: The call of ``timm.create_model`` that builds the model: ``model_name`` and further plain arguments.
         patch: Pixels of a patch, (H, W), and from one patch to the next, (H, W). Of a built backbone, not stored: in a
             file the tensors show the first, images and grid the second.
     """
@@ -77,6 +79,7 @@ class Traits:
     style: str | None = None
     strides: tuple[int, ...] | None = None
     dilations: tuple[int, ...] | None = None
+    timm: Mapping[str, Any] | None = None
     patch: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def as_meta(self) -> dict[str, Any]:
@@ -124,6 +127,7 @@ def traits_of(model: nn.Module) -> Traits:
         style=style if resnet else None,
         strides=_whole_numbers(getattr(resnet, 'strides', None)),
         dilations=_whole_numbers(getattr(resnet, 'dilations', None)),
+        timm=getattr(backbone, 'timm_call', None),
         patch=_patch(backbone) if grid else None,
     )
 
@@ -229,6 +233,7 @@ def _checked(told: Mapping[str, tuple[Any, str]], origin: str) -> Traits:
         'style': (lambda v: v if v in _STYLES else None, ' or '.join(_STYLES)),
         'strides': (_whole_numbers, 'a positive whole number per stage'),
         'dilations': (_whole_numbers, 'a positive whole number per stage'),
+        'timm': (checked_timm_call, 'the arguments of timm.create_model: model_name and plain values'),
     }
     values: dict[str, Any] = {}
     for name, (check, expected) in checks.items():

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from mmselfsup_graft.checkpoints import read_checkpoint
 from mmselfsup_graft.checkpoints.conversion.convert_checkpoint import Conversion, convert
+from mmselfsup_graft.checkpoints.formats.traits import read_traits
 from mmselfsup_graft.datasets.skipped_files import log_once
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.targets.target_check import heads_of, target_model_of
@@ -41,6 +42,8 @@ def config_of_file(
     given = dict(source or {})
     content = read_checkpoint(checkpoint)
     origin = str(checkpoint)
+    if read_traits(content, origin).timm is not None:
+        return _config_of_timm(content, origin, given, size, normalization)
     done = convert(
         content,
         origin,
@@ -75,6 +78,26 @@ def config_of_file(
     _check_channels(preprocessor, channels, origin)
     model = {'backbone': backbone, 'data_preprocessor': preprocessor}
     return Config({'model': model, 'image_size': list(sizes), 'evaluation': {'source': given}})
+
+
+def _config_of_timm(
+    content: Mapping[str, Any],
+    origin: str,
+    given: Mapping[str, Any],
+    size: tuple[int, int] | None,
+    normalization: Mapping[str, Any] | None,
+) -> Config:
+    """Config of a model of timm, which its file states."""
+    wanted = given.get('format') or 'auto'
+    done = convert(content, origin, 'timm', wanted, branch=given.get('branch'), grid=given.get('grid'))
+    call = dict(done.traits.timm or {})
+    name, channels = call.pop('model_name'), call.pop('in_chans', 3)
+    backbone = {'type': 'TimmBackbone', 'name': name, 'in_channels': channels, 'options': call}
+    sizes = size or done.traits.img_size or _whole(call.get('img_size')) or _USUAL_SIZE
+    preprocessor = dict(normalization or _normalization(done, origin))
+    _check_channels(preprocessor, channels, origin)
+    model = {'backbone': backbone, 'data_preprocessor': preprocessor}
+    return Config({'model': model, 'image_size': list(sizes), 'evaluation': {'source': dict(given)}})
 
 
 def _whole(size: Any) -> tuple[int, int] | None:

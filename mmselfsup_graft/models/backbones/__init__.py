@@ -4,6 +4,8 @@ from .beit import SelfSupBEiT
 from .mask_token import MaskedBEiT, MaskedConvNeXt, MaskedResNet, MaskedResNetCIFAR, MaskedSwin, MaskedViT, MaskToken
 from .resnet import SelfSupResNet
 from .tec_vit import Targets, TargetViT, TECViT, TokenMLP
+from .timm_backbone import TimmBackbone
+from .timm_mask import MaskedTimmBackbone
 from .vit import SelfSupViT
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     'MaskedResNet',
     'MaskedResNetCIFAR',
     'MaskedSwin',
+    'MaskedTimmBackbone',
     'MaskedViT',
     'SelfSupBEiT',
     'SelfSupResNet',
@@ -20,5 +23,6 @@ __all__ = [
     'TECViT',
     'TargetViT',
     'Targets',
+    'TimmBackbone',
     'TokenMLP',
 ]

@@ -95,7 +95,7 @@ class MaskToken(nn.Module):
         self.mask_token: nn.Parameter | None = None
         self.mask_gamma: nn.Parameter | None = None
         if mask_kind != 'none':
-            self._add_token(sites[mask_layer])
+            self._add_token(sites[mask_layer], mask_layer)
 
     def token_sites(self) -> list[TokenSite]:
         """Where the token may act, by ``mask_layer``."""
@@ -105,7 +105,8 @@ class MaskToken(nn.Module):
         """Shapes of token and gain for features of ``width`` channels; maps [B, C, H, W] unless overridden."""
         return (1, width, 1, 1), (1, width, 1, 1)
 
-    def _add_token(self, site: TokenSite) -> None:
+    def _add_token(self, site: TokenSite, layer: int) -> None:
+        """Make token and gain, and let them act at the site of this ``mask_layer``."""
         token, gain = self.token_shapes(site.width)
         fixed = self.mask_kind in ('randn', 'zero')
         if self.mask_kind == 'learnable' or fixed:
@@ -202,15 +203,24 @@ class _TokenSites(MaskToken):
 
     def mask_features(self, z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Put the token into patch tokens [B, L, C]."""
-        height, width = self._image_size
-        rows = isqrt(z.shape[1] * height // width)  # the grid has the shape of the image
-        if rows * (z.shape[1] // max(1, rows)) != z.shape[1]:
-            raise ConfigError(
-                f'{z.shape[1]} patches are no grid over images of {height}x{width} pixels, which a mask needs: the '
-                'patch size must divide both sides'
-            )
-        flat = expand_mask(mask, (rows, z.shape[1] // rows)).flatten(2).transpose(1, 2)  # [B, L, 1]
+        flat = token_mask(mask, z.shape[1], self._image_size)  # [B, L, 1]
         return self._mix(z, flat, places=(1,))
+
+
+def token_mask(mask: torch.Tensor, count: int, image_size: tuple[int, int]) -> torch.Tensor:
+    """A mask [B, h, w] for so many patch tokens of images (H, W): [B, L, 1].
+
+    Raises:
+        ConfigError: If the patches are no grid, or the mask does not fit it.
+    """
+    height, width = image_size
+    rows = isqrt(count * height // width)  # the grid has the shape of the image
+    if rows * (count // max(1, rows)) != count:
+        raise ConfigError(
+            f'{count} patches are no grid over images of {height}x{width} pixels, which a mask needs: the '
+            'patch size must divide both sides'
+        )
+    return expand_mask(mask, (rows, count // rows)).flatten(2).transpose(1, 2)
 
 
 class _TransformerSites(_TokenSites):
