@@ -30,6 +30,8 @@ class Architecture:
             3 x 3 one; '' if unknown.
         strides: Of the stages of a ResNet; empty if unknown.
         dilations: Likewise.
+        feature: The feature that the encoder was trained to give, see :class:`Traits`; '' if unknown.
+        classes: Names of the classes, if a classifier follows.
     """
 
     family: str
@@ -47,6 +49,8 @@ class Architecture:
     style: str = ''
     strides: tuple[int, ...] = ()
     dilations: tuple[int, ...] = ()
+    feature: str = ''
+    classes: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -106,6 +110,7 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         style=encoder.traits.style or '',
         strides=encoder.traits.strides or (),
         dilations=encoder.traits.dilations or (),
+        feature=encoder.traits.feature or '',
     )
     _check_plausible(encoder, found)
     return found
