@@ -14,7 +14,6 @@ from mmselfsup_graft.checkpoints.conversion.architecture import Architecture
 from .openmmlab_models import beit_traits
 from .target_model import EPS, Code, NoTargetModel, TargetModel, arguments_text, need
 
-
 #: classes whose names are in the text of a model; the text of one with more takes them from a variable ``classes``
 MOST_SHOWN = 20
 
