@@ -34,10 +34,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     options = {'library': args.library, 'classifier': args.classifier, 'results': args.results, **export_options(args)}
     if args.folder:
-        print(write_hub_folder(args.checkpoint, args.folder, args.name, license_name=args.license, **options).text())
+        folder = write_hub_folder(args.checkpoint, args.folder, args.name, license_name=args.license, **options)
+        print(folder.text(args.folder))
         return
     folder, address = push_folder(
         args.checkpoint, args.name, license=args.license, private=args.private, revision=args.revision, **options
     )
-    print(folder.text())
+    print(folder.text(args.name))
     print(f'uploaded: {address}')

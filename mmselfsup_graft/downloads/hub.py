@@ -35,11 +35,6 @@ def hub_library() -> Any:
     return huggingface_hub
 
 
-def hub_endpoint() -> str | None:
-    """Address of the hub that ``HF_ENDPOINT`` names; None for the usual one."""
-    return os.environ.get('HF_ENDPOINT', '').rstrip('/') or None
-
-
 def check_repository(name: str) -> str:
     """The name of a repository.
 
@@ -99,11 +94,11 @@ def _download(repository: str, name: str, revision: str | None, most: int) -> Pa
     """One file; None if the repository has none of this name."""
     library = hub_library()
     errors = library.errors
-    options = {'revision': revision, 'endpoint': hub_endpoint()}
+    options = {'revision': revision}
     try:
         if os.environ.get('GRAFT_OFFLINE') == '1' or library.constants.HF_HUB_OFFLINE:
             return Path(library.hf_hub_download(repository, name, local_files_only=True, **options))
-        about = library.get_hf_file_metadata(library.hf_hub_url(repository, name, **options), endpoint=hub_endpoint())
+        about = library.get_hf_file_metadata(library.hf_hub_url(repository, name, **options), token=library.get_token())
         _check_size(f'{name} of {repository}', about.size, most)
         path = Path(library.hf_hub_download(repository, name, **options))
     except errors.LocalEntryNotFoundError as error:

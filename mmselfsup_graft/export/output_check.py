@@ -27,9 +27,8 @@ def check_outputs(actual: torch.Tensor, expected: torch.Tensor, name: str, toler
     if not torch.isfinite(expected).all():
         raise NonFiniteError(f'nothing written: the model gives NaN or infinite outputs, so {name} cannot be checked')
     if actual.shape != expected.shape:
-        raise CheckpointError(
-            f'nothing written: {name} gives outputs of the shape {tuple(actual.shape)}, expected {tuple(expected.shape)}'
-        )
+        shapes = tuple(actual.shape), tuple(expected.shape)
+        raise CheckpointError(f'nothing written: {name} gives outputs of the shape {shapes[0]}, expected {shapes[1]}')
     largest = expected.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
     difference = float(((actual - expected).abs().max() / largest).nan_to_num(nan=float('inf')))
     if difference > tolerance:

@@ -75,7 +75,7 @@ def test_logits_are_those_of_the_classifier(case: str, target: str, tmp_path: Pa
     source = write(model, tmp_path / 'in.pth')
     options = ConvertOptions(target, classifier=True)
     if target == 'hf' and case in NOT_IN_HF:
-        with pytest.raises(CheckpointError, match='in.pth'):
+        with pytest.raises(CheckpointError, match=r'in\.pth'):
             convert_file(source, tmp_path / 'out.pth', options)
         return
     text = convert_file(source, tmp_path / 'out.pth', options).text

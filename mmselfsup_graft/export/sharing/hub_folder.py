@@ -41,10 +41,10 @@ class HubFolder:
     rows: int
     difference: float
 
-    def text(self) -> str:
-        """A line to show."""
+    def text(self, name: str) -> str:
+        """A line to show about the repository or folder of this name."""
         return (
-            f'{self.path}: loaded by {self.library}, outputs differ by at most {self.difference:.1e} of the largest; '
+            f'{name}: loaded by {self.library}, outputs differ by at most {self.difference:.1e} of the largest; '
             f'{self.rows} result rows in the card'
         )
 

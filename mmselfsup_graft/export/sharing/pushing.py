@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mmselfsup_graft.downloads.hub import check_repository, hub_endpoint, hub_library
+from mmselfsup_graft.downloads.hub import check_repository, hub_library
 from mmselfsup_graft.errors import GraftError
 
 from .hub_folder import HubFolder, Results, write_hub_folder
@@ -68,7 +68,7 @@ def push_folder(
         target = Path(place) / name.rpartition('/')[2]
         folder = write_hub_folder(checkpoint, target, name, results=results, license_name=license, **options)
         try:
-            hub = library.HfApi(endpoint=hub_endpoint())
+            hub = library.HfApi()
             hub.create_repo(name, private=private, exist_ok=True)
             done = hub.upload_folder(
                 repo_id=name,
