@@ -28,12 +28,13 @@ IMAGES = 255 * torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(
 
 def reach(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What HF_ENDPOINT does, which huggingface_hub reads when it is imported."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     monkeypatch.setattr(constants, 'ENDPOINT', url)
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE
-    path = template[template.index('/{repo_id}') :]
-    monkeypatch.setattr(constants, 'HUGGINGFACE_CO_URL_TEMPLATE', f'{url}{path}')
+    for module in (constants, file_download):
+        path = module.HUGGINGFACE_CO_URL_TEMPLATE
+        path = path[path.index('/{repo_id}') :]
+        monkeypatch.setattr(module, 'HUGGINGFACE_CO_URL_TEMPLATE', f'{url}{path}')
 
 
 @pytest.fixture
@@ -161,6 +162,7 @@ def test_content_that_is_not_what_the_hub_states(hub: FakeHub, checkpoint: Path,
 
 def test_a_hub_that_does_not_answer(checkpoint: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     reach('http://127.0.0.1:1', monkeypatch)
+    monkeypatch.setattr('huggingface_hub.utils._http.time.sleep', lambda _: None)  # between its attempts
     with pytest.raises(CheckpointError, match=r'model\.safetensors of me/tiny could not be downloaded'):
         mmselfsup_graft.Encoder.from_pretrained('me/tiny')
     with pytest.raises(GraftError, match='me/tiny could not be uploaded'):
