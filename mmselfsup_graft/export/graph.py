@@ -189,7 +189,9 @@ def _program(pixels: nn.Module, about: dict[str, Any]) -> torch.export.ExportedP
                 pixels, (example,), dynamic_shapes={INPUT: {0: torch.export.Dim('batch')}}, strict=False
             )
     except Exception as error:  # torch.export has no common class of errors
-        raise CheckpointError(f'torch.export cannot trace this encoder: {_first_line(error)}') from error
+        raise CheckpointError(
+            f'torch.export cannot trace this encoder for any batch size: {_first_line(error)}'
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -204,7 +206,9 @@ def _make_pt2(pixels: nn.Module, about: dict[str, Any]) -> bytes:
 
 
 def _run_pt2(content: bytes, images: torch.Tensor) -> torch.Tensor:
-    return torch.export.load(io.BytesIO(content)).module()(images)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # about buffers that it does not write
+        return torch.export.load(io.BytesIO(content)).module()(images)
 
 
 def _make_onnx(pixels: nn.Module, about: dict[str, Any]) -> bytes:
