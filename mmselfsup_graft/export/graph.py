@@ -44,6 +44,11 @@ class PixelModel(nn.Module):
         model: What is exported.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+    weight: torch.Tensor | None
+    bias: torch.Tensor | None
+
     def __init__(self, model: SourceModel) -> None:
         super().__init__()
         self.backbone, self.feature = model.encoder.backbone, model.feature

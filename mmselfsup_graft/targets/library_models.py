@@ -198,7 +198,7 @@ def _torchvision_convnext(arch: Architecture, heads: int, state: Mapping[str, to
 
 def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
     inside = {name.partition('.')[2]: value for name, value in state.items()} if arch.classes else state
-    config = {
+    config: dict[str, Any] = {
         'hidden_size': arch.width,
         'num_hidden_layers': arch.blocks[0],
         'num_attention_heads': heads,
