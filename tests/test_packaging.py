@@ -47,7 +47,9 @@ def test_setup_writes_no_requirement_of_its_own():
 
 
 @pytest.mark.parametrize('python', ['3.10.0', '3.11.0', '3.12.0'])
-@pytest.mark.parametrize('name', ['base', 'fast', 'look', 'export', 'hub', 'dali', 'tests', 'transfer', 'benchmarks', 'docs'])
+@pytest.mark.parametrize(
+    'name', ['base', 'fast', 'look', 'export', 'hub', 'dali', 'tests', 'transfer', 'benchmarks', 'docs']
+)
 def test_every_requirement_has_one_tested_version_inside_its_range(name, python):
     environment = {'python_version': python.rpartition('.')[0], 'python_full_version': python}
     pins = [pin for pin in requirements('constraints.txt') if not pin.marker or pin.marker.evaluate(environment)]

@@ -213,7 +213,7 @@ def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.T
         config['hidden_act'] = {'gelu_tanh': 'gelu_pytorch_tanh'}.get(arch.act, arch.act)
     if not any('.layer_scale1.' in name for name in inside):
         config['intermediate_size'] = arch.hidden
-        arguments = {'config': _config('ViT', config)}
+        arguments: dict[str, Any] = {'config': _config('ViT', config)}
         if arch.classes:
             return _called('transformers', 'transformers.ViTForImageClassification', arguments)
         arguments |= {'add_pooling_layer': False}
