@@ -50,7 +50,7 @@ def hub_weights(source: str | os.PathLike, revision: str | None = None, limits: 
     """The file ``model.safetensors`` of a folder or a repository, with its JSON files beside it.
 
     Downloads are kept in the cache of huggingface_hub and are not repeated. ``GRAFT_OFFLINE=1`` and
-    ``HF_HUB_OFFLINE=1`` take what is there. The token of ``huggingface-cli login`` or ``HF_TOKEN`` is used.
+    ``HF_HUB_OFFLINE=1`` take what is there. The token of ``hf auth login`` or ``HF_TOKEN`` is used.
 
     Args:
         source: Folder, or ``user/name``.
@@ -110,7 +110,7 @@ def _download(repository: str, name: str, revision: str | None, most: int) -> Pa
             return None
         raise CheckpointError(
             f'the hub has no repository {repository}{f" with revision {revision}" if revision else ""} that you may '
-            'read; check the name, or log in: huggingface-cli login'
+            'read; check the name, or log in: hf auth login'
         ) from error
     except (OSError, ValueError, errors.HfHubHTTPError) as error:  # also errors of requests, which are OSErrors
         said = ' '.join(str(error).split())[:300]

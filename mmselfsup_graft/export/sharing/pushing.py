@@ -79,6 +79,6 @@ def push_folder(
         except (OSError, ValueError) as error:  # errors of HTTP are OSErrors
             said = ' '.join(str(error).split())[:300]
             raise GraftError(
-                f'{name} could not be uploaded: {said}; log in with huggingface-cli login or set HF_TOKEN'
+                f'{name} could not be uploaded: {said}; log in with hf auth login or set HF_TOKEN'
             ) from error
     return folder, str(done.commit_url)
