@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'mmselfsup_graft'
-_EXTRAS = ('fast', 'look', 'dali', 'tests', 'transfer', 'benchmarks', 'docs')
+_EXTRAS = ('fast', 'look', 'export', 'hub', 'dali', 'tests', 'transfer', 'benchmarks', 'docs')
 MIM_PARTS = ('configs', 'tools', 'model-index.yml')
 
 

@@ -12,7 +12,20 @@ from .ops import install as _install_operators
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .api import Encoder, convert, embed, evaluate, finetune, get_model, list_models, load_config, run_recipe, train
+    from .api import (
+        Encoder,
+        convert,
+        embed,
+        evaluate,
+        finetune,
+        get_model,
+        list_models,
+        load_config,
+        predict,
+        push_to_hub,
+        run_recipe,
+        train,
+    )
 
 __all__ = [
     'CheckpointError',
@@ -29,6 +42,7 @@ __all__ = [
     'list_models',
     'load_config',
     'predict',
+    'push_to_hub',
     'register_all_modules',
     'run_recipe',
     'train',

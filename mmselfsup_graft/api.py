@@ -27,6 +27,7 @@ from mmselfsup_graft.evaluation.finetuning import finetune as _finetuning
 from mmselfsup_graft.evaluation.finetuning.predicting import predict
 from mmselfsup_graft.evaluation.results import score_and_record
 from mmselfsup_graft.export.convert_file import Converted, ConvertOptions, convert_file
+from mmselfsup_graft.export.sharing.pushing import push_to_hub
 from mmselfsup_graft.recipes.recipe import load_recipe
 from mmselfsup_graft.recipes.run_and_report import complete_recipe
 from mmselfsup_graft.zoo.index import get_model, list_models
@@ -42,6 +43,7 @@ __all__ = [
     'list_models',
     'load_config',
     'predict',
+    'push_to_hub',
     'run_recipe',
     'train',
 ]

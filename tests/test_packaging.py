@@ -41,13 +41,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_setup_writes_no_requirement_of_its_own():
     strings = [n.value for n in ast.walk(ast.parse((ROOT / 'setup.py').read_text())) if isinstance(n, ast.Constant)]
-    files = ('base', 'fast', 'look', 'dali', 'tests', 'transfer', 'benchmarks', 'docs')
+    files = ('base', 'fast', 'look', 'export', 'hub', 'dali', 'tests', 'transfer', 'benchmarks', 'docs')
     named = {requirement.name for name in files for requirement in requirements(f'{name}.txt')}
     assert not named & {re.split(r'[<>=!~ ]', value)[0] for value in strings if isinstance(value, str)}
 
 
 @pytest.mark.parametrize('python', ['3.10.0', '3.11.0', '3.12.0'])
-@pytest.mark.parametrize('name', ['base', 'fast', 'look', 'dali', 'tests', 'transfer', 'benchmarks', 'docs'])
+@pytest.mark.parametrize(
+    'name', ['base', 'fast', 'look', 'export', 'hub', 'dali', 'tests', 'transfer', 'benchmarks', 'docs']
+)
 def test_every_requirement_has_one_tested_version_inside_its_range(name, python):
     environment = {'python_version': python.rpartition('.')[0], 'python_full_version': python}
     pins = [pin for pin in requirements('constraints.txt') if not pin.marker or pin.marker.evaluate(environment)]
@@ -70,7 +72,7 @@ def test_the_wheel_declares_the_requirement_files(wheel):
     plain = {(r.name, r.specifier) for r in declared if r.marker is None}
     assert plain == {(r.name, r.specifier) for r in requirements('base.txt')}
     assert re.search(r'^Requires-Python: (<3.13,>=3.10|>=3.10,<3.13)$', metadata, re.MULTILINE)
-    assert {'fast', 'look', 'dali', 'tests', 'transfer', 'benchmarks', 'docs'} == set(
+    assert {'fast', 'look', 'export', 'hub', 'dali', 'tests', 'transfer', 'benchmarks', 'docs'} == set(
         re.findall(r'^Provides-Extra: (\w+)$', metadata, re.MULTILINE)
     )
 

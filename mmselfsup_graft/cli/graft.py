@@ -41,6 +41,10 @@ COMMANDS = {
         'model_converters.selfsup2mmdet', "convert a backbone to MMDetection, by its method's name"
     ),
     'publish': Command('model_converters.publish_model', 'strip a checkpoint and put its hash into its name'),
+    'export': Command(
+        'model_converters.export', 'write an encoder as ONNX or as a program of torch.export, and compare outputs'
+    ),
+    'push': Command('model_converters.push', 'share an encoder on the Hugging Face hub, with a model card'),
     'download': Command('download_weights', 'list or download published weights'),
     'map': Command('visualization.map_features', 'map of images by their features, one HTML page'),
     'neighbors': Command('visualization.nearest_neighbors', 'nearest neighbors, near-duplicates and outliers'),

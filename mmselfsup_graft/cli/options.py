@@ -131,6 +131,45 @@ def add_encoder_options(parser: argparse.ArgumentParser, model_required: bool = 
     add_cfg_options(parser)
 
 
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    """Options that describe the encoder of a checkpoint for an export; :func:`export_options` reads them."""
+    add = parser.add_argument
+    add('--feature', choices=['class_token', 'patch_mean'], help='its output; default: as stored in the file')
+    add('--format', help='format or method of the checkpoint; default: recognized by its tensors')
+    add('--branch', help='which encoder of the file, e.g. momentum or teacher')
+    add('--source-grid', metavar='HxW', help="patches per column and per row of the file's tables")
+    add('--img-size', metavar='N|HxW', help='size of the images in pixels, instead of that of the file')
+    add('--mean', type=float, nargs='+', metavar='M', help='mean per channel in 0..255, instead of that of the file')
+    add('--std', type=float, nargs='+', metavar='S', help='standard deviation per channel, likewise')
+
+
+def export_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of ``export.source_model.source_model`` from a command line.
+
+    Raises:
+        ConfigError: If an option is wrong.
+    """
+    return {
+        'source': _source(args),
+        'feature': args.feature,
+        'size': parse_size(args.img_size),
+        'normalization': _normalization(args),
+    }
+
+
+def _source(args: argparse.Namespace) -> dict[str, Any]:
+    source = {'format': args.format, 'branch': args.branch, 'grid': parse_grid(args.source_grid)}
+    return {key: value for key, value in source.items() if value is not None}
+
+
+def _normalization(args: argparse.Namespace) -> dict[str, Any] | None:
+    if (args.mean is None) != (args.std is None):
+        raise ConfigError('--mean and --std must be given together')
+    if args.std and min(args.std) <= 0:
+        raise ConfigError(f'--std must be positive, got {args.std}')
+    return None if args.mean is None else {'mean': args.mean, 'std': args.std}
+
+
 def add_feature_options(parser: argparse.ArgumentParser) -> None:
     """Options that choose a feature of an encoder."""
     parser.add_argument('--feature', choices=['class_token', 'patch_mean', 'both'], help="default: the encoder's own")
@@ -146,19 +185,15 @@ def encoder_from(args: argparse.Namespace) -> Any:
     """
     from mmselfsup_graft.zoo.model_source import encoder_of
 
-    if (args.mean is None) != (args.std is None):
-        raise ConfigError('--mean and --std must be given together')
-    if args.std and min(args.std) <= 0:
-        raise ConfigError(f'--std must be positive, got {args.std}')
+    normalization = _normalization(args)
     if args.batch_size < 1 or args.num_workers < 0:
         raise ConfigError('--batch-size must be at least 1 and --num-workers at least 0')
-    source = {'format': args.format, 'branch': args.branch, 'grid': parse_grid(args.source_grid)}
     return encoder_of(
         args.model,
         args.config,
         options=args.cfg_options,
-        source={key: value for key, value in source.items() if value is not None},
+        source=_source(args),
         block=getattr(args, 'block', None),
         size=parse_size(args.img_size),
-        normalization=None if args.mean is None else {'mean': args.mean, 'std': args.std},
+        normalization=normalization,
     )

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,8 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmselfsup_graft.checkpoints import Traits, file_sha256
+from mmselfsup_graft.downloads.http_fetch import Limits
+from mmselfsup_graft.downloads.hub import hub_weights
 from mmselfsup_graft.downloads.resolve import resolve_zoo
 from mmselfsup_graft.errors import ConfigError, DataError
 from mmselfsup_graft.libraries.scopes import register_all_modules
@@ -38,6 +40,7 @@ class Encoder:
         checkpoint_format: Format of the file, None for a random encoder or pixels.
         name: Name in messages.
         pipeline: Configs of the transforms that bring any image to its size.
+        feature: Its own feature, of :data:`FEATURES`; None is that of its class, see :func:`default_feature`.
     """
 
     backbone: nn.Module
@@ -46,6 +49,7 @@ class Encoder:
     checkpoint_format: str | None = None
     name: str = 'the encoder'
     pipeline: Sequence[dict] = ()
+    feature: str | None = None
 
     @classmethod
     def from_checkpoint(
@@ -86,6 +90,29 @@ class Encoder:
             config = Config({**config.to_dict(), **changes, 'evaluation': section})
         return load_encoder(config, checkpoint, block, normalization=normalization)
 
+    @classmethod
+    def from_pretrained(
+        cls, source: str | os.PathLike, *, revision: str | None = None, limits: Limits | None = None, **options: Any
+    ) -> 'Encoder':
+        """The encoder of a repository of the Hugging Face hub, or of a folder with its layout.
+
+        Takes repositories of :func:`mmselfsup_graft.push_to_hub`, and others whose ``model.safetensors`` is of a known
+        format. No code of a repository is run.
+
+        Args:
+            source: ``user/name``, or a folder.
+            revision: Branch, tag or commit; None is ``main``.
+            limits: ``max_bytes`` is the size of the largest file that is taken.
+            **options: ``block``, ``size``, ``normalization``, ``source`` of :meth:`from_checkpoint`.
+
+        Raises:
+            CheckpointError: If there is no such repository or folder, a file is missing, too large or damaged, or its
+                encoder is not of a known format.
+        """
+        encoder = cls.from_checkpoint(hub_weights(source, revision, limits), **options)
+        traits = getattr(encoder.backbone, 'checkpoint_traits', None)
+        return replace(encoder, feature=traits.feature if traits else None, name=f'the encoder of {source}')
+
     @torch.no_grad()
     def __call__(self, images: Images, feature: str | None = None, batch_size: int = 256) -> torch.Tensor:
         """Features [N, D] float32 of images, on the CPU.
@@ -114,11 +141,11 @@ class Encoder:
 
     def check(self, features: Sequence[str] | None) -> tuple[str, ...]:
         """Names of the features; None means the encoder's own. See :func:`check_features`."""
-        return check_features(self.backbone, features)
+        return check_features(self.backbone, (self.own_feature(),) if features is None else features)
 
     def own_feature(self) -> str:
         """The feature that is the encoder's output, see :func:`default_feature`."""
-        return default_feature(self.backbone)
+        return self.feature or default_feature(self.backbone)
 
     def has_class_token(self) -> bool:
         """Whether there is a class token."""

@@ -61,7 +61,7 @@ def _steps(content: dict, path: Path, target: str, command: str) -> str | None:
 
 def _imports(code: str) -> list[str]:
     """The import statement of code that names what it takes by its full path."""
-    known = ('functools', 'torch', 'timm.models', 'transformers', 'safetensors.torch')
+    known = ('functools', 'torch', 'timm.models', 'transformers', 'json', 'safetensors.torch')
     names = [each for each in known if f'{each}.' in code]
     names += ['timm'] if 'timm.create_model' in code else []
     return [f'import {", ".join(names)}'] if names else []

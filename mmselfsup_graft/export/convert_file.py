@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmselfsup_graft.checkpoints import TARGETS, check_destination, file_sha256, read_checkpoint, save_weights
+from mmselfsup_graft.checkpoints.conversion.classifier_head import CLASSIFIER_TARGETS, read_classifier, with_classifier
 from mmselfsup_graft.checkpoints.conversion.convert_checkpoint import Conversion, convert, summary
 from mmselfsup_graft.checkpoints.formats.encoder import detect_format
 from mmselfsup_graft.checkpoints.reading.reader import ALLOW
@@ -41,6 +42,8 @@ class ConvertOptions:
             file.
         num_heads: Attention heads of a ViT; None uses the value in the file.
         expand_shared_rel_pos: Give every block its own copy of a relative position table that all blocks share.
+        classifier: Keep the linear classifier of a fine-tuned model, with the names of its classes.
+        feature: ``class_token`` or ``patch_mean``, which the classifier takes; None uses the value in the file.
     """
 
     target: str = 'mmdet'
@@ -59,6 +62,8 @@ class ConvertOptions:
     source_grid: tuple[int, int] | None = None
     num_heads: int | None = None
     expand_shared_rel_pos: bool = True
+    classifier: bool = False
+    feature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ def convert_file(
         num_heads=options.num_heads,
         expand_shared_rel_pos=options.expand_shared_rel_pos,
     )
+    done, head_note = _with_head(done, content, source, options)
     fit, verified = _verify(done, options)
     meta = _meta(done, source)
     content_of_report = {
@@ -144,8 +150,29 @@ def convert_file(
             raise CheckpointError(f'nothing written: {verified}; --unverified writes the result without that check')
         path = save_weights(done.state, meta, destination, options.overwrite, options.hash_name)
     _write_report(report, {**content_of_report, 'destination': None if path is None else str(path)})
-    text = '\n'.join(part for part in (note, summary(done), verified, usage(done, path or destination)) if part)
+    parts = (note, summary(done), head_note, verified, usage(done, path or destination))
+    text = '\n'.join(part for part in parts if part)
     return Converted(done, path, text)
+
+
+def _with_head(
+    done: Conversion, content: dict[str, Any], source: Path, options: ConvertOptions
+) -> tuple[Conversion, str]:
+    """The conversion with the classifier of the file if asked for, and a note about it."""
+    if options.feature and not options.classifier:
+        raise CheckpointError('--feature is for --classifier: an encoder alone has all its features')
+    if options.classifier:
+        found = read_classifier(content, str(source))
+        if found is None:
+            raise CheckpointError(
+                f'{source} holds no classifier (head.fc); --classifier is for files of tools/finetune.py'
+            )
+        done = with_classifier(done, found, str(source), options.feature)
+        taken = f' on {feature.replace("_", " ")}' if (feature := done.architecture.feature) else ''
+        return done, f'classifier of {len(found.classes)} classes{taken} kept'
+    if done.target.name in CLASSIFIER_TARGETS and 'head.fc.weight' in done.dropped:
+        return done, 'the file holds a classifier; --classifier keeps it'
+    return done, ''
 
 
 def _check_report(report: Path | None, source: Path, destination: Path, overwrite: bool) -> None:
@@ -235,6 +262,8 @@ def usage(done: Conversion, path: Path) -> str:
             else f'torch.load({str(path)!r}, weights_only=True)["state_dict"]'
         )
         steps = [] if target_model is None else [f'model = {target_model.call()}', *target_model.after]
+        if any('enumerate(classes)' in step for step in steps):
+            steps.insert(0, f'classes = {_meta_text(path)}["architecture"]["classes"]')
         partly = ', strict=False' if target_model is not None and target_model.partly else ''
         first, *rest = [*steps, f'model.load_state_dict({read}{partly})']
         return '\n'.join([f'use: {first}', *(f'     {line}' for line in rest), *_remarks(done)])
@@ -260,6 +289,13 @@ def usage(done: Conversion, path: Path) -> str:
         scale = '' if any(name.endswith('.gamma_1') for name in done.state) else 'init_values=1.0 and '
         lines.append(f"     with {scale}norm_cfg=dict(type='LN', eps=1e-6): the defaults change the features")
     return '\n'.join(lines)
+
+
+def _meta_text(path: Path) -> str:
+    """Python that reads the metadata of a converted file."""
+    if path.suffix == '.safetensors':
+        return f'json.loads(safetensors.safe_open({str(path)!r}, "pt").metadata()["meta"])'
+    return f'torch.load({str(path)!r}, weights_only=True)["meta"]'
 
 
 def _target_model(done: Conversion) -> TargetModel | None:

@@ -2,7 +2,7 @@
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,9 @@ from mmselfsup_graft.checkpoints.conversion.architecture import Architecture
 
 from .openmmlab_models import beit_traits
 from .target_model import EPS, Code, NoTargetModel, TargetModel, arguments_text, need
+
+#: classes whose names are in the text of a model; the text of one with more takes them from a variable ``classes``
+MOST_SHOWN = 20
 
 
 def _four_stages(arch: Architecture, library: str) -> None:
@@ -49,7 +52,7 @@ def _timm_sizes(arch: Architecture) -> dict[str, Any]:
         'img_size': arch.img_size,
         'patch_size': arch.patch_size,
         'in_chans': arch.in_channels,
-        'num_classes': 0,
+        'num_classes': len(arch.classes),
         'embed_dim': arch.width,
         'depth': arch.blocks[0],
     }
@@ -65,7 +68,7 @@ def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor])
         'qkv_bias': 'blocks.0.attn.qkv.bias' in state,
         'init_values': 1.0 if any(name.endswith('ls1.gamma') for name in state) else None,
         'class_token': with_class,
-        'global_pool': 'avg' if pooled else 'token' if with_class else '',
+        **_timm_pooling(arch, pooled, with_class),
         'reg_tokens': arch.registers,
         'no_embed_class': bool(arch.registers),
         'qk_norm': 'blocks.0.attn.q_norm.weight' in state,
@@ -77,8 +80,19 @@ def _timm_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor])
     return _called('timm', 'timm.models.vision_transformer.VisionTransformer', arguments)
 
 
+def _timm_pooling(arch: Architecture, pooled: bool, with_class: bool) -> dict[str, Any]:
+    """Pooling that gives the feature the encoder was trained for: class token, or mean of the patches."""
+    if pooled:
+        return {'global_pool': 'avg'}
+    if arch.feature == 'patch_mean':
+        return {'global_pool': 'avg', 'fc_norm': False}  # the norm stays before the mean
+    return {'global_pool': 'token' if with_class else ''}
+
+
 def _timm_beit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
     traits = beit_traits(state.keys())
+    if arch.classes and arch.feature == 'patch_mean' and not traits.pooled:
+        raise NoTargetModel('a Beit of timm that pools patches without a norm after it')
     arguments: dict[str, Any] = {
         **_timm_sizes(arch),
         'num_heads': heads,
@@ -97,7 +111,12 @@ def _timm_resnet(arch: Architecture, heads: int, state: Mapping[str, torch.Tenso
     if arch.stem_kernel != 7 or arch.width != 64:
         raise NoTargetModel(f'no ResNet of timm with a stem of {arch.width} channels and {arch.stem_kernel} pixels')
     block = _class(f'timm.models.resnet.{_block(state)}')
-    arguments: dict[str, Any] = {'block': block, 'layers': arch.blocks, 'num_classes': 0, 'in_chans': arch.in_channels}
+    arguments: dict[str, Any] = {
+        'block': block,
+        'layers': arch.blocks,
+        'num_classes': len(arch.classes),
+        'in_chans': arch.in_channels,
+    }
     groups, width = _groups(state)
     arguments |= {'cardinality': groups} if groups != 1 else {}
     arguments |= {'base_width': width} if width != 64 else {}
@@ -123,7 +142,7 @@ def _groups(state: Mapping[str, torch.Tensor]) -> tuple[int, int]:
 def _timm_convnext(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
     _four_stages(arch, 'timm')
     sizes = {'depths': arch.blocks, 'dims': arch.widths, 'patch_size': arch.stem_kernel}
-    arguments = {**sizes, 'num_classes': 0, 'in_chans': arch.in_channels}
+    arguments = {**sizes, 'num_classes': len(arch.classes), 'in_chans': arch.in_channels}
     return _called('timm', 'timm.models.convnext.ConvNeXt', arguments)
 
 
@@ -185,7 +204,8 @@ def _torchvision_convnext(arch: Architecture, heads: int, state: Mapping[str, to
 
 
 def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.Tensor]) -> TargetModel:
-    config = {
+    inside = {name.partition('.')[2]: value for name, value in state.items()} if arch.classes else state
+    config: dict[str, Any] = {
         'hidden_size': arch.width,
         'num_hidden_layers': arch.blocks[0],
         'num_attention_heads': heads,
@@ -193,13 +213,17 @@ def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.T
         'patch_size': arch.patch_size,
         'num_channels': arch.in_channels,
         'layer_norm_eps': arch.norm_eps or EPS,
-        'qkv_bias': 'encoder.layer.0.attention.attention.query.bias' in state,
+        'qkv_bias': 'encoder.layer.0.attention.attention.query.bias' in inside,
+        **_huggingface_labels(arch.classes),
     }
     if arch.act not in ('', 'gelu'):
         config['hidden_act'] = {'gelu_tanh': 'gelu_pytorch_tanh'}.get(arch.act, arch.act)
-    if not any('.layer_scale1.' in name for name in state):
+    if not any('.layer_scale1.' in name for name in inside):
         config['intermediate_size'] = arch.hidden
-        arguments = {'config': _config('ViT', config), 'add_pooling_layer': False}
+        arguments: dict[str, Any] = {'config': _config('ViT', config)}
+        if arch.classes:
+            return _called('transformers', 'transformers.ViTForImageClassification', arguments)
+        arguments |= {'add_pooling_layer': False}
         return _called('transformers', 'transformers.ViTModel', arguments)
     if arch.hidden % arch.width:
         raise NoTargetModel('a Dinov2Model whose feed-forward layers are not a whole multiple as wide')
@@ -211,12 +235,29 @@ def _huggingface_vit(arch: Architecture, heads: int, state: Mapping[str, torch.T
         kind = 'Dinov2WithRegisters'
         config['num_register_tokens'] = arch.registers
     arguments = {'config': _config(kind, config)}
-    return replace(_called('transformers', f'transformers.{kind}Model', arguments), partly=True)  # a mask token
+    kind += 'ForImageClassification' if arch.classes else 'Model'
+    return replace(_called('transformers', f'transformers.{kind}', arguments), partly=True)  # a mask token
+
+
+def _huggingface_labels(classes: Sequence[str]) -> dict[str, Any]:
+    """Options of a configuration that hold the names of classes."""
+    if not classes:
+        return {}
+    names = dict(enumerate(classes))
+    numbers = {name: number for number, name in names.items()}
+    texts = (repr(names), repr(numbers))
+    if len(classes) > MOST_SHOWN:
+        texts = ('dict(enumerate(classes))', '{name: number for number, name in enumerate(classes)}')
+    return {'id2label': Code(texts[0], lambda: names), 'label2id': Code(texts[1], lambda: numbers)}
 
 
 def _config(kind: str, settings: Mapping[str, Any]) -> Code:
     name = f'transformers.{kind}Config'
-    return Code(f'{name}({arguments_text(settings)})', lambda: _imported(name)(**settings))
+
+    def make() -> Any:
+        return _imported(name)(**{k: v.make() if isinstance(v, Code) else v for k, v in settings.items()})
+
+    return Code(f'{name}({arguments_text(settings)})', make)
 
 
 #: (target, family) -> builder

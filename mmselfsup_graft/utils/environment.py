@@ -58,6 +58,8 @@ def check_environment() -> list[Row]:
     rows += [_mmcv_ops_row()]
     rows += [_package_row(name, spec, use='the fast data path only') for name, spec in _requirements('fast')]
     rows += [_package_row(name, spec, use='tables and maps of features only') for name, spec in _requirements('look')]
+    rows += [_package_row(name, spec, use='export to ONNX only') for name, spec in _requirements('export')]
+    rows += [_package_row(name, spec, use='the Hugging Face hub only') for name, spec in _requirements('hub')]
     rows += [_package_row(name, spec, use='detection or segmentation only') for name, spec in _requirements('transfer')]
     return rows + _device_rows()
 

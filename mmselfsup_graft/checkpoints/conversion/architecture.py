@@ -34,6 +34,8 @@ class Architecture:
         strides: Of the stages of a ResNet; empty if unknown.
         dilations: Likewise.
         timm: The call of ``timm.create_model`` for a model of timm; None if unknown.
+        feature: The feature that the encoder was trained to give, see :class:`Traits`; '' if unknown.
+        classes: Names of the classes, if a classifier follows.
     """
 
     family: str
@@ -52,6 +54,8 @@ class Architecture:
     strides: tuple[int, ...] = ()
     dilations: tuple[int, ...] = ()
     timm: Mapping[str, Any] | None = None
+    feature: str = ''
+    classes: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -115,6 +119,7 @@ def architecture_of(encoder: Encoder, img_size: tuple[int, int] | None = None) -
         style=encoder.traits.style or '',
         strides=encoder.traits.strides or (),
         dilations=encoder.traits.dilations or (),
+        feature=encoder.traits.feature or '',
     )
     _check_plausible(encoder, found)
     return found

@@ -33,6 +33,7 @@ from mmselfsup_graft.errors import CheckpointError
 _MASK = '|'.join(MASK_TOKENS)
 _FINAL_NORM = r'ln[12]\.'
 _INDEX = r'.*relative_position_index$'
+_HF_FRESH = r'(\w+\.)?embeddings\.mask_token$'  # after the name of the encoder in a classifier
 _NOT_IN_PLAIN_VIT = '|'.join((REGISTERS, QK_NORM, GATED, PRE_NORM))  # not in an ordinary ViT
 
 
@@ -157,12 +158,12 @@ TARGETS: dict[str, Target] = {
                 'vit': Naming(
                     scheme=schemes.HUGGINGFACE,
                     refuses=rf'{_NOT_IN_PLAIN_VIT}|ln2\.',
-                    fresh=r'embeddings\.mask_token$',
+                    fresh=_HF_FRESH,
                 ),
                 'vit-scaled': Naming(
                     scheme=schemes.HUGGINGFACE_DINOV2,
                     refuses=rf'{QK_NORM}|{PRE_NORM}|{GATED}|ln2\.',
-                    fresh=r'embeddings\.mask_token$',
+                    fresh=_HF_FRESH,
                 ),
             },
             'ViTModel of Hugging Face transformers (add_pooling_layer=False, layer_norm_eps=1e-6), with layer scale '

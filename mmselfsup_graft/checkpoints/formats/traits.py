@@ -44,6 +44,7 @@ ARCH_HEADS = {
 }
 _TEXTS = ('cfg', 'config')  # where mmengine keeps the config
 _STYLES = ('pytorch', 'caffe')
+_FEATURE_OF_OUTPUT = {'cls_token': 'class_token', 'featmap': 'patch_mean', 'avg_featmap': 'patch_mean'}
 _ACTIVATIONS = ('GELU', 'QuickGELU', 'ReLU', 'SiLU', 'Swish')
 _CONV = tuple(each.class_name for each in FAMILIES.values() if not each.is_vit)  # their maps have no fixed grid
 
@@ -65,6 +66,8 @@ class Traits:
         strides: Of the stages of a ResNet, like ``dilations``; not compared, as a backbone for segmentation may differ.
         dilations: Of the convolutions in each stage.
         timm: The call of ``timm.create_model`` that builds the model: ``model_name`` and further plain arguments.
+        feature: The feature that the encoder was trained to give, where its class has several: ``class_token`` or
+            ``patch_mean``.
         patch: Pixels of a patch, (H, W), and from one patch to the next, (H, W). Of a built backbone, not stored: in a
             file the tensors show the first, images and grid the second.
     """
@@ -80,6 +83,7 @@ class Traits:
     strides: tuple[int, ...] | None = None
     dilations: tuple[int, ...] | None = None
     timm: Mapping[str, Any] | None = None
+    feature: str | None = None
     patch: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     def as_meta(self) -> dict[str, Any]:
@@ -128,8 +132,13 @@ def traits_of(model: nn.Module) -> Traits:
         strides=_whole_numbers(getattr(resnet, 'strides', None)),
         dilations=_whole_numbers(getattr(resnet, 'dilations', None)),
         timm=getattr(backbone, 'timm_call', None),
+        feature=_feature_of(getattr(backbone, 'out_type', None)),
         patch=_patch(backbone) if grid else None,
     )
+
+
+def _feature_of(out_type: Any) -> str | None:
+    return _FEATURE_OF_OUTPUT.get(out_type) if isinstance(out_type, str) else None
 
 
 def _patch(backbone: Any) -> tuple[tuple[int, int], tuple[int, int]] | None:
@@ -234,6 +243,7 @@ def _checked(told: Mapping[str, tuple[Any, str]], origin: str) -> Traits:
         'strides': (_whole_numbers, 'a positive whole number per stage'),
         'dilations': (_whole_numbers, 'a positive whole number per stage'),
         'timm': (checked_timm_call, 'the arguments of timm.create_model: model_name and plain values'),
+        'feature': (lambda v: v if v in _FEATURE_OF_OUTPUT.values() else None, 'class_token or patch_mean'),
     }
     values: dict[str, Any] = {}
     for name, (check, expected) in checks.items():
@@ -279,6 +289,7 @@ def _from_config(config: Mapping[str, Any]) -> Traits:
         grid=grid if grid and min(grid) > 0 else None,
         img_size=size,
         norm_eps=float(eps) if isinstance(eps, float) and 0 < eps < 1 else None,
+        feature=_feature_of(backbone.get('out_type')),
     )
 
 

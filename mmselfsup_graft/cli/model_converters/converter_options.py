@@ -17,6 +17,8 @@ def add_convert_options(parser: argparse.ArgumentParser) -> None:
     add('--branch', help='which encoder of the file, e.g. base, momentum, teacher, student; default: the usual one')
     add('--prefix', choices=['none', 'backbone'], default='none', help='prefix of every name')
     add('--keep-head', action='store_true', help='keep the projection head inside the encoder')
+    add('--classifier', action='store_true', help='keep the classifier of a fine-tuned model (timm and hf)')
+    add('--feature', choices=['class_token', 'patch_mean'], help='what it takes; default: as stored in the file')
     norm = parser.add_mutually_exclusive_group()
     norm.add_argument('--keep-norm', action='store_true', help="keep a ViT's final norm, whatever the target")
     norm.add_argument('--drop-norm', action='store_true', help="drop a ViT's final norm, whatever the target")
@@ -60,6 +62,8 @@ def convert_and_print(args: argparse.Namespace, target: str) -> None:
         source_grid=parse_grid(args.source_grid),
         num_heads=args.num_heads,
         expand_shared_rel_pos=args.expand_shared_rel_pos,
+        classifier=args.classifier,
+        feature=args.feature,
     )
     done = convert_file(args.source, args.destination, options, args.dry_run, args.report)
     print(done.text)

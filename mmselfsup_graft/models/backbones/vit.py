@@ -231,10 +231,10 @@ class SelfSupViT(VisionTransformer):
         patches, grid = self._patches(x, keep)
         table = resize_pos_embed(self.pos_embed, self.patch_resolution, grid, self.interpolate_mode)
         patches = patches + (table[:, 1:] if keep is None else table[0, 1:][keep])  # [B, K, D]
-        cls_token = (self.input_token() + table[:, :1]).expand(len(x), -1, -1)
+        cls_token = (self.input_token() + table[:, :1]).expand(x.shape[0], -1, -1)
         leading = [cls_token]
         if self.register_tokens is not None:
-            leading.append(self.register_tokens.expand(len(x), -1, -1))
+            leading.append(self.register_tokens.expand(x.shape[0], -1, -1))
         return self.pre_norm(self.drop_after_pos(torch.cat([*leading, patches], dim=1))), grid
 
     def _prepare_pos_embed(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:

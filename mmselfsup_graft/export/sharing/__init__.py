@@ -1,0 +1,1 @@
+"""Encoders as repositories of the Hugging Face hub: files, model card, upload."""
