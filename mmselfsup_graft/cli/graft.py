@@ -106,3 +106,7 @@ def full_parser() -> argparse.ArgumentParser:
 def console() -> None:
     """Entry point of the console command."""
     run_tool(main)
+
+
+if __name__ == '__main__':
+    console()

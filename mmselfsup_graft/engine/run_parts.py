@@ -26,3 +26,10 @@ def param_groups_of(given: OptimWrapper | OptimWrapperDict) -> list[dict[str, An
 def batch_size_of(loader: DataLoader) -> int | None:
     """Images per batch; None if unknown. A loader with its own batch sampler, as detectors have, leaves it to that."""
     return loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
+
+
+def images_left_out(runner: Runner) -> int:
+    """Images of an epoch that are in no batch, because the last one is incomplete."""
+    loader = runner.train_dataloader
+    size = batch_size_of(loader)
+    return 0 if size is None else max(0, len(loader.dataset) - len(loader) * size * runner.world_size)

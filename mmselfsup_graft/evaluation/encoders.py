@@ -23,7 +23,7 @@ from mmselfsup_graft.registry import DATASETS, MODELS
 from .backbones import load_backbone
 from .cache import FeatureCache
 from .embedding.file_config import config_of_file
-from .embedding.raw_images import Images, as_pixels
+from .embedding.raw_images import Images, as_pixels, check_list
 from .features import Embedded, device_of, embed, pixel_encoder
 from .other_pipeline import folder_pipeline
 from .pooling import check_features, default_feature, encode_images, feature_parts, has_class_token
@@ -127,6 +127,7 @@ class Encoder:
             ConfigError: If the encoder has no such feature.
             DataError: If an image cannot be read, or there is none.
         """
+        check_list(images)
         (name,) = self.check(None if feature is None else [feature])
         preprocessor = self.preprocessor.to(device_of(self.backbone))
         rows = []

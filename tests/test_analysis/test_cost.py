@@ -1,5 +1,7 @@
 """Counted operations against sums by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from test_tools.tiny_runs import tiny_config, write_config
@@ -9,6 +11,8 @@ from mmselfsup_graft.analysis.cost.measure import _counter, cost_of
 from mmselfsup_graft.analysis.cost.report import short
 from mmselfsup_graft.cli.analysis_tools import get_flops
 from mmselfsup_graft.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
 
 
 def block(tokens, width, asking=None):
@@ -55,6 +59,13 @@ def test_gradients_of_grouped_convolutions():
         assert counter.get_total_flops() == forward
         output.sum().backward()
     assert counter.get_total_flops() == 3 * forward
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs' / 'swav').glob('*_folder-*.py')), ids=lambda path: path.stem)
+def test_configs_whose_parts_are_told_the_epoch_by_a_hook(path):
+    cost = cost_of(graft.load_config(path))
+    assert len(cost.views) > 2
+    assert cost.step > cost.forward > 0
 
 
 def test_other_configs_are_refused(tmp_path):

@@ -52,7 +52,7 @@ def test_bad_rules_are_refused(options: dict, message: str) -> None:
 
 
 def test_a_batch_says_what_it_is_made_of() -> None:
-    assert str(Batch(8)) == '8 images (8 images)'
+    assert str(Batch(8)) == '8 images'
     assert str(Batch(8, 2, 4)) == '64 images (8 images x 2 processes x 4 micro-batches)'
 
 

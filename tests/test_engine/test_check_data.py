@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_tools.tiny_runs import ROOT, call_tool, tiny_config, write_config
+from test_tools.tiny_runs import ROOT, call_tool, fresh_name, tiny_config, write_config
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -134,6 +134,13 @@ def classifier(root, classes=4, **options):
         **{f'{name}_dataloader': loader for name, loader in loaders.items()},
         **options,
     }
+
+
+def test_a_classifier_needs_labels(animals, tmp_path):
+    content = classifier(animals)
+    content['train_dataloader']['dataset']['with_label'] = False
+    done = call_tool('train', write_config(tmp_path / 'c.py', content), '--work-dir', tmp_path / 'run', *fresh_name())
+    assert 'a classifier needs labeled images: put them into one sub-folder per class' in done.error()
 
 
 def test_validation_and_a_later_test_are_scored_by_name(animals, tmp_path):

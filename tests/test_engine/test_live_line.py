@@ -69,7 +69,7 @@ def test_rates_are_those_of_the_clock(monkeypatch):
         runner.iter = step
         hook.before_train_iter(runner, step)
         hook.after_train_iter(runner, step, None, {'loss': torch.tensor(0.5)})
-    assert file.getvalue() == ('step 4/10 | loss 0.5000 | 24 s left | 4 images/s | 25% waiting for data | 2.5 GB\n')
+    assert file.getvalue() == ('step 4/10 | loss 0.5000 | 24 s left | 4.0 images/s | 25% waiting for data | 2.5 GB\n')
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,14 @@ def test_the_summary_says_what_is_trained(trained):
     assert len(before) <= 25
 
 
+def test_images_that_no_batch_takes_are_said(tmp_path):
+    config = write_config(tmp_path / 'mim.py', tiny_config('mim', images=28, batch=8, epochs=1))
+    options = ['--cfg-options', 'train_dataloader.drop_last=True', *fresh_name()[1:]]
+    done = call_tool('train', config, '--work-dir', tmp_path / 'run', *options)
+    assert done.code == 0, done.err
+    assert rows(done.out)['steps'] == '3 in 1 epoch; 4 images are left out of every epoch (incomplete batch)'
+
+
 def test_the_pages_are_in_the_file_alone(trained):
     folder, out = trained
     file = Path(rows(out)['full log'])

@@ -196,6 +196,11 @@ def test_damaged_tables_and_images(checkpoint, tmp_path):
         encoder([tmp_path / 'x.csv'])
     with pytest.raises(DataError, match='image 1 is a'):
         encoder([np.zeros((3, 16, 16))])
+    for one in ('x.jpg', tmp_path / 'x.jpg', np.zeros((16, 16), np.uint8)):
+        with pytest.raises(DataError, match=r'expected a list of images.*put it in a list'):
+            encoder(one)
+    with pytest.raises(DataError, match='between 0 and 1'):
+        encoder(torch.rand(2, 3, 16, 16))
 
 
 KINDS = {

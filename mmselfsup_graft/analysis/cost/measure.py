@@ -89,6 +89,9 @@ def _model(cfg: Config) -> Any:
     options = {'graft': None, 'l1_distance': None, 'base_checkpoint': None}
     known = {key: value for key, value in options.items() if key in cfg.model}
     model: Any = MODELS.build({**cfg.model, 'data_preprocessor': preprocessing(cfg), **known})
+    for part in model.modules():
+        if hasattr(part, 'begin_iteration'):  # what a hook tells before every iteration
+            part.begin_iteration(epoch=0, first=True)
     return model.train()
 
 

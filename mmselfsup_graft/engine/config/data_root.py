@@ -63,7 +63,7 @@ def set_data_root(cfg: Config, data_root: str | os.PathLike) -> list[str]:
     remote = '://' in str(data_root) and all(_kind(each) == 'TarShards' for each in found)
     root = os.fspath(data_root) if remote else str(Path(data_root).expanduser().resolve())
     if not remote and not os.path.isdir(root):
-        raise ConfigError(f'--data-root {data_root}: no such folder')
+        raise ConfigError(f'--data-root {data_root}: no such folder; it takes a folder of images')
     notes = dict.fromkeys(note for each in found for note in _move(cfg, each, root))
     return [*notes, *_fit_classifier(cfg)]
 

@@ -6,13 +6,14 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
+from mmpretrain.models import BaseClassifier
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.datasets.classes import are_numbers, share_classes, shown
 from mmselfsup_graft.engine.run_parts import unwrapped_model
-from mmselfsup_graft.errors import CheckpointError, ConfigError, GraftError
+from mmselfsup_graft.errors import CheckpointError, ConfigError, DataError, GraftError
 from mmselfsup_graft.models.key_queue import KeyQueue
 from mmselfsup_graft.registry import DATASETS, HOOKS
 
@@ -140,12 +141,17 @@ def _heads_classes(model: nn.Module) -> int | None:
 def check_num_classes(model: nn.Module, train: SelfSupDataset) -> None:
     """Compare a classifier with the classes of its training data.
 
-    For numbered classes only the highest number is known, and a classifier may have
-    more.
+    For numbered classes only the highest number is known, and a classifier may have more.
 
     Raises:
         ConfigError: If they do not match.
+        DataError: If the data of a classifier have no labels.
     """
+    if isinstance(model, BaseClassifier) and train.labels() is None:
+        raise DataError(
+            'a classifier needs labeled images: put them into one sub-folder per class. This data set: '
+            f'{train.describe()}'
+        )
     wanted, names = _heads_classes(model), train.classes
     if wanted is None or names is None or train.labels() is None:
         return

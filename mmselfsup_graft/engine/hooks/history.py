@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.engine.device_scalars import read_scalars
-from mmselfsup_graft.engine.run_parts import unwrapped_model
+from mmselfsup_graft.engine.run_parts import images_left_out, unwrapped_model
 from mmselfsup_graft.errors import DataError
 from mmselfsup_graft.registry import HOOKS
 from mmselfsup_graft.utils.files import append_rows, parse_row, read_json, read_lines, whole_file, write_json
@@ -150,7 +150,7 @@ def _notes(runner: Runner) -> list[str]:
     """Notes about a run that its losses do not show."""
     loader = runner.train_dataloader
     images, notes = len(loader.dataset), []
-    left_out = images - len(loader) * (loader.batch_size or 1) * runner.world_size
+    left_out = images_left_out(runner)
     if left_out > _LEFT_OUT * images:
         notes.append(
             f'{left_out} of {images} images are left out of every epoch, because the last batch is incomplete; '

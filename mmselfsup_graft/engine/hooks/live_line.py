@@ -84,11 +84,16 @@ class LiveLineHook(Hook):
             _place(runner, batch_idx),
             '' if loss is None else f'loss {loss:.4f}',
             f'{duration(left)} left' if done < runner.max_iters else f'took {duration(self._ended - self._began)}',
-            f'{size * runner.world_size * self._steps / passed:,.0f} images/s' if size else '',
+            f'{_rate(size * runner.world_size * self._steps / passed)} images/s' if size else '',
             f'{min(self._waited / passed, 1.0):.0%} waiting for data',
             f'{memory_used() / 1e9:.1f} GB',
         ]
         return ' | '.join(part for part in parts if part)
+
+
+def _rate(images: float) -> str:
+    """Images per second, with a decimal where there are few."""
+    return f'{images:,.0f}' if images >= 10 else f'{images:.1f}'
 
 
 def _place(runner: Runner, batch_idx: int) -> str:

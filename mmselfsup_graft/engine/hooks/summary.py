@@ -8,7 +8,13 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmselfsup_graft.datasets import SelfSupDataset
 from mmselfsup_graft.engine.console import log_file_of
-from mmselfsup_graft.engine.run_parts import batch_size_of, optim_wrappers, param_groups_of, unwrapped_model
+from mmselfsup_graft.engine.run_parts import (
+    batch_size_of,
+    images_left_out,
+    optim_wrappers,
+    param_groups_of,
+    unwrapped_model,
+)
 from mmselfsup_graft.registry import HOOKS
 
 _ENDLESS = 10**9  # mmengine's value for a schedule without end
@@ -80,6 +86,8 @@ def _steps(runner: Runner) -> str:
     whole = f'{runner.max_iters:,}'
     if isinstance(loop, EpochBasedTrainLoop):
         whole += f' in {loop.max_epochs:,} epoch{"s" if loop.max_epochs > 1 else ""}'
+    left_out = images_left_out(runner) if isinstance(loop, EpochBasedTrainLoop) else 0
+    whole += f'; {left_out:,} images are left out of every epoch (incomplete batch)' if left_out else ''
     return whole if not runner.iter else f'{whole}, continued after step {runner.iter:,}'
 
 

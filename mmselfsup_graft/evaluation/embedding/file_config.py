@@ -56,7 +56,8 @@ def config_of_file(
         target = target_model_of(done)
     except NoTargetModel as reason:
         raise CheckpointError(
-            f'{origin}: no encoder can be built from the file alone: {reason}; give its config'
+            f'{origin}: no encoder can be built from the file alone: {reason}; give the config of its training '
+            '(--config)'
         ) from reason
     backbone = {'type': target.name if '.' in target.name else f'mmpretrain.{target.name}', **target.arguments}
     heads, assumed = heads_of(done)

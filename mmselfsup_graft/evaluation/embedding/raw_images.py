@@ -28,16 +28,29 @@ def as_pixels(images: Images, pipeline: Sequence[dict]) -> torch.Tensor:
 
     Raises:
         ConfigError: If there is no pipeline for images of any size.
-        DataError: If one cannot be read, or is of another kind.
+        DataError: If one cannot be read, is of another kind, or a tensor holds numbers up to 1 only.
     """
     if isinstance(images, torch.Tensor):
         if images.dim() != 4:
             raise DataError(f'images have the shape {tuple(images.shape)}, expected [N, C, H, W]')
+        if images.is_floating_point() and 0 < images.max() <= 1:
+            raise DataError('the pixels lie between 0 and 1, expected 0 to 255: multiply them by 255')
         return images
     if not pipeline:
         raise ConfigError('the size of the encoder is not known: give the size, or images as a tensor [N, C, H, W]')
     transform = Compose(build_pipeline([dict(step) for step in pipeline]))
     return torch.stack([_load(image, number, transform) for number, image in enumerate(images)])
+
+
+def check_list(images: Any) -> None:
+    """Raise an error for one image in the place of several.
+
+    Raises:
+        DataError: If it is one file, image or array.
+    """
+    if isinstance(images, str | os.PathLike | Image.Image | np.ndarray):
+        kind = type(images).__name__
+        raise DataError(f'expected a list of images or a tensor [N, C, H, W], got one {kind}: put it in a list')
 
 
 def image_files(files: Sequence[Path], count: int) -> list[Path]:
