@@ -86,7 +86,7 @@ class LoadImage(BaseTransform):
         except UnknownRange as error:
             raise CorruptImage(str(error)) from error
         except Exception as error:  # PIL's plugins raise nearly every kind on damaged input
-            said = str(error).replace(repr(file), 'its content') if file else str(error)  # PIL names what it was given
+            said = str(error).replace(f' {file!r}', '') if file else str(error)  # PIL names what it was given
             raise CorruptImage(f'{type(error).__name__}: {said}') from error
 
     def __repr__(self) -> str:
