@@ -42,11 +42,13 @@ class FashionMNIST(SelfSupDataset):
         if split not in _STEMS:
             raise ConfigError(f"{type(self).__name__}: split is {split!r}, expected 'train' or 'test'")
         self.split = split
+        self.data_root: str
         super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Read images and labels of the split."""
         image_file, label_file = _find_files(self.data_root, _STEMS[self.split])
+        self.data_root = os.path.dirname(image_file)  # where they were found
         images, labels = read_idx(image_file), read_idx(label_file)
         if images.ndim != 3 or labels.shape != images.shape[:1]:
             raise DataError(f'{image_file} holds {images.shape}, {label_file} {labels.shape}: the numbers differ')
