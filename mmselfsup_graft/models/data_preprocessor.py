@@ -5,12 +5,17 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor
+from mmengine.registry import Registry
 from mmpretrain.models import ClsDataPreprocessor as MixingPreprocessor
 from mmpretrain.models import SelfSupDataPreprocessor as NormalizingPreprocessor
+from mmpretrain.registry import BATCH_AUGMENTS as MMPRETRAIN_BATCH_AUGMENTS
 
 from mmselfsup_graft.datasets.augment import unpack
 from mmselfsup_graft.datasets.fast import DaliDecoder, augment_views, decode_views
-from mmselfsup_graft.registry import MODELS
+from mmselfsup_graft.registry import MODELS, SCOPE
+
+# mmpretrain's mixing of images, also under our scope: without it mmengine warns at every look-up
+BATCH_AUGMENTS = Registry('batch augment', parent=MMPRETRAIN_BATCH_AUGMENTS, scope=SCOPE, locations=[f'{SCOPE}.models'])
 
 
 class _Augmenting(BaseDataPreprocessor):

@@ -1,5 +1,6 @@
 """It is mmpretrain's where nothing was left to the device, and models train on what it makes of a fast batch."""
 
+import mmpretrain
 import pytest
 import torch
 from helpers import build, mae_config, moco_config, multi_task_config, vit_config
@@ -8,7 +9,7 @@ from mmengine.optim import OptimWrapper
 from test_datasets.test_fast.images import COLORS, FLIP, USABLE, dataset, write_photos
 
 from mmselfsup_graft.datasets.augment import unpack
-from mmselfsup_graft.models import ClsDataPreprocessor, SelfSupDataPreprocessor
+from mmselfsup_graft.models import ClsDataPreprocessor, SelfSupDataPreprocessor, data_preprocessor
 from mmselfsup_graft.registry import MODELS
 
 MEAN, STD = [120.0, 110.0, 100.0], [50.0, 60.0, 70.0]
@@ -93,3 +94,7 @@ def test_no_copy_of_a_batch_is_waited_for(tmp_path, monkeypatch, name, mode):
     preprocess(batch)
     assert ((4, 3, 16, 16), False) in waited
     assert not any(waits for _, waits in waited)
+
+
+def test_mixing_of_images_is_found_under_our_scope():
+    assert data_preprocessor.BATCH_AUGMENTS.get('Mixup') is mmpretrain.models.Mixup
