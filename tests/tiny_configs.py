@@ -310,4 +310,6 @@ def shrunk_frozen(path: Path, data: dict[str, str]) -> Config:
     if 'linear' in section:
         warmup = min(1, section['linear'].get('warmup_epochs', 0))
         section['linear'].update(epochs=2, warmup_epochs=warmup, batch_size=BATCH)
+        if section['linear'].get('milestones'):
+            section['linear']['milestones'] = [1]
     return Config(content)
