@@ -108,6 +108,7 @@ def _resize_own(cfg: Config, algorithm: str, size: str) -> None:
         return
     if algorithm == 'swav':
         model.backbone.depth, model.head.num_prototypes = 18, TINY_PROTOTYPES
+        model.channels_last = False  # as in the small configs
         model.neck.update(hid_channels=64, out_channels=32)
         return
     model.backbone.arch = arch
