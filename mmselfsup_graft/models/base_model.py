@@ -12,6 +12,7 @@ from mmselfsup_graft.downloads.resolve import resolve_sources
 from mmselfsup_graft.errors import CheckpointError, ConfigError
 from mmselfsup_graft.models.backbones.tec_vit import Targets, TargetViT, TECViT
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
+from mmselfsup_graft.models.masking import check_image_size
 from mmselfsup_graft.registry import MODELS, SCOPE
 
 
@@ -96,14 +97,28 @@ class FrozenBaseModel:
 
 
 class LearnsFromBaseModel(BaseModule):
-    """Mixin for an algorithm that holds a base model as ``_base``; it stands before the other parents."""
+    """Mixin for an algorithm that holds a base model as ``_base``; it stands before the other parents.
+
+    The algorithm has ``masked_losses(inputs, targets, noise)``: what masked images predict of the base model's targets.
+    """
 
     _base: FrozenBaseModel
+    masked_losses: Callable[..., dict[str, torch.Tensor]]
+    add_l1: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 
     @property
     def base_model(self) -> TargetViT:
         """The frozen base model."""
         return self._base.vit
+
+    def loss(self, inputs: torch.Tensor, data_samples: Any = None, noise: torch.Tensor | None = None) -> dict:
+        """``loss_feature`` and ``loss_attention`` of images [B, C, H, W]; ``noise`` as in ``masked_losses``.
+
+        Raises:
+            ConfigError: If there is no base model to learn from, or images of another size.
+        """
+        check_image_size(type(self).__name__, inputs, self.base_model.img_size)
+        return self.add_l1(self.masked_losses(inputs, self._base.targets(inputs), noise))
 
     def init_weights(self) -> None:
         """Fresh weights and the graft as everywhere, then the base model's weights from its file, if there is one.

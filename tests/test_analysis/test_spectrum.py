@@ -10,8 +10,9 @@ from helpers import assert_close, build, vit_config
 from torch import nn
 
 from mmselfsup_graft.analysis import log_amplitude, measure_spectrum, relative_log_amplitude, spatial_variance
-from mmselfsup_graft.analysis.spectrum.measure import as_maps, extra_tokens_of, layer_sites
+from mmselfsup_graft.analysis.spectrum.measure import as_maps, layer_sites
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.evaluation.pooling import extra_tokens
 
 BEIT = dict(
     type='MaskedBEiT',
@@ -228,4 +229,4 @@ def test_what_cannot_be_measured() -> None:
 
 
 def test_extra_tokens() -> None:
-    assert [extra_tokens_of(encoder(case)) for case in ('vit', 'beit', 'resnet', 'swin')] == [1, 1, 0, 0]
+    assert [extra_tokens(encoder(case)) for case in ('vit', 'beit', 'resnet', 'swin')] == [1, 1, 0, 0]

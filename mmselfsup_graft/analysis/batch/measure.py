@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmselfsup_graft.analysis.fresh_model import fresh_model
 from mmselfsup_graft.analysis.reconstruction.plot import pixel_statistics
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.engine.hooks.random_state import seed_iteration
 from mmselfsup_graft.engine.runners.graft_runner import GraftRunner
 from mmselfsup_graft.errors import ConfigError, DataError
-from mmselfsup_graft.evaluation.encoders import preprocessing
 from mmselfsup_graft.models.masking import PatchMask, expand_mask
-from mmselfsup_graft.registry import MODELS, SCOPE
+from mmselfsup_graft.registry import SCOPE
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def batch_of(cfg: Config, iteration: int = 0) -> ModelBatch:
         raise ConfigError(f'the iteration is {iteration}, expected 0 or more')
     with preserved_random_state(), torch.random.fork_rng():
         batch = _loaded(cfg, seed, iteration)
-        model = _model(cfg)
+        model = fresh_model(cfg)
+        model = model.cuda() if torch.cuda.is_available() else model  # the device that trains
         seed_iteration(seed, 0, iteration)
         data = model.data_preprocessor(batch, True)
         inputs = data['inputs']
@@ -100,15 +101,6 @@ def _loaded(cfg: Config, seed: int, iteration: int) -> Any:
     for _ in range(place):
         next(batches)
     return next(batches)
-
-
-def _model(cfg: Config) -> Any:
-    """The model with fresh weights, in training mode, on the device that trains."""
-    options = {'data_preprocessor': preprocessing(cfg), 'graft': None, 'l1_distance': None}
-    known = {key: value for key, value in options.items() if key == 'data_preprocessor' or key in cfg.model}
-    model: Any = MODELS.build({**cfg.model, **known})
-    model = model.cuda() if torch.cuda.is_available() else model
-    return model.train()
 
 
 @torch.no_grad()

@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from mmselfsup_graft.analysis.fresh_model import fresh_model
 from mmselfsup_graft.datasets.seeding import preserved_random_state
 from mmselfsup_graft.datasets.transforms import build_pipeline
 from mmselfsup_graft.errors import ConfigError
-from mmselfsup_graft.evaluation.encoders import preprocessing
 from mmselfsup_graft.evaluation.other_pipeline import image_size
-from mmselfsup_graft.registry import MODELS, SCOPE
+from mmselfsup_graft.registry import SCOPE
 
 _IMAGES = 2  # batch norm needs more than one
 _LABEL = 0
@@ -60,7 +60,7 @@ def cost_of(cfg: Config) -> Cost:
         )
     with preserved_random_state(), torch.random.fork_rng():
         torch.manual_seed(0)
-        model = _model(cfg)
+        model = fresh_model(cfg)
         data = model.data_preprocessor(default_collate(_samples(cfg, model.backbone)), True)
         inputs = data['inputs']
         views = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
@@ -82,17 +82,6 @@ def cost_of(cfg: Config) -> Cost:
 
 def _has(part: nn.Module) -> bool:
     return any(True for _ in part.parameters())
-
-
-def _model(cfg: Config) -> Any:
-    """The model with fresh weights on the CPU."""
-    options = {'graft': None, 'l1_distance': None, 'base_checkpoint': None}
-    known = {key: value for key, value in options.items() if key in cfg.model}
-    model: Any = MODELS.build({**cfg.model, 'data_preprocessor': preprocessing(cfg), **known})
-    for part in model.modules():
-        if hasattr(part, 'begin_iteration'):  # what a hook tells before every iteration
-            part.begin_iteration(epoch=0, first=True)
-    return model.train()
 
 
 def _samples(cfg: Config, backbone: Any) -> list[dict]:

@@ -21,6 +21,7 @@ from torch import nn
 
 from mmselfsup_graft.checkpoints import depth_of
 from mmselfsup_graft.errors import ConfigError, DataError
+from mmselfsup_graft.evaluation.pooling import extra_tokens
 from mmselfsup_graft.models.eval_mode import full_precision_eval_mode
 
 _IMAGES_AT_ONCE = 32  # a spectrum is complex: twice the memory of a layer's output
@@ -202,12 +203,6 @@ def _hooked(sites: Sequence[LayerSite], sums: Sequence[_Sums], extra_tokens: int
             handle.remove()
 
 
-def extra_tokens_of(backbone: nn.Module) -> int:
-    """Leading tokens of a transformer that are not patches; 0 for other encoders."""
-    has_class_token = getattr(backbone, 'cls_token', None) is not None
-    return int(getattr(backbone, 'num_extra_tokens', has_class_token))
-
-
 def measure_spectrum(backbone: nn.Module, batches: Iterable[torch.Tensor]) -> list[LayerSpectrum]:
     """Spectrum and variance of every layer, as means over all images; the encoder is not changed.
 
@@ -228,7 +223,7 @@ def measure_spectrum(backbone: nn.Module, batches: Iterable[torch.Tensor]) -> li
     # the path for the class token only may skip modules; `encode` calls all of them
     run = getattr(backbone, 'encode', backbone)
     number = 0
-    with full_precision_eval_mode(backbone), _hooked(sites, sums, extra_tokens_of(backbone)):
+    with full_precision_eval_mode(backbone), _hooked(sites, sums, extra_tokens(backbone)):
         for batch in batches:
             run(batch)
             number += len(batch)

@@ -8,7 +8,7 @@ from mmselfsup_graft.errors import ConfigError
 from mmselfsup_graft.libraries.own_configs import configs_folder
 from mmselfsup_graft.utils.suggestions import did_you_mean
 
-_NAME = re.compile(r'(?P<method>[a-z0-9-]+)_(?P<backbone>[a-z0-9-]+)_\d+xb.*_folder(?:-(?P<px>\d+)px)?')
+_NAME = re.compile(r'(?P<method>[a-z0-9-]+)_(?P<backbone>[a-z0-9-]+)_\d+xb.*_folder-(?P<px>\d+)px')
 
 
 class FolderConfig(NamedTuple):
@@ -26,7 +26,7 @@ def folder_configs() -> list[FolderConfig]:
     for path in sorted(configs_folder().glob('*/*_folder*.py')):
         match = _NAME.fullmatch(path.stem)
         if match:
-            found.append(FolderConfig(match['method'], match['backbone'], int(match['px'] or 224), path))
+            found.append(FolderConfig(match['method'], match['backbone'], int(match['px']), path))
     return sorted(found, key=lambda each: not each.backbone.startswith('vit'))
 
 

@@ -35,8 +35,9 @@ class Batch(NamedTuple):
     def __str__(self) -> str:
         parts = [f'{self.size} images', f'{self.processes} processes' if self.processes > 1 else '']
         parts.append(f'{self.accumulated} micro-batches' if self.accumulated > 1 else '')
-        text = ' x '.join(filter(None, parts))
-        return text if len(list(filter(None, parts))) == 1 else f'{self.total} images ({text})'
+        if not any(parts[1:]):
+            return parts[0]
+        return f'{self.total} images ({" x ".join(filter(None, parts))})'
 
 
 def lr_factor(batch: Batch, options: Mapping[str, Any]) -> float:

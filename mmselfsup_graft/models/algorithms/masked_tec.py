@@ -10,7 +10,7 @@ from mmselfsup_graft.models.base_model import FrozenBaseModel, LearnsFromBaseMod
 from mmselfsup_graft.models.derived_sizes import fit, last_map, sizes_of
 from mmselfsup_graft.models.foreign_weights import refuse_pretrained_init
 from mmselfsup_graft.models.losses import area_weights
-from mmselfsup_graft.models.masking import block_grid, check_image_size, count_hidden_blocks, masked_positions
+from mmselfsup_graft.models.masking import block_grid, count_hidden_blocks, masked_positions
 from mmselfsup_graft.registry import MODELS
 
 from .simmim import MaskTokenAlgorithm
@@ -68,16 +68,6 @@ class MaskedTEC(LearnsFromBaseModel, MaskTokenAlgorithm):
         rows, columns = block_grid(base.vit.img_size, self.mask_patch)
         self.hidden_blocks = count_hidden_blocks(self.mask_ratio, rows * columns)
         self._base = base
-
-    def loss(self, inputs: torch.Tensor, data_samples: Any = None, noise: torch.Tensor | None = None) -> dict:
-        """``loss_feature`` and ``loss_attention`` of images [B, C, H, W]; ``noise`` as in :meth:`masked_losses`.
-
-        Raises:
-            ConfigError: If there is no base model to learn from, or images of another size.
-        """
-        check_image_size('MaskedTEC', inputs, self.base_model.img_size)
-        targets = self._base.targets(inputs)
-        return self.add_l1(self.masked_losses(inputs, targets, noise))
 
     def masked_losses(
         self, inputs: torch.Tensor, targets: Targets, noise: torch.Tensor | None = None

@@ -9,7 +9,6 @@ from mmselfsup_graft.models.base_model import FrozenBaseModel, LearnsFromBaseMod
 from mmselfsup_graft.models.derived_sizes import fit
 from mmselfsup_graft.models.masking import (
     PatchMask,
-    check_image_size,
     check_mask_ratio,
     check_square_grid,
     draw_patch_mask,
@@ -68,16 +67,6 @@ class TEC(LearnsFromBaseModel, SelfSupAlgorithm):
         check_mask_ratio('TEC', mask_ratio, encoder.num_patches)
         self.mask_ratio = mask_ratio
         self._base = base
-
-    def loss(self, inputs: torch.Tensor, data_samples: Any = None, noise: torch.Tensor | None = None) -> dict:
-        """``loss_feature`` and ``loss_attention`` of images [B, C, H, W]; ``noise`` as in :meth:`masked_losses`.
-
-        Raises:
-            ConfigError: If there is no base model to learn from, or images of another size.
-        """
-        check_image_size('TEC', inputs, self.backbone.img_size)
-        targets = self._base.targets(inputs)
-        return self.add_l1(self.masked_losses(inputs, targets, noise))
 
     def masked_losses(
         self, inputs: torch.Tensor, targets: Targets, noise: torch.Tensor | None = None
